@@ -2,7 +2,7 @@
 
     python benchmarks/math_accuracy.py [--errors] [--no-math-verify] [FILE.jsonl ...]
 
-Without files: the corpus of the tests. A row has `gold`, `pred`, `expected` (true or false) and, to group by, `kind`
+Without files: the verifier's own corpus. A row has `gold`, `pred`, `expected` (true or false) and, to group by, `kind`
 or `category`. A pred that is a bare answer (`form` is "bare", or it has no box and the row says nothing) is judged as
 if it stood in a box, by both sides.
 """
@@ -25,7 +25,7 @@ from typing import Any
 from rlvr import Task
 from rlvr_verifiers.math import check
 
-CORPUS = Path(__file__).parent.parent / "tests" / "verifiers" / "math_corpus.jsonl"
+CORPUS = Path(__file__).parent.parent / "verifiers" / "math" / "corpus.jsonl"
 Judge = Callable[[str, str], bool]
 
 

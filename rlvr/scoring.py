@@ -15,6 +15,7 @@ from typing import Any, Self
 from rlvr.errors import ConfigError, DataError
 from rlvr.pool import Call, Outcome, Pool, Unit
 from rlvr.schema import Rollout, Score, Status, Task, digest
+from rlvr.verifying import Claims
 from rlvr.verifying import Item as Item
 from rlvr.verifying import load_verifier
 
@@ -58,6 +59,8 @@ class Scorer:
     config_hash: str
     wants_rollout: bool
     """The verifier looks at the whole rollout: an item without one is not enough."""
+    claims: Claims
+    """What the verifier can be held to: see `rlvr.bench`."""
 
     def __init__(
         self,
@@ -94,12 +97,14 @@ class Scorer:
             self._verifier = load_verifier(verifier, **(options or {}))
             self.name, self.version, self.config = self._verifier.name, self._verifier.version, self._verifier.config
             self._groups, self.wants_rollout = self._verifier.takes_groups, self._verifier.wants_rollout
+            self.claims = self._verifier.claims
         else:
             count = usable_cpus() if workers is None else workers
             self._pool = Pool(verifier, options or {}, workers=count, timeout=timeout, memory=memory)
             told = self._pool.told
             self.name, self.version, self.config = told["name"], told["version"], told["config"]
             self._groups, self.wants_rollout = told["takes_groups"], told["wants_rollout"]
+            self.claims = Claims(**told["claims"])
         self.config_hash = digest(self.config)
         self._blank = Score(
             status=Status.ABSTAINED,

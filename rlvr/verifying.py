@@ -43,6 +43,9 @@ _FORMS = (
     "check(completion, task), check(rollout), check(rollouts), TRL's f(prompts, completions, **columns) "
     "or verl's compute_score(data_source, solution_str, ground_truth, extra_info)"
 )
+BOXED = "\\boxed{{answer}}"
+"""The last-answer form of mathematics: `{answer}` is the place of the answer, every other brace stands for itself."""
+
 # What somebody's module may raise while it is imported; Ctrl-C stays Ctrl-C.
 _BREAKAGE = (Exception, SystemExit)
 
@@ -66,6 +69,22 @@ class Declaration:
     needs_answer: bool = True
     memory: int | None = None
     preload: Callable[[], object] | None = None
+    answer_form: str | None = BOXED
+    cases: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a verifier says of itself that can be checked; plain values, to travel between processes."""
+
+    compares_answers: bool
+    """It reads a final answer and compares it with the gold."""
+    needs_answer: bool
+    """A row without a gold is `invalid` and an empty completion `unparsed`, without a call."""
+    answer_form: str
+    """How a completion states its final answer: `{answer}` is its place."""
+    cases: str | None
+    """The file of labelled cases that it brings, whether it exists or not."""
 
 
 def verifier(
@@ -76,6 +95,8 @@ def verifier(
     needs_answer: bool = True,
     memory: int | None = None,
     preload: Callable[[], object] | None = None,
+    answer_form: str | None = BOXED,
+    cases: str | Path | None = None,
 ) -> Callable[[F], F]:
     """Declare a function to be a verifier. The function itself is returned, unchanged and callable as before.
 
@@ -97,14 +118,29 @@ def verifier(
         memory: Bytes of address space a worker may add to what importing took; the pool's default when not given.
         preload: Called once in the process that workers are forked from: imports and tables that the function would
             otherwise make in every worker anew.
+        answer_form: How a completion states its final answer, with `{answer}` where it stands; None when the
+            completion is judged as a whole. `rlvr check verifier` writes answers with it.
+        cases: A JSONL file of labelled cases for `rlvr check verifier` (`rlvr.cases` says what a row holds), relative
+            to the function's own file.
+
+    Raises:
+        PluginError: `answer_form` has no place for the answer.
     """
-    declaration = Declaration(name, version, takes, needs_answer, memory, preload)
+    if answer_form is not None:
+        require_place(answer_form, "@rlvr.verifier(answer_form=...)")
+    declaration = Declaration(name, version, takes, needs_answer, memory, preload, answer_form, cases)
 
     def mark(function: F) -> F:
         function.__rlvr_verifier__ = declaration  # type: ignore[attr-defined]
         return function
 
     return mark
+
+
+def require_place(form: str, where: str) -> None:
+    """Raises PluginError when the answer form has no place for the answer."""
+    if "{answer}" not in form:
+        raise PluginError(f"{where} is {form!r}: write {{answer}} where the answer stands, as in {BOXED}")
 
 
 class FunctionVerifier:
@@ -134,6 +170,24 @@ class FunctionVerifier:
             self.config: Mapping[str, Any] = to_jsonable_python(self._options)
         except PydanticSerializationError as error:
             raise PluginError(f"verifier {name!r} has an option that JSON cannot hold: {error}") from error
+
+    @property
+    def claims(self) -> Claims:
+        """What `rlvr check verifier` holds it to."""
+        declared = self._declared
+        cases = None
+        if declared.cases is not None:
+            try:
+                source = inspect.getsourcefile(inspect.unwrap(self._function))
+            except TypeError:  # a callable object, a partial
+                source = None
+            cases = str(Path(source or "").absolute().parent / declared.cases)
+        return Claims(
+            compares_answers=declared.needs_answer and declared.answer_form is not None,
+            needs_answer=self._needs_answer,
+            answer_form=declared.answer_form or BOXED,
+            cases=cases,
+        )
 
     def preload(self) -> None:
         """What the verifier declares to be done once, before workers are forked."""

@@ -34,6 +34,7 @@ import struct
 import sys
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -299,6 +300,7 @@ def main(control_fd: int, cells_fd: int) -> None:
         "takes_groups": verifier.takes_groups,
         "wants_rollout": verifier.wants_rollout,
         "memory": memory,
+        "claims": asdict(verifier.claims),
     }
     send_frame(control, json.dumps(told).encode())
     gc.collect()

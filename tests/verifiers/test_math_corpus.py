@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -12,9 +12,8 @@ import pytest
 from rlvr import Task
 from rlvr_verifiers.math import check
 
-ROWS: list[dict[str, Any]] = [
-    json.loads(line) for line in (Path(__file__).parent / "math_corpus.jsonl").read_text("utf-8").splitlines()
-]
+CORPUS = files("rlvr_verifiers.math") / "corpus.jsonl"
+ROWS: list[dict[str, Any]] = [json.loads(line) for line in CORPUS.read_text("utf-8").splitlines()]
 # A formula inside of a remark's words.
 KNOWN_FALSE_NEGATIVES = {("4", r"4 \text{ (since } x>0)")}
 
