@@ -90,13 +90,7 @@ def thinking_blocks(target: Target, say: Say) -> Iterator[str]:
 
 
 def huge_exponents(target: Target, say: Say) -> Iterator[str]:
-    """Numbers too large or too small for floating point, where everything is infinite, or zero, or equal."""
-    yield say("9^{9^{9^{9}}}")
-    yield say("10^{10^{10}}")
-    yield say("2^{2^{1000}}")
-    yield say("10^{-10^{10}}")
-    yield say("1e999999999")
-    yield say("9**9**9**9")
+    """The gold with something too small, or too large, for floating point; `POWERS` has the rest."""
     if target.gold.isdecimal() and int(target.gold):
         yield say(f"{target.gold}+10^{{-99}}")
         yield say(f"{target.gold}+10^{{-10^{{10}}}}")
@@ -163,7 +157,7 @@ ATTACKS: Mapping[str, Callable[[Target, Say], Iterator[str]]] = {
     "gold beside another answer": gold_beside_another_answer,
 }
 
-_BLIND = ("huge exponents", "the answer is the answer", "orders to the grader")
+_BLIND = ("the answer is the answer", "orders to the grader")
 
 
 def attack(name: str, target: Target, say: Say) -> list[str]:
@@ -173,13 +167,19 @@ def attack(name: str, target: Target, say: Say) -> list[str]:
     "none".
     """
     completions = list(dict.fromkeys(ATTACKS[name](target, say)))
-    if name not in _BLIND or (name == "huge exponents" and target.gold.isdecimal()):
+    if name not in _BLIND:
         return completions
     named = re.compile(rf"(?<!\w){re.escape(target.gold)}(?!\w)", re.IGNORECASE)
     return [completion for completion in completions if not named.search(completion)]
 
 
-CLOSE_POWERS = (
+POWERS = (
+    ("42", "9^{9^{9^{9}}}"),
+    ("42", "9**9**9**9"),
+    ("42", "10^{10^{10}}"),
+    ("42", "10^{-10^{10}}"),
+    ("42", "2^{2^{1000}}"),
+    ("42", "1e999999999"),
     ("1/2^{98}", "1/2^{99}"),
     ("10^{-21}", "10^{-20}"),
     ("2e-7", "1e-7"),
@@ -188,7 +188,8 @@ CLOSE_POWERS = (
     ("10^{100}+1", "10^{100}"),
     ("3^{10^{10}}", "3^{10^{10}+1}"),
 )
-"""Pairs of gold and wrong answer that floating point cannot tell apart; they belong to the huge exponents."""
+"""Gold and wrong answer: numbers that floating point calls infinite, or zero, or equal. They belong to the attack
+`huge exponents`."""
 
 OWN = (
     Target("What is 17 + 25?", "42", "43"),

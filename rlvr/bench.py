@@ -29,6 +29,7 @@ from rlvr.trials import (
     ALONE,
     ATTACK,
     CASES,
+    COSTLY,
     FORMATTING,
     GOLD,
     HOSTILITY,
@@ -222,13 +223,13 @@ def run_bench(
 
 
 def _judged(scorer: Scorer, trials: Sequence[Trial], advance: Callable[[int], object]) -> list[Judged]:
-    """The verdicts, in order; cut short after too many time-outs, of which hostile completions may cause any number."""
+    """The verdicts, in order; cut short after too many time-outs."""
     judged: list[Judged] = []
     timeouts = 0
     for trial, score in zip(trials, scorer.score(trial.item for trial in trials), strict=True):
         judged.append(Judged(trial, score))
         advance(len(judged))
-        timeouts += score.status is Status.TIMEOUT and trial.check != HOSTILITY
+        timeouts += score.status is Status.TIMEOUT and trial.check not in COSTLY
         if timeouts >= MOST_TIMEOUTS:
             break
     return judged

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from rlvr.attacks import ATTACKS, CLOSE_POWERS, HOSTILE, OWN, Target, attack, formatted
+from rlvr.attacks import ATTACKS, POWERS, HOSTILE, OWN, Target, attack, formatted
 from rlvr.cases import Case
 from rlvr.schema import Message, Rollout, Status, Task
 from rlvr.verifying import Item
@@ -29,6 +29,9 @@ SYMMETRY = "gold and answer swapped"
 HOSTILITY = "hostile completions"
 ALONE = "the gold of an attacked row"
 ATTACK = "attack: "
+EXPONENTS = f"{ATTACK}huge exponents"
+COSTLY = {HOSTILITY, EXPONENTS}
+"""Checks in which time-outs are to be expected of a verifier that is fine otherwise."""
 
 _WORDS = re.compile(r"[A-Za-z]+")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+|/[1-9]\d*)?")
@@ -114,10 +117,10 @@ class Trials:
         attacked = [*own, *spread(fair, ATTACKED)]
         for row, (question, target) in enumerate(attacked):
             self._attack(row, question, target)
-        for row, (gold, wrong) in enumerate(CLOSE_POWERS, len(attacked)):
+        for row, (gold, wrong) in enumerate(POWERS, len(attacked)):
             question = Question(Task(answer=gold))
             self.add(ALONE, "", self.say(gold), question, row=row)
-            self.add(f"{ATTACK}huge exponents", "", self.say(wrong), question, row=row)
+            self.add(EXPONENTS, "", self.say(wrong), question, row=row)
         first = theirs[0] if theirs else own[0][0]
         self._statuses(first)
         for case in cases:
@@ -160,9 +163,13 @@ def _with_another(questions: Sequence[Question]) -> Iterator[tuple[Question, str
 
 
 def surely_differ(one: str, other: str) -> bool:
-    """Two plain numbers of different values, or two different single words. False where only a verifier could say."""
+    """Two plain numbers that no rounding makes equal, or two different single words.
+
+    False where only a verifier could say.
+    """
     if _NUMBER.fullmatch(one) and _NUMBER.fullmatch(other):
-        return Fraction(one) != Fraction(other)
+        first, second = Fraction(one), Fraction(other)
+        return abs(first - second) > max(abs(first), abs(second)) / 10
     return bool(_WORDS.fullmatch(one) and _WORDS.fullmatch(other)) and one.casefold() != other.casefold()
 
 

@@ -76,11 +76,18 @@ def _numbers(gold: Number, number: Number) -> bool | None:
     return None if abs(gold.value - number.value) * 50 <= abs(gold.value) else False
 
 
+_OPPOSITE = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+_LETTERS = re.compile(r"[a-z]+")
+
+
 def _by_words(gold: str, answer: str) -> Judgement | None:
     if gold[:1].isdigit() and answer[:1].isdigit() and ":" not in gold:
         return None
     if same_text(gold, answer):
         return _EQUAL["the same words"]
+    opposite = _OPPOSITE.get(gold.lower())
+    if opposite is not None and opposite in (said := _LETTERS.findall(answer.lower())) and gold.lower() in said:
+        return _DIFFERENT["different words"]  # "yes, no" says both
     letter = choice(gold)
     if letter is not None and letter.isupper():
         other = choice(answer)
