@@ -17,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlvr.attacks import ATTACKS
-from rlvr.cases import Case
-from rlvr.errors import ConfigError, DataError
+from rlvr.cases import read_cases
+from rlvr.errors import ConfigError
 from rlvr.intervals import Share, quantile
 from rlvr.schema import Score, Status
 from rlvr.scoring import Scorer
@@ -41,7 +42,7 @@ from rlvr.trials import (
     Trials,
     spread,
 )
-from rlvr.verifying import Claims, require_place
+from rlvr.verifying import require_place
 
 REPEATED = 256
 """Completions that are judged a second time."""
@@ -92,8 +93,8 @@ class Latency:
 
     @classmethod
     def of(cls, judged: Iterable[Judged]) -> Latency | None:
-        """None when nothing was judged."""
-        seconds = [each.score.seconds or 0.0 for each in judged]
+        """None when nothing was judged. Verdicts that were remembered, which have taken 0 seconds, do not count."""
+        seconds = [each.score.seconds for each in judged if each.score.seconds]
         return cls(quantile(seconds, 0.5), quantile(seconds, 0.99), max(seconds)) if seconds else None
 
 
@@ -168,8 +169,8 @@ def run_bench(
     verifier: str,
     options: Mapping[str, Any] | None = None,
     *,
-    cases: Callable[[Claims, Callable[[str], str]], Iterable[Case]] = lambda claims, say: (),
-    questions: Iterable[Question] = (),
+    cases: Sequence[Path] = (),
+    questions: Sequence[Question] = (),
     answer_form: str | None = None,
     workers: int | None = None,
     timeout: float = 5.0,
@@ -180,24 +181,22 @@ def run_bench(
 
     Args:
         verifier, options, workers, timeout: As `Scorer` has them.
-        cases: Gives the labelled cases, told what the verifier claims and how it is told an answer.
+        cases: Files of labelled cases (`rlvr.cases`), instead of the one that the verifier may bring.
         questions: Rows of a data set, each with a gold answer.
         answer_form: How a completion states its answer, `{answer}` in its place; what the verifier declares when not
             given, and that is `\boxed{answer}` unless it says otherwise.
         limits: What counts as right and how often cases may go wrong.
         advance: Told after each verdict how many there are, of how many.
 
-    Raises as `Scorer` does, PluginError for an answer form without a place for the answer, and DataError for a
-    question without a gold answer.
+    Raises as `Scorer` and `read_cases` do, and PluginError for an answer form without a place for the answer.
     """
     if answer_form is not None:
         require_place(answer_form, "the answer form")
-    questions = list(questions)
-    if bare := [question for question in questions if not question.gold]:
-        raise DataError(f"row {bare[0].task.row_id}: there is no gold answer")
     with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
-        trials = Trials(answer_form or scorer.claims.answer_form, scorer.wants_rollout)
-        trials.fill(list(cases(scorer.claims, trials.say)), questions)
+        claims = scorer.claims
+        trials = Trials(answer_form or claims.answer_form, scorer.wants_rollout)
+        files = cases or ([Path(claims.cases)] if claims.cases else [])
+        trials.fill([case for file in files for case in read_cases(file, trials.say)], questions)
         total = len(trials.all) + min(REPEATED, len(trials.all))
         judged = _judged(scorer, trials.all, lambda done: advance(done, total))
     repeatable = [each for each in judged if each.trial.check != HOSTILITY and each.score.status is not Status.TIMEOUT]
@@ -207,7 +206,6 @@ def run_bench(
         before = len(judged)
         again = _judged(scorer, [each.trial for each in first], lambda done: advance(before + done, total))
         findings = _Findings(judged, list(zip(first, again, strict=False)), len(trials.all), limits or Limits())
-        claims = scorer.claims
         return Report(
             verifier=scorer.name,
             version=scorer.version,
@@ -260,7 +258,7 @@ class _Findings:
     # --- labelled cases
 
     def categories(self) -> list[Category]:
-        names = sorted({each.trial.what for each in self.of(CASES)})
+        names = sorted({each.trial.what for each in self.of(CASES)}, key=str.casefold)
         return [self.category(name, [each for each in self.of(CASES) if each.trial.what == name]) for name in names]
 
     def category(self, name: str, judged: Sequence[Judged]) -> Category:
@@ -364,7 +362,7 @@ class _Findings:
         tried = [each for each in self.of(SYMMETRY) if id(each.trial.case) in straight]
         differ = [each for each in tried if self._accepted(each) is not straight[id(each.trial.case)]]
         result = Result.NOTE if tried else Result.SKIPPED
-        detail = f"{len(differ)} of {len(tried)} labelled pairs are judged otherwise when swapped" if tried else ""
+        detail = f"{len(differ):,} of the labelled pairs are judged otherwise" if tried else ""
         return Check(SYMMETRY, result, len(tried), tuple(differ), detail)
 
     def _rewards(self) -> Check:

@@ -15,9 +15,8 @@ from typing import Any, Self
 from rlvr.errors import ConfigError, DataError
 from rlvr.pool import Call, Outcome, Pool, Unit
 from rlvr.schema import Rollout, Score, Status, Task, digest
-from rlvr.verifying import Claims
+from rlvr.verifying import Claims, load_verifier
 from rlvr.verifying import Item as Item
-from rlvr.verifying import load_verifier
 
 _FOREIGN = ("completion", "answer", "prompt", "id", "group_id")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from rlvr.attacks import ATTACKS, POWERS, HOSTILE, OWN, Target, attack, formatted
+from rlvr.attacks import ATTACKS, HOSTILE, OWN, POWERS, Target, attack, formatted
 from rlvr.cases import Case
 from rlvr.schema import Message, Rollout, Status, Task
 from rlvr.verifying import Item

@@ -37,10 +37,11 @@ LAYERS = [
     | {"intervals", "cases", "attacks", "trials", "bench"},
     {"config"},
     {"prompts"},
+    {"questions"},
     {"plan", "rundir"},
     {"loop"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "testing"},
 ]
 LEAVES = {"errors", "draws", "requirements"}
 

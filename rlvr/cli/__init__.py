@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from rlvr.cli.check import check
 from rlvr.cli.doctor import doctor
 from rlvr.cli.plugins import plugins
 from rlvr.cli.score import score
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for command in (train, score, show, plugins, doctor):
     app.command()(command)
+app.add_typer(check, name="check")
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from rlvr.errors import ConfigError, RequestError, RunError
+from rlvr.cli.options import verifier_options
+from rlvr.errors import RequestError, RunError
 
 if TYPE_CHECKING:
     from rlvr.schema import Score
@@ -68,7 +69,7 @@ def score(
     output = output_for(file, out)
     _refuse_to_lose(file, out, force)
     sources = sources_of(mappings or ())
-    with Scorer(verifier, _options(options or ()), workers=workers, timeout=timeout) as scorer:
+    with Scorer(verifier, verifier_options(options or ()), workers=workers, timeout=timeout) as scorer:
         census = take_census(file, output, sources, wants_rollout=scorer.wants_rollout, skip_bad_lines=skip_bad_lines)
         _warn(census, sources)
         tally = Tally()
@@ -104,24 +105,6 @@ def _refuse_to_lose(file: Path, out: Path, force: bool) -> None:
         raise RequestError(f"--out {out} is a folder")
     if not force:
         raise RequestError(f"{out} exists; --force replaces it")
-
-
-def _options(pairs: Iterable[str]) -> dict[str, Any]:
-    """The verifier's options from `KEY=VALUE` texts. Raises RequestError."""
-    from rlvr.config import parse_set
-
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, _ = pair.partition("=")
-        if not (key and equals):
-            raise RequestError(f"--option {pair}: write KEY=VALUE")
-        if key in options:
-            raise RequestError(f"--option {pair}: {key} is given twice")
-        try:
-            options[key] = parse_set(pair)[1].value
-        except ConfigError as error:
-            raise RequestError(f"--option {pair}: the value is not YAML; put quotes around text") from error
-    return options
 
 
 def _warn(census: Census, sources: Mapping[str, str]) -> None:

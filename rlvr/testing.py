@@ -1,0 +1,66 @@
+"""For the tests of your own verifier:
+
+from rlvr.testing import check_verifier
+
+
+def test_my_verifier() -> None:
+    check_verifier("mine.py:short", cases="cases.jsonl")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlvr.bench import Limits, Report, run_bench
+from rlvr.cli.bench_table import report_text
+
+EXAMPLES = 10
+"""Faults of each kind in the message of a failure."""
+
+
+def check_verifier(
+    verifier: str,
+    *,
+    cases: str | Path | Sequence[str | Path] = (),
+    dataset: str | None = None,
+    limit: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    answer_form: str | None = None,
+    workers: int | None = None,
+    timeout: float = 5.0,
+    threshold: float = 0.5,
+    max_false_positive_rate: float = 0.0,
+    max_false_negative_rate: float = 0.1,
+) -> Report:
+    """What `rlvr check verifier` does, as an assertion. Gives the report.
+
+    Args:
+        verifier: A registered name, `file.py:function` or `package.module:function`.
+        cases: A file of labelled cases or several, instead of the one that the verifier brings.
+        dataset: A prompt set, or a file of questions and answers, whose golds must accept themselves.
+        limit: Questions of the prompt set at most.
+        options, answer_form, workers, timeout: As `rlvr.bench.run_bench` has them.
+        threshold, max_false_positive_rate, max_false_negative_rate: As `rlvr.bench.Limits` has them.
+
+    Raises AssertionError, with the tables, when a check fails; RequestError when the request is wrong.
+    """
+    questions = []
+    if dataset is not None:
+        from rlvr.questions import questions_of
+
+        questions = questions_of(dataset, limit=limit)
+    report = run_bench(
+        verifier,
+        options,
+        cases=[Path(cases)] if isinstance(cases, str | Path) else [Path(file) for file in cases],
+        questions=questions,
+        answer_form=answer_form,
+        workers=workers,
+        timeout=timeout,
+        limits=Limits(threshold, max_false_positive_rate, max_false_negative_rate),
+    )
+    if not report.passed:
+        raise AssertionError(report_text(report, EXAMPLES))
+    return report
