@@ -46,7 +46,7 @@ from rlvr.verifying import require_place
 
 REPEATED = 256
 """Completions that are judged a second time."""
-MOST_TIMEOUTS = 8
+MOST_TIMEOUTS = 5
 """After so many the rest is not tried: a verifier that hangs on everything would take hours."""
 
 FALSE_POSITIVES, FALSE_NEGATIVES = "false positives", "false negatives"

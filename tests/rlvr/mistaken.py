@@ -1,0 +1,150 @@
+"""Verifiers that are wrong, each in a way of its own, for the tests of the bench; `sound` is right."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+
+from rlvr import Rollout, Status, Task, Verdict, verifier
+
+_BOX = re.compile(r"\\boxed\{([^{}]*)\}")
+_calls = 0
+
+
+def _answer(completion: str) -> str | None:
+    """The one box that follows the thinking."""
+    rest = completion.rpartition("</think>")[2]
+    if "<think>" in rest:
+        return None
+    boxes = _BOX.findall(rest)
+    return boxes[0].strip() if len(boxes) == 1 else None
+
+
+@verifier(name="sound", version="1", cases="mistaken.jsonl")
+def sound(completion: str, task: Task) -> Verdict:
+    """The same text in the only box."""
+    found = _answer(completion)
+    if found is None:
+        return Verdict(status=Status.UNPARSED)
+    return Verdict(status=Status.GRADED, reward=float(found == task.answer), extracted=found)
+
+
+def anywhere(completion: str, task: Task) -> bool:
+    """Finds the gold somewhere."""
+    return (task.answer or "") in completion
+
+
+def last_number(completion: str, task: Task) -> bool:
+    """Takes whatever number comes last."""
+    return re.findall(r"-?\d+", completion)[-1:] == [task.answer]
+
+
+def any_box(completion: str, task: Task) -> bool:
+    """One of the boxes will do, wherever it stands."""
+    return task.answer in _BOX.findall(completion)
+
+
+def strict(completion: str, task: Task) -> bool:
+    """The box and nothing else."""
+    return completion == f"\\boxed{{{task.answer}}}"
+
+
+def rounded(completion: str, task: Task) -> bool:
+    """Floating point, which loses small numbers and overflows on large ones."""
+    as_python = str.maketrans({"^": "**", "{": "(", "}": ")"})
+    try:
+        left, right = (float(eval((text or "").translate(as_python))) for text in (_answer(completion), task.answer))
+    except (SyntaxError, NameError, TypeError, ValueError, OverflowError, ZeroDivisionError, AttributeError):
+        return _answer(completion) == task.answer
+    return abs(left - right) < 1e-6
+
+
+def never(completion: str, task: Task) -> float:
+    """Rewards nothing."""
+    return 0.0
+
+
+def always(completion: str, task: Task) -> float:
+    """Rewards everything."""
+    return 1.0
+
+
+def obedient(completion: str, task: Task) -> bool:
+    """Does what the completion says."""
+    return "correct" in completion.lower() or _answer(completion) == task.answer
+
+
+def chance(completion: str, task: Task) -> float:
+    """Draws the reward."""
+    return random.random()
+
+
+def remembers(completion: str, task: Task) -> float:
+    """Gives less to what comes later."""
+    global _calls
+    _calls += 1
+    return float(_answer(completion) == task.answer) * max(0.5, 1 - _calls / 1000)
+
+
+def hangs(completion: str, task: Task) -> bool:
+    """Never answers."""
+    time.sleep(600)
+    return True
+
+
+def fragile(completion: str, task: Task) -> bool:
+    """Dies of long completions."""
+    if len(completion) > 100_000:
+        os._exit(1)
+    return _answer(completion) == task.answer
+
+
+def crashes(completion: str, task: Task) -> bool:
+    """Raises on what has no box."""
+    return _BOX.search(completion)[1] == task.answer  # type: ignore[index]
+
+
+def nan(completion: str, task: Task) -> float:
+    """No number."""
+    return float("nan")
+
+
+def blames(completion: str, task: Task) -> Verdict:
+    """Says that every row is broken."""
+    return Verdict(status=Status.INVALID, reason="no")
+
+
+def points(completion: str, task: Task) -> float:
+    """From -1 to 1, as some reward functions have it."""
+    return 1.0 if _answer(completion) == task.answer else -1.0
+
+
+@verifier(name="brief", version="1", needs_answer=False)
+def brief(completion: str, task: Task) -> float:
+    """Judges the completion alone."""
+    return float(len(completion) < 20)
+
+
+@verifier(name="hashes", version="1", answer_form="#### {answer}")
+def hashes(completion: str, task: Task) -> bool:
+    """GSM8K's form, once, on a line of its own."""
+    rest = completion.rpartition("</think>")[2]
+    found = [line.partition("####")[2].strip(" .*") for line in rest.splitlines() if "####" in line]
+    return "<think>" not in rest and found == [task.answer]
+
+
+def compute_score(data_source: str, solution_str: str, ground_truth: str, extra_info: object = None) -> float:
+    """verl's form."""
+    return float(_answer(solution_str) == ground_truth)
+
+
+def trl(prompts: list[str], completions: list[str], answer: list[str], **columns: object) -> list[float]:
+    """TRL's form."""
+    return [float(_answer(completion) == gold) for completion, gold in zip(completions, answer, strict=True)]
+
+
+def whole(rollout: Rollout) -> bool:
+    """The form that takes the rollout."""
+    return _answer(rollout.completion or "") == rollout.task.answer
