@@ -297,7 +297,13 @@ class _Findings:
             found.append(self._statuses())
         else:
             found.append(Check(STATUSES, Result.SKIPPED, 0, detail="it does without a gold answer"))
-        found += [self._hostility(), self._breakage(), self._repeated(), self._symmetry(), self._rewards()]
+        found += [
+            self._hostility(compares_answers),
+            self._breakage(),
+            self._repeated(),
+            self._symmetry(),
+            self._rewards(),
+        ]
         return found
 
     def _verdict(self, name: str, tried: Sequence[Judged], faults: Sequence[Judged], detail: str = "") -> Check:
@@ -331,12 +337,12 @@ class _Findings:
         tried = self.of(STATUSES)
         return self._verdict(STATUSES, tried, [each for each in tried if each.score.status is not each.trial.status])
 
-    def _hostility(self) -> Check:
+    def _hostility(self, compares_answers: bool) -> Check:
+        """No answer, so no reward; of a verifier that compares no answers nothing is known but that it must survive."""
         tried = self.of(HOSTILITY)
         bad = (*_BROKEN, Status.INVALID)
-        return self._verdict(
-            HOSTILITY, tried, [each for each in tried if each.score.status in bad or self._accepted(each)]
-        )
+        faults = [each for each in tried if each.score.status in bad or (compares_answers and self._accepted(each))]
+        return self._verdict(HOSTILITY, tried, faults)
 
     def _breakage(self) -> Check:
         tried = [each for each in self._judged if each.trial.check != HOSTILITY]

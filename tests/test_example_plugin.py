@@ -79,6 +79,15 @@ def test_its_option_is_an_option(rlvr: Any, tmp_path: Path) -> None:
     assert score["reward"] == 0.0
 
 
+def test_its_verifier_passes_the_bench_with_the_cases_that_it_brings(rlvr: Any) -> None:
+    report = json.loads(rlvr("check", "verifier", "word-count", "--threshold", "1", "--json"))
+    assert report["passed"]
+    assert [one["category"] for one in report["categories"]] == ["exact", "off by one", "too few", "too many"]
+    checks = {one["name"]: one["result"] for one in report["checks"]}
+    assert checks["attack: several boxes"] == "skip", "it judges the completion as a whole"
+    assert checks["hostile completions"] == "pass"
+
+
 def test_it_trains(rlvr: Any, tmp_path: Path) -> None:
     words = ("--dataset", "word-count", "--verifier", "word-count")
     model = ("--model", "embedded", "--set", "dataset.max_prompt_tokens=64")

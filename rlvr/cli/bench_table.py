@@ -18,8 +18,9 @@ KEPT = 2000
 
 def report_text(report: Report, errors: int) -> str:
     """Tables, worst first, each fault with up to `errors` examples; the last line says how it ended."""
+    said_as = report.answer_form.replace("{answer}", "…")
     head = (
-        f"{report.verifier} {report.version}: answers said as {report.answer_form}, right from a reward of "
+        f"{report.verifier} {report.version}: answers said as {said_as}, right from a reward of "
         f"{report.limits.threshold:g}, {report.timeout:g} s a verdict"
     )
     parts = [head, *_cases(report), _checks(report)]

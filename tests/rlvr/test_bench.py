@@ -109,7 +109,7 @@ def test_a_verifier_that_compares_no_answers_is_spared_the_checks_about_them() -
     report = bench("brief")
     skipped = {check.name for check in report.checks if check.result is Result.SKIPPED}
     assert skipped >= ABOUT_ANSWERS | {STATUSES}
-    assert failed(report) == {HOSTILITY}, "it likes a short hostile completion, and that is no answer to anything"
+    assert report.passed, "it likes some of the hostile completions, as short as they are"
 
 
 def test_rewards_outside_of_0_to_1_are_noted() -> None:

@@ -193,3 +193,22 @@ def test_an_answer_form_without_a_place_is_refused_where_it_is_declared() -> Non
 
     with pytest.raises(PluginError, match="answer_form"):
         verifier(answer_form="\\boxed{}")
+
+
+ROOT = HERE.parents[1]
+
+
+def test_the_page_shows_the_example_and_the_example_passes(check: Run) -> None:
+    source = (ROOT / "examples" / "exact.py").read_text()
+    shown = (ROOT / "docs" / "verifiers.md").read_text().partition("```python\n")[2].partition("```")[0]
+    assert source.partition('"""\n\n')[2] == shown
+    assert check(str(ROOT / "examples" / "exact.py:exact")).code == 0
+    assert "attack: thinking blocks" in check(str(ROOT / "examples" / "mine.py:short")).out.splitlines()[-1]
+
+
+def test_every_check_is_explained_on_the_page() -> None:
+    page = (ROOT / "docs" / "verifiers.md").read_text()
+    table = page.partition("## What is checked")[2].partition("## ")[0]
+    names = {check.name.partition(":")[0] for check in check_verifier(f"{HERE}/mistaken.py:sound", workers=1).checks}
+    for name in names:
+        assert ("attacks" if name == "attack" else name) in table, name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlvr import Status, Task, Verdict, verifier
 
 
-@verifier(name="word-count", version="1")
+@verifier(name="word-count", version="1", answer_form=None, cases="cases.jsonl")
 def check(completion: str, task: Task, *, partial: bool = True) -> Verdict:
     """1 for exactly `task.answer` words.
 
