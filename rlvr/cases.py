@@ -60,8 +60,10 @@ def _case(row: Any, where: str, say: Callable[[str], str]) -> Case:
     if not isinstance(row, dict):
         raise DataError(f"{where} is {kind_of(row)}: a case is an object")
     for key in ("gold", "expected"):
-        if row.get(key) is None:
+        if key not in row:
             raise DataError(f"{where}: there is no {key!r}{nearest(key, row)}")
+        if row[key] is None:
+            raise DataError(f"{where}: {key!r} is null")
     expected = row["expected"]
     if not isinstance(expected, bool):
         raise DataError(f"{where}: 'expected' is {kind_of(expected)}: write true or false")

@@ -52,7 +52,7 @@ def _cases(report: Report) -> Iterator[str]:
 
 def _row(category: Category) -> list[str]:
     shares = (category.false_positives, category.false_negatives)
-    return [category.name, *(cell for share in shares for cell in _share(share)), *_milliseconds(category.latency)]
+    return [_printable(category.name), *(cell for share in shares for cell in _share(share)), *_milliseconds(category.latency)]
 
 
 def _share(share: Share) -> tuple[str, str]:
@@ -97,7 +97,7 @@ def _example(judged: Judged) -> str:
     verdict = score.status.value if score.reward is None else f"{score.status.value} {score.reward:g}"
     read = "" if score.extracted is None else f", extracted {_quoted(score.extracted)}"
     why = f": {_printable(_cut(score.reason, SHOWN))}" if score.reason else ""
-    what = f"{judged.trial.what}: " if judged.trial.what else ""
+    what = f"{_printable(judged.trial.what)}: " if judged.trial.what else ""
     return f"  {what}gold {_quoted(item.task.answer)}, completion {_quoted(item.completion)} -> {verdict}{read}{why}"
 
 

@@ -85,7 +85,9 @@ def verifier(
         limits=limits,
         advance=_progress(),
     )
-    print(json.dumps(report_json(report), indent=2) if as_json else report_text(report, errors))
+    text = json.dumps(report_json(report), indent=2) if as_json else report_text(report, errors)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
     if not report.passed:
         raise typer.Exit(1)
 

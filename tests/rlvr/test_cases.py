@@ -45,6 +45,7 @@ def test_a_bare_answer_is_said_and_a_completion_is_left_alone(tmp_path: Path) ->
         ({"pred": "1", "expected": True}, "there is no 'gold'"),
         ({"golds": "1", "pred": "1", "expected": True}, "there is no 'gold'; did you mean 'golds'?"),
         ({"gold": "1", "pred": "1"}, "there is no 'expected'"),
+        ({"gold": "1", "pred": "1", "expected": None}, "'expected' is null"),
         ({"gold": "1", "pred": "1", "expected": 1}, "'expected' is a number: write true or false"),
         ({"gold": "1", "expected": True}, "has neither of 'completion'"),
         ({"gold": "1", "pred": "1", "completion": "1", "expected": True}, "has both of 'completion'"),

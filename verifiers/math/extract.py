@@ -335,6 +335,7 @@ def _last_numbers(sentence: str, by: str) -> Found | None:
         before in _ARITHMETIC
         or after[:1] in _ARITHMETIC
         or (re.match(r"[a-z](?![a-z])", after) and after[0] not in "mgsh")
+        or after.lstrip().startswith("=")
     ):
-        return None  # a piece of a formula is no answer
+        return None  # a piece of a formula is no answer, nor is what an equation asks for
     return Found(sentence[first.start() : last.end()], by)
