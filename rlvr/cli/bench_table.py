@@ -51,8 +51,8 @@ def _cases(report: Report) -> Iterator[str]:
 
 
 def _row(category: Category) -> list[str]:
-    shares = (category.false_positives, category.false_negatives)
-    return [_printable(category.name), *(cell for share in shares for cell in _share(share)), *_milliseconds(category.latency)]
+    shares = (*_share(category.false_positives), *_share(category.false_negatives))
+    return [_printable(category.name), *shares, *_milliseconds(category.latency)]
 
 
 def _share(share: Share) -> tuple[str, str]:
