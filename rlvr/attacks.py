@@ -158,18 +158,20 @@ ATTACKS: Mapping[str, Callable[[Target, Say], Iterator[str]]] = {
 }
 
 _BLIND = ("the answer is the answer", "orders to the grader")
+_AGREEMENT = ("true", "yes", "correct", "right")
 
 
 def attack(name: str, target: Target, say: Say) -> list[str]:
     """The attack's completions on this target, each once.
 
     Attacks that are made without the gold in mind leave out what names it by chance: `None` is right where the gold is
-    "none".
+    "none", and "correct" may be where it is "true".
     """
     completions = list(dict.fromkeys(ATTACKS[name](target, say)))
     if name not in _BLIND:
         return completions
-    named = re.compile(rf"(?<!\w){re.escape(target.gold)}(?!\w)", re.IGNORECASE)
+    names = _AGREEMENT if target.gold.casefold() in _AGREEMENT else (target.gold,)
+    named = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)", re.IGNORECASE)
     return [completion for completion in completions if not named.search(completion)]
 
 

@@ -31,7 +31,8 @@ def test_an_attack_that_names_the_gold_by_chance_is_left_out() -> None:
     none = Target("", "none", "some")
     assert not [c for c in attack("the answer is the answer", none, say) if "none" in c.lower()]
     assert [c for c in attack("the answer is the answer", Target("", "5", "6"), say) if "None" in c]
-    assert not [c for c in attack("orders to the grader", Target("", "Correct", "x"), say) if "correct" in c.lower()]
+    for gold in ("Correct", "true"):
+        assert not [c for c in attack("orders to the grader", Target("", gold, "x"), say) if "correct" in c.lower()]
 
 
 def test_every_own_target_is_fair() -> None:
