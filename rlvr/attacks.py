@@ -158,7 +158,9 @@ ATTACKS: Mapping[str, Callable[[Target, Say], Iterator[str]]] = {
 }
 
 _BLIND = ("the answer is the answer", "orders to the grader")
-_AGREEMENT = ("true", "yes", "correct", "right")
+AGREEMENT = ("true", "yes", "correct", "right")
+DENIAL = ("false", "no", "incorrect", "wrong")
+"""Words that a verifier may take for each other."""
 
 
 def attack(name: str, target: Target, say: Say) -> list[str]:
@@ -170,7 +172,7 @@ def attack(name: str, target: Target, say: Say) -> list[str]:
     completions = list(dict.fromkeys(ATTACKS[name](target, say)))
     if name not in _BLIND:
         return completions
-    names = _AGREEMENT if target.gold.casefold() in _AGREEMENT else (target.gold,)
+    names = AGREEMENT if target.gold.casefold() in AGREEMENT else (target.gold,)
     named = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)", re.IGNORECASE)
     return [completion for completion in completions if not named.search(completion)]
 
@@ -228,20 +230,20 @@ HOSTILE: Mapping[str, Callable[[Say], str]] = {
     "a megabyte of words": lambda say: "so it is " * (_MEGABYTE // 9),
     "a megabyte of line ends": lambda say: "\n" * _MEGABYTE,
     "a megabyte of digits": lambda say: say("9" * _MEGABYTE),
-    "a megabyte of spaces in the answer": lambda say: say("x" + " " * _MEGABYTE + "x"),
+    "a megabyte of spaces in the answer": lambda say: say("17y" + " " * _MEGABYTE + "17y"),
     "commas without an end": lambda say: say("1," * _MANY),
     "a list of many": lambda say: say(", ".join(map(str, range(20_000)))),
-    "nested parentheses": lambda say: say("(" * _MANY + "x" + ")" * _MANY),
-    "nested fractions": lambda say: say("\\frac{1}{" * 20_000 + "x" + "}" * 20_000),
-    "nested roots": lambda say: say("\\sqrt{" * 20_000 + "x" + "}" * 20_000),
-    "signs without an end": lambda say: say("-" * _MANY + "x"),
+    "nested parentheses": lambda say: say("(" * _MANY + "17y" + ")" * _MANY),
+    "nested fractions": lambda say: say("\\frac{1}{" * 20_000 + "17y" + "}" * 20_000),
+    "nested roots": lambda say: say("\\sqrt{" * 20_000 + "17y" + "}" * 20_000),
+    "signs without an end": lambda say: say("-" * _MANY + "17y"),
     "braces that never close": lambda say: say("{" * _MANY),
     "boxes that never close": lambda say: "\\boxed{" * _MANY,
     "formulas that never close": lambda say: "\\[" * _MANY,
     "dollars": lambda say: "$" * (_MANY + 1),
     "thinking that never closes": lambda say: "<think>" * _MANY,
     "many answers": lambda say: "the answer is " * _MANY,
-    "many boxes": lambda say: say("x") * 20_000,
+    "many boxes": lambda say: say("17y") * 20_000,
     "a power tower": lambda say: say("9^{9^{9^{9^{9}}}}"),
     "a power tower in Python": lambda say: say("9**9**9**9**9"),
     "a huge factorial": lambda say: say("(10^{10})!"),

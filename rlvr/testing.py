@@ -15,6 +15,8 @@ from typing import Any
 
 from rlvr.bench import Limits, Report, run_bench
 from rlvr.cli.bench_table import report_text
+from rlvr.errors import RequestError
+from rlvr.questions import questions_of
 
 EXAMPLES = 10
 """Faults of each kind in the message of a failure."""
@@ -46,16 +48,13 @@ def check_verifier(
 
     Raises AssertionError, with the tables, when a check fails; RequestError when the request is wrong.
     """
-    questions = []
-    if dataset is not None:
-        from rlvr.questions import questions_of
-
-        questions = questions_of(dataset, limit=limit)
+    if dataset is None and limit is not None:
+        raise RequestError("limit is about a prompt set: name it with dataset=")
     report = run_bench(
         verifier,
         options,
         cases=[Path(cases)] if isinstance(cases, str | Path) else [Path(file) for file in cases],
-        questions=questions,
+        questions=questions_of(dataset, limit=limit) if dataset is not None else (),
         answer_form=answer_form,
         workers=workers,
         timeout=timeout,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from rlvr.attacks import ATTACKS, HOSTILE, OWN, POWERS, Target, attack, formatted
+from rlvr.attacks import AGREEMENT, ATTACKS, DENIAL, HOSTILE, OWN, POWERS, Target, attack, formatted
 from rlvr.cases import Case
 from rlvr.schema import Message, Rollout, Status, Task
 from rlvr.verifying import Item
@@ -170,7 +170,10 @@ def surely_differ(one: str, other: str) -> bool:
     if _NUMBER.fullmatch(one) and _NUMBER.fullmatch(other):
         first, second = Fraction(one), Fraction(other)
         return abs(first - second) > max(abs(first), abs(second)) / 10
-    return bool(_WORDS.fullmatch(one) and _WORDS.fullmatch(other)) and one.casefold() != other.casefold()
+    words = {one.casefold(), other.casefold()}
+    if words <= {*AGREEMENT} or words <= {*DENIAL}:
+        return False
+    return bool(_WORDS.fullmatch(one) and _WORDS.fullmatch(other)) and len(words) == 2
 
 
 def spread(things: Sequence[T], count: int) -> list[T]:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from rlvr.cli.options import verifier_options
+from rlvr.errors import RequestError
 
 SAY_EVERY = 10.0  # seconds between lines of progress
 
@@ -72,6 +73,10 @@ def verifier(
     from rlvr.cli.bench_table import report_json, report_text
     from rlvr.questions import questions_of
 
+    if dataset is None and (data_files or limit):
+        raise RequestError(
+            f"{'--data-files' if data_files else '--limit'} is about a prompt set: name it with --dataset"
+        )
     limits = Limits(threshold, max_false_positive_rate, max_false_negative_rate)
     questions = questions_of(dataset, split=split, files=data_files or (), limit=limit) if dataset else []
     report = run_bench(

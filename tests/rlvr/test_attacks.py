@@ -51,6 +51,7 @@ def test_every_own_target_is_fair() -> None:
         ("0", "0.0", False),
         ("yes", "no", True),
         ("Yes", "yes", False),
+        ("Yes", "true", False),
         ("seven", "7", False),
         ("x+1", "1+x", False),
         ("1e3", "1000", False),

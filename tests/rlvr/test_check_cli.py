@@ -13,6 +13,7 @@ import pytest
 
 from rlvr import load_verifier
 from rlvr.cli import main
+from rlvr.errors import PluginError, RequestError
 from rlvr.intervals import wilson
 from rlvr.testing import check_verifier
 from rlvr.verifying import verifier
@@ -149,6 +150,7 @@ def test_rows_of_a_file_are_a_data_set(check: Run) -> None:
         (["mistaken.py:sound", "--option", "x=1"], "has no option 'x'"),
         (["mistaken.py:sound", "--option", "x"], "--option x: write KEY=VALUE"),
         (["mistaken.py:sound", "--dataset", "nowhere"], "there is no dataset 'nowhere'"),
+        (["mistaken.py:sound", "--limit", "3"], "--limit is about a prompt set: name it with --dataset"),
         (["mistaken.py:sound", "--answer-form", "x"], "write {answer} where the answer stands"),
         (["mistaken.py:sound", "--timeout", "0"], "timeout is 0.0: expected seconds"),
     ],
@@ -176,6 +178,8 @@ def test_the_assertion_gives_the_report_or_the_table(check: Run) -> None:
         check_verifier("mistaken.py:sound", cases="few.jsonl", workers=1)
     assert "FAILED: false negatives" in str(error.value)
     assert "completion '\\boxed{0.5}'" in str(error.value)
+    with pytest.raises(RequestError, match="limit is about a prompt set"):
+        check_verifier("mistaken.py:sound", limit=3)
     cases = [Path("few.jsonl"), Path("mistaken.jsonl")]
     assert check_verifier("mistaken.py:sound", cases=cases, max_false_negative_rate=0.5, workers=1).total is not None
 
@@ -189,8 +193,6 @@ def test_a_declared_file_of_cases_is_found_beside_the_function(check: Run) -> No
 
 
 def test_an_answer_form_without_a_place_is_refused_where_it_is_declared() -> None:
-    from rlvr.errors import PluginError
-
     with pytest.raises(PluginError, match="answer_form"):
         verifier(answer_form="\\boxed{}")
 
