@@ -17,7 +17,7 @@ from rlvr.cli import doctor
 from rlvr.errors import RunError
 from rlvr.registry import registry
 
-COMMANDS = ("train", "score", "show", "plugins", "doctor")
+COMMANDS = ("train", "score", "compare", "show", "plugins", "doctor")
 Install = Callable[..., Path]
 
 # All that help may load beside the standard library: typer and what typer draws and converts with.
