@@ -34,7 +34,7 @@ LAYERS = [
     # What works on records and verifiers, and knows of no run.
     {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds"}
     | {"verifying", "zygote", "workers", "pool", "scoring", "scored"}
-    | {"paired", "sides", "comparing"},
+    | {"paired", "sides", "comparing", "adapters"},
     {"config"},
     {"prompts"},
     {"plan", "rundir"},
