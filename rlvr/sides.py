@@ -12,7 +12,7 @@ import json
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rlvr.errors import DataError, RequestError, nearest
 from rlvr.files import kind_of
 from rlvr.paired import Floats, Integers
-from rlvr.rows import Row, UnusableError, read_batches
+from rlvr.rows import ArrowBatch, Row, UnusableError, read_batches
 from rlvr.schema import Status
 from rlvr.scoring import DEFAULT_REWARDS
 from rlvr.store import TOKEN_COLUMNS, upgrade
@@ -36,7 +36,7 @@ TAIL = 200
 _STATUSES = tuple(Status)
 _CODES = {status.value: code for code, status in enumerate(_STATUSES)}
 _UNSCORED = -1
-_UNWANTED = TOKEN_COLUMNS | {"completion", "prompt", "messages", "sampling", "model", "policy_versions", "timings"}
+_WANTED = frozenset({"schema_version", "id", "group_id", "segment", "scores"})
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -87,7 +87,8 @@ def read_scored(path: Path, sources: Mapping[str, str]) -> Scored:
     found = Scored(path)
     segments: dict[str, set[int] | None] = {}  # id -> its segments; None is the first one alone, as nearly always
     doubles: dict[str, str] = {}  # id -> where it stands again
-    for place, row in enumerate(_rows(path, sources)):
+    wanted = _WANTED | {sources["id"], sources["group_id"]}
+    for place, row in enumerate(_rows(path, sources, wanted)):
         values = upgrade(row.values, row.where) if row.is_record else row.values
         identity, group = (values.get(name) for name in ("id", "group_id"))
         if not row.is_record:
@@ -124,9 +125,12 @@ def read_scored(path: Path, sources: Mapping[str, str]) -> Scored:
     return found
 
 
-def _rows(path: Path, sources: Mapping[str, str], unwanted: frozenset[str] = _UNWANTED) -> Iterator[Row]:
+def _rows(path: Path, sources: Mapping[str, str], wanted: frozenset[str] | None = None) -> Iterator[Row]:
+    """The rows without their tokens; of a file in columns, only those `wanted`, if that is given."""
     for batch in read_batches(path):
-        yield from batch.rows(sources.values(), without=unwanted)
+        if wanted is not None and isinstance(batch, ArrowBatch):
+            batch = replace(batch, batch=batch.batch.select([n for n in batch.batch.schema.names if n in wanted]))
+        yield from batch.rows(sources.values(), without=TOKEN_COLUMNS)
 
 
 def _text(row: Row, column: str) -> str | None:
@@ -328,7 +332,7 @@ def _rows_at(path: Path, places: Iterable[int], sources: Mapping[str, str]) -> d
     wanted = set(places)
     found: dict[int, Row] = {}
     if wanted:
-        for place, row in enumerate(_rows(path, sources, TOKEN_COLUMNS)):
+        for place, row in enumerate(_rows(path, sources)):
             if place in wanted:
                 found[place] = row
                 if len(found) == len(wanted):
