@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlvr.errors import DataError, RequestError, nearest
+from rlvr.errors import DataError, RequestError, RunError, nearest
 from rlvr.files import kind_of
 from rlvr.paired import Floats, Integers
 from rlvr.rows import ArrowBatch, Row, UnusableError, read_batches
@@ -89,12 +89,8 @@ def read_scored(path: Path, sources: Mapping[str, str]) -> Scored:
     doubles: dict[str, str] = {}  # id -> where it stands again
     wanted = _WANTED | {sources["id"], sources["group_id"]}
     for place, row in enumerate(_rows(path, sources, wanted)):
-        values = upgrade(row.values, row.where) if row.is_record else row.values
-        identity, group = (values.get(name) for name in ("id", "group_id"))
-        if not row.is_record:
-            identity, group = _text(row, sources["id"]), _text(row, sources["group_id"])
+        values, identity, group, segment = _identified(row, sources)
         if identity is not None:
-            segment = (values.get("segment") or 0) if row.is_record else 0
             if identity in segments:
                 known = segments[identity] or {0}
                 if segment in known:
@@ -111,7 +107,7 @@ def read_scored(path: Path, sources: Mapping[str, str]) -> Scored:
             column.pad(rows)
             column.codes.append(code)
             column.rewards.append(reward)
-            column.versions.add(version)
+            column.versions.update(version)
             column.scored += 1
     if doubles:
         (name, where), *others = doubles.items()
@@ -133,6 +129,18 @@ def _rows(path: Path, sources: Mapping[str, str], wanted: frozenset[str] | None 
         yield from batch.rows(sources.values(), without=TOKEN_COLUMNS)
 
 
+def _identified(row: Row, sources: Mapping[str, str]) -> tuple[Mapping[str, Any], str | None, str | None, int]:
+    """A row's columns, its id, its group and which segment of its rollout it is. Raises DataError."""
+    if not row.is_record:
+        return row.values, _text(row, sources["id"]), _text(row, sources["group_id"]), 0
+    values = upgrade(row.values, row.where)
+    identity, group, segment = values.get("id"), values.get("group_id"), values.get("segment") or 0
+    for name, value, kinds in (("id", identity, str), ("group_id", group, str | None), ("segment", segment, int)):
+        if not isinstance(value, kinds):
+            raise DataError(f"{row.where}: {name} is {kind_of(value)}")
+    return values, identity, group, segment
+
+
 def _text(row: Row, column: str) -> str | None:
     try:
         return row.text(column)
@@ -140,24 +148,31 @@ def _text(row: Row, column: str) -> str | None:
         raise DataError(f"{row.where}: {error}") from error
 
 
-def _last_scores(scores: Any, where: str) -> dict[str, tuple[int, float, str]]:
-    """Verifier -> status code, reward (NaN without one) and version, of the last score by each."""
+def _last_scores(scores: Any, where: str) -> dict[str, tuple[int, float, tuple[str, ...]]]:
+    """Verifier -> status code, reward (NaN without one) and version if known, of the last score by each."""
     if scores is None:
         return {}
     if not isinstance(scores, list) or not all(isinstance(score, Mapping) for score in scores):
         raise DataError(f"{where}: the column 'scores' is {kind_of(scores)} and not a list of scores")
-    found = {}
+    found: dict[str, tuple[int, float, tuple[str, ...]]] = {}
     for score in scores:
-        name, status, reward = score.get("verifier"), score.get("status"), score.get("reward")
-        code = _CODES.get(status, _UNSCORED) if isinstance(status, str) else _UNSCORED
-        if not isinstance(name, str) or code == _UNSCORED:
+        name, status, version = score.get("verifier"), score.get("status"), score.get("version")
+        if not isinstance(name, str) or not isinstance(status, str) or status not in _CODES:
             raise DataError(f"{where}: a score with verifier {name!r} and status {status!r}, which is none")
-        graded = _STATUSES[code] is Status.GRADED
-        number = isinstance(reward, int | float) and math.isfinite(reward)
-        if graded != number:
-            raise DataError(f"{where}: a score by {name!r} is {status} with the reward {reward!r}")
-        found[name] = code, float(reward) if graded else math.nan, str(score.get("version") or "")
+        reward = _finite(score.get("reward"))
+        if (status == Status.GRADED.value) != (reward is not None):
+            raise DataError(f"{where}: a score by {name!r} is {status} with the reward {score.get('reward')!r:.40}")
+        known = (version,) if isinstance(version, str) else ()
+        found[name] = _CODES[status], math.nan if reward is None else reward, known
     return found
+
+
+def _finite(reward: Any) -> float | None:
+    try:
+        number = float(reward) if isinstance(reward, int | float) else math.nan
+    except OverflowError:  # an integer that no float holds
+        return None
+    return number if math.isfinite(number) else None
 
 
 # --- two sides --------------------------------------------------------------------------------------------------------
@@ -337,6 +352,8 @@ def _rows_at(path: Path, places: Iterable[int], sources: Mapping[str, str]) -> d
                 found[place] = row
                 if len(found) == len(wanted):
                     break
+        else:
+            raise RunError(f"{path} changed while it was read: it has fewer rows now")
     return found
 
 

@@ -115,7 +115,7 @@ def _text(pairs: Pairs, comparison: Comparison, flips: list[Flip], threshold: fl
 
 def _heading(pairs: Pairs, comparison: Comparison) -> str:
     lines = [
-        [name, inline(side.verifier), "version " + ", ".join(map(inline, side.versions)), inline(str(side.path))]
+        [name, inline(side.verifier), _versions(side.versions), inline(str(side.path))]
         for name, side in (("a", pairs.a), ("b", pairs.b))
     ]
     said = [f"{_counted(comparison.rows, 'rollout')} in {_counted(comparison.groups, 'group')}"]
@@ -124,6 +124,10 @@ def _heading(pairs: Pairs, comparison: Comparison) -> str:
     if pairs.only_a or pairs.only_b:
         said.append(f"left out: {pairs.only_a:,} only in the first file, {pairs.only_b:,} only in the second")
     return columns(lines) + "\n" + "; ".join(said)
+
+
+def _versions(versions: tuple[str, ...]) -> str:
+    return f"version{'' if len(versions) == 1 else 's'} {', '.join(map(inline, versions))}" if versions else ""
 
 
 def _matrix(comparison: Comparison, threshold: float) -> str:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlvr.comparing import Change, Comparison, compare, worst
-from rlvr.errors import DataError, RequestError
+from rlvr.errors import DataError, RequestError, RunError
 from rlvr.rows import sources_of
 from rlvr.schema import GroupStats, Rollout, Score, Status
 from rlvr.scoring import training_reward
@@ -329,11 +329,37 @@ def test_of_two_verifiers_the_other_one(tmp_path: Path) -> None:
         ([{"status": "error"}], "verifier None and status 'error'"),
         ([{"verifier": "a", "status": "graded"}], "by 'a' is graded with the reward None"),
         ([{"verifier": "a", "status": "error", "reward": 1}], "by 'a' is error with the reward 1"),
+        ([{"verifier": "a", "status": "graded", "reward": 10**400}], "by 'a' is graded with the reward 1000"),
+        ([{"verifier": "a", "status": "graded", "reward": float("nan")}], "by 'a' is graded with the reward nan"),
+        ([{"verifier": "a", "status": ["graded"]}], "verifier 'a' and status"),
     ],
 )
 def test_scores_that_are_none_are_faults_of_the_file(tmp_path: Path, by: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_scored(put(tmp_path / "in.jsonl", [{"id": "x", "scores": by}]), SOURCES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"id": 7}, "line 1: id is a number"),
+        ({}, "line 1: id is null"),
+        ({"id": "x", "group_id": ["g"]}, "line 1: group_id is a list"),
+        ({"id": "x", "segment": [0]}, "line 1: segment is a list"),
+        ({"id": "x", "schema_version": 99}, "line 1 was written with version 99"),
+    ],
+)
+def test_records_that_are_none_are_faults_of_the_file(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_scored(put(tmp_path / "in.jsonl", [{"schema_version": 1} | fields]), SOURCES)
+
+
+def test_a_file_that_shrinks_between_the_readings(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    pairs = paired(path, ("11", "00"))
+    put(path, [])
+    with pytest.raises(RunError, match="changed while it was read"):
+        read_flips(pairs, worst(pairs, 1), SOURCES)
 
 
 def test_every_status_has_a_kind() -> None:
