@@ -240,6 +240,8 @@ def pair(first: Scored, second: Scored | None = None, *, a: str | None = None, b
     if second is None:
         if a is None and b is None and len(first.columns) == 2:
             a, b = first.columns
+        if b is not None:
+            choose(first, b, "--b")
         a = choose(first, a, "--a", but=b)
         b = choose(first, b, "--b", but=a)
         second = first

@@ -31,6 +31,7 @@ DRAWING = {
     "shellingham",
     "annotated_doc",
     "typing_extensions",
+    "attr",  # rich draws its objects where it is installed
 }
 CONVERTING = {"pydantic", "pydantic_core", "annotated_types", "typing_inspection"}
 BROKEN = {"broken_plugin": "import no_such_module"}

@@ -303,6 +303,7 @@ def test_rows_without_an_id_compare_within_one_file_only(tmp_path: Path) -> None
         ({}, r"--a: which verifier\? .* has scores by: math \(1\), math@strict \(1\), mine \(1\)"),
         ({"a": "math"}, "--b: which verifier"),
         ({"a": "math", "b": "math@strickt"}, r"--b math@strickt: .* no score .*; did you mean 'math@strict'\?"),
+        ({"b": "maht"}, r"--b maht: .* no score .*; did you mean 'math'\?"),
         ({"a": "nothing", "b": "math"}, "--a nothing: .*; known: math, math@strict, mine"),
     ],
 )
