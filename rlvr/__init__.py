@@ -9,6 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlvr.adapters import to_trl as to_trl
+    from rlvr.adapters import to_verifiers as to_verifiers
+    from rlvr.adapters import to_verl as to_verl
     from rlvr.hookspecs import hookimpl as hookimpl
     from rlvr.schema import Rollout as Rollout
     from rlvr.schema import Score as Score
@@ -28,6 +31,9 @@ _HOME = {
     "hookimpl": "rlvr.hookspecs",
     "load_verifier": "rlvr.verifying",
     "score": "rlvr.scoring",
+    "to_trl": "rlvr.adapters",
+    "to_verifiers": "rlvr.adapters",
+    "to_verl": "rlvr.adapters",
     "verifier": "rlvr.verifying",
 }
 

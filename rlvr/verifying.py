@@ -163,7 +163,7 @@ class FunctionVerifier:
         self.takes_groups = self._form == "group"
         self.wants_rollout = self._form in ("rollout", "group", "trl")  # the completion and the task are not enough
         # A TRL function may have no use for a gold; the columns it names decide.
-        self._needs_answer = declared.needs_answer and self._form != "trl"
+        self.needs_answer = declared.needs_answer and self._form != "trl"
         offered = {} if self._form == "trl" else {key: p for key, p in parameters.items() if key not in fixed}
         self._options = _resolve(name, function, offered, options)
         try:
@@ -231,9 +231,9 @@ class FunctionVerifier:
             return Verdict(status=Status.INVALID, reason="the row has no completion")
         if item.rollout is None and self._form in ("rollout", "group"):
             return Verdict(status=Status.INVALID, reason=f"verifier {self.name!r} takes rollouts, the row is not one")
-        if self._needs_answer and item.task.answer is None:
+        if self.needs_answer and item.task.answer is None:
             return Verdict(status=Status.INVALID, reason="the row has no gold answer")
-        if self._needs_answer and not item.completion.strip():
+        if self.needs_answer and not item.completion.strip():
             return Verdict(status=Status.UNPARSED, reason="the completion is empty")
         return None
 

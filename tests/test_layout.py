@@ -34,7 +34,8 @@ LAYERS = [
     # What works on records and verifiers, and knows of no run.
     {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds"}
     | {"verifying", "zygote", "workers", "pool", "scoring", "scored"}
-    | {"intervals", "cases", "attacks", "trials", "bench"},
+    | {"intervals", "cases", "attacks", "trials", "bench"}
+    | {"paired", "sides", "comparing", "adapters"},
     {"config"},
     {"prompts"},
     {"questions"},

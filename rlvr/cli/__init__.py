@@ -7,6 +7,7 @@ import sys
 import typer
 
 from rlvr.cli.check import check
+from rlvr.cli.compare import compare
 from rlvr.cli.doctor import doctor
 from rlvr.cli.plugins import plugins
 from rlvr.cli.score import score
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, score, show, plugins, doctor):
+for command in (train, score, compare, show, plugins, doctor):
     app.command()(command)
 app.add_typer(check, name="check")
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlvr.cli.filters import Condition, as_text, condition
+from rlvr.cli.texts import inline, printable
 from rlvr.errors import RequestError, nearest
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def show(
             continue
         matching += 1
         if not limit or matching <= limit:
-            print(_printable(view.text(full), sys.stdout.encoding))
+            print(printable(view.text(full), sys.stdout.encoding))
     _refuse_unknown(conditions, seen, file)
     if limit and matching > limit:
         print(f"{matching - limit:,} more; --limit 0 shows all")
@@ -148,28 +147,28 @@ class View:
         for turn in turns:
             content = turn.get("content")
             if content is not None:
-                blocks.append(f"{_inline(turn.get('role'))}\n{_indented(as_text(content), full)}")
+                blocks.append(f"{inline(turn.get('role'))}\n{_indented(as_text(content), full)}")
         verdicts = [_verdict(each) for each in self._scores] or ["no verdict"]
         if (answer := self.get("answer")) is not None:
-            verdicts.append(f"gold {_inline(answer)}")
+            verdicts.append(f"gold {inline(answer)}")
         return "\n".join([*blocks, *verdicts, ""])
 
     def _heading(self) -> Iterator[str]:
         yield self._place
         if (identity := self.get("id")) is not None:
-            yield f"id {_inline(identity)}"
+            yield f"id {inline(identity)}"
         if (group := self.get("group_id")) is not None:
             index, size = self.get("index"), self.get("group_size")
             place = f", {index + 1} of {size}" if isinstance(index, int) and isinstance(size, int) else ""
-            yield f"group {_inline(group)}{place}"
+            yield f"group {inline(group)}{place}"
         if versions := self._versions():
             first, last = min(versions), max(versions)
             yield f"policy version {first}" if first == last else f"policy versions {first} to {last}"
         if (tokens := self.get("tokens")) is not None:
-            yield f"{_inline(tokens)} tokens"
+            yield f"{inline(tokens)} tokens"
         if (finish := self.get("finish_reason")) is not None:
             stop = self.get("stop_reason")
-            yield f"finished: {_inline(finish)}{'' if stop is None else f' ({_inline(stop)})'}"
+            yield f"finished: {inline(finish)}{'' if stop is None else f' ({inline(stop)})'}"
 
 
 def _messages(value: Any) -> list[dict[str, Any]] | None:
@@ -184,22 +183,15 @@ def _messages(value: Any) -> list[dict[str, Any]] | None:
 
 def _verdict(score: Mapping[str, Any]) -> str:
     reward, seconds = score.get("reward"), score.get("seconds")
-    parts = [f"{_inline(score.get('status'))}{'' if reward is None else f' {_inline(reward)}'}"]
-    parts.append(f"by {_inline(score.get('verifier'))} {_inline(score.get('version'))}")
+    parts = [f"{inline(score.get('status'))}{'' if reward is None else f' {inline(reward)}'}"]
+    parts.append(f"by {inline(score.get('verifier'))} {inline(score.get('version'))}")
     if (extracted := score.get("extracted")) is not None:
-        parts.append(f"extracted {_inline(extracted)}")
+        parts.append(f"extracted {inline(extracted)}")
     if (reason := score.get("reason")) is not None:
-        parts.append(_inline(reason))
+        parts.append(inline(reason))
     if isinstance(seconds, int | float):
         parts.append(f"{seconds:.3f} s")
     return "verdict " + ", ".join(parts)
-
-
-# --- text that somebody else wrote ----------------------------------------------------------------------------------
-
-
-def _inline(value: Any) -> str:
-    return as_text(value).replace("\n", "\\n")
 
 
 def _indented(text: str, full: bool) -> str:
@@ -207,17 +199,3 @@ def _indented(text: str, full: bool) -> str:
         half = LONG // 2
         text = f"{text[:half]}\n[{len(text) - 2 * half:,} characters left out; --full shows them]\n{text[-half:]}"
     return "\n".join(f"    {line}" for line in text.split("\n"))
-
-
-def _printable(text: str, encoding: str | None) -> str:
-    """The text with everything that could steer a terminal as its escape, and what `encoding` has not, too."""
-    shown = re.sub(r"[^\n\t -~]", _escaped, text)
-    return shown.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
-
-
-def _escaped(match: re.Match[str]) -> str:
-    character = match[0]
-    # Controls, invisible and direction marks, surrogates, private and unassigned characters, line separators.
-    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
-        return character.encode("unicode_escape").decode()
-    return character

@@ -17,7 +17,7 @@ from rlvr.cli import doctor
 from rlvr.errors import RunError
 from rlvr.registry import registry
 
-COMMANDS = ("train", "score", "show", "plugins", "doctor")
+COMMANDS = ("train", "score", "compare", "show", "plugins", "doctor")
 Install = Callable[..., Path]
 
 # All that help may load beside the standard library: typer and what typer draws and converts with.
@@ -31,6 +31,7 @@ DRAWING = {
     "shellingham",
     "annotated_doc",
     "typing_extensions",
+    "attr",  # rich draws its objects where it is installed
 }
 CONVERTING = {"pydantic", "pydantic_core", "annotated_types", "typing_inspection"}
 BROKEN = {"broken_plugin": "import no_such_module"}

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from rlvr.cli import main
 from rlvr.cli.filters import condition
-from rlvr.cli.show import LONG, _printable
+from rlvr.cli.show import LONG
+from rlvr.cli.texts import printable
 from rlvr.errors import RequestError
 from rlvr.schema import Rollout
 from rlvr.store import write_rollouts
@@ -252,7 +253,7 @@ def test_a_completion_cannot_steer_the_terminal(tmp_path: Path, encoding: str) -
 
 @given(st.text(st.characters()), st.sampled_from(["utf-8", "ascii", None]))
 def test_any_text_can_be_printed(text: str, encoding: str | None) -> None:
-    shown = _printable(text, encoding)
+    shown = printable(text, encoding)
     shown.encode(encoding or "utf-8")
     assert all(character.isprintable() or character in "\n\t\u3000" or character.isspace() for character in shown)
     assert "\r" not in shown

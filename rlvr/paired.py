@@ -1,0 +1,80 @@
+"""Statistics of two verdicts on the same rollouts, where rollouts of one prompt are not independent of each other.
+
+Everything is a function of sums over clusters (the rollouts of one prompt), so a bootstrap that draws whole clusters
+is one matrix product.
+
+Shapes: N = rollouts; G = clusters; M = sums that a statistic is made of; B = resamples.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlvr.draws import Key, draw
+
+Floats: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
+
+_CHUNK = 1 << 22  # drawn clusters that are held at a time: 32 MiB
+
+
+def resampled_sums(sums_GM: Floats, resamples: int, *key: Key) -> Floats:
+    """(B, M): column sums over G clusters drawn with replacement, once a resample. The draws depend on `key` alone.
+
+    The cluster bootstrap: Field and Welsh, "Bootstrapping clustered data", 2007, §3.1.
+    """
+    clusters = len(sums_GM)
+    generator = np.random.default_rng(draw("paired", *key))
+    step = max(1, _CHUNK // max(1, clusters))
+    chunks = []
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = generator.integers(clusters, size=(rows, clusters)) + clusters * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters)
+        chunks.append(times.astype(np.float64) @ sums_GM)
+    return np.concatenate(chunks) if chunks else np.empty((0, sums_GM.shape[1]))
+
+
+def interval(samples: Floats, level: float = 0.95) -> tuple[float, float] | None:
+    """The percentile interval of a resampled statistic; samples where it is not defined (NaN) are left out.
+
+    None when it is never defined.
+    """
+    finite = samples[np.isfinite(samples)]
+    if not len(finite):
+        return None
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+    """Element by element; NaN where the denominator is 0."""
+    result = np.full(np.shape(numerator), np.nan)
+    np.divide(numerator, denominator, out=result, where=denominator != 0)
+    return result
+
+
+def pass_at_k(count_G: Integers, right_G: Integers, k: int) -> Floats:
+    """The chance that at least one of k of a prompt's rollouts is right: 1 - C(n-c, k) / C(n, k).
+
+    n = `count_G` rollouts, c = `right_G` of them right. Unbiased; Chen et al., arXiv 2107.03374, eq. 1. NaN where a
+    prompt has fewer than k rollouts.
+    """
+    none_right = np.ones(len(count_G))
+    for drawn in range(k):
+        none_right *= ratio(np.maximum(count_G - right_G - drawn, 0.0), count_G - drawn)
+    return np.where(count_G >= k, 1.0 - none_right, np.nan)
+
+
+def kappa(both: Floats, only_a: Floats, only_b: Floats, neither: Floats) -> Floats:
+    """Cohen's κ = (p_o - p_e) / (1 - p_e) of two yes-or-no raters, from the counts of the four cases.
+
+    With p_o and p_e written out it is one fraction of whole numbers, in which nothing is rounded before the end. Cohen,
+    "A coefficient of agreement for nominal scales", 1960. NaN where it is not defined: both raters gave every item the
+    same one answer, so that nothing is left to agree on beyond chance.
+    """
+    apart = (both + only_a) * (only_a + neither) + (both + only_b) * (only_b + neither)
+    return ratio(2 * (both * neither - only_a * only_b), apart)
