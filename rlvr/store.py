@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from rlvr.errors import DataError, RequestError, nearest
-from rlvr.files import ENDINGS, ending, existing, from_json, kind_of, lines_of, replacing, to_json
+from rlvr.errors import DataError, nearest
+from rlvr.files import ending, expanded, from_json, kind_of, lines_of, replacing, to_json, writing_lines
 from rlvr.parquet import BATCH_BYTES, BATCH_ROWS, RowGroups, arrow_column, batches_of, python_rows
 from rlvr.schema import SCHEMA_VERSION, Rollout
 
@@ -241,7 +241,7 @@ class RolloutWriter:
                 self._groups = stack.enter_context(RowGroups(temporary, ROLLOUT_SCHEMA))
                 stack.push(self._finish)
             else:
-                self._file = stack.enter_context(temporary.open("w", encoding="utf-8", newline="\n"))
+                self._file = stack.enter_context(writing_lines(temporary, self.path))
             self._stack = stack.pop_all()
         return self
 
@@ -293,25 +293,16 @@ def write_rollouts(path: str | Path, rollouts: Iterable[Rollout]) -> int:
 def read_rollouts(paths: str | Path | Iterable[str | Path]) -> Iterator[Rollout]:
     """The rollouts of one or several files, in order, a batch in memory at a time.
 
-    A folder stands for the record files in it, in the order of their names. Records of older schema versions come
-    out as records of this one.
+    A folder stands for the record files in it, and a pattern for those that match, in the order of names. Records of
+    older schema versions come out as records of this one.
 
     Raises:
         RequestError: a file does not exist or has neither ending; raised at once.
         DataError: a row is not a valid record; raised when it is reached, naming file, row or line, and field.
     """
     given = [paths] if isinstance(paths, str | Path) else paths
-    files = [file for path in given for file in _files(Path(path))]
+    files = expanded(given)
     return (rollout for file in files for rollout in _read(file))
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [existing(path)]
-    files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and not file.name.startswith("."))
-    if not files:
-        raise RequestError(f"{path} holds no .parquet and no .jsonl file")
-    return files
 
 
 def _read(path: Path) -> Iterator[Rollout]:

@@ -29,7 +29,11 @@ from rlvr.schema import Rollout, Status, Task, Verdict
 
 Takes: TypeAlias = Literal["completion", "rollout", "group"]
 Form: TypeAlias = Literal["completion", "rollout", "group", "trl", "verl"]
+Sees: TypeAlias = Literal["task", "answer"]
 F = TypeVar("F", bound=Callable[..., Any])
+
+TOLD = ("name", "version", "config", "takes_groups", "wants_rollout", "sees", "repeatable")
+"""What a process that has loaded a verifier says of it to one that has not."""
 
 # How each form is called, by the names of the parameters that are not options.
 _NATIVE: dict[tuple[str, ...], Takes] = {
@@ -66,6 +70,8 @@ class Declaration:
     needs_answer: bool = True
     memory: int | None = None
     preload: Callable[[], object] | None = None
+    sees: Sees = "task"
+    deterministic: bool = True
 
 
 def verifier(
@@ -76,6 +82,8 @@ def verifier(
     needs_answer: bool = True,
     memory: int | None = None,
     preload: Callable[[], object] | None = None,
+    sees: Sees = "task",
+    deterministic: bool = True,
 ) -> Callable[[F], F]:
     """Declare a function to be a verifier. The function itself is returned, unchanged and callable as before.
 
@@ -97,8 +105,12 @@ def verifier(
         memory: Bytes of address space a worker may add to what importing took; the pool's default when not given.
         preload: Called once in the process that workers are forked from: imports and tables that the function would
             otherwise make in every worker anew.
+        sees: "task": all of it; "answer": only `task.answer`, the rest is left empty. The less a `check(completion,
+            task)` sees, the less has to be sent to it, and the more rows are known to be alike.
+        deterministic: Equal completions and tasks get equal verdicts, so that a verdict may be remembered. A judge
+            that asks a model, or the clock, says False.
     """
-    declaration = Declaration(name, version, takes, needs_answer, memory, preload)
+    declaration = Declaration(name, version, takes, needs_answer, memory, preload, sees, deterministic)
 
     def mark(function: F) -> F:
         function.__rlvr_verifier__ = declaration  # type: ignore[attr-defined]
@@ -126,6 +138,9 @@ class FunctionVerifier:
         self._form, fixed = _form(name, parameters, declared)
         self.takes_groups = self._form == "group"
         self.wants_rollout = self._form in ("rollout", "group", "trl")  # the completion and the task are not enough
+        self.sees: Sees = declared.sees if self._form == "completion" else "task"
+        self.repeatable = declared.deterministic and self._form == "completion"
+        """A verdict follows from completion, task and options, and may be remembered."""
         # A TRL function may have no use for a gold; the columns it names decide.
         self._needs_answer = declared.needs_answer and self._form != "trl"
         offered = {} if self._form == "trl" else {key: p for key, p in parameters.items() if key not in fixed}
@@ -186,7 +201,8 @@ class FunctionVerifier:
     def _ask(self, item: Item) -> Verdict:
         match self._form:
             case "completion":
-                return verdict_of(self._call(item.completion, item.task, **self._options))
+                task = item.task if self.sees == "task" else Task(answer=item.task.answer)
+                return verdict_of(self._call(item.completion, task, **self._options))
             case "rollout":
                 return verdict_of(self._call(item.rollout, **self._options))
             case "verl":

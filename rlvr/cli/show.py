@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,7 +66,7 @@ def show(
         matching += 1
         if not limit or matching <= limit:
             print(_printable(view.text(full), sys.stdout.encoding))
-    _refuse_unknown(conditions, seen, file)
+    refuse_unknown(conditions, seen, str(file))
     if limit and matching > limit:
         print(f"{matching - limit:,} more; --limit 0 shows all")
     elif not matching:
@@ -81,7 +81,7 @@ def _rows(file: Path, sources: Mapping[str, str]) -> Iterator[Row]:
         yield from batch.rows(sources.values(), without=TOKEN_COLUMNS - {"loss_mask"})
 
 
-def _refuse_unknown(conditions: list[Condition], seen: set[str], file: Path) -> None:
+def refuse_unknown(conditions: Sequence[Condition], seen: set[str], file: str) -> None:
     """A field that no row has is a mistake, and not a condition that nothing meets."""
     for each in conditions:
         name = each.field.partition(".")[0]

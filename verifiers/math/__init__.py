@@ -23,7 +23,7 @@ def preload() -> None:
     context()
 
 
-@verifier(name="math", version="1", preload=preload)
+@verifier(name="math", version="1", preload=preload, sees="answer")
 def check(
     completion: str,
     task: Task,
