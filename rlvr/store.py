@@ -290,33 +290,45 @@ def write_rollouts(path: str | Path, rollouts: Iterable[Rollout]) -> int:
     return writer.rows
 
 
-def read_rollouts(paths: str | Path | Iterable[str | Path]) -> Iterator[Rollout]:
+def read_rollouts(
+    paths: str | Path | Iterable[str | Path], *, sidecars: str | Path | Iterable[str | Path] = ()
+) -> Iterator[Rollout]:
     """The rollouts of one or several files, in order, a batch in memory at a time.
 
     A folder stands for the record files in it, and a pattern for those that match, in the order of names. Records of
-    older schema versions come out as records of this one.
+    older schema versions come out as records of this one. Scores that `sidecars` (files of `rlvr score --scores-only`)
+    hold for a rollout follow its own.
 
     Raises:
         RequestError: a file does not exist or has neither ending; raised at once.
         DataError: a row is not a valid record; raised when it is reached, naming file, row or line, and field.
     """
-    given = [paths] if isinstance(paths, str | Path) else paths
-    files = expanded(given)
-    return (rollout for file in files for rollout in _read(file))
+    files, beside = expanded(_listed(paths)), list(_listed(sidecars))
+    rows: Iterator[tuple[Mapping[str, Any], str]] = (row for file in files for row in _read(file))
+    if beside:
+        from rlvr.sidecar import Sidecars
+
+        rows = Sidecars(beside).join(rows)
+    return (rollout_of(row, where) for row, where in rows)
 
 
-def _read(path: Path) -> Iterator[Rollout]:
+def _listed(paths: str | Path | Iterable[str | Path]) -> Iterable[str | Path]:
+    return [paths] if isinstance(paths, str | Path) else paths
+
+
+def _read(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The rows, and where each stands."""
     if ending(path) == ".jsonl":
         for where, text in lines_of(path):
             row = from_json(text, where)
             if not isinstance(row, dict):
                 raise DataError(f"{where} is {kind_of(row)}: a record is an object")
-            yield rollout_of(row, where)
+            yield row, where
         return
     for first, batch in batches_of(path):
         rows = rows_of(batch, partial(_row, path, first))
         for i, row in enumerate(rows):
-            yield rollout_of(row, _row(path, first, i))
+            yield row, _row(path, first, i)
 
 
 def _row(path: Path, first: int, i: int) -> str:

@@ -34,7 +34,7 @@ LAYERS = [
     # What works on records and verifiers, and knows of no run.
     {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds"}
     | {"verifying", "zygote", "workers", "pool", "cache", "scoring", "scored"}
-    | {"layouts", "journal", "rescoring"},
+    | {"layouts", "journal", "sidecar", "rescoring"},
     {"config"},
     {"prompts"},
     {"plan", "rundir"},
