@@ -31,25 +31,25 @@ class Sidecars:
                         raise DataError(f"{row.where}: id {identity!r} (segment {key[1]}) is there twice")
                     scores[key] = there
             self._files.append((path, scores))
+        self._unused = {path for path, scores in self._files if scores}
 
-    def join(self, rows: Iterable[tuple[Mapping[str, Any], str]], column: str = "id") -> Iterator[tuple[Any, str]]:
-        """Rows and where they stand, each with the scores that the sidecars have for it after its own.
+    def with_scores(self, values: Mapping[str, Any], column: str = "id") -> Mapping[str, Any]:
+        """The row with the scores that the sidecars have for it after its own; `column` holds its id."""
+        key = (str(values.get(column)), values.get("segment") or 0)
+        found: list[Mapping[str, Any]] = []
+        for path, scores in self._files:
+            if key in scores:
+                self._unused.discard(path)
+                found += scores[key]
+        return {**values, "scores": [*(values.get("scores") or ()), *found]} if found else values
 
-        Args:
-            rows: Pairs of columns and place.
-            column: Which column holds the id.
+    def refuse_unused(self) -> None:
+        """Raises DataError when there is a sidecar of which no row so far had an id."""
+        for path in sorted(self._unused):
+            raise DataError(f"none of the ids of {path} is in the rows that it was to be joined with")
 
-        Raises DataError at the end when no row has an id that a sidecar has.
-        """
-        used = [not scores for _, scores in self._files]
+    def join(self, rows: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """Rows and where they stand, as `with_scores`. Raises as `refuse_unused` at the end."""
         for values, where in rows:
-            key = (str(values.get(column)), values.get("segment") or 0)
-            found: list[Mapping[str, Any]] = []
-            for i, (_, scores) in enumerate(self._files):
-                if key in scores:
-                    used[i] = True
-                    found += scores[key]
-            yield ({**values, "scores": [*(values.get("scores") or ()), *found]} if found else values), where
-        for (path, _), is_used in zip(self._files, used, strict=True):
-            if not is_used:
-                raise DataError(f"none of the ids of {path} is in the rows that it was to be joined with")
+            yield self.with_scores(values), where
+        self.refuse_unused()

@@ -7,6 +7,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,10 @@ def show(
     mappings: Annotated[
         list[str] | None, typer.Option("--map", metavar="TARGET=SOURCE", help="As for rlvr score.")
     ] = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option("--scores", metavar="SIDECAR", help="Scores of rlvr score --scores-only, to show with the rows."),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Long texts with their middle.")] = False,
 ) -> None:
     """Print rollouts: prompt, completion, verdicts, group, policy version, how sampling ended.
@@ -55,7 +60,7 @@ def show(
     sources = sources_of(mappings or ())
     seen: set[str] = set()
     matching = rows = 0
-    for row in _rows(file, sources):
+    for row in _rows(file, sources, scores or ()):
         rows += 1
         view = View(row, sources)
         seen.update(view.names())
@@ -73,12 +78,17 @@ def show(
         print(f"none of {rows:,} rows matches" if rows else f"{file} has no rows", file=sys.stderr)
 
 
-def _rows(file: Path, sources: Mapping[str, str]) -> Iterator[Row]:
+def _rows(file: Path, sources: Mapping[str, str], sidecars: Sequence[str]) -> Iterator[Row]:
     from rlvr.rows import read_batches
+    from rlvr.sidecar import Sidecars
     from rlvr.store import TOKEN_COLUMNS
 
+    beside = Sidecars(sidecars)
     for batch in read_batches(file):
-        yield from batch.rows(sources.values(), without=TOKEN_COLUMNS - {"loss_mask"})
+        for row in batch.rows(sources.values(), without=TOKEN_COLUMNS - {"loss_mask"}):
+            column = "id" if row.is_record else sources["id"]
+            yield replace(row, values=beside.with_scores(row.values, column)) if sidecars else row
+    beside.refuse_unused()
 
 
 def refuse_unknown(conditions: Sequence[Condition], seen: set[str], file: str) -> None:

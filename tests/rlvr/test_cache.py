@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr import cache
@@ -142,6 +142,7 @@ def test_processes_and_threads_share_a_file(tmp_path: Path) -> None:
     assert found.reward == 300
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     extracted=st.none() | st.text(st.characters()), reason=st.none() | st.text(st.characters()), reward=st.floats(0, 1)
 )

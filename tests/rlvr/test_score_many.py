@@ -61,9 +61,12 @@ def rlvr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(MINE)
 
-    def run(*arguments: str) -> Done:
-        verifier = [] if {"-v", "--verifier"} & set(arguments) else ["-v", "mine.py:length"]
-        monkeypatch.setattr(sys, "argv", ["rlvr", "score", *arguments, *verifier, "--workers", "0"])
+    def run(*arguments: str, command: str = "score") -> Done:
+        given = ["rlvr", command, *arguments]
+        if command == "score":
+            given += ["--workers", "0"]
+            given += [] if {"-v", "--verifier"} & set(arguments) else ["-v", "mine.py:length"]
+        monkeypatch.setattr(sys, "argv", given)
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
@@ -291,6 +294,8 @@ def test_a_sidecar_needs_ids_and_must_fit(rlvr: Run) -> None:
     assert "in.jsonl, line 1 has no 'id'" in done.err
     assert rlvr("in.jsonl", "--out", "side.jsonl", "--scores-only", "--map", "id=uid").code == 0
     assert [row["id"] for row in lines("side.jsonl")] == ["7", "8"]
+    shown = rlvr("in.jsonl", "--map", "id=uid", "--scores", "side.jsonl", "--where", "reward=2", command="show")
+    assert "verdict graded 2.0, by mine:length" in shown.out
     write_rollouts("other.jsonl", [Rollout(id="a", prompt="p", completion="c")])
     with pytest.raises(RequestError, match=r"none of the ids of side\.jsonl"):
         list(read_rollouts("other.jsonl", sidecars="side.jsonl"))
