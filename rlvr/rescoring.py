@@ -62,7 +62,7 @@ def source_of(path: Path, mappings: Iterable[str]) -> Source:
     batch = next(read_batches(path, on_bad_line=lambda error: None), None)
     names: Sequence[str] = ()
     if batch is not None:
-        names = batch.batch.schema.names if isinstance(batch, ArrowBatch) else [*batch.lines[0].members]
+        names = batch.batch.schema.names if isinstance(batch, ArrowBatch) else [*batch.lines[0].values]
     layout = layout_of(names)
     columns = {target: target for target in TARGETS} | dict(layout.sources if layout else {}) | given
     return Source(path, columns, layout)

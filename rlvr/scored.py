@@ -31,7 +31,7 @@ def line_with(line: Line, scores: Sequence[Score]) -> str:
     new = ", ".join(to_json(score.model_dump(mode="json")) for score in scores)
     found = _scores_of(line)
     if found is None:
-        separator = ", " if line.members else ""
+        separator = ", " if line.values else ""
         return f'{line.text[:-1].rstrip()}{separator}"scores": [{new}]}}'
     old = line.text[found.start : found.end]
     all_of_them = f"[{new}]" if found.value is None else f"{old[:-1].rstrip()}{', ' if found.value else ''}{new}]"
@@ -40,7 +40,7 @@ def line_with(line: Line, scores: Sequence[Score]) -> str:
 
 def _scores_of(line: Line) -> Member | None:
     """The line's scores, if it has the column. Raises DataError when they are neither a list of objects nor null."""
-    found = line.members.get("scores")
+    found = line.member("scores")
     if found is not None and found.value is not None:
         value = found.value
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):

@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
@@ -195,6 +194,8 @@ def record_batch(rollouts: Sequence[Rollout], where: Callable[[int], str]) -> pa
         else:
             values = [row[field.name] for row in small]
         columns.append(arrow_column(values, field, where))
+    import pyarrow.compute as pc  # a tenth of a second, which a reader need not wait for
+
     batch = pa.RecordBatch.from_arrays(columns, schema=ROLLOUT_SCHEMA)
     logprobs = batch.column("behaviour_logprobs").flatten()
     if not pc.all(pc.is_finite(logprobs), min_count=0).as_py():

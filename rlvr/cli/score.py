@@ -240,10 +240,10 @@ def _refuse_alike(scorers: Sequence[Scorer]) -> None:
 
 def _options(pairs: Iterable[str], verifiers: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Of each verifier its options, from `[NAME:]KEY=VALUE` texts. Raises RequestError."""
-    from rlvr.config import parse_set
-
     options: dict[str, dict[str, Any]] = {each: {} for each in verifiers}
     for pair in pairs:
+        from rlvr.config import parse_set  # a quarter of a second
+
         named = [each for each in verifiers if pair.startswith(f"{each}:")]
         if not named and len(verifiers) > 1:
             raise RequestError(f"--option {pair}: of which verifier? Write NAME:KEY=VALUE")
