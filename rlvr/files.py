@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import codecs
 import errno
+import glob
+import io
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 from rlvr.errors import DataError, RequestError, RunError
 
-ENDINGS = (".parquet", ".jsonl")
+_CODECS = {".gz": "gzip", ".zst": "zstd"}
+ENDINGS = (".parquet", ".jsonl", *(f".jsonl{suffix}" for suffix in _CODECS))
 
 # Half of a surrogate pair has no UTF-8; U+0085, U+2028 and U+2029 end a line for some readers of lines.
 _ESCAPED = re.compile("[\ud800-\udfff\x85\u2028\u2029]")
@@ -28,10 +31,45 @@ _KINDS = {bool: "a bool", int: "a number", float: "a number", str: "text", list:
 
 
 def ending(path: Path) -> str:
-    """`.parquet` or `.jsonl`, which decides the format. Raises RequestError for any other ending."""
-    if path.suffix not in ENDINGS:
-        raise RequestError(f"{path} ends in neither .parquet nor .jsonl: the ending says which format it is")
-    return path.suffix
+    """`.parquet` or `.jsonl`, which decides the format; `.jsonl.gz` and `.jsonl.zst` are `.jsonl`, compressed.
+
+    Raises RequestError for any other ending.
+    """
+    suffix = path.with_suffix("").suffix if path.suffix in _CODECS else path.suffix
+    if suffix == ".jsonl" or path.suffix == ".parquet":
+        return suffix
+    raise RequestError(
+        f"{path} ends in neither .parquet nor .jsonl (nor .jsonl.gz, .jsonl.zst): the ending says which format it is"
+    )
+
+
+def is_record_file(path: Path) -> bool:
+    """Whether a file found in a folder is one of ours to read: by its ending, and not hidden."""
+    return path.name.endswith(ENDINGS) and not path.name.startswith(".") and path.is_file()
+
+
+def expanded(given: Iterable[str | Path]) -> list[Path]:
+    """The files that are meant: a file is itself, a folder the record files in it, a pattern (`*`, `?`, `[`, `**`) what
+    matches; each in the order of names. Raises RequestError for one that stands for no file, or a file given twice.
+    """
+    files: list[Path] = []
+    for each in given:
+        path = Path(each)
+        if path.is_dir():
+            found = sorted(filter(is_record_file, path.iterdir()))
+            if not found:
+                raise RequestError(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
+        elif not path.exists() and glob.has_magic(str(each)):
+            found = sorted(filter(Path.is_file, map(Path, glob.glob(str(each), recursive=True))))
+            if not found:
+                raise RequestError(f"no file matches {each}")
+        else:
+            found = [path]
+        files += map(existing, found)
+    for i, path in enumerate(files):
+        if path in files[:i]:
+            raise RequestError(f"{path} is given twice")
+    return files
 
 
 def existing(path: Path) -> Path:
@@ -117,17 +155,49 @@ def json_faults(where: str) -> Iterator[None]:
         raise DataError(f"{where} cannot be read: {error}") from error
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    if path.suffix not in _CODECS:
+        with path.open("rb") as file:
+            yield file
+        return
+    import pyarrow as pa
+
+    with pa.input_stream(str(path), compression=_CODECS[path.suffix]) as stream:
+        yield io.BufferedReader(stream, 1 << 18)
+
+
+@contextmanager
+def writing_lines(temporary: Path, path: Path) -> Iterator[TextIO]:
+    """A text file to write into `temporary`, compressed as the ending of `path` says."""
+    if path.suffix not in _CODECS:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        return
+    import pyarrow as pa
+
+    with pa.output_stream(str(temporary), compression=_CODECS[path.suffix]) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
+        yield text
+        text.flush()
+        text.detach()
+
+
 def raw_lines_of(path: Path) -> Iterator[tuple[str, bytes]]:
     """Where and what: `("FILE, line 7", bytes)` for each line that is not blank, without the white space around it.
 
     Lines end with LF or CR LF alone: text may hold the other characters that Python calls line ends. A byte order
-    mark is skipped.
+    mark is skipped. Raises DataError where a compressed file is damaged.
     """
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            line = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).strip(b" \t\r\n")
-            if line:
-                yield f"{path}, line {number}", line
+    number = 0
+    with _reading(path) as file:
+        try:
+            for number, raw in enumerate(file, start=1):
+                line = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).strip(b" \t\r\n")
+                if line:
+                    yield f"{path}, line {number}", line
+        except OSError as error:
+            raise DataError(f"{path} is damaged after line {number}: {error}") from error
 
 
 def decoded(line: bytes, where: str) -> str:

@@ -118,8 +118,7 @@ class Pool:
         """
         processes = Workers(ref, options, workers, memory)
         self.told = processes.told
-        """What the verifier says of itself: `name`, `version`, `config`, `takes_groups`, `wants_rollout`, `memory`,
-        `claims`."""
+        """What the verifier says of itself: `verifying.TOLD`, its `claims`, and the `memory` that a worker may take."""
         self._dispatcher = _Dispatcher(processes, workers, timeout)
         self._finalizer = weakref.finalize(self, self._dispatcher.stop)
 

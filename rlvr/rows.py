@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -33,9 +33,9 @@ class UnusableError(Exception):
     """This row cannot be verified, and says why; the rows around it can."""
 
 
-def sources_of(mappings: Iterable[str]) -> dict[str, str]:
-    """Target -> column, for all of `TARGETS`, from `TARGET=SOURCE` texts. Raises RequestError for a wrong one."""
-    sources = {}
+def mapped(mappings: Iterable[str]) -> dict[str, str]:
+    """Target -> column, from `TARGET=SOURCE` texts. Raises RequestError for a wrong one."""
+    sources: dict[str, str] = {}
     for mapping in mappings:
         target, equals, source = mapping.partition("=")
         if not (target and equals and source):
@@ -45,7 +45,12 @@ def sources_of(mappings: Iterable[str]) -> dict[str, str]:
         if target in sources:
             raise RequestError(f"--map {mapping}: {target} is mapped twice")
         sources[target] = source
-    return {target: sources.get(target, target) for target in TARGETS}
+    return sources
+
+
+def sources_of(mappings: Iterable[str]) -> dict[str, str]:
+    """As `mapped`, for all of `TARGETS`: what is not mapped has its own name."""
+    return {target: target for target in TARGETS} | mapped(mappings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,11 @@ class Row:
         """It has a schema version; otherwise it is foreign."""
         return self.values.get("schema_version") is not None
 
+    def completion(self, column: str) -> str | None:
+        """The completion in this column as text; of a chat, what the assistant said last. Raises UnusableError."""
+        value = self.values.get(column)
+        return last_said(value, column) if isinstance(value, list) and value else self.text(column)
+
     def text(self, column: str) -> str | None:
         """The column as text: a number as it was written. None when there is nothing. Raises UnusableError."""
         value = self.values.get(column)
@@ -73,6 +83,21 @@ class Row:
         raise UnusableError(f"{column!r} is {kind_of(value)}: expected text or a number")
 
 
+def last_said(messages: Sequence[Any], column: str) -> str | None:
+    """The text of the assistant's last message; None when there is none. Raises UnusableError for what is no chat."""
+    if not all(isinstance(turn, Mapping) and isinstance(turn.get("role"), str) for turn in messages):
+        raise UnusableError(f"{column!r} is {kind_of(messages)}: expected text, a number or messages")
+    for turn in reversed(messages):
+        content = turn.get("content")
+        if turn["role"] != "assistant" or not content:
+            continue
+        if isinstance(content, str):
+            return content
+        parts = [part.get("text") for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
+        return "".join(text for text in parts if isinstance(text, str)) or None
+    return None
+
+
 # --- what a verification needs --------------------------------------------------------------------------------------
 
 
@@ -83,28 +108,34 @@ class _Judged(BaseModel):
     task: Task = Task()
 
 
-def item_of(row: Row, sources: Mapping[str, str], *, wants_rollout: bool) -> Item:
+def item_of(row: Row, sources: Mapping[str, str], *, wants_rollout: bool, wants_extra: bool = True) -> Item:
     """What verifying the row needs.
 
     A record is validated as a whole only for a verifier that looks at the whole. The own columns of a foreign row are
-    `task.extra`; what JSON does not have (NaN, bytes) is null there. Raises DataError for a record that is none,
-    UnusableError for a foreign row whose completion or gold is neither text nor a number.
+    `task.extra`; what JSON does not have (NaN, bytes) is null there. Without `wants_extra` the task is its answer
+    alone. Raises DataError for a record that is none, UnusableError for a foreign row whose completion or gold is
+    neither text nor a number (nor, a completion, messages).
     """
     if row.is_record:
         if wants_rollout:
             rollout = rollout_of(row.values, row.where)
             return Item(rollout.completion, rollout.task, rollout)
         values = upgrade(row.values, row.where)
+        judged = {key: values[key] for key in ("completion", "task") if key in values}
+        if not wants_extra and isinstance(judged.get("task"), dict):
+            judged["task"] = {"answer": judged["task"].get("answer")}
         with field_faults(row.where):
-            judged = _Judged.model_validate({key: values[key] for key in ("completion", "task") if key in values})
-        return Item(judged.completion, judged.task)
+            seen = _Judged.model_validate(judged)
+        return Item(seen.completion, seen.task)
+    if not (wants_extra or wants_rollout):
+        return Item(row.completion(sources["completion"]), Task(answer=row.text(sources["answer"])))
     own = {target for target, source in sources.items() if target == source} | {"scores"}
     try:
         extra = {column: plain(value) for column, value in row.values.items() if column not in own}
     except RecursionError as error:
         raise UnusableError("a column is nested too deeply to be read") from error
     task = Task(row_id=row.text(sources["id"]), answer=row.text(sources["answer"]), extra=extra)
-    completion = row.text(sources["completion"])
+    completion = row.completion(sources["completion"])
     prompt = row.values.get(sources["prompt"])
     if prompt is None or not wants_rollout:
         return Item(completion, task)
@@ -156,12 +187,26 @@ class Line:
 
     where: str
     text: str
-    members: Mapping[str, Member]
+    values: Mapping[str, Any]
+    """The columns."""
 
-    @property
-    def values(self) -> dict[str, Any]:
-        """The columns."""
-        return {name: member.value for name, member in self.members.items()}
+    def member(self, name: str) -> Member | None:
+        """The column of that name, and where it is written. Costs ten times what reading the line did."""
+        if name not in self.values:
+            return None
+        try:
+            return _members(self.text, _DECODER)[name]
+        except ValueError:  # as in `line_of`
+            return _members(self.text, _LENIENT)[name]
+
+    def literal(self, name: str) -> str:
+        """A number or a bool as it is written."""
+        value = self.values[name]
+        if type(value) is int and value:  # there is but one way to write it
+            return str(value)
+        member = self.member(name)
+        assert member is not None
+        return self.text[member.start : member.end]
 
 
 def _int_or_text(literal: str) -> int | str:
@@ -182,11 +227,11 @@ def line_of(text: str, where: str) -> Line:
         raise DataError(f"{where} is {kind_of(from_json(text, where))}: a row is an object")
     with json_faults(where):
         try:
-            return Line(where, text, _members(text, _DECODER))
+            return Line(where, text, _DECODER.decode(text))
         except json.JSONDecodeError:
             raise
         except ValueError:  # an integer with more digits than Python reads, which is nobody's gold: kept as text
-            return Line(where, text, _members(text, _LENIENT))
+            return Line(where, text, _LENIENT.decode(text))
 
 
 def _members(text: str, decoder: json.JSONDecoder) -> dict[str, Member]:
@@ -225,20 +270,26 @@ class LineBatch:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def rows(self, literals: Iterable[str] = (), *, without: frozenset[str] = frozenset()) -> list[Row]:
+    def take(self, places: Sequence[int]) -> LineBatch:
+        """The lines at these places."""
+        return LineBatch([self.lines[place] for place in places])
+
+    def rows(
+        self,
+        literals: Iterable[str] = (),
+        *,
+        without: frozenset[str] = frozenset(),
+        only: frozenset[str] | None = None,
+    ) -> list[Row]:
         """The rows; of the columns `literals`, numbers are given as they are written too.
 
-        `without` says which columns of records are not wanted; a line has been read as a whole.
+        `without` says which columns of records are not wanted, `only` which are; a line has been read as a whole.
         """
         return [
             Row(
                 line.where,
                 line.values,
-                {
-                    name: line.text[member.start : member.end]
-                    for name in literals
-                    if (member := line.members.get(name)) and isinstance(member.value, bool | int | float)
-                },
+                {name: line.literal(name) for name in literals if isinstance(line.values.get(name), int | float)},
             )
             for line in self.lines
         ]
@@ -252,24 +303,37 @@ class ArrowBatch:
     """Consecutive rows of a Parquet file."""
 
     path: Path
-    first: int
+    numbers: Sequence[int]
+    """Of each row, its number in the file, from 1."""
     batch: pa.RecordBatch
 
     def where(self, i: int) -> str:
         """Where the batch's row `i` stands."""
-        return f"{self.path}, row {self.first + i}"
+        return f"{self.path}, row {self.numbers[i]}"
 
     def __len__(self) -> int:
         rows: int = self.batch.num_rows
         return rows
 
-    def rows(self, literals: Iterable[str] = (), *, without: frozenset[str] = frozenset()) -> list[Row]:
+    def take(self, places: Sequence[int]) -> ArrowBatch:
+        """The rows at these places."""
+        return ArrowBatch(self.path, [self.numbers[place] for place in places], self.batch.take(pa.array(places)))
+
+    def rows(
+        self,
+        literals: Iterable[str] = (),
+        *,
+        without: frozenset[str] = frozenset(),
+        only: frozenset[str] | None = None,
+    ) -> list[Row]:
         """The rows; of the columns `literals`, numbers are given as the shortest text that reads as them, too.
 
-        `without` says which columns of records are not wanted.
+        `without` says which columns of records are not wanted, `only` which columns of any row are.
         """
         names = self.batch.schema.names
-        unwanted = without.intersection(names) if "schema_version" in names else ()
+        unwanted = set(without.intersection(names)) if "schema_version" in names else set()
+        if only is not None:
+            unwanted |= set(names) - only
         wanted = self.batch.select([name for name in names if name not in unwanted]) if unwanted else self.batch
         texts = {
             name: column
@@ -316,7 +380,11 @@ def read_batches(path: Path, *, on_bad_line: Callable[[DataError], object] = _ra
 
 
 def _parquet(path: Path) -> Iterator[Batch]:
-    return (ArrowBatch(path, first, batch) for first, batch in batches_of(path) if batch.num_rows)
+    return (
+        ArrowBatch(path, range(first, first + batch.num_rows), batch)
+        for first, batch in batches_of(path)
+        if batch.num_rows
+    )
 
 
 def _jsonl(path: Path, on_bad_line: Callable[[DataError], object]) -> Iterator[Batch]:

@@ -1,29 +1,21 @@
-"""Files with a score more: every row of one file, in its order and with its columns as they were, plus its score.
-
-A file is read twice. The first time everything is done except verifying, so that a row that cannot be read or written
-stops the work before it begins and not hours later.
-"""
+"""Rows with scores more, in each format that can hold them: every column as it was, `scores` longer than before."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from rlvr.column_types import ColumnTypes
-from rlvr.errors import DataError, RequestError, nearest
-from rlvr.files import ending, kind_of, to_json
+from rlvr.errors import DataError
+from rlvr.files import ending, kind_of, to_json, writing_lines
 from rlvr.parquet import RowGroups, arrow_column, opened
-from rlvr.rows import ArrowBatch, Batch, Line, LineBatch, Member, UnusableError, item_of, line_of, plain, read_batches
-from rlvr.schema import Score, Status, Task
-from rlvr.scoring import Scorer
-from rlvr.store import ROLLOUT_SCHEMA, SCORES, TOKEN_COLUMNS, record_batch, rollout_of
-from rlvr.verifying import Item
+from rlvr.rows import ArrowBatch, Batch, Line, LineBatch, Member, line_of, plain
+from rlvr.schema import Score, Status
+from rlvr.store import ROLLOUT_SCHEMA, SCORES, record_batch, rollout_of
 
 # Stands for the score that is to come, while a file is checked.
 _SAMPLE = Score(
@@ -34,21 +26,21 @@ _SAMPLE = Score(
 # --- rows with a score more -----------------------------------------------------------------------------------------
 
 
-def line_with(line: Line, score: Score) -> str:
-    """The line with one score more, every other character as it was. Raises DataError when its scores are no list."""
-    new = to_json(score.model_dump(mode="json"))
+def line_with(line: Line, scores: Sequence[Score]) -> str:
+    """The line with scores more, every other character as it was. Raises DataError when its scores are no list."""
+    new = ", ".join(to_json(score.model_dump(mode="json")) for score in scores)
     found = _scores_of(line)
     if found is None:
-        separator = ", " if line.members else ""
+        separator = ", " if line.values else ""
         return f'{line.text[:-1].rstrip()}{separator}"scores": [{new}]}}'
     old = line.text[found.start : found.end]
-    scores = f"[{new}]" if found.value is None else f"{old[:-1].rstrip()}{', ' if found.value else ''}{new}]"
-    return f"{line.text[: found.start]}{scores}{line.text[found.end :]}"
+    all_of_them = f"[{new}]" if found.value is None else f"{old[:-1].rstrip()}{', ' if found.value else ''}{new}]"
+    return f"{line.text[: found.start]}{all_of_them}{line.text[found.end :]}"
 
 
 def _scores_of(line: Line) -> Member | None:
     """The line's scores, if it has the column. Raises DataError when they are neither a list of objects nor null."""
-    found = line.members.get("scores")
+    found = line.member("scores")
     if found is not None and found.value is not None:
         value = found.value
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
@@ -89,16 +81,23 @@ def _widened(kind: pa.DataType) -> pa.DataType:
     return make(pa.struct([*parts, *missing]))
 
 
-def batch_with(batch: pa.RecordBatch, scores: Sequence[Score], schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with one score more a row; `schema` is the batch's, from `schema_with_scores`."""
-    new = [{key: _utf8(value) for key, value in score.model_dump(mode="json").items()} for score in scores]
+def batch_with(batch: pa.RecordBatch, scores: Sequence[Sequence[Score]], schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with each row's scores more; `schema` has its columns, as `schema_with_scores` has them, and others."""
+    new = [
+        [{key: _utf8(value) for key, value in score.model_dump(mode="json").items()} for score in row] for row in scores
+    ]
     place = batch.schema.get_field_index("scores")
     old: list[Any] = [None] * len(new) if place < 0 else batch.column(place).to_pylist()
-    column = pa.array(
-        [[*(before or ()), after] for before, after in zip(old, new, strict=True)], schema.field("scores").type
-    )
-    columns = {name: batch.column(i) for i, name in enumerate(batch.schema.names)} | {"scores": column}
-    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    both = [[*(before or ()), *after] for before, after in zip(old, new, strict=True)]
+    columns = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
+    columns["scores"] = pa.array(both, schema.field("scores").type)
+    arrays = []
+    for column in schema:
+        array = columns.get(column.name)
+        if array is None or (pa.types.is_null(array.type) and array.type != column.type):
+            array = pa.nulls(len(new), column.type)
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _utf8(value: Any) -> Any:
@@ -136,8 +135,11 @@ def _jsonable(value: Any) -> Any:
 # --- outputs --------------------------------------------------------------------------------------------------------
 
 
-Write: TypeAlias = Callable[[Batch, Sequence[Score]], object]
-"""Appends a batch's rows, each with its score."""
+Scores: TypeAlias = tuple[Score, ...]
+"""What a row gets: one score of each verifier."""
+
+Write: TypeAlias = Callable[[Batch, Sequence[Scores]], object]
+"""Appends a batch's rows, each with its scores."""
 
 
 class Output(Protocol):
@@ -147,11 +149,15 @@ class Output(Protocol):
         """Take note of a batch that is to come. Raises DataError for a row that the format cannot hold."""
 
     def writing(self, path: Path) -> AbstractContextManager[Write]:
-        """Begin to write; the file is closed when the block ends."""
+        """Begin to write into the file `path`; it is closed when the block ends."""
 
 
 class JsonLinesOutput:
     """JSON lines; a row that was a line stays as it was written."""
+
+    def __init__(self, name: Path) -> None:
+        """`name` is what the file will be called: its ending says whether it is compressed."""
+        self._name = name
 
     def check(self, batch: Batch) -> None:
         """See `Output`."""
@@ -161,21 +167,25 @@ class JsonLinesOutput:
     @contextmanager
     def writing(self, path: Path) -> Iterator[Write]:
         """See `Output`."""
-        with path.open("w", encoding="utf-8", newline="\n") as file:
+        with writing_lines(path, self._name) as file:
             yield lambda batch, scores: file.writelines(self._encode(batch, scores))
 
     @staticmethod
-    def _encode(batch: Batch, scores: Sequence[Score]) -> Iterator[str]:
+    def _encode(batch: Batch, scores: Sequence[Scores]) -> Iterator[str]:
         lines = batch.lines if isinstance(batch, LineBatch) else lines_from(batch)
-        for line, score in zip(lines, scores, strict=True):
-            yield line_with(line, score) + "\n"
+        for line, new in zip(lines, scores, strict=True):
+            yield line_with(line, new) + "\n"
 
 
 class ParquetOutput:
-    """Parquet; the columns of a Parquet file stay as they are, those of records are the record's."""
+    """Parquet; the columns of Parquet files stay as they are, those of records are the record's.
 
-    def __init__(self, source: Path) -> None:
-        self._source = source
+    Rows of several files have the columns of all; a column of one name has one type.
+    """
+
+    # `sources` are the files that the rows are from; without one, the rows are lines.
+    def __init__(self, sources: Sequence[Path]) -> None:
+        self._sources = sources
         self._types = ColumnTypes()
         self._kinds: set[bool] = set()  # of lines: are they records?
 
@@ -199,14 +209,28 @@ class ParquetOutput:
     @contextmanager
     def writing(self, path: Path) -> Iterator[Write]:
         """See `Output`."""
-        if ending(self._source) == ".parquet":
-            with opened(self._source) as file:
-                columns = file.schema_arrow
-        else:
-            columns = ROLLOUT_SCHEMA if self._kinds == {True} else self._types.schema(str(self._source))
-        schema = schema_with_scores(columns, str(self._source))
+        lines = ROLLOUT_SCHEMA if self._kinds == {True} else self._types.schema(", ".join(map(str, self._sources)))
+        schema = self._schema(lines)
         with RowGroups(path, schema) as groups:
-            yield lambda batch, scores: groups.add(batch_with(self._arrow(batch, columns), scores, schema))
+            yield lambda batch, scores: groups.add(batch_with(self._arrow(batch, lines), scores, schema))
+
+    def _schema(self, lines: pa.Schema) -> pa.Schema:
+        """The columns of all sources, and scores."""
+        schema = None
+        for source in self._sources or (None,):
+            columns = lines
+            if source is not None and ending(source) == ".parquet":
+                with opened(source) as file:
+                    columns = file.schema_arrow
+            columns = schema_with_scores(columns, str(source))
+            try:
+                schema = columns if schema is None else pa.unify_schemas([schema, columns])
+            except pa.ArrowException as error:
+                raise DataError(
+                    f"{source} does not fit into one Parquet file with the files before it ({error}); write .jsonl, or "
+                    "give a folder (--out FOLDER/) for a file each"
+                ) from error
+        return schema
 
     def _arrow(self, batch: Batch, columns: pa.Schema) -> pa.RecordBatch:
         if isinstance(batch, ArrowBatch):
@@ -226,86 +250,6 @@ class ParquetOutput:
         return record_batch([rollout_of(row.values, row.where) for row in rows], lambda i: rows[i].where)
 
 
-def output_for(source: Path, path: Path) -> Output:
-    """How the rows of `source` are written to `path`. Raises RequestError for an unknown ending."""
-    return ParquetOutput(source) if ending(path) == ".parquet" else JsonLinesOutput()
-
-
-# --- the two readings -----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Census:
-    """What is in a file."""
-
-    rows: int = 0
-    records: int = 0
-    columns: Counter[str] = field(default_factory=Counter)
-    """Of foreign rows: how many have it, not null."""
-    bad_lines: int = 0
-    first_bad_line: str = ""
-
-    def note_bad_line(self, error: DataError) -> None:
-        """Count a line that is no row."""
-        self.bad_lines += 1
-        self.first_bad_line = self.first_bad_line or str(error)
-
-
-def take_census(
-    source: Path, output: Output, sources: Mapping[str, str], *, wants_rollout: bool, skip_bad_lines: bool = False
-) -> Census:
-    """Read the whole file, and do all that scoring will do but verifying.
-
-    Raises DataError for a row that cannot be read or written, RequestError for a mapping that nothing answers to.
-    """
-    census = Census()
-    for batch in read_batches(source, on_bad_line=census.note_bad_line):
-        output.check(batch)
-        for row in batch.rows(sources.values(), without=TOKEN_COLUMNS if not wants_rollout else frozenset()):
-            census.rows += 1
-            if row.is_record:
-                census.records += 1
-                item_of(row, sources, wants_rollout=wants_rollout)  # a foreign row that is at fault is only `invalid`
-            else:
-                census.columns.update(name for name, value in row.values.items() if value is not None)
-    if census.bad_lines and not skip_bad_lines:
-        more = f" (and {census.bad_lines - 1} more lines)" if census.bad_lines > 1 else ""
-        raise DataError(f"{census.first_bad_line}{more}; --skip-bad-lines leaves such lines out")
-    for target, column in sources.items():
-        if target != column and column not in census.columns and census.rows:
-            if census.rows == census.records:
-                raise RequestError(f"--map {target}={column}: {source} holds records, which have fixed columns")
-            raise RequestError(
-                f"--map {target}={column}: no row has a column {column!r}{nearest(column, census.columns)}"
-            )
-    return census
-
-
-def scored(scorer: Scorer, batches: Iterable[Batch], sources: Mapping[str, str]) -> Iterator[tuple[Batch, list[Score]]]:
-    """Each batch with the scores of its rows. A bounded number of batches is read ahead of the one that is due."""
-    waiting: deque[tuple[Batch, list[str | None]]] = deque()  # a batch, and what is wrong with each of its rows
-    wants_rollout = scorer.wants_rollout
-
-    def items() -> Iterator[Item]:
-        for batch in batches:
-            found: list[Item] = []
-            faults: list[str | None] = []
-            for row in batch.rows(sources.values(), without=frozenset() if wants_rollout else TOKEN_COLUMNS):
-                try:
-                    found.append(item_of(row, sources, wants_rollout=wants_rollout))
-                    faults.append(None)
-                except UnusableError as error:  # a row without a completion is `invalid`; the reason is ours
-                    found.append(Item(None, Task()))
-                    faults.append(str(error))
-            waiting.append((batch, faults))
-            yield from found
-
-    scores: list[Score] = []
-    for score in scorer.score(items()):
-        batch, faults = waiting[0]
-        fault = faults[len(scores)]
-        scores.append(score if fault is None else score.model_copy(update={"reason": fault}))
-        if len(scores) == len(faults):
-            waiting.popleft()
-            yield batch, scores
-            scores = []
+def output_for(sources: Sequence[Path], path: Path) -> Output:
+    """How the rows of `sources` are written to `path`. Raises RequestError for an unknown ending."""
+    return ParquetOutput(sources) if ending(path) == ".parquet" else JsonLinesOutput(path)

@@ -6,16 +6,17 @@ import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+from rlvr.cache import KEPT, VerdictCache, cache_key
 from rlvr.errors import ConfigError, DataError
 from rlvr.pool import Call, Outcome, Pool, Unit
-from rlvr.schema import Rollout, Score, Status, Task, digest
-from rlvr.verifying import Claims, load_verifier
+from rlvr.schema import Rollout, Score, Status, Task, Verdict, digest
+from rlvr.verifying import TOLD, Claims, Sees, load_verifier
 from rlvr.verifying import Item as Item
 
 _FOREIGN = ("completion", "answer", "prompt", "id", "group_id")
@@ -60,6 +61,10 @@ class Scorer:
     """The verifier looks at the whole rollout: an item without one is not enough."""
     claims: Claims
     """What the verifier can be held to: see `rlvr.bench`."""
+    wants_extra: bool
+    """The verifier looks at more of the task than the gold answer."""
+    takes_groups: bool
+    """The verifier judges the rollouts of a group together."""
 
     def __init__(
         self,
@@ -69,6 +74,8 @@ class Scorer:
         workers: int | None = None,
         timeout: float = 5.0,
         memory: int | None = None,
+        label: str | None = None,
+        cache: VerdictCache | None = None,
     ) -> None:
         """Loads the verifier at once, in a process of its own; the workers are forked when there is work.
 
@@ -80,6 +87,9 @@ class Scorer:
             timeout: Seconds of wall clock a verdict; a verifier that takes groups has that times the group's size.
             memory: Bytes of address space a worker may add to what importing the verifier took; None is what the
                 verifier declares, or 2 GiB. Enforced on Linux.
+            label: Names this variant of the verifier: its scores are by `NAME@LABEL`.
+            cache: Where to look for verdicts first, and where to keep new ones: used for a verifier that takes
+                `(completion, task)` and is deterministic.
 
         Raises:
             PluginError: the verifier does not exist or cannot be loaded.
@@ -94,17 +104,21 @@ class Scorer:
         self._pool: Pool | None = None
         if workers == 0:
             self._verifier = load_verifier(verifier, **(options or {}))
-            self.name, self.version, self.config = self._verifier.name, self._verifier.version, self._verifier.config
-            self._groups, self.wants_rollout = self._verifier.takes_groups, self._verifier.wants_rollout
+            told: Mapping[str, Any] = {name: getattr(self._verifier, name) for name in TOLD}
             self.claims = self._verifier.claims
         else:
             count = usable_cpus() if workers is None else workers
             self._pool = Pool(verifier, options or {}, workers=count, timeout=timeout, memory=memory)
             told = self._pool.told
-            self.name, self.version, self.config = told["name"], told["version"], told["config"]
-            self._groups, self.wants_rollout = told["takes_groups"], told["wants_rollout"]
             self.claims = Claims(**told["claims"])
+        self.name = told["name"] if label is None else f"{told['name']}@{label}"
+        self.version, self.config = told["version"], told["config"]
+        self.takes_groups, self.wants_rollout = told["takes_groups"], told["wants_rollout"]
+        self._sees: Sees = told["sees"]
+        self.wants_extra = self._sees == "task"
         self.config_hash = digest(self.config)
+        self._cache = cache if told["repeatable"] else None
+        self._identity = "\n".join((told["name"], self.version, self.config_hash, self._sees)).encode()
         self._blank = Score(
             status=Status.ABSTAINED,
             verifier=self.name,
@@ -137,7 +151,7 @@ class Scorer:
         self.close()
 
     def _units(self, items: Iterable[Item]) -> Iterator[list[Item]]:
-        if not self._groups:
+        if not self.takes_groups:
             yield from ([item] for item in items)
             return
         # An item without a group is a group of its own: no two consecutive ones have the same key.
@@ -148,33 +162,79 @@ class Scorer:
         for _, members in groupby(keyed, key=lambda pair: pair[0]):
             yield [item for _, item in members]
 
+    def restored(self, fields: Sequence[Any]) -> Score:
+        """A score of this verifier from what `stored_fields` kept of it. Raises ValidationError when they are none."""
+        status, reward, extracted, reason, seconds, created_at = fields
+        verdict = Verdict(status=status, reward=reward, extracted=extracted, reason=reason)
+        return self._score(verdict, seconds, created_at)
+
     def _score_here(self, units: Iterator[list[Item]]) -> Iterator[Score]:
         for unit in units:
+            key = self._key(unit)
+            known = self._known(key)
             start = time.perf_counter()
-            verdicts = tuple(self._verifier.verify_items(unit))
-            yield from self._scores(Outcome(verdicts, time.perf_counter() - start))
+            verdicts = tuple(self._verifier.verify_items(unit)) if known is None else (known,)
+            outcome = Outcome(verdicts, time.perf_counter() - start if known is None else 0.0)
+            self._keep(key, outcome)
+            yield from self._scores(outcome)
 
     def _score_there(self, call: Call, units: Iterator[list[Item]]) -> Iterator[Score]:
-        pending: deque[Unit] = deque()
+        pending: deque[_Due] = deque()
+        working: dict[bytes, Unit] = {}  # by the key of what is pending
         in_flight = 0
         more = True
         try:
             while pending or more:
-                if pending and pending[0].outcome is not None:
-                    unit = pending.popleft()
-                    in_flight -= len(unit.data)
-                    yield from self._scores(call.wait(unit))
+                if pending and pending[0].unit.outcome is not None:
+                    due = pending.popleft()
+                    if not due.again:
+                        in_flight -= len(due.unit.data)
+                        working.pop(due.key or b"", None)
+                    yield from self._scores(self._outcome(call, due))
                 elif more and len(pending) < IN_FLIGHT_UNITS and in_flight < IN_FLIGHT_BYTES:
                     items = next(units, None)
                     if items is None:
                         more = False
-                    else:
-                        pending.append(self._submit(call, items))
-                        in_flight += len(pending[-1].data)
+                        continue
+                    pending.append(self._begin(call, items, working))
+                    in_flight += 0 if pending[-1].again else len(pending[-1].unit.data)
                 else:
-                    call.wait(pending[0])
+                    call.wait(pending[0].unit)
         finally:
             call.abandon()
+
+    def _begin(self, call: Call, items: list[Item], working: dict[bytes, Unit]) -> _Due:
+        key = self._key(items)
+        if key in working:
+            return _Due(working[key], key, again=True)
+        known = self._known(key)
+        if known is not None:
+            unit = Unit(call, b"", 1)
+            unit.outcome = Outcome((known,), 0.0)
+            return _Due(unit)
+        unit = self._submit(call, items)
+        if key is not None:
+            working[key] = unit
+        return _Due(unit, key)
+
+    def _outcome(self, call: Call, due: _Due) -> Outcome:
+        outcome = call.wait(due.unit)
+        if not due.again:
+            self._keep(due.key, outcome)
+            return outcome
+        if outcome.verdicts[0].status in KEPT:
+            return Outcome(outcome.verdicts, 0.0)
+        return call.wait(call.submit(due.unit.data))  # a time-out or an error is nobody's but the row's that had it
+
+    def _key(self, unit: list[Item]) -> bytes | None:
+        return None if self._cache is None else cache_key(self._identity, unit[0], self._sees)
+
+    def _known(self, key: bytes | None) -> Verdict | None:
+        return None if self._cache is None or key is None else self._cache.get(key)
+
+    def _keep(self, key: bytes | None, outcome: Outcome) -> None:
+        if self._cache is not None and key is not None:
+            self._cache.put(key, outcome.verdicts[0])
 
     def _submit(self, call: Call, items: list[Item]) -> Unit:
         rows = [(item.completion, item.task, item.rollout if self.wants_rollout else None) for item in items]
@@ -184,8 +244,24 @@ class Scorer:
         """Several verdicts of one unit share its seconds equally."""
         seconds = outcome.seconds / len(outcome.verdicts)
         for verdict in outcome.verdicts:
-            # A verdict has been validated, and so has everything else of the blank score: a third of the time.
-            yield self._blank.model_copy(update={**vars(verdict), "seconds": seconds, "created_at": outcome.at})
+            yield self._score(verdict, seconds, outcome.at)
+
+    def _score(self, verdict: Verdict, seconds: float, at: str) -> Score:
+        # A verdict has been validated, and so has everything else of the blank score: a third of the time.
+        return self._blank.model_copy(update={**vars(verdict), "seconds": seconds, "created_at": at})
+
+
+class _Due(NamedTuple):
+    """A unit whose outcome is due; `again` when an equal one was under way already, and this is that."""
+
+    unit: Unit
+    key: bytes | None = None
+    again: bool = False
+
+
+def stored_fields(score: Score) -> list[Any]:
+    """What of a score its verifier does not say: what `Scorer.restored` needs to make it again."""
+    return [score.status.value, score.reward, score.extracted, score.reason, score.seconds, score.created_at]
 
 
 def score(

@@ -17,12 +17,11 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from rlvr.errors import DataError, RequestError, nearest
-from rlvr.files import ENDINGS, ending, existing, from_json, kind_of, lines_of, replacing, to_json
+from rlvr.errors import DataError, nearest
+from rlvr.files import ending, expanded, from_json, kind_of, lines_of, replacing, to_json, writing_lines
 from rlvr.parquet import BATCH_BYTES, BATCH_ROWS, RowGroups, arrow_column, batches_of, python_rows
 from rlvr.schema import SCHEMA_VERSION, Rollout
 
@@ -195,6 +194,8 @@ def record_batch(rollouts: Sequence[Rollout], where: Callable[[int], str]) -> pa
         else:
             values = [row[field.name] for row in small]
         columns.append(arrow_column(values, field, where))
+    import pyarrow.compute as pc  # a tenth of a second, which a reader need not wait for
+
     batch = pa.RecordBatch.from_arrays(columns, schema=ROLLOUT_SCHEMA)
     logprobs = batch.column("behaviour_logprobs").flatten()
     if not pc.all(pc.is_finite(logprobs), min_count=0).as_py():
@@ -241,7 +242,7 @@ class RolloutWriter:
                 self._groups = stack.enter_context(RowGroups(temporary, ROLLOUT_SCHEMA))
                 stack.push(self._finish)
             else:
-                self._file = stack.enter_context(temporary.open("w", encoding="utf-8", newline="\n"))
+                self._file = stack.enter_context(writing_lines(temporary, self.path))
             self._stack = stack.pop_all()
         return self
 
@@ -290,42 +291,45 @@ def write_rollouts(path: str | Path, rollouts: Iterable[Rollout]) -> int:
     return writer.rows
 
 
-def read_rollouts(paths: str | Path | Iterable[str | Path]) -> Iterator[Rollout]:
+def read_rollouts(
+    paths: str | Path | Iterable[str | Path], *, sidecars: str | Path | Iterable[str | Path] = ()
+) -> Iterator[Rollout]:
     """The rollouts of one or several files, in order, a batch in memory at a time.
 
-    A folder stands for the record files in it, in the order of their names. Records of older schema versions come
-    out as records of this one.
+    A folder stands for the record files in it, and a pattern for those that match, in the order of names. Records of
+    older schema versions come out as records of this one. Scores that `sidecars` (files of `rlvr score --scores-only`)
+    hold for a rollout follow its own.
 
     Raises:
         RequestError: a file does not exist or has neither ending; raised at once.
         DataError: a row is not a valid record; raised when it is reached, naming file, row or line, and field.
     """
-    given = [paths] if isinstance(paths, str | Path) else paths
-    files = [file for path in given for file in _files(Path(path))]
-    return (rollout for file in files for rollout in _read(file))
+    files, beside = expanded(_listed(paths)), list(_listed(sidecars))
+    rows: Iterator[tuple[Mapping[str, Any], str]] = (row for file in files for row in _read(file))
+    if beside:
+        from rlvr.sidecar import Sidecars
+
+        rows = Sidecars(beside).join(rows)
+    return (rollout_of(row, where) for row, where in rows)
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [existing(path)]
-    files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and not file.name.startswith("."))
-    if not files:
-        raise RequestError(f"{path} holds no .parquet and no .jsonl file")
-    return files
+def _listed(paths: str | Path | Iterable[str | Path]) -> Iterable[str | Path]:
+    return [paths] if isinstance(paths, str | Path) else paths
 
 
-def _read(path: Path) -> Iterator[Rollout]:
+def _read(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The rows, and where each stands."""
     if ending(path) == ".jsonl":
         for where, text in lines_of(path):
             row = from_json(text, where)
             if not isinstance(row, dict):
                 raise DataError(f"{where} is {kind_of(row)}: a record is an object")
-            yield rollout_of(row, where)
+            yield row, where
         return
     for first, batch in batches_of(path):
         rows = rows_of(batch, partial(_row, path, first))
         for i, row in enumerate(rows):
-            yield rollout_of(row, _row(path, first, i))
+            yield row, _row(path, first, i)
 
 
 def _row(path: Path, first: int, i: int) -> str:

@@ -29,7 +29,11 @@ from rlvr.schema import Rollout, Status, Task, Verdict
 
 Takes: TypeAlias = Literal["completion", "rollout", "group"]
 Form: TypeAlias = Literal["completion", "rollout", "group", "trl", "verl"]
+Sees: TypeAlias = Literal["task", "answer"]
 F = TypeVar("F", bound=Callable[..., Any])
+
+TOLD = ("name", "version", "config", "takes_groups", "wants_rollout", "sees", "repeatable")
+"""What a process that has loaded a verifier says of it to one that has not."""
 
 # How each form is called, by the names of the parameters that are not options.
 _NATIVE: dict[tuple[str, ...], Takes] = {
@@ -71,6 +75,8 @@ class Declaration:
     preload: Callable[[], object] | None = None
     answer_form: str | None = BOXED
     cases: str | Path | None = None
+    sees: Sees = "task"
+    deterministic: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ def verifier(
     preload: Callable[[], object] | None = None,
     answer_form: str | None = BOXED,
     cases: str | Path | None = None,
+    sees: Sees = "task",
+    deterministic: bool = True,
 ) -> Callable[[F], F]:
     """Declare a function to be a verifier. The function itself is returned, unchanged and callable as before.
 
@@ -122,13 +130,19 @@ def verifier(
             completion is judged as a whole. `rlvr check verifier` writes answers with it.
         cases: A JSONL file of labelled cases for `rlvr check verifier` (`rlvr.cases` says what a row holds), relative
             to the function's own file.
+        sees: "task": all of it; "answer": only `task.answer`, the rest is left empty. The less a `check(completion,
+            task)` sees, the less has to be sent to it, and the more rows are known to be alike.
+        deterministic: Equal completions and tasks get equal verdicts, so that a verdict may be remembered. A judge
+            that asks a model, or the clock, says False.
 
     Raises:
         PluginError: `answer_form` has no place for the answer.
     """
     if answer_form is not None:
         require_place(answer_form, "@rlvr.verifier(answer_form=...)")
-    declaration = Declaration(name, version, takes, needs_answer, memory, preload, answer_form, cases)
+    declaration = Declaration(
+        name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic
+    )
 
     def mark(function: F) -> F:
         function.__rlvr_verifier__ = declaration  # type: ignore[attr-defined]
@@ -162,6 +176,9 @@ class FunctionVerifier:
         self._form, fixed = _form(name, parameters, declared)
         self.takes_groups = self._form == "group"
         self.wants_rollout = self._form in ("rollout", "group", "trl")  # the completion and the task are not enough
+        self.sees: Sees = declared.sees if self._form == "completion" else "task"
+        self.repeatable = declared.deterministic and self._form == "completion"
+        """A verdict follows from completion, task and options, and may be remembered."""
         # A TRL function may have no use for a gold; the columns it names decide.
         self.needs_answer = declared.needs_answer and self._form != "trl"
         offered = {} if self._form == "trl" else {key: p for key, p in parameters.items() if key not in fixed}
@@ -184,7 +201,7 @@ class FunctionVerifier:
             cases = str(Path(source or "").absolute().parent / declared.cases)
         return Claims(
             compares_answers=declared.needs_answer and declared.answer_form is not None,
-            needs_answer=self._needs_answer,
+            needs_answer=self.needs_answer,
             answer_form=declared.answer_form or BOXED,
             cases=cases,
         )
@@ -240,7 +257,8 @@ class FunctionVerifier:
     def _ask(self, item: Item) -> Verdict:
         match self._form:
             case "completion":
-                return verdict_of(self._call(item.completion, item.task, **self._options))
+                task = item.task if self.sees == "task" else Task(answer=item.task.answer)
+                return verdict_of(self._call(item.completion, task, **self._options))
             case "rollout":
                 return verdict_of(self._call(item.rollout, **self._options))
             case "verl":

@@ -280,7 +280,7 @@ def main(control_fd: int, cells_fd: int) -> None:
     sys.path.extend(entry for entry in order["path"] if entry not in sys.path)
     _same_rlvr()
     from rlvr.errors import ConfigError, PluginError
-    from rlvr.verifying import describe, load_verifier
+    from rlvr.verifying import TOLD, describe, load_verifier
 
     try:
         verifier = load_verifier(order["ref"], **pickle.loads(order["options"]))
@@ -293,15 +293,7 @@ def main(control_fd: int, cells_fd: int) -> None:
         message = str(error) if isinstance(error, PluginError) else describe(error)
         send_frame(control, json.dumps({"error": "PluginError", "message": message}).encode())
         return
-    told = {
-        "name": verifier.name,
-        "version": verifier.version,
-        "config": verifier.config,
-        "takes_groups": verifier.takes_groups,
-        "wants_rollout": verifier.wants_rollout,
-        "memory": memory,
-        "claims": asdict(verifier.claims),
-    }
+    told = {name: getattr(verifier, name) for name in TOLD} | {"claims": asdict(verifier.claims), "memory": memory}
     send_frame(control, json.dumps(told).encode())
     gc.collect()
     gc.freeze()  # what is shared with the workers is not written to by their collections

@@ -33,7 +33,8 @@ LAYERS = [
     {"registry"},
     # What works on records and verifiers, and knows of no run.
     {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds"}
-    | {"verifying", "zygote", "workers", "pool", "scoring", "scored"}
+    | {"verifying", "zygote", "workers", "pool", "cache", "scoring", "scored"}
+    | {"layouts", "journal", "sidecar", "rescoring"}
     | {"intervals", "cases", "attacks", "trials", "bench"}
     | {"paired", "sides", "comparing", "adapters"},
     {"config"},

@@ -18,7 +18,13 @@ def preload() -> None:
     parse("$1$", parsing_timeout=None)
 
 
-@verifier(name="math-verify", version=metadata.version("math-verify"), preload=preload, cases="math/corpus.jsonl")
+@verifier(
+    name="math-verify",
+    version=metadata.version("math-verify"),
+    preload=preload,
+    sees="answer",
+    cases="math/corpus.jsonl",
+)
 def check(completion: str, task: Task, *, float_rounding: int = 6, strict: bool = True) -> Verdict:
     """1.0 when Math-Verify finds the gold in the completion; `float_rounding` and `strict` are its own options."""
     from math_verify import parse, verify

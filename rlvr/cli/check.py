@@ -81,7 +81,7 @@ def verifier(
     questions = questions_of(dataset, split=split, files=data_files or (), limit=limit) if dataset else []
     report = run_bench(
         name,
-        verifier_options(options or ()),
+        verifier_options(options or (), [name])[name],
         cases=cases or (),
         questions=questions,
         answer_form=answer_form,

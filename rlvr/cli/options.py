@@ -1,26 +1,34 @@
-"""`--option KEY=VALUE`, as several commands have it."""
+"""`--option [NAME:]KEY=VALUE`, as several commands have it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rlvr.errors import ConfigError, RequestError
 
 
-def verifier_options(pairs: Iterable[str]) -> dict[str, Any]:
-    """The verifier's options from `KEY=VALUE` texts. Raises RequestError."""
-    from rlvr.config import parse_set
+def verifier_options(pairs: Iterable[str], verifiers: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each verifier its options, from `[NAME:]KEY=VALUE` texts; one verifier alone need not be named.
 
-    options: dict[str, Any] = {}
+    Raises RequestError.
+    """
+    options: dict[str, dict[str, Any]] = {each: {} for each in verifiers}
     for pair in pairs:
-        key, equals, _ = pair.partition("=")
+        from rlvr.config import parse_set  # a quarter of a second
+
+        named = [each for each in verifiers if pair.startswith(f"{each}:")]
+        if not named and len(verifiers) > 1:
+            raise RequestError(f"--option {pair}: of which verifier? Write NAME:KEY=VALUE")
+        name = max(named, key=len, default=verifiers[0])
+        text = pair.removeprefix(f"{name}:")
+        key, equals, _ = text.partition("=")
         if not (key and equals):
             raise RequestError(f"--option {pair}: write KEY=VALUE")
-        if key in options:
+        if key in options[name]:
             raise RequestError(f"--option {pair}: {key} is given twice")
         try:
-            options[key] = parse_set(pair)[1].value
+            options[name][key] = parse_set(text)[1].value
         except ConfigError as error:
             raise RequestError(f"--option {pair}: the value is not YAML; put quotes around text") from error
     return options

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,10 @@ def show(
     mappings: Annotated[
         list[str] | None, typer.Option("--map", metavar="TARGET=SOURCE", help="As for rlvr score.")
     ] = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option("--scores", metavar="SIDECAR", help="Scores of rlvr score --scores-only, to show with the rows."),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Long texts with their middle.")] = False,
 ) -> None:
     """Print rollouts: prompt, completion, verdicts, group, policy version, how sampling ended.
@@ -54,7 +59,7 @@ def show(
     sources = sources_of(mappings or ())
     seen: set[str] = set()
     matching = rows = 0
-    for row in _rows(file, sources):
+    for row in _rows(file, sources, scores or ()):
         rows += 1
         view = View(row, sources)
         seen.update(view.names())
@@ -65,22 +70,27 @@ def show(
         matching += 1
         if not limit or matching <= limit:
             print(printable(view.text(full), sys.stdout.encoding))
-    _refuse_unknown(conditions, seen, file)
+    refuse_unknown(conditions, seen, str(file))
     if limit and matching > limit:
         print(f"{matching - limit:,} more; --limit 0 shows all")
     elif not matching:
         print(f"none of {rows:,} rows matches" if rows else f"{file} has no rows", file=sys.stderr)
 
 
-def _rows(file: Path, sources: Mapping[str, str]) -> Iterator[Row]:
+def _rows(file: Path, sources: Mapping[str, str], sidecars: Sequence[str]) -> Iterator[Row]:
     from rlvr.rows import read_batches
+    from rlvr.sidecar import Sidecars
     from rlvr.store import TOKEN_COLUMNS
 
+    beside = Sidecars(sidecars)
     for batch in read_batches(file):
-        yield from batch.rows(sources.values(), without=TOKEN_COLUMNS - {"loss_mask"})
+        for row in batch.rows(sources.values(), without=TOKEN_COLUMNS - {"loss_mask"}):
+            column = "id" if row.is_record else sources["id"]
+            yield replace(row, values=beside.with_scores(row.values, column)) if sidecars else row
+    beside.refuse_unused()
 
 
-def _refuse_unknown(conditions: list[Condition], seen: set[str], file: Path) -> None:
+def refuse_unknown(conditions: Sequence[Condition], seen: set[str], file: str) -> None:
     """A field that no row has is a mistake, and not a condition that nothing meets."""
     for each in conditions:
         name = each.field.partition(".")[0]

@@ -25,9 +25,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlvr import column_types, parquet, rows
-from rlvr.cli import main
-from rlvr.cli.score import Tally
+from rlvr import cache, column_types, parquet, rows
+from rlvr.cli import main, progress
+from rlvr.cli.progress import Tally
 from rlvr.column_types import ColumnTypes
 from rlvr.errors import DataError, RequestError
 from rlvr.rows import item_of, line_of, read_batches, sources_of
@@ -131,7 +131,7 @@ def test_every_row_gets_a_status_in_its_order(rlvr: Run) -> None:
         "the row has no completion",
         "the row has no gold answer",
         "the row has no gold answer",
-        "'completion' is a list: expected text or a number",
+        "'completion' is a list: expected text, a number or messages",
         "'answer' is an object: expected text or a number",
     ]
     for row in lines("out.jsonl"):
@@ -314,7 +314,7 @@ SCORE = Score(status="graded", reward=1.0, extracted="\ud800\u2028", verifier="v
 @given(text=json_objects())
 def test_a_line_keeps_every_value_and_its_order(text: str) -> None:
     before = json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
-    scored = line_with(line_of(text, "here"), SCORE)
+    scored = line_with(line_of(text, "here"), [SCORE])
     assert "\n" not in scored
     scored.encode()
     after = json.loads(scored, parse_float=str, parse_int=str, parse_constant=str)
@@ -647,13 +647,15 @@ def test_a_bad_line_is_refused_before_the_work_or_left_out(rlvr: Run) -> None:
 def test_out_is_never_overwritten_by_accident(rlvr: Run) -> None:
     put("in.jsonl", {"completion": "x", "answer": "4"})
     put("out.jsonl", "precious")
-    Path("folder.jsonl").mkdir()
     Path("link.jsonl").symlink_to("in.jsonl")
+    Path("folder").mkdir()
+    put("folder/in.jsonl", "precious")
     for arguments, message in [
+        (["folder"], "folder/in.jsonl exists; --force replaces it"),
+        (["."], "--out in.jsonl is FILE itself"),
         (["out.jsonl"], "out.jsonl exists; --force replaces it"),
         (["in.jsonl", "--force"], "is FILE itself"),
         (["link.jsonl", "--force"], "is FILE itself"),
-        (["folder.jsonl", "--force"], "is a folder"),
         (["none/out.jsonl"], "none/out.jsonl cannot be written: No such file or directory"),
         (["out.csv"], "ends in neither .parquet nor .jsonl"),
     ]:
@@ -725,7 +727,7 @@ def test_the_summary_says_what_the_mean_is_over(rlvr: Run) -> None:
         "written to out.jsonl",
         "",
     ]
-    assert "none: no verdict counts" in Tally().summary()
+    assert ("mean reward", "none: no verdict counts") in Tally().lines()
 
 
 def test_the_error_rate_sets_only_the_exit_code(rlvr: Run) -> None:
@@ -741,9 +743,9 @@ def test_the_error_rate_sets_only_the_exit_code(rlvr: Run) -> None:
 
 def test_progress_is_said_in_lines_where_there_is_no_terminal(rlvr: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     put("in.jsonl", *[{"completion": "x", "answer": "4"}] * 600)
-    monkeypatch.setattr(sys.modules["rlvr.cli.score"], "PLAIN_EVERY", 0)  # `rlvr.cli.score` is the function
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0)
     done = rlvr("score", "in.jsonl", "--out", "out.jsonl")
-    assert re.match(r"512 of 600 rows, [\d,]+ rows/s, [\d,]+ s left\n600 of 600 rows, ", done.err)
+    assert re.match(r"512 of 600 rows, [\d,]+ rows/s, [\d,]+ s left; 512 graded\n600 of 600 rows, ", done.err)
 
 
 def test_progress_is_a_bar_in_a_terminal(tmp_path: Path) -> None:
@@ -840,8 +842,9 @@ def test_memory_is_bounded(rlvr: Run, monkeypatch: pytest.MonkeyPatch, source: s
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 4 << 20)
     monkeypatch.setattr(parquet, "BATCH_BYTES", 1 << 20)
     monkeypatch.setattr(rows, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(cache, "IN_MEMORY", 1 << 20)
     text = "x" * 30_000
-    count = 700
+    count = 1400
     if source == "in.jsonl":
         put(source, *({"completion": f"{i}", "answer": "4", "text": f"{i}{text}"} for i in range(count)))
     else:

@@ -530,7 +530,7 @@ def test_missing_files_and_other_endings_are_refused_at_once(tmp_path: Path) -> 
         read_rollouts(tmp_path / "rollouts.csv")
     with pytest.raises(RequestError, match=r"ends in neither"):
         RolloutWriter(tmp_path / "rollouts.json")
-    with pytest.raises(RequestError, match=r"holds no \.parquet and no \.jsonl file"):
+    with pytest.raises(RequestError, match=r"holds no file that ends in \.parquet, \.jsonl"):
         read_rollouts(tmp_path)
     with pytest.raises(RequestError, match=r"cannot be written: No such file or directory"):
         write_rollouts(tmp_path / "none" / "rollouts.jsonl", [])

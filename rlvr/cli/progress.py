@@ -1,0 +1,117 @@
+"""What people see of long work on many rows: counts of verdicts, how fast it goes, how long it will take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rlvr.schema import Score
+
+PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+class Tally:
+    """Counts of scores, as they come."""
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self._counted, self._sum = 0, 0.0
+
+    @property
+    def rows(self) -> int:
+        """How many scores there were."""
+        return self.statuses.total()
+
+    @property
+    def error_rate(self) -> float:
+        """Share of errors and time-outs."""
+        return (self.statuses["error"] + self.statuses["timeout"]) / max(1, self.rows)
+
+    def add(self, scores: Iterable[Score]) -> None:
+        """Count these."""
+        from rlvr.scoring import training_reward
+
+        for score in scores:
+            self.statuses[score.status.value] += 1
+            reward = training_reward(score)
+            if reward is not None:
+                self._counted += 1
+                self._sum += reward
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Mean reward and count by status."""
+        mean = "none: no verdict counts"
+        if self._counted:
+            mean = f"{self._sum / self._counted:.4f} over {self._counted:,} rows (unparsed and timeout count as 0)"
+        return [("mean reward", mean), *((status, f"{count:,}") for status, count in self.statuses.most_common())]
+
+
+class Progress(Protocol):
+    """Is told how far the work is."""
+
+    def advance(self, rows: int, at: str, statuses: Mapping[str, int], *, replayed: int = 0) -> None:
+        """So many rows more, `replayed` of which cost nothing; which file it is at, and the verdicts so far."""
+
+
+@contextmanager
+def progress_of(total: int) -> Iterator[Progress]:
+    """Progress on standard error: a bar in a terminal, elsewhere a line every now and then."""
+    if not sys.stderr.isatty():
+        yield _Plain(total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    shown = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+    with Bar(*shown, console=Console(stderr=True), transient=True) as bar:
+        yield _Bar(bar, bar.add_task("", total=total), total)
+
+
+class _Pace:
+    """Rows done, how many of them a second, and what that means for the rest."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._free = total, 0
+        self._begin = time.monotonic()
+        self.done = 0
+
+    def advance(self, rows: int, replayed: int) -> None:
+        self.done += rows
+        self._free += replayed
+
+    def text(self) -> str:
+        speed = (self.done - self._free) / max(1e-9, time.monotonic() - self._begin)
+        left = f"{(self._total - self.done) / speed:,.0f} s left" if speed else "?"
+        return f"{speed:,.0f} rows/s, {left}"
+
+
+def _counts(at: str, statuses: Mapping[str, int]) -> str:
+    counts = ", ".join(f"{count:,} {status}" for status, count in sorted(statuses.items(), key=lambda pair: -pair[1]))
+    return f"{counts}{f' ({at})' if at else ''}"
+
+
+class _Bar:
+    def __init__(self, bar: Any, task: Any, total: int) -> None:
+        self._bar, self._task, self._pace = bar, task, _Pace(total)
+
+    def advance(self, rows: int, at: str, statuses: Mapping[str, int], *, replayed: int = 0) -> None:
+        self._pace.advance(rows, replayed)
+        self._bar.update(self._task, advance=rows, description=f"{self._pace.text()}; {_counts(at, statuses)}")
+
+
+class _Plain:
+    def __init__(self, total: int) -> None:
+        self._total, self._pace, self._said = total, _Pace(total), time.monotonic()
+
+    def advance(self, rows: int, at: str, statuses: Mapping[str, int], *, replayed: int = 0) -> None:
+        self._pace.advance(rows, replayed)
+        if time.monotonic() - self._said >= PLAIN_EVERY:
+            self._said = time.monotonic()
+            done = f"{self._pace.done:,} of {self._total:,} rows"
+            print(f"{done}, {self._pace.text()}; {_counts(at, statuses)}", file=sys.stderr)

@@ -1,0 +1,55 @@
+"""Scores kept beside the rows that they are of: what `rlvr score --scores-only` writes, and how it is joined again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from rlvr.errors import DataError
+from rlvr.files import expanded
+from rlvr.rows import read_batches
+
+Key: TypeAlias = tuple[str, int]
+
+
+class Sidecars:
+    """The scores of one or several sidecars, by `id` and `segment` of their row. They are held in memory."""
+
+    def __init__(self, paths: Iterable[str | Path]) -> None:
+        """Raises RequestError for a file that is not there, DataError for a row that is not one of a sidecar."""
+        self._files: list[tuple[Path, dict[Key, Sequence[Mapping[str, Any]]]]] = []
+        for path in expanded(paths):
+            scores: dict[Key, Sequence[Mapping[str, Any]]] = {}
+            for batch in read_batches(path):
+                for row in batch.rows():
+                    identity, there = row.values.get("id"), row.values.get("scores")
+                    if not isinstance(identity, str) or not isinstance(there, list):
+                        raise DataError(f"{row.where}: a row of a sidecar has an id, text, and a list of scores")
+                    key = (identity, row.values.get("segment") or 0)
+                    if key in scores:
+                        raise DataError(f"{row.where}: id {identity!r} (segment {key[1]}) is there twice")
+                    scores[key] = there
+            self._files.append((path, scores))
+        self._unused = {path for path, scores in self._files if scores}
+
+    def with_scores(self, values: Mapping[str, Any], column: str = "id") -> Mapping[str, Any]:
+        """The row with the scores that the sidecars have for it after its own; `column` holds its id."""
+        key = (str(values.get(column)), values.get("segment") or 0)
+        found: list[Mapping[str, Any]] = []
+        for path, scores in self._files:
+            if key in scores:
+                self._unused.discard(path)
+                found += scores[key]
+        return {**values, "scores": [*(values.get("scores") or ()), *found]} if found else values
+
+    def refuse_unused(self) -> None:
+        """Raises DataError when there is a sidecar of which no row so far had an id."""
+        for path in sorted(self._unused):
+            raise DataError(f"none of the ids of {path} is in the rows that it was to be joined with")
+
+    def join(self, rows: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """Rows and where they stand, as `with_scores`. Raises as `refuse_unused` at the end."""
+        for values, where in rows:
+            yield self.with_scores(values), where
+        self.refuse_unused()
