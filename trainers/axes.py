@@ -8,6 +8,7 @@ and a line in its table.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -37,8 +38,10 @@ def bind(function: Callable[..., R], options: BaseModel) -> Callable[..., R]:
     return partial(function, **{name: getattr(options, name) for name in names})
 
 
-def summary(thing: Any) -> str:
-    """The first sentence of its docstring, in one line."""
-    text = " ".join((inspect.getdoc(thing) or "").split())
-    end = text.find(". ")
-    return text if end < 0 else text[: end + 1]
+def summary(entry: Any) -> str:
+    """What an entry of an axis does: the first sentence of its function's docstring, in one line."""
+    function = entry[0] if isinstance(entry, tuple) else entry
+    if function is None:
+        return ""
+    text = " ".join((inspect.getdoc(function) or "").split())
+    return re.split(r"(?<!\beq)(?<!\beqs)(?<!\bDr)\. ", text, maxsplit=1)[0].removesuffix(".")

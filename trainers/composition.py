@@ -6,7 +6,8 @@ give it a line in the table there; here is only what does not go together.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -19,6 +20,15 @@ from .kl import KL_TERMS
 from .losses import Loss
 from .masks import FIXED_MASKS, LIVE_MASKS
 from .ratios import LEVELS
+
+LOSS_AXES: Mapping[str, Mapping[str, Any]] = {
+    "ratio": LEVELS,
+    "centre": CENTRES,
+    "band": BANDS,
+    "kernel": KERNELS,
+    "correction": CORRECTIONS,
+    "kl": KL_TERMS,
+}
 
 
 class LossOptions(BaseModel):
@@ -44,7 +54,9 @@ class LossOptions(BaseModel):
     )
     delta: float | None = Field(default=None, gt=1, description="upper bound of the ratio where A < 0, of kernel=clip")
     correction: Annotated[str, one_of("correction", CORRECTIONS)] = Field(
-        default="none", description="of w = π_k/μ: none, tis, mis, icepop, sequence_tis, sequence_mis, geo_rs"
+        default="none",
+        description="of w = π_k/μ: none, tis, mis, icepop, sequence_tis, sequence_mis, geo_rs "
+        "(whose own bounds reject nearly everything at v = 50)",
     )
     correction_low: float | None = Field(
         default=None, ge=0, description="lower bound of w; the correction's by default"

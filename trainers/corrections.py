@@ -23,9 +23,9 @@ from .ratios import geometric, sequence, token
 class Correction(NamedTuple):
     """`level` of w is what is bounded, `apply` what is done about it; the bounds are defaults."""
 
-    level: Callable[[Tensor, Tensor], Tensor]
     apply: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
     """`(log_w_BT, log_level_BT, low_BT, high_BT) -> (log c(w), keep_BT)`, the bounds as logarithms."""
+    level: Callable[[Tensor, Tensor], Tensor]
     low: float
     high: float
 
@@ -53,13 +53,13 @@ def select(log_w_BT: Tensor, log_level_BT: Tensor, low_BT: Tensor, high_BT: Tens
 
 CORRECTIONS: Mapping[str, Correction | None] = {
     "none": None,
-    "tis": Correction(token, truncate, 0.0, 2.0),  # truncated importance sampling, as in verl
-    "mis": Correction(token, reject, 0.5, 2.0),  # masked importance sampling, as in verl
-    "icepop": Correction(token, reject, 0.5, 5.0),  # as in NeMo-RL
-    "sequence_tis": Correction(sequence, truncate, 0.0, 3.0),
-    "sequence_mis": Correction(sequence, reject, 0.0, 3.0),  # TRL's sequence_mask
+    "tis": Correction(truncate, token, 0.0, 2.0),  # truncated importance sampling, as in verl
+    "mis": Correction(reject, token, 0.5, 2.0),  # masked importance sampling, as in verl
+    "icepop": Correction(reject, token, 0.5, 5.0),  # as in NeMo-RL
+    "sequence_tis": Correction(truncate, sequence, 0.0, 3.0),
+    "sequence_mis": Correction(reject, sequence, 0.0, 3.0),  # TRL's sequence_mask
     # As in verl. So narrow that it is a test of the engine: at v = 50 it rejects nearly everything.
-    "geo_rs": Correction(geometric, select, 0.999, 1.001),
+    "geo_rs": Correction(select, geometric, 0.999, 1.001),
 }
 
 

@@ -7,19 +7,34 @@ Deviations from the paper's text: KL is off by default (`beta: 0`), and groups w
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from rlvr.protocols import TrainContext
 
+from .advantage import ADVANTAGES, has_signal
+from .aggregation import AGGREGATIONS
+from .axes import summary
 from .batch import Batch
-from .composition import LossOptions, compose
+from .composition import LOSS_AXES, LossOptions, compose
+from .masks import FIXED_MASKS, LIVE_MASKS
 from .policy_gradient import PolicyGradient, PolicyGradientOptions
 from .ratios import log_ratio
+
+AXES = {"advantage": ADVANTAGES, **LOSS_AXES, "aggregation": AGGREGATIONS}
 
 
 class GrpoOptions(LossOptions, PolicyGradientOptions):
     """Keys of `trainer` for `grpo`."""
+
+    def composition(self) -> list[tuple[str, str, str]]:
+        """Axis, the name chosen on it, and what the name stands for: what `rlvr recipes show` prints."""
+        axes = {axis: table for axis, table in AXES.items() if axis != "kl" or self.beta > 0}
+        chosen = [(axis, getattr(self, axis), summary(table[getattr(self, axis)])) for axis, table in axes.items()]
+        known: dict[str, Any] = {"zero_variance": has_signal, **FIXED_MASKS, **LIVE_MASKS}
+        names = (*(("zero_variance",) if self.mask_zero_variance else ()), *self.masks)
+        return chosen + [("mask", name, summary(known[name])) for name in names]
 
 
 class Grpo(PolicyGradient):

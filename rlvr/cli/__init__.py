@@ -8,6 +8,7 @@ import typer
 
 from rlvr.cli.doctor import doctor
 from rlvr.cli.plugins import plugins
+from rlvr.cli.recipes import recipes
 from rlvr.cli.score import score
 from rlvr.cli.show import show
 from rlvr.cli.train import train
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for command in (train, score, show, plugins, doctor):
     app.command()(command)
+app.add_typer(recipes, name="recipes")
 
 
 def main() -> None:
