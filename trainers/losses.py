@@ -111,8 +111,9 @@ class Loss:
         for mask in self.masks:
             objective_BT = torch.where(mask(batch, logprobs_BT.detach()), objective_BT, 0.0)
         if batch.reference_logprobs_BT is not None:
+            kept_BT = torch.where(batch.keep_BT, logprobs_BT, batch.reference_logprobs_BT)
             ratio_BT = torch.exp(log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.keep_BT))
-            objective_BT = objective_BT - self.beta * self.kl(logprobs_BT, batch.reference_logprobs_BT, ratio_BT)
+            objective_BT = objective_BT - self.beta * self.kl(kept_BT, batch.reference_logprobs_BT, ratio_BT)
         return torch.where(batch.keep_BT, objective_BT, 0.0)
 
     def bounded(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
