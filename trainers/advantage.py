@@ -53,5 +53,5 @@ ADVANTAGES: Mapping[str, Callable[..., list[float]]] = {
 
 
 def has_signal(behaviour: GroupStats) -> bool:
-    """1[σ ≠ 0] of eq. 8: whether the group's rewards differ. `GroupStats.of` makes σ exactly 0 when max == min."""
+    """1[σ ≠ 0] of eq. 8: the group's rewards differ. `GroupStats.of` makes σ exactly 0 when max == min."""
     return behaviour.std > 0

@@ -22,7 +22,7 @@ def sequence_mean(counted_BT: Tensor, max_tokens: int) -> Tensor:
 
 
 def token_mean(counted_BT: Tensor, max_tokens: int) -> Tensor:
-    """Tokens of the batch: every token weighs the same (DAPO, arXiv 2503.14476, eq. 12)."""
+    """tokens of the batch: every token weighs the same (DAPO, arXiv 2503.14476, eq. 12)."""
     return counted_BT.sum().clamp(min=1)
 
 

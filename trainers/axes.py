@@ -39,9 +39,11 @@ def bind(function: Callable[..., R], options: BaseModel) -> Callable[..., R]:
 
 
 def summary(entry: Any) -> str:
-    """What an entry of an axis does: the first sentence of its function's docstring, in one line."""
+    """What an entry of an axis does: what it says itself, or the first sentence of its function's docstring."""
+    if entry is None:
+        return "there is none"
+    if hasattr(entry, "about"):
+        return str(entry.about)
     function = entry[0] if isinstance(entry, tuple) else entry
-    if function is None:
-        return ""
     text = " ".join((inspect.getdoc(function) or "").split())
     return re.split(r"(?<!\beq)(?<!\beqs)(?<!\bDr)\. ", text, maxsplit=1)[0].removesuffix(".")

@@ -31,8 +31,8 @@ def additive(centre_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_
 
 
 def multiplicative(centre_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_high: float | None) -> Edges:
-    """[r'·max(1 - ε_low, 0), r'·(1 + ε_high)]: with r' = π_prox/μ this is decoupled PPO's (AReaL, arXiv 2505.24298),
-    since w·clip(ρ, 1 ± ε) = clip(w·ρ, w·(1 ± ε))."""
+    """[r'·max(1 - ε_low, 0), r'·(1 + ε_high)], for r' = π_k/μ that of decoupled PPO (AReaL, arXiv 2505.24298). For
+    w·clip(ρ, 1 ± ε) is clip(w·ρ, w·(1 ± ε))."""
     return centre_BT * max(1 - epsilon, 0.0), centre_BT * (1 + _high(epsilon, epsilon_high))
 
 
@@ -47,7 +47,7 @@ def unbounded(centre_BT: Tensor, width_B: Tensor | None) -> Edges:
 
 
 def second_moment(centre_BT: Tensor, width_B: Tensor | None) -> Edges:
-    """[min(e^-t, 0.7), max(e^t, 1.5)], t from `second_moment_width` (M2PO, arXiv 2510.01161 and its code)."""
+    """[min(e^-t, 0.7), max(e^t, 1.5)], t solved for the batch (M2PO, arXiv 2510.01161 and its code)."""
     assert width_B is not None
     width_B1 = width_B[:, None].to(centre_BT.dtype)
     return (

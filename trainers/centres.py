@@ -15,13 +15,13 @@ from .ratios import log_ratio
 
 
 def one(batch: Batch, log_ratio_BT: Tensor) -> Tensor:
-    """r' = 1: the band is around the policy that sampled, as in PPO, GRPO and the runs of arXiv 2505.22257."""
+    """r' = 1: the band is around the policy that sampled. So in PPO, GRPO and the runs of arXiv 2505.22257."""
     return torch.zeros_like(log_ratio_BT)
 
 
 def iterate(batch: Batch, log_ratio_BT: Tensor) -> Tensor:
-    """r' = π_k/α, π_k the policy before the batch's first gradient step: eq. 6 of arXiv 2505.22257 as it is derived,
-    and the proximal policy of decoupled PPO (2505.24298)."""
+    """r' = π_k/α, π_k the policy before the batch's first gradient step. Eq. 6 of arXiv 2505.22257 as it is derived;
+    π_k is also the proximal policy of decoupled PPO (2505.24298)."""
     assert batch.iterate_logprobs_BT is not None
     return log_ratio(batch.iterate_logprobs_BT, batch.behaviour_logprobs_BT, batch.mask_BT)
 

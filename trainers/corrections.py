@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .axes import summary
 from .ratios import geometric, sequence, token
 
 
@@ -30,24 +31,29 @@ class Correction(NamedTuple):
     high: float
 
     @property
+    def about(self) -> str:
+        """What it does, in a line."""
+        return f"{summary(self.apply)}; {self.level.__name__} w, [{self.low:g}, {self.high:g}]"
+
+    @property
     def truncates(self) -> bool:
         """Whether it changes weights, and not only rejects."""
         return self.apply is truncate
 
 
 def truncate(log_w_BT: Tensor, log_level_BT: Tensor, low_BT: Tensor, high_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """c = clip(w, lo, hi); nothing is rejected."""
+    """c = clip(w, lo, hi). Nothing is rejected."""
     clipped_BT = torch.minimum(torch.maximum(log_level_BT, low_BT), high_BT)
     return clipped_BT, torch.ones_like(log_w_BT, dtype=torch.bool)
 
 
 def reject(log_w_BT: Tensor, log_level_BT: Tensor, low_BT: Tensor, high_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """c = w · 1[lo <= w <= hi], at the level that is bounded."""
+    """c = w · 1[lo <= w <= hi]."""
     return log_level_BT, (log_level_BT >= low_BT) & (log_level_BT <= high_BT)
 
 
 def select(log_w_BT: Tensor, log_level_BT: Tensor, low_BT: Tensor, high_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """c = w_t · 1[lo <= w <= hi]: what is kept keeps the weights of its tokens."""
+    """c = w_t · 1[lo <= w <= hi]. What is kept keeps the weights of its tokens."""
     return log_w_BT, (log_level_BT >= low_BT) & (log_level_BT <= high_BT)
 
 

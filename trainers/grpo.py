@@ -6,6 +6,7 @@ Deviations from the paper's text: KL is off by default (`beta: 0`), and groups w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,19 +23,34 @@ from .masks import FIXED_MASKS, LIVE_MASKS
 from .policy_gradient import PolicyGradient, PolicyGradientOptions
 from .ratios import log_ratio
 
-AXES = {"advantage": ADVANTAGES, **LOSS_AXES, "aggregation": AGGREGATIONS}
+AXES: Mapping[str, Mapping[str, Any]] = {
+    "advantage": ADVANTAGES,
+    **LOSS_AXES,
+    "aggregation": AGGREGATIONS,
+    "masks": {**FIXED_MASKS, **LIVE_MASKS},
+    "mask_zero_variance": {"true": has_signal},
+}
 
 
 class GrpoOptions(LossOptions, PolicyGradientOptions):
     """Keys of `trainer` for `grpo`."""
 
+    @classmethod
+    def parts(cls) -> list[tuple[str, str, str]]:
+        """Axis, name, and what it stands for: all that there is."""
+        return [(axis, name, summary(entry)) for axis, table in AXES.items() for name, entry in table.items()]
+
     def composition(self) -> list[tuple[str, str, str]]:
-        """Axis, the name chosen on it, and what the name stands for: what `rlvr recipes show` prints."""
-        axes = {axis: table for axis, table in AXES.items() if axis != "kl" or self.beta > 0}
-        chosen = [(axis, getattr(self, axis), summary(table[getattr(self, axis)])) for axis, table in axes.items()]
-        known: dict[str, Any] = {"zero_variance": has_signal, **FIXED_MASKS, **LIVE_MASKS}
-        names = (*(("zero_variance",) if self.mask_zero_variance else ()), *self.masks)
-        return chosen + [("mask", name, summary(known[name])) for name in names]
+        """The parts that these options choose."""
+        given = {axis: getattr(self, axis) for axis in AXES} | {
+            "mask_zero_variance": str(self.mask_zero_variance).lower()
+        }
+        without = {"kl"} if self.beta == 0 else set()
+        return [
+            (axis, name, what)
+            for axis, name, what in self.parts()
+            if axis not in without and (name in given[axis] if axis == "masks" else name == given[axis])
+        ]
 
 
 class Grpo(PolicyGradient):

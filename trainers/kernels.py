@@ -52,8 +52,8 @@ def clip_bounded(
 
 
 def cispo(logprobs_BT: Tensor, ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor) -> Tensor:
-    """sg(clip(r, low, high)) · A · log π (CISPO, arXiv 2506.13585, eq. 4): a bounded weight, and no token without a
-    gradient."""
+    """sg(clip(r, low, high)) · A · log π (CISPO, arXiv 2506.13585, eq. 4). The weight is bounded, and no
+    token is without a gradient."""
     weight_BT = torch.minimum(torch.maximum(ratio_BT, low_BT), high_BT).detach()
     return weight_BT * advantages_BT * logprobs_BT
 
@@ -64,8 +64,8 @@ def outside(ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Te
 
 
 def rec(logprobs_BT: Tensor, ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor) -> Tensor:
-    """A · log π where PPO's clip would leave a gradient, else 0: no importance weight (REC-OneSide-NoIS, arXiv
-    2509.24203)."""
+    """A · log π where PPO's clip would leave a gradient, else 0 (REC-OneSide-NoIS, arXiv 2509.24203). There is no
+    importance weight."""
     free_BT = ~clip_bounded(ratio_BT, low_BT, high_BT, advantages_BT)
     return torch.where(free_BT, advantages_BT * logprobs_BT, 0.0)
 

@@ -35,8 +35,8 @@ def k3(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, ratio_BT: Tensor) -> 
 
 
 def k3_weighted(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, ratio_BT: Tensor) -> Tensor:
-    """(π/α) · k3: unbiased for tokens that α sampled, in value and in gradient (DeepSeek-V3.2, "unbiased KL estimate";
-    TRL's `use_bias_correction_kl`)."""
+    """(π/α) · k3: unbiased for tokens that α sampled, in value and in gradient (DeepSeek-V3.2). It is TRL's
+    `use_bias_correction_kl`."""
     return ratio_BT * k3(logprobs_BT, reference_logprobs_BT, ratio_BT)
 
 

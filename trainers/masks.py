@@ -18,7 +18,7 @@ from .batch import Batch
 
 
 def truncated(batch: Batch, version: int) -> Tensor:
-    """No completion that ended at its length limit: its reward says nothing about what it would have become."""
+    """No completion that ended at its length limit. Its reward says nothing about what it would have become."""
     return ~batch.truncated_B[:, None].expand_as(batch.mask_BT)
 
 
@@ -28,7 +28,7 @@ def maximum_lag(batch: Batch, version: int, max_lag: int) -> Tensor:
 
 
 def opsm(batch: Batch, logprobs_BT: Tensor, opsm_delta: float) -> Tensor:
-    """Off-policy sequence masking (DeepSeek-V3.2): no completion with A < 0 and mean_t log μ/π > δ.
+    """No completion with A < 0 and mean_t log μ/π > δ: off-policy sequence masking (DeepSeek-V3.2).
 
     The paper compares with its old policy; here it is μ, the policy that sampled.
     """
@@ -38,8 +38,8 @@ def opsm(batch: Batch, logprobs_BT: Tensor, opsm_delta: float) -> Tensor:
 
 
 def dppo_tv(batch: Batch, logprobs_BT: Tensor, tv_delta: float) -> Tensor:
-    """DPPO's total-variation mask (arXiv 2602.04879): no token that has moved by more than δ in probability the way its
-    advantage pushes it: π - μ > δ with A > 0, μ - π > δ with A < 0."""
+    """No token with A > 0 and π - μ > δ, or A < 0 and μ - π > δ: DPPO's total variation (arXiv 2602.04879). It has
+    moved by δ in probability the way its advantage pushes it."""
     moved_BT = torch.exp(logprobs_BT) - torch.exp(batch.behaviour_logprobs_BT)
     return moved_BT * torch.sign(batch.advantages_B)[:, None] <= tv_delta
 

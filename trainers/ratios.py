@@ -51,12 +51,12 @@ def token(log_ratio_BT: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 def sequence(log_ratio_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Σ_t log r_t over the masked tokens, at most `HIGHEST`, at each token: the ratio of whole completions."""
+    """Σ_t log r_t at each token: the ratio of whole completions. Over the masked tokens, and at most `HIGHEST`."""
     return log_ratio_BT.sum(1, keepdim=True).clamp(max=HIGHEST).expand_as(log_ratio_BT)
 
 
 def geometric(log_ratio_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """mean_t log r_t over the masked tokens, at each token: GSPO's length-normalised ratio (arXiv 2507.18071)."""
+    """mean_t log r_t at each token: GSPO's length-normalised ratio (arXiv 2507.18071). Over the masked tokens."""
     mean_B1 = log_ratio_BT.sum(1, keepdim=True) / mask_BT.sum(1, keepdim=True).clamp(min=1)
     return mean_B1.expand_as(log_ratio_BT)
 

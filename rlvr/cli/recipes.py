@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import Annotated
 
 import typer
@@ -35,14 +36,25 @@ def show(name: Annotated[str, typer.Argument(help="A recipe's name, or its YAML 
     options = trainer_options(config, registry().load("trainer", config.trainer.name).Options)
     print(f"{name}: {recipe.title}\n")
     print(columns([["source", recipe.source], ["meant for", recipe.staleness]]))
-    _section("formula", recipe.formula.splitlines())
-    compose = getattr(options, "composition", None)  # a plugin's trainer need not be composed of anything
-    if compose is not None:
-        _section(f"composition ({config.trainer.name})", columns([list(row) for row in compose()]).splitlines())
-    _section("settings", [f"{key}: {setting.value}" for key, setting in settings.items()])
-    _section("notes", [f"- {note}" for note in recipe.notes])
+    _section("formula", recipe.formula)
+    if hasattr(options, "composition"):  # a plugin's trainer need not be composed of anything
+        _section(f"composition ({config.trainer.name})", columns([list(row) for row in options.composition()]))
+    _section("settings", "\n".join(f"{key}: {setting.value}" for key, setting in settings.items()))
+    _section("notes", "\n".join(f"- {note}" for note in recipe.notes))
 
 
-def _section(title: str, lines: list[str]) -> None:
-    if lines:
-        print("\n".join([f"\n{title}", *(f"  {line}" for line in lines)]))
+@recipes.command()
+def parts(trainer: Annotated[str, typer.Argument(help="The trainer that they are for.")] = "grpo-off") -> None:
+    """List what a recipe can be composed of: every name that the trainer's options may have, and what it stands for."""
+    from rlvr.errors import ConfigError
+    from rlvr.registry import registry
+
+    options = registry().load("trainer", trainer).Options
+    if not hasattr(options, "parts"):
+        raise ConfigError(f"trainer {trainer!r} is not composed of parts")
+    print(columns([["OPTION", "NAME", "WHAT IT STANDS FOR"], *(list(row) for row in options.parts())]))
+
+
+def _section(title: str, text: str) -> None:
+    if text:
+        print(f"\n{title}\n{indent(text.rstrip(), '  ')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -58,6 +59,28 @@ def test_a_recipe_leaves_alone_what_depends_on_the_model(name: str) -> None:
     assert not settings.keys() & tied
     assert {key.partition(".")[0] for key in settings} <= {"trainer", "sampling"}
     assert not {key for key in settings if key.startswith("sampling.") and key != "sampling.refill"}
+
+
+def test_the_recipe_of_the_document_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "mine.yaml").write_text(text)
+    code, out, err = rlvr(capsys, monkeypatch, "recipes", "show", str(tmp_path / "mine.yaml"))
+    assert code == 0, err
+    assert "c = clip(w, lo, hi); token w, [0, 2]" in out
+
+
+def test_parts_name_everything_that_an_option_may_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = rlvr(capsys, monkeypatch, "recipes", "parts")
+    assert code == 0
+    rows = [line.split(maxsplit=2) for line in out.splitlines()[1:]]
+    assert all(len(row) == 3 for row in rows), "each with a line of what it stands for"
+    assert {"kernel", "ratio", "centre", "band", "correction", "kl", "masks", "advantage"} < {row[0] for row in rows}
+    assert ["correction", "geo_rs"] in [row[:2] for row in rows]
 
 
 @pytest.mark.parametrize(
