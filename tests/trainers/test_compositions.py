@@ -15,6 +15,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from rlvr.errors import RunError
 from rlvr_trainers.aggregation import AGGREGATIONS, token_weights
 from rlvr_trainers.axes import bind
 from rlvr_trainers.bands import BANDS
@@ -326,6 +327,21 @@ def test_masked_rows_add_exactly_nothing(oracle: ModuleType) -> None:
     assert loss.item() == pytest.approx(alone.item() * (tokens - LENGTHS[2]) / tokens, rel=1e-6)
     left = composed(batch, poisoned_BT, options | {"divide_by": "kept"})
     assert left.item() == pytest.approx(alone.item(), rel=1e-6)
+
+
+def test_a_version_that_is_unknown_is_never_taken_for_a_lag(oracle: ModuleType) -> None:
+    batch, logprobs_BT = as_batch(make_rows(oracle, 0))
+    batch.versions_BT[1] = -1  # a record of another lineage
+    keep_BT = FIXED_MASKS["max_lag"](batch, VERSION, max_lag=100)
+    assert torch.equal(keep_BT[1] & batch.mask_BT[1], torch.zeros(WIDTH, dtype=torch.bool))
+    assert (keep_BT | ~batch.mask_BT)[[0, 2, 3, 4, 5]].all()
+    loss = compose(GrpoOptions(centre="interpolated"), 0.0)
+    with pytest.raises(RunError, match="needs the policy version of every sampled token; use centre: iterate"):
+        loss.begin_step(batch, VERSION, 0, logprobs_BT.detach)
+    fresh = GrpoOptions(correction="mis", mismatch_low=0.0, mismatch_high=1e9, correction_low=2.0, correction_high=2.0)
+    corrected = compose(fresh, 0.0).correct(batch, VERSION)
+    assert torch.equal(corrected.keep_BT, batch.mask_BT & (batch.versions_BT == VERSION))
+    assert corrected.keep_BT.any()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
