@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor
 
+from rlvr.errors import RunError
 from rlvr.protocols import Group, Metrics, TrainContext, Weights
 from rlvr.schema import Rollout
 
@@ -209,7 +210,10 @@ class PolicyGradient(ABC):
             log_ratio_BT = log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.mask_BT)
             factor *= ess_factor(log_ratio_BT, options.ess_base)
         if options.lag_base is not None:
-            factor *= lag_factor((version - batch.versions_BT)[batch.mask_BT].double().mean().item(), options.lag_base)
+            versions_N = batch.versions_BT[batch.mask_BT]
+            if bool((versions_N < 0).any()):
+                raise RunError("trainer.lag_base needs the policy version of every sampled token, and some are unknown")
+            factor *= lag_factor(version - versions_N.double().mean().item(), options.lag_base)
         return factor
 
     def objective_metrics(self, batch: Batch, logprobs_BT: Tensor) -> dict[str, float]:
