@@ -1,6 +1,6 @@
 """The configuration of a run: one pydantic model, filled from layers of flat `section.key: value` settings.
 
-    defaults < model preset < file (--config) < --set and flags
+    defaults < model preset < recipe < file (--config) < --set and flags
 
 Every setting remembers where it came from, so that an error says which file and line to mend. A section that has a
 `name` may be given as that name alone: `trainer: grpo-off` is `trainer: {name: grpo-off}`.
@@ -120,6 +120,7 @@ class CheckpointConfig(Section):
 class RunConfig(Section):
     """All that a run is told."""
 
+    recipe: str | None = Field(default=None, description="a registered recipe, or a YAML file of one")
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig = DatasetConfig()
     verifier: VerifierConfig = VerifierConfig()
@@ -130,6 +131,16 @@ class RunConfig(Section):
     trackers: tuple[str, ...] = ()
     steps: int = Field(default=200, ge=1, description="batches")
     seed: int = Field(default=0, ge=0)
+
+
+class Recipe(Section):
+    """What a recipe says of itself, in its section `recipe`; the rest of its file is settings for any model."""
+
+    title: str
+    formula: str = Field(description="what is maximised")
+    source: str = Field(description="paper and equation")
+    staleness: str = Field(description="the v that it is meant for")
+    notes: tuple[str, ...] = Field(default=(), description="deviations from the source, and what to mind")
 
 
 @dataclass(frozen=True)
@@ -233,10 +244,30 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
             f"dataset {str(dataset.value)!r} needs a model that can read it: the default, {name.value!r}, knows "
             f"{preset['dataset.name'].value!r} only. Name one, e.g. --model Qwen/Qwen2.5-0.5B-Instruct, or a directory"
         )
-    config = validate(RunConfig, {**preset, **given})
+    recipe = given.get("recipe")
+    layer = read_recipe(str(recipe.value))[1] if recipe is not None and recipe.value is not None else {}
+    config = validate(RunConfig, {**preset, **layer, **given})
     if config.dataset.name is None:
         raise ConfigError(f"model {config.model.name!r} has no default data set: name one with --dataset")
     return config
+
+
+def read_recipe(name: str) -> tuple[Recipe, Settings]:
+    """A registered recipe, or that of a YAML file: what it says of itself, and its settings.
+
+    Raises ConfigError for a file that is no recipe, PluginError for a name that there is not.
+    """
+    file = Path(name) if name.endswith((".yaml", ".yml")) else registry().load("recipe", name)
+    settings = read_settings(file)
+    about = {key: setting for key, setting in settings.items() if key.startswith("recipe.")}
+    if not about:
+        raise ConfigError(f"{file} has no section `recipe` with title, formula, source and staleness; it is no recipe")
+    layer = {key: setting for key, setting in settings.items() if key not in about}
+    tied = next((setting for key, setting in layer.items() if key.startswith(("model.", "dataset."))), None)
+    if tied is not None:
+        raise ConfigError(f"{tied.source}: a recipe is for any model and data set; name them in a file for --config")
+    stripped = {key.removeprefix("recipe."): setting for key, setting in about.items()}
+    return validate(Recipe, stripped, "recipe."), layer
 
 
 def _preset(model: str) -> Settings:
@@ -274,6 +305,8 @@ def validate(model: type[M], settings: Settings, prefix: str = "") -> M:
 
 def _explain(model: type[BaseModel], fault: Any, settings: Settings, prefix: str) -> str:
     loc = [str(part) for part in fault["loc"]]
+    if not loc:  # what a model says of its keys together
+        return str(fault["msg"]).removeprefix("Value error, ")
     dotted = ".".join(loc)
     source = next((s.source for key, s in settings.items() if key == dotted or key.startswith(f"{dotted}.")), None)
     where = f"{prefix}{dotted}" + (f" ({source})" if source else "")

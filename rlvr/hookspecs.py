@@ -42,5 +42,10 @@ def rlvr_trackers() -> Mapping[str, str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def rlvr_recipes() -> Mapping[str, Path]:  # type: ignore[empty-body]
+    """Recipes: what `--recipe NAME` stands for, a YAML file of an algorithm's settings and what it says of itself."""
+
+
+@hookspec
 def rlvr_presets() -> Mapping[str, Path]:  # type: ignore[empty-body]
     """Model presets: what `--model NAME` stands for, a YAML file of configuration defaults that fit that model."""

@@ -26,6 +26,7 @@ KINDS = {
     "sampler": "rlvr_samplers",
     "trainer": "rlvr_trainers",
     "tracker": "rlvr_trackers",
+    "recipe": "rlvr_recipes",
     "preset": "rlvr_presets",
 }
 

@@ -82,3 +82,12 @@ print(config.model.path, config.dataset.name, config.sampling.max_tokens, config
 """
     directory = site / "rlvr_mine" / "checkpoint"
     assert python(site, site, "-c", code).split() == [str(directory), "doubles", "8", "3e-05"]
+
+
+def test_the_recipe_gives_its_settings(site: Path) -> None:
+    code = """
+from rlvr.config import Setting, resolve
+config = resolve({"recipe": Setting("mild", "test"), "trainer.epsilon_high": Setting(0.1, "test")})
+print(config.recipe, config.trainer.name, config.trainer.options["band"], config.trainer.options["epsilon_high"])
+"""
+    assert python(site, site, "-c", code).split() == ["mild", "grpo", "upper", "0.1"]

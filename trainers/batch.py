@@ -15,9 +15,9 @@ from torch import Tensor
 
 from rlvr.errors import RunError
 from rlvr.protocols import Group
-from rlvr.schema import Rollout
+from rlvr.schema import GroupStats, Rollout
 
-from .advantage import has_signal, whiten
+from .advantage import has_signal
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,20 @@ class Batch:
     advantages_B: Tensor
     signal_B: Tensor
     """bool: the rollout's group has unequal rewards."""
+    truncated_B: Tensor
+    """bool: the completion ended at its length limit."""
+    keep_BT: Tensor
+    """bool: what of the mask no mask of the trainer and no correction has taken out."""
     iterate_logprobs_BT: Tensor | None = None
     """log π_k, of the policy before the batch's first gradient step."""
     reference_logprobs_BT: Tensor | None = None
     """log π_ref."""
+    correction_BT: Tensor | None = None
+    """Factor of the objective: what the correction makes of π_k/μ."""
+    proximal_share_BT: Tensor | None = None
+    """How far π_k has come from μ to π, in versions (`centres.interpolated`)."""
+    width_B: Tensor | None = None
+    """Half-width of the band in log space that the batch as a whole allows, the same for all its rows."""
 
     def rows(self, index: Tensor) -> Batch:
         """The rows `index`, cut to the longest of them."""
@@ -87,15 +97,19 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
         lengths_B=torch.from_numpy(lengths_B),
         advantages_B=torch.zeros(len(rollouts)),
         signal_B=torch.zeros(len(rollouts), dtype=torch.bool),
+        truncated_B=torch.tensor([rollout.finish_reason == "length" for rollout in rollouts]),
+        keep_BT=torch.from_numpy(mask_BT).clone(),
     )
 
 
-def collate(groups: Sequence[Group], *, advantage_epsilon: float, temperature: float) -> Batch:
+def collate(
+    groups: Sequence[Group], *, advantage: Callable[[Sequence[float], GroupStats], list[float]], temperature: float
+) -> Batch:
     """Groups to a batch. Raises RunError for a rollout that cannot be trained on, naming it and the reason."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     for rollout in rollouts:
         check_trainable(rollout, temperature)
-    advantages = [a for group in groups for a in whiten(group.rewards, group.stats, advantage_epsilon)]
+    advantages = [a for group in groups for a in advantage(group.rewards, group.stats)]
     return replace(
         token_columns(rollouts),
         advantages_B=torch.tensor(advantages, dtype=torch.float32),

@@ -6,63 +6,101 @@ Deviations from the paper's text: KL is off by default (`beta: 0`), and groups w
 
 from __future__ import annotations
 
-import torch
-from pydantic import Field
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from torch import Tensor
 
 from rlvr.protocols import TrainContext
 
+from .advantage import ADVANTAGES, has_signal
+from .aggregation import AGGREGATIONS
+from .axes import summary
 from .batch import Batch
-from .losses import clipped, clipped_surrogate, kl_to_reference
+from .composition import LOSS_AXES, LossOptions, compose
+from .masks import FIXED_MASKS, LIVE_MASKS
 from .policy_gradient import PolicyGradient, PolicyGradientOptions
 from .ratios import log_ratio
 
+AXES: Mapping[str, Mapping[str, Any]] = {
+    "advantage": ADVANTAGES,
+    **LOSS_AXES,
+    "aggregation": AGGREGATIONS,
+    "masks": {**FIXED_MASKS, **LIVE_MASKS},
+    "mask_zero_variance": {"true": has_signal},
+}
 
-class GrpoOptions(PolicyGradientOptions):
+
+class GrpoOptions(LossOptions, PolicyGradientOptions):
     """Keys of `trainer` for `grpo`."""
 
-    epsilon: float = Field(default=0.2, gt=0, description="half-width of the clip band")
-    epsilon_high: float | None = Field(default=None, gt=0, description="its upper half-width, when it differs (DAPO)")
+    @classmethod
+    def parts(cls) -> list[tuple[str, str, str]]:
+        """Axis, name, and what it stands for: all that there is."""
+        return [(axis, name, summary(entry)) for axis, table in AXES.items() for name, entry in table.items()]
+
+    def composition(self) -> list[tuple[str, str, str]]:
+        """The parts that these options choose."""
+        given = {axis: getattr(self, axis) for axis in AXES} | {
+            "mask_zero_variance": str(self.mask_zero_variance).lower()
+        }
+        without = {"kl"} if self.beta == 0 else set()
+        return [
+            (axis, name, what)
+            for axis, name, what in self.parts()
+            if axis not in without and (name in given[axis] if axis == "masks" else name == given[axis])
+        ]
 
 
 class Grpo(PolicyGradient):
-    """f_ε(π/α, r', A) - β·KL(π ‖ π_ref) a token (eqs. 6 and 7 of arXiv 2505.22257), with r' = 1."""
+    """The loss that the options compose. By default it is f_ε(π/α, r', A) - β·KL(π ‖ π_ref) a token (eqs. 6 and 7 of
+    arXiv 2505.22257), with r' = 1."""
 
     Options = GrpoOptions
     options: GrpoOptions
 
     def __init__(self, options: GrpoOptions, context: TrainContext) -> None:
         super().__init__(options, context)
-        self.epsilon_low = options.epsilon
-        self.epsilon_high = options.epsilon if options.epsilon_high is None else options.epsilon_high
+        self.loss = compose(options, options.beta)
 
-    def centre(self, batch: Batch) -> Tensor | float:
-        """r': what the clip band is centred on."""
-        return 1.0
+    def prepare(self, batch: Batch) -> Batch:
+        """Adds log π_k, the policy as it is before the batch's first gradient step, and the correction, where the loss
+        has use for them."""
+        batch = super().prepare(batch)
+        if self.loss.needs_iterate:
+            batch = replace(batch, iterate_logprobs_BT=self.current_logprobs(batch))
+        return self.loss.correct(batch, self.version)
+
+    def begin_step(self, batch: Batch, step: int) -> Batch:
+        """Adds what the loss takes from the whole batch before it is split."""
+        return self.loss.begin_step(batch, self.version, step, lambda: self.current_logprobs(batch))
 
     def objective(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
-        """(B, T) the clipped surrogate minus the KL term."""
-        ratio_BT = torch.exp(log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.mask_BT))
-        objective_BT = clipped_surrogate(
-            ratio_BT, self.centre(batch), batch.advantages_B[:, None], self.epsilon_low, self.epsilon_high
-        )
-        if batch.reference_logprobs_BT is None:
-            return objective_BT
-        return objective_BT - self.options.beta * kl_to_reference(logprobs_BT, batch.reference_logprobs_BT)
+        """(B, T) what the composition maximises."""
+        return self.loss.objective(batch, logprobs_BT)
+
+    def masked(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
+        """(B, T) bool: a sampled token that a mask or the correction has taken out."""
+        return self.loss.masked(batch, logprobs_BT)
 
     def objective_metrics(self, batch: Batch, logprobs_BT: Tensor) -> dict[str, float]:
-        """The share of tokens whose gradient the clip removes (high: A > 0, low: A < 0), and KL(π ‖ π_ref) a token."""
-        ratio_BT = torch.exp(log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.mask_BT))
-        clipped_BT = clipped(
-            ratio_BT, self.centre(batch), batch.advantages_B[:, None], self.epsilon_low, self.epsilon_high
-        )
-        high_BT = clipped_BT & (batch.advantages_B > 0)[:, None]
+        """Of the sampled tokens: the share where the band acts (high: A > 0, low: A < 0), the share that a mask or the
+        correction has taken out, and KL(π ‖ π_ref) a token."""
+        mask_BT = batch.mask_BT
+        bounded_BT = self.loss.bounded(batch, logprobs_BT)
+        high_BT = bounded_BT & (batch.advantages_B > 0)[:, None]
         metrics = {
-            "clip/fraction": clipped_BT[batch.mask_BT].float().mean().item(),
-            "clip/high": high_BT[batch.mask_BT].float().mean().item(),
-            "clip/low": (clipped_BT & ~high_BT)[batch.mask_BT].float().mean().item(),
+            "clip/fraction": bounded_BT[mask_BT].float().mean().item(),
+            "clip/high": high_BT[mask_BT].float().mean().item(),
+            "clip/low": (bounded_BT & ~high_BT)[mask_BT].float().mean().item(),
         }
+        if self.loss.masks or self.loss.correction is not None or self.options.masks:
+            metrics["mask/fraction"] = self.masked(batch, logprobs_BT)[mask_BT].float().mean().item()
+        if batch.width_B is not None:
+            metrics["clip/width"] = batch.width_B[0].item()
         if batch.reference_logprobs_BT is not None:
-            kl_BT = kl_to_reference(logprobs_BT, batch.reference_logprobs_BT)
-            metrics["kl/reference"] = kl_BT[batch.mask_BT].mean().item()
+            log_ratio_BT = log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, mask_BT)
+            kl_BT = self.loss.kl(logprobs_BT, batch.reference_logprobs_BT, log_ratio_BT.exp())
+            metrics["kl/reference"] = kl_BT[mask_BT].mean().item()
         return metrics

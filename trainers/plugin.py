@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from rlvr.hookspecs import hookimpl
 
@@ -10,6 +11,11 @@ from rlvr.hookspecs import hookimpl
 @hookimpl
 def rlvr_trainers() -> Mapping[str, str]:
     return {"grpo": "rlvr_trainers.grpo:Grpo", "grpo-off": "rlvr_trainers.grpo_off:GrpoOff"}
+
+
+@hookimpl
+def rlvr_recipes() -> Mapping[str, Path]:
+    return {path.stem: path for path in (Path(__file__).parent / "recipes").glob("*.yaml")}
 
 
 @hookimpl

@@ -9,21 +9,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor
 
+from rlvr.errors import RunError
 from rlvr.protocols import Group, Metrics, TrainContext, Weights
 from rlvr.schema import Rollout
 
-from .advantage import has_signal
+from .advantage import ADVANTAGES, has_signal
+from .aggregation import AGGREGATIONS, token_weights
+from .axes import bind, one_of
 from .batch import Batch, collate, micro_batches, token_columns
-from .losses import Aggregation, token_weights
+from .masks import FIXED_MASKS
 from .metrics import off_policy_metrics
 from .policy import Policy
 from .prefix_tree import tree_micro_batches
+from .ratios import log_ratio
+from .schedule import ess_factor, lag_factor, warmup
+from .shaping import shape_overlong
 
 
 class PolicyGradientOptions(BaseModel):
@@ -33,17 +39,38 @@ class PolicyGradientOptions(BaseModel):
 
     lr: float = Field(default=1e-6, gt=0, description="AdamW's learning rate")
     warmup_updates: int = Field(default=0, ge=0, description="optimizer steps over which lr rises linearly from 0")
+    ess_base: float | None = Field(
+        default=None, gt=0, le=1, description="lr × sqrt(min(1, (ESS/B) / this)), ESS of the sequences (VCPO)"
+    )
+    lag_base: float | None = Field(
+        default=None, gt=0, description="lr × min(1, this / mean lag): staleness × lr stays bounded"
+    )
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     updates_per_batch: int = Field(default=1, ge=1, description="i: gradient steps on each batch")
     beta: float = Field(default=0.0, ge=0, description="weight of KL(π ‖ π_ref); 0 holds no reference model")
     ref_reset_every: int | None = Field(default=None, ge=1, description="π_ref ← π_θ every this many batches (M)")
-    aggregation: Aggregation = "sequence_mean"
+    aggregation: Annotated[str, one_of("aggregation", AGGREGATIONS)] = Field(
+        default="sequence_mean", description="sequence_mean, token_mean or constant"
+    )
     max_tokens: int = Field(default=1024, ge=1, description="the divisor of aggregation=constant")
     mask_zero_variance: bool = Field(default=True, description="eq. 8: groups with equal rewards train nothing")
-    divide_by: Literal["all", "kept"] = Field(default="all", description="whether masked groups count in the mean")
+    masks: tuple[Annotated[str, one_of("mask", FIXED_MASKS)], ...] = Field(
+        default=(), description="what else trains nothing: truncated, max_lag"
+    )
+    max_lag: int | None = Field(default=None, ge=0, description="policy versions; of the mask max_lag")
+    divide_by: Literal["all", "kept"] = Field(
+        default="all", description="whether masked groups and rejected tokens count in the mean"
+    )
+    advantage: Annotated[str, one_of("advantage", ADVANTAGES)] = Field(
+        default="whitened", description="whitened, centred, opmd or raw"
+    )
     advantage_epsilon: float = Field(default=1e-6, ge=0, description="ε in A = (r - μ) / sqrt(σ² + ε)")
+    tau: float = Field(default=1.0, gt=0, description="τ of advantage=opmd")
+    overlong_buffer: float | None = Field(
+        default=None, gt=0, le=1, description="share of max_tokens over which a length penalty of up to 1 rises (DAPO)"
+    )
     micro_batch_tokens: int = Field(default=16384, ge=1, description="tokens, padding included, of one forward pass")
     gradient_checkpointing: bool = False
     share_prefixes: bool = Field(
@@ -58,6 +85,12 @@ class PolicyGradientOptions(BaseModel):
         if every is not None and info.data.get("beta") == 0:
             raise ValueError("there is no reference to reset while trainer.beta is 0")
         return every
+
+    @model_validator(mode="after")
+    def _max_lag_is_a_mask_and_a_number(self) -> Self:
+        if ("max_lag" in self.masks) != (self.max_lag is not None):
+            raise ValueError("trainer.max_lag: say both, masks: [max_lag] and max_lag: N, or neither")
+        return self
 
 
 class PolicyGradient(ABC):
@@ -103,23 +136,45 @@ class PolicyGradient(ABC):
         self.batches += 1
         if not groups:
             return {"signal/groups": 0.0, "train/optimizer_steps": 0.0}
-        batch = collate(groups, advantage_epsilon=options.advantage_epsilon, temperature=self.policy.temperature)
-        learns_B = batch.signal_B if options.mask_zero_variance else torch.ones_like(batch.signal_B)
-        metrics = {
-            "signal/groups": sum(has_signal(group.stats) for group in groups) / len(groups),
-        }
-        if not bool(learns_B.any()):
-            return {**metrics, "train/optimizer_steps": 0.0}
-        weights_BT = token_weights(
-            batch.mask_BT, learns_B, options.aggregation, divide_by=options.divide_by, max_tokens=options.max_tokens
-        )
+        if options.overlong_buffer is not None:
+            groups = [shape_overlong(group, options.overlong_buffer) for group in groups]
+        advantage = bind(ADVANTAGES[options.advantage], options)
+        batch = collate(groups, advantage=advantage, temperature=self.policy.temperature)
+        batch = replace(batch, keep_BT=self.keep(batch))
+        metrics = {"signal/groups": sum(has_signal(group.stats) for group in groups) / len(groups)}
         # Rows without weight add nothing to the gradient: they are not even computed.
-        kept = learns_B.nonzero().squeeze(1)
-        batch, weights_BT = batch.rows(kept), weights_BT[kept]
-        batch = self.prepare(batch)
-        for _ in range(options.updates_per_batch):
-            metrics |= self._optimizer_step(batch, weights_BT)
-        return {**metrics, "train/optimizer_steps": float(options.updates_per_batch)}
+        rows = batch.keep_BT.any(1).nonzero().squeeze(1)
+        if len(rows) == 0:
+            return {**metrics, "train/optimizer_steps": 0.0}
+        mask_BT, keep_BT = batch.mask_BT, torch.zeros_like(batch.keep_BT)
+        batch = self.prepare(batch.rows(rows))
+        width = batch.mask_BT.shape[1]
+        keep_BT[rows, :width] = batch.keep_BT
+        weights_BT = token_weights(
+            mask_BT, keep_BT, options.aggregation, divide_by=options.divide_by, max_tokens=options.max_tokens
+        )[rows, :width]
+        before = self.version
+        for step in range(options.updates_per_batch):
+            metrics |= self._optimizer_step(self.begin_step(batch, step), weights_BT)
+        return {**metrics, "train/optimizer_steps": float(self.version - before)}
+
+    def keep(self, batch: Batch) -> Tensor:
+        """(B, T) bool: what is learnt from, by what the records say."""
+        keep_BT = batch.mask_BT
+        if self.options.mask_zero_variance:
+            keep_BT = keep_BT & batch.signal_B[:, None]
+        for name in self.options.masks:
+            if name in FIXED_MASKS:
+                keep_BT = keep_BT & bind(FIXED_MASKS[name], self.options)(batch, self.version)
+        return keep_BT
+
+    def begin_step(self, batch: Batch, step: int) -> Batch:
+        """The batch with what its gradient step number `step`, from 0, needs to know of it as a whole."""
+        return batch
+
+    def masked(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
+        """(B, T) bool: a sampled token that has been taken out of the objective."""
+        return batch.mask_BT & ~batch.keep_BT
 
     def _optimizer_step(self, batch: Batch, weights_BT: Tensor) -> dict[str, float]:
         logprobs_BT = torch.zeros_like(batch.behaviour_logprobs_BT)
@@ -128,22 +183,38 @@ class PolicyGradient(ABC):
         for part, index in self._parts(batch):
             width = part.token_ids_BT.shape[1]
             out = self.policy.logprobs(part.token_ids_BT, part.mask_BT)
-            objective_BT = torch.where(part.mask_BT, self.objective(part, out.logprobs_BT), 0.0)
+            objective_BT = torch.where(part.keep_BT, self.objective(part, out.logprobs_BT), 0.0)
             part_loss = -(weights_BT[index, :width].to(objective_BT.device) * objective_BT).sum()
             part_loss.backward()  # type: ignore[no-untyped-call]
             loss += part_loss.item()
             logprobs_BT[index, :width] = out.logprobs_BT.detach().cpu()
             entropy_BT[index, :width] = out.entropy_BT.cpu()
         version = self.policy.version
-        lr = self.options.lr * min(1.0, (version + 1) / max(1, self.options.warmup_updates))
-        grad_norm = self.policy.step(lr, self.options.max_grad_norm)
-        return {
+        metrics = {
             "train/loss": loss,
-            "train/grad_norm": grad_norm,
-            "train/lr": lr,
             **off_policy_metrics(batch, logprobs_BT, entropy_BT, version),
             **self.objective_metrics(batch, logprobs_BT),
         }
+        if self.options.beta == 0 and bool((self.masked(batch, logprobs_BT) | ~batch.mask_BT).all()):
+            # Everything is masked: AdamW's momentum would move the weights without a gradient.
+            self.policy.optimizer.zero_grad(set_to_none=True)
+            return metrics
+        lr = self.options.lr * self._lr_factor(batch, logprobs_BT)
+        grad_norm = self.policy.step(lr, self.options.max_grad_norm)
+        return {**metrics, "train/grad_norm": grad_norm, "train/lr": lr}
+
+    def _lr_factor(self, batch: Batch, logprobs_BT: Tensor) -> float:
+        options, version = self.options, self.version
+        factor = warmup(version, options.warmup_updates)
+        if options.ess_base is not None:
+            log_ratio_BT = log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.mask_BT)
+            factor *= ess_factor(log_ratio_BT, options.ess_base)
+        if options.lag_base is not None:
+            versions_N = batch.versions_BT[batch.mask_BT]
+            if bool((versions_N < 0).any()):
+                raise RunError("trainer.lag_base needs the policy version of every sampled token, and some are unknown")
+            factor *= lag_factor(version - versions_N.double().mean().item(), options.lag_base)
+        return factor
 
     def objective_metrics(self, batch: Batch, logprobs_BT: Tensor) -> dict[str, float]:
         """What the subclass wants to see of a gradient step."""

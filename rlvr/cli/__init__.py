@@ -10,6 +10,7 @@ from rlvr.cli.check import check
 from rlvr.cli.compare import compare
 from rlvr.cli.doctor import doctor
 from rlvr.cli.plugins import plugins
+from rlvr.cli.recipes import recipes
 from rlvr.cli.score import score
 from rlvr.cli.show import show
 from rlvr.cli.train import train
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (train, score, compare, show, plugins, doctor):
     app.command()(command)
 app.add_typer(check, name="check")
+app.add_typer(recipes, name="recipes")
 
 
 def main() -> None:

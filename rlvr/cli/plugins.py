@@ -13,7 +13,7 @@ from rlvr.cli.columns import columns
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="A JSON array, one object an entry.")] = False,
 ) -> None:
-    """List verifiers, prompt sources, samplers, trainers, trackers and presets, with the distribution each is from."""
+    """List verifiers, prompt sources, samplers, trainers, trackers, recipes and presets, each with its distribution."""
     from rlvr.registry import registry
 
     fields = ("kind", "name", "distribution", "version", "target")

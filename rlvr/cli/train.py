@@ -22,6 +22,7 @@ SECONDS_BETWEEN_LINES = 5.0
 def train(
     verifier: Annotated[str | None, typer.Option(help="What is rewarded: a name, or FILE.py:FUNCTION.")] = None,
     trainer: Annotated[str | None, typer.Option(help="The algorithm: grpo, grpo-off, or a plugin's.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Its settings by name, as `rlvr recipes` lists them.")] = None,
     model: Annotated[str | None, typer.Option(help="A local directory or hub name. [default: embedded]")] = None,
     dataset: Annotated[str | None, typer.Option(help="A configured data set, or a file of questions.")] = None,
     data_files: Annotated[
@@ -58,6 +59,7 @@ def train(
         {
             "verifier.name": ("--verifier", verifier),
             "trainer.name": ("--trainer", trainer),
+            "recipe": ("--recipe", recipe),
             "model.name": ("--model", model),
             "dataset.name": ("--dataset", dataset),
             "dataset.data_files": ("--data-files", [str(path) for path in data_files] if data_files else None),
@@ -93,7 +95,7 @@ def _start(config: RunConfig, out: Path | None) -> None:
     from rlvr.rundir import RunDirectory
 
     with make_plan(config) as plan:
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.trainer.name}"
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(config.recipe or config.trainer.name).stem}"
         with RunDirectory.create(out or Path("runs") / name, config) as directory:
             _run(plan, directory)
 
@@ -138,8 +140,9 @@ def _run(plan: Plan, directory: RunDirectory) -> None:
 
 def _headline(plan: Plan) -> str:
     config = plan.config
+    algorithm = config.trainer.name if config.recipe is None else f"{config.recipe} ({config.trainer.name})"
     return (
-        f"{config.trainer.name} on {config.dataset.name} with {config.model.name}, verified by {plan.scorer.name} "
+        f"{algorithm} on {config.dataset.name} with {config.model.name}, verified by {plan.scorer.name} "
         f"{plan.scorer.version}: {config.steps} steps of {config.sampling.prompts_per_step} prompts × "
         f"{config.sampling.group_size} completions"
     )

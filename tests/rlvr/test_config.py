@@ -65,6 +65,75 @@ def test_layers_defaults_then_preset_then_file_then_command_line(tmp_path: Path)
     assert config.verifier.timeout == 5.0
 
 
+RECIPE = """
+recipe:
+  title: a test
+  formula: r·A
+  source: here
+  staleness: v = 2
+trainer:
+  name: grpo-off
+  push_every: 2
+  epsilon: 0.4
+  share_prefixes: false
+sampling:
+  group_size: 6
+"""
+
+
+def test_a_recipe_lies_between_the_preset_and_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(RECIPE)
+    file = tmp_path / "run.yaml"
+    file.write_text(f"recipe: {tmp_path}/mine.yaml\ntrainer:\n  epsilon: 0.3\nsampling:\n  group_size: 4\n")
+    config = resolve(settings("sampling.group_size=2"), file)
+    assert config.recipe == f"{tmp_path}/mine.yaml"
+    assert config.trainer.options["lr"] == 5e-5  # the preset's
+    assert config.trainer.options["share_prefixes"] is False  # the recipe's, over the preset's
+    assert (config.trainer.name, config.trainer.options["push_every"]) == ("grpo-off", 2)
+    assert config.trainer.options["epsilon"] == 0.3  # the file's, over the recipe's
+    assert config.sampling.group_size == 2  # the command line's, over all
+    assert resolve(settings(f"recipe={tmp_path}/mine.yaml")).trainer.options["epsilon"] == 0.4
+
+
+def test_the_resolved_file_holds_what_the_recipe_set(tmp_path: Path) -> None:
+    """A resumed run reads its own config.yaml, whatever has become of the recipe."""
+    (tmp_path / "mine.yaml").write_text(RECIPE)
+    config = resolve(settings(f"recipe={tmp_path}/mine.yaml"))
+    (tmp_path / "mine.yaml").unlink()
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert validate(RunConfig, read_settings(tmp_path / "config.yaml")) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainer:\n  name: grpo\n", r"mine.yaml has no section `recipe` with title, formula, source and staleness"),
+        (RECIPE + "model:\n  name: embedded\n", r"mine.yaml:15: a recipe is for any model and data set"),
+        (RECIPE.replace("title", "titel"), r"recipe.title: field required.*no key recipe.titel \(.*mine.yaml:3\)"),
+        (RECIPE.replace("group_size: 6", "group_size: 1"), r"sampling.group_size \(.*mine.yaml:13\): input should be"),
+    ],
+)
+def test_a_recipe_that_is_none_is_an_error_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        resolve(settings(f"recipe={tmp_path}/mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["band=aditive"], r"trainer.band \(trainer section\): value error, there is no band 'aditive'; did you mean"),
+        (["masks=[opsn]"], r"trainer.masks.0: value error, there is no mask 'opsn'; did you mean 'opsm'"),
+        (["denominator=iterate", "centre=iterate"], r"^trainer.centre=iterate needs denominator=behaviour"),
+        (["max_lag=5"], r"^trainer.max_lag: say both"),
+    ],
+)
+def test_a_composition_that_is_impossible_says_why(sets: list[str], message: str) -> None:
+    config = resolve(settings(*(f"trainer.{text}" for text in sets)))
+    with pytest.raises(ConfigError, match=message):
+        trainer_options(config, registry().load("trainer", "grpo").Options)
+
+
 @pytest.mark.parametrize("text", ["1e-5", "1E-5", "1.0e-5", "+1e-5", ".1e-4", "0.00001"])
 def test_yaml_numbers_as_people_write_them(text: str) -> None:
     key, setting = parse_set(f"trainer.lr={text}")

@@ -31,25 +31,25 @@ PROMPTS = ("12+7=", "3*", "what is 4?")
 REWARDS = [0.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0]
 """The second group has no signal."""
 
-Build = Callable[[float, str], tuple[GRPOTrainer, dict[str, Any]]]
+Build = Callable[..., tuple[GRPOTrainer, dict[str, Any]]]
 
 
 @pytest.fixture
 def build(tiny_model: Path, tmp_path: Path) -> Build:
     """TRL's trainer, and a batch that it has sampled, scored and whitened."""
 
-    def build(beta: float, loss_type: str) -> tuple[GRPOTrainer, dict[str, Any]]:
+    def build(beta: float, loss_type: str, **options: Any) -> tuple[GRPOTrainer, dict[str, Any]]:
         dataset = Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS])
+        given: dict[str, Any] = {"epsilon": EPSILON, "use_bias_correction_kl": False} | options
         config = GRPOConfig(
             output_dir=str(tmp_path),
             per_device_train_batch_size=len(REWARDS),
             num_generations=GROUP,
             max_completion_length=MAX_TOKENS,
             temperature=TEMPERATURE,
-            epsilon=EPSILON,
             beta=beta,
-            use_bias_correction_kl=False,
             loss_type=loss_type,
+            **given,
             bf16=False,
             activation_checkpointing=False,
             use_cpu=True,
@@ -69,6 +69,7 @@ def build(tiny_model: Path, tmp_path: Path) -> Build:
             batch = trainer._generate_and_score_completions([row for row in dataset for _ in range(GROUP)])
         for b in range(len(REWARDS)):  # the tiny model hardly ever stops by itself
             batch["completion_mask"][b, 1 + 5 * b % MAX_TOKENS :] = 0
+        batch["num_items_in_batch"] = batch["completion_mask"].sum()
         return trainer, batch
 
     return build
@@ -110,6 +111,37 @@ def convert_advantages(batch: dict[str, Any], epsilon: float) -> torch.Tensor:
     return batch["advantages"] * torch.tensor(factors)
 
 
+def make(path: Path, options: GrpoOptions) -> Grpo:
+    """Our trainer."""
+    spec = ModelSpec(str(path), device="cpu", dtype="float32")
+    return Grpo(options, TrainContext(spec, seed=0, temperature=TEMPERATURE, total_updates=1))
+
+
+def move(trl: GRPOTrainer, ours: Grpo) -> None:
+    """Both policies to one place away from the reference, which both have made already."""
+    draw = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for theirs_p, ours_p in zip(trl.model.parameters(), ours.policy.model.parameters(), strict=True):
+            theirs_p += 0.02 * torch.randn(theirs_p.shape, generator=draw)
+            ours_p.copy_(theirs_p)
+
+
+def compare(trl: GRPOTrainer, batch: dict[str, Any], ours: Grpo, groups: list[Group]) -> dict[str, float]:
+    """Loss and gradients; our metrics."""
+    loss = trl.compute_loss(trl.model, batch)
+    loss.backward()
+    grads: dict[str, torch.Tensor] = {}
+    ours.policy.optimizer.register_step_pre_hook(
+        lambda *_: grads.update({n: p.grad.clone() for n, p in ours.policy.model.named_parameters()})
+    )
+    metrics = dict(ours.update(groups))
+    assert metrics["train/loss"] == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
+    for name, parameter in trl.model.named_parameters():
+        difference = (grads[name] - parameter.grad).norm() / parameter.grad.norm()
+        assert difference < 2e-5, name
+    return metrics
+
+
 @pytest.mark.parametrize(
     ("loss_type", "aggregation", "beta", "noise"),
     [
@@ -133,14 +165,8 @@ def test_loss_and_gradients_are_trl_s(
         mask_zero_variance=beta == 0,
         max_grad_norm=1e9,
     )
-    spec = ModelSpec(str(tiny_model), device="cpu", dtype="float32")
-    ours = Grpo(options, TrainContext(spec, seed=0, temperature=TEMPERATURE, total_updates=1))
-    # Away from the reference, which both have made already.
-    draw = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for theirs_p, ours_p in zip(trl.model.parameters(), ours.policy.model.parameters(), strict=True):
-            theirs_p += 0.02 * torch.randn(theirs_p.shape, generator=draw)
-            ours_p.copy_(theirs_p)
+    ours = make(tiny_model, options)
+    move(trl, ours)
 
     old = behaviour(trl, batch, noise)
     groups = as_groups(batch, old, oracle)
@@ -149,15 +175,7 @@ def test_loss_and_gradients_are_trl_s(
     assert batch["advantages"].tolist() == pytest.approx(expected, abs=1e-5)
     if noise:
         batch["old_per_token_logps"] = old  # without, TRL takes the current ones
-    loss = trl.compute_loss(trl.model, batch)
-    loss.backward()
-
-    grads: dict[str, torch.Tensor] = {}
-    ours.policy.optimizer.register_step_pre_hook(
-        lambda *_: grads.update({n: p.grad.clone() for n, p in ours.policy.model.named_parameters()})
-    )
-    metrics = ours.update(groups)
-    assert metrics["train/loss"] == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
+    metrics = compare(trl, batch, ours, groups)
     assert (metrics["clip/fraction"] > 0.1) == (noise > 0)
     clip = trl._metrics["train"]["clip_ratio/region_mean"][-1]
     share = (
@@ -170,6 +188,79 @@ def test_loss_and_gradients_are_trl_s(
     if beta:
         assert metrics["kl/reference"] == pytest.approx(trl._metrics["train"]["kl"][-1], rel=1e-4)
         assert metrics["kl/reference"] > 1e-3
-    for name, parameter in trl.model.named_parameters():
-        difference = (grads[name] - parameter.grad).norm() / parameter.grad.norm()
-        assert difference < 2e-5, name
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (
+            {"loss_type": "dapo", "epsilon": 0.2, "epsilon_high": 0.28},
+            {"aggregation": "token_mean", "epsilon": 0.2, "epsilon_high": 0.28},
+        ),
+        (
+            {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.05, "epsilon_high": 0.08},
+            {"ratio": "geometric", "epsilon": 0.05, "epsilon_high": 0.08},
+        ),
+        (
+            {"loss_type": "cispo", "epsilon_high": 1.2},  # TRL's is the bound itself, not its distance from 1
+            {"kernel": "cispo", "band": "upper", "epsilon_high": 0.2, "aggregation": "token_mean"},
+        ),
+        ({"loss_type": "grpo", "delta": 1.3}, {"delta": 1.3}),
+        (
+            {"loss_type": "bnpo", "delta": 1.2, "importance_sampling_level": "sequence"},
+            {"delta": 1.2, "ratio": "geometric", "aggregation": "token_mean"},
+        ),
+        ({"loss_type": "grpo", "off_policy_mask_threshold": 0.01}, {"masks": ["opsm"], "opsm_delta": 0.01}),
+        (
+            {"loss_type": "dr_grpo", "beta": 0.2, "use_bias_correction_kl": True},
+            {"aggregation": "constant", "beta": 0.2, "kl": "k3_weighted", "mask_zero_variance": False},
+        ),
+    ],
+    ids=["dapo", "gspo", "cispo", "delta", "delta of sequences", "opsm", "weighted k3"],
+)
+def test_variants_are_trl_s(
+    theirs: dict[str, Any], ours: dict[str, Any], build: Build, tiny_model: Path, oracle: ModuleType
+) -> None:
+    trl, batch = build(theirs.pop("beta", 0.0), **theirs)
+    options = GrpoOptions(**{"epsilon": EPSILON, "max_tokens": MAX_TOKENS, "max_grad_norm": 1e9} | ours)
+    trainer = make(tiny_model, options)
+    move(trl, trainer)
+    batch["old_per_token_logps"] = old = behaviour(trl, batch, 0.4)
+    batch["advantages"] = convert_advantages(batch, options.advantage_epsilon)
+    metrics = compare(trl, batch, trainer, as_groups(batch, old, oracle))
+    assert 0.02 < max(metrics["clip/fraction"], metrics.get("mask/fraction", 0.0)) < 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "ours"),
+    [
+        ("token_truncate", {"correction": "tis", "correction_high": 1.2}),
+        ("token_mask", {"correction": "mis", "correction_low": 0.8, "correction_high": 1.3}),
+        ("sequence_truncate", {"correction": "sequence_tis", "correction_low": 0.9, "correction_high": 1.5}),
+        ("sequence_mask", {"correction": "sequence_mis", "correction_high": 1.5}),
+    ],
+)
+def test_corrections_are_trl_s(
+    mode: str, ours: dict[str, Any], build: Build, tiny_model: Path, oracle: ModuleType
+) -> None:
+    """TRL corrects for its engine: the ratio is π/π_old, the weight that of π_old over what the engine says it sampled.
+
+    The weight is made where TRL talks to vLLM; here it is made in the same way and handed to its loss.
+    """
+    trl, batch = build(0.0, "grpo")
+    options = GrpoOptions(epsilon=EPSILON, max_grad_norm=1e9, denominator="iterate", **ours)
+    trainer = make(tiny_model, options)
+    move(trl, trainer)
+    engine, old = behaviour(trl, batch, 0.3), behaviour(trl, batch, 0.0)
+    gap = (old - engine) * batch["completion_mask"]
+    weight = torch.exp(gap.sum(1, keepdim=True) if mode.startswith("sequence") else gap)
+    low, high = ours.get("correction_low", 0.0), ours["correction_high"]
+    outside = (weight < low) | (weight > high)
+    trl.use_vllm, trl.vllm_importance_sampling_correction = True, True
+    batch["importance_sampling_ratio"] = (
+        weight.masked_fill(outside, 0.0) if mode.endswith("mask") else weight.clamp(low, high)
+    )
+    batch["advantages"] = convert_advantages(batch, options.advantage_epsilon)
+    metrics = compare(trl, batch, trainer, as_groups(batch, engine, oracle))
+    assert 0 < outside.float().mean() < 1
+    assert (metrics["mask/fraction"] > 0) == mode.endswith("mask")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 from rlvr.errors import RunError
 from rlvr.protocols import Group
 from rlvr.schema import GroupStats, Sampling, VersionRun
+from rlvr_trainers.advantage import whiten
 from rlvr_trainers.batch import check_trainable, collate, micro_batches, token_columns
+
+WHITEN = partial(whiten, advantage_epsilon=0.0)
 
 
 def test_columns_are_aligned_with_the_token_ids(oracle: ModuleType) -> None:
@@ -28,9 +32,7 @@ def test_columns_are_aligned_with_the_token_ids(oracle: ModuleType) -> None:
         policy_versions=(VersionRun(version=2, count=2), VersionRun(version=7, count=1)),
     )
     short = oracle.make_rollout("short", [3, 4], [5], [-2.0])
-    batch = collate(
-        [oracle.make_group([holed, short], [1.0, 0.0])], advantage_epsilon=0.0, temperature=oracle.TEMPERATURE
-    )
+    batch = collate([oracle.make_group([holed, short], [1.0, 0.0])], advantage=WHITEN, temperature=oracle.TEMPERATURE)
     assert batch.token_ids_BT.tolist() == [[5, 6, 7, 8, 9], [3, 4, 5, 0, 0]]
     assert batch.mask_BT.int().tolist() == [[0, 1, 0, 1, 1], [0, 0, 1, 0, 0]]
     assert batch.behaviour_logprobs_BT.tolist() == [[0, -0.5, 0, -1.0, 0], [0, 0, -2.0, 0, 0]]
@@ -51,7 +53,7 @@ def test_rows_are_cut_to_the_longest_of_them(oracle: ModuleType) -> None:
 def test_statistics_come_from_the_group_not_from_its_rewards(oracle: ModuleType) -> None:
     rollout = oracle.make_rollout("a", [2], [3], [-1.0])
     group = Group((rollout,), (1.0,), GroupStats(mean=0.25, std=0.5, count=4))
-    batch = collate([group], advantage_epsilon=0.0, temperature=oracle.TEMPERATURE)
+    batch = collate([group], advantage=WHITEN, temperature=oracle.TEMPERATURE)
     assert batch.advantages_B.tolist() == [1.5]
 
 
@@ -94,7 +96,7 @@ def test_what_cannot_be_trained_on_is_refused(changes: dict[str, Any], message: 
     bad = oracle.make_rollout("a", [2], [3], [-1.0], **changes)
     good = oracle.make_rollout("b", [2], [3], [-1.0])
     with pytest.raises(RunError, match=message):
-        collate([oracle.make_group([good, bad], [0.0, 1.0])], advantage_epsilon=0.0, temperature=0.7)
+        collate([oracle.make_group([good, bad], [0.0, 1.0])], advantage=WHITEN, temperature=0.7)
 
 
 @pytest.mark.parametrize("mode", [None, "raw", "processed"])

@@ -11,10 +11,38 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr_trainers.losses import Aggregation, clipped, clipped_surrogate, kl_to_reference, token_weights
+from rlvr_trainers.aggregation import AGGREGATIONS, token_weights
+from rlvr_trainers.bands import additive
+from rlvr_trainers.kernels import clip, clip_bounded
+from rlvr_trainers.kl import k3
 
 F64 = torch.float64
-AGGREGATIONS: list[Aggregation] = ["sequence_mean", "token_mean", "constant"]
+
+
+def clipped_surrogate(
+    ratio_BT: torch.Tensor, centre: torch.Tensor | float, advantages_BT: torch.Tensor, low: float, high: float
+) -> torch.Tensor:
+    """The kernel `clip` with the additive band."""
+    return clip(
+        torch.zeros_like(ratio_BT),
+        ratio_BT,
+        *additive(torch.as_tensor(centre, dtype=ratio_BT.dtype), None, low, high),
+        advantages_BT,
+    )
+
+
+def clipped(
+    ratio_BT: torch.Tensor, centre: torch.Tensor | float, advantages_BT: torch.Tensor, low: float, high: float
+) -> torch.Tensor:
+    """Where it is flat."""
+    return clip_bounded(
+        ratio_BT, *additive(torch.as_tensor(centre, dtype=ratio_BT.dtype), None, low, high), advantages_BT
+    )
+
+
+def kl_to_reference(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The default KL term."""
+    return k3(logprobs, reference, torch.ones_like(logprobs))
 
 
 def kernel(r: float, centre: float, a: float, low: float, high: float) -> float:
@@ -117,8 +145,12 @@ def mask() -> torch.Tensor:
     return mask_BT
 
 
+def keep(signal: list[bool]) -> torch.Tensor:
+    return mask() & torch.tensor(signal)[:, None]
+
+
 @pytest.mark.parametrize(("how", "divide_by"), list(itertools.product(AGGREGATIONS, ["all", "kept"])))
-def test_weights_make_the_stated_mean(how: Aggregation, divide_by: str) -> None:
+def test_weights_make_the_stated_mean(how: str, divide_by: str) -> None:
     draw = random.Random(0)
     values = [[draw.uniform(-1, 1) for _ in range(length)] for length in LENGTHS]
     mask_BT = mask()
@@ -135,7 +167,7 @@ def test_weights_make_the_stated_mean(how: Aggregation, divide_by: str) -> None:
     }[how]
     weights_BT = token_weights(
         mask_BT,
-        torch.tensor(SIGNAL),
+        keep(SIGNAL),
         how,
         divide_by=divide_by,  # type: ignore[arg-type]
         max_tokens=MAX_TOKENS,
@@ -145,18 +177,36 @@ def test_weights_make_the_stated_mean(how: Aggregation, divide_by: str) -> None:
 
 
 @pytest.mark.parametrize("how", AGGREGATIONS)
-def test_masked_groups_stay_in_the_denominator_or_leave_it(how: Aggregation) -> None:
+def test_masked_groups_stay_in_the_denominator_or_leave_it(how: str) -> None:
     signal_B = torch.tensor(SIGNAL)
-    everything = token_weights(mask(), signal_B, how, divide_by="all", max_tokens=MAX_TOKENS)
-    kept = token_weights(mask(), signal_B, how, divide_by="kept", max_tokens=MAX_TOKENS)
-    alone = token_weights(mask()[signal_B], signal_B[signal_B], how, divide_by="all", max_tokens=MAX_TOKENS)
+    everything = token_weights(mask(), keep(SIGNAL), how, divide_by="all", max_tokens=MAX_TOKENS)
+    kept = token_weights(mask(), keep(SIGNAL), how, divide_by="kept", max_tokens=MAX_TOKENS)
+    alone = token_weights(mask()[signal_B], keep(SIGNAL)[signal_B], how, divide_by="all", max_tokens=MAX_TOKENS)
     assert torch.equal(kept[signal_B], alone)
     share = 4 / 11 if how == "token_mean" else 2 / 4
     assert torch.allclose(everything, kept * share)
 
 
+def test_rejected_tokens_stay_in_the_denominator_or_leave_it() -> None:
+    """Rows of 3, 1, 5 and 2 tokens, of which 2, 0, 5 and 1 are kept."""
+    keep_BT = mask()
+    keep_BT[0, 1] = keep_BT[1, 1] = keep_BT[3, 2] = False
+    expected = {
+        ("sequence_mean", "all"): [1 / 12, 0, 1 / 20, 1 / 8],
+        ("sequence_mean", "kept"): [1 / 6, 0, 1 / 15, 1 / 3],
+        ("token_mean", "all"): [1 / 11, 0, 1 / 11, 1 / 11],
+        ("token_mean", "kept"): [1 / 8, 0, 1 / 8, 1 / 8],
+        ("constant", "all"): [1 / 32, 0, 1 / 32, 1 / 32],
+        ("constant", "kept"): [1 / 24, 0, 1 / 24, 1 / 24],
+    }
+    for (how, divide_by), weights in expected.items():
+        found_BT = token_weights(mask(), keep_BT, how, divide_by=divide_by, max_tokens=MAX_TOKENS)  # type: ignore[arg-type]
+        expected_BT = torch.tensor(weights)[:, None] * keep_BT
+        assert torch.allclose(found_BT, expected_BT), (how, divide_by)
+
+
 @pytest.mark.parametrize(("how", "divide_by"), list(itertools.product(AGGREGATIONS, ["all", "kept"])))
-def test_without_any_signal_all_weights_are_zero(how: Aggregation, divide_by: str) -> None:
-    signal_B = torch.zeros(4, dtype=torch.bool)
-    weights_BT = token_weights(mask(), signal_B, how, divide_by=divide_by, max_tokens=MAX_TOKENS)  # type: ignore[arg-type]
+def test_without_any_signal_all_weights_are_zero(how: str, divide_by: str) -> None:
+    nothing_BT = torch.zeros_like(mask())
+    weights_BT = token_weights(mask(), nothing_BT, how, divide_by=divide_by, max_tokens=MAX_TOKENS)  # type: ignore[arg-type]
     assert torch.equal(weights_BT, torch.zeros_like(weights_BT))

@@ -1,0 +1,60 @@
+"""`rlvr recipes`: the algorithms that `rlvr train --recipe` knows by name."""
+
+from __future__ import annotations
+
+from textwrap import indent
+from typing import Annotated
+
+import typer
+
+from rlvr.cli.columns import columns
+
+recipes = typer.Typer(invoke_without_command=True, help="List recipes: settings that make an algorithm, by name.")
+
+
+@recipes.callback()
+def list_recipes(context: typer.Context) -> None:
+    """List recipes: settings that make an algorithm, by name."""
+    if context.invoked_subcommand is not None:
+        return
+    from rlvr.config import read_recipe
+    from rlvr.registry import registry
+
+    named = [(entry.name, read_recipe(entry.name)[0]) for entry in registry().entries("recipe")]
+    rows = [[name, recipe.staleness, recipe.title] for name, recipe in named]
+    print(columns([["NAME", "MEANT FOR", "WHAT IT IS"], *rows]))
+
+
+@recipes.command()
+def show(name: Annotated[str, typer.Argument(help="A recipe's name, or its YAML file.")]) -> None:
+    """Print a recipe's formula, source, composition and settings."""
+    from rlvr.config import RunConfig, read_recipe, trainer_options, validate
+    from rlvr.registry import registry
+
+    recipe, settings = read_recipe(name)
+    config = validate(RunConfig, settings)
+    options = trainer_options(config, registry().load("trainer", config.trainer.name).Options)
+    print(f"{name}: {recipe.title}\n")
+    print(columns([["source", recipe.source], ["meant for", recipe.staleness]]))
+    _section("formula", recipe.formula)
+    if hasattr(options, "composition"):  # a plugin's trainer need not be composed of anything
+        _section(f"composition ({config.trainer.name})", columns([list(row) for row in options.composition()]))
+    _section("settings", "\n".join(f"{key}: {setting.value}" for key, setting in settings.items()))
+    _section("notes", "\n".join(f"- {note}" for note in recipe.notes))
+
+
+@recipes.command()
+def parts(trainer: Annotated[str, typer.Argument(help="The trainer that they are for.")] = "grpo-off") -> None:
+    """List what a recipe can be composed of: every name that the trainer's options may have, and what it stands for."""
+    from rlvr.errors import ConfigError
+    from rlvr.registry import registry
+
+    options = registry().load("trainer", trainer).Options
+    if not hasattr(options, "parts"):
+        raise ConfigError(f"trainer {trainer!r} is not composed of parts")
+    print(columns([["OPTION", "NAME", "WHAT IT STANDS FOR"], *(list(row) for row in options.parts())]))
+
+
+def _section(title: str, text: str) -> None:
+    if text:
+        print(f"\n{title}\n{indent(text.rstrip(), '  ')}")

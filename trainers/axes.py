@@ -1,0 +1,49 @@
+"""How the names in a trainer's options stand for functions, and its options for their parameters.
+
+An axis of an algorithm (its ratio, its band, …) is a table from names to pure functions. An option holds a name; what a
+function needs besides tensors it takes from the options by the names of its parameters. So a new variant is a function
+and a line in its table.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel
+
+from rlvr.errors import nearest
+
+R = TypeVar("R")
+
+
+def one_of(axis: str, *tables: Mapping[str, Any]) -> AfterValidator:
+    """Refuses a name that is in none of the tables, and says which is near."""
+
+    def check(name: str) -> str:
+        known = [name for table in tables for name in table]
+        if name not in known:
+            raise ValueError(f"there is no {axis} {name!r}{nearest(name, known)}")
+        return name
+
+    return AfterValidator(check)
+
+
+def bind(function: Callable[..., R], options: BaseModel) -> Callable[..., R]:
+    """`function` with each parameter that is the name of an option."""
+    names = inspect.signature(function).parameters.keys() & type(options).model_fields.keys()
+    return partial(function, **{name: getattr(options, name) for name in names})
+
+
+def summary(entry: Any) -> str:
+    """What an entry of an axis does: what it says itself, or the first sentence of its function's docstring."""
+    if entry is None:
+        return "there is none"
+    if hasattr(entry, "about"):
+        return str(entry.about)
+    function = entry[0] if isinstance(entry, tuple) else entry
+    text = " ".join((inspect.getdoc(function) or "").split())
+    return re.split(r"(?<!\beq)(?<!\beqs)(?<!\bDr)\. ", text, maxsplit=1)[0].removesuffix(".")

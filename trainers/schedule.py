@@ -1,0 +1,33 @@
+"""Rules that lower the learning rate of a gradient step. Each is a factor in (0, 1].
+
+Shapes: B = rollouts, T = tokens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def warmup(version: int, updates: int) -> float:
+    """Rises linearly over the first `updates` optimizer steps."""
+    return min(1.0, (version + 1) / max(1, updates))
+
+
+def ess_factor(log_ratio_BT: Tensor, base: float) -> float:
+    """sqrt(min(1, (ESS/B) / base)), ESS = (Σw)²/Σw² of the sequences' unclipped weights ∏_t π/α (VCPO, arXiv 2602.17616
+    and its code): when few sequences carry all the weight, the gradient's variance is that of few.
+
+    `log_ratio_BT` is 0 outside the mask; `base` is the share of B at and above which the rate is not lowered.
+    """
+    log_w_B = log_ratio_BT.double().sum(1)
+    log_ess = 2 * torch.logsumexp(log_w_B, 0) - torch.logsumexp(2 * log_w_B, 0)
+    return math.sqrt(min(1.0, math.exp(log_ess.item()) / len(log_w_B) / base))
+
+
+def lag_factor(mean_lag: float, base: float) -> float:
+    """min(1, base / lag): beyond a mean lag of `base` versions the product of lag and learning rate stays constant, and
+    with it the bias of stale data, which grows as that product (arXiv 2607.01083)."""
+    return min(1.0, base / mean_lag) if mean_lag > 0 else 1.0
