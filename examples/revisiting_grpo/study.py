@@ -1,0 +1,344 @@
+"""The comparison of arXiv 2505.22257 (Mroueh et al.), and what it left out, by one command.
+
+    python examples/revisiting_grpo/study.py                            # everything in study.yaml
+    python examples/revisiting_grpo/study.py --part paper --seeds 0 1   # a part of it
+    python examples/revisiting_grpo/study.py --base gsm8k.yaml          # another model and data set
+
+Every run is a real `rlvr train` in a directory of its own below `--runs`. The command may be killed and started again:
+what has ended is not run again, what has begun is resumed. Then it writes, for each part, a table (`NAME.md`) and a
+plot (`NAME.png`) into `--results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+
+# Student's t, two-sided 95 %, by degrees of freedom; beyond the table the next smaller entry, which is wider.
+T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 19: 2.093, 29: 2.045}
+
+
+# --- what is run ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Regime:
+    """What a run is told on top of the base configuration."""
+
+    name: str
+    recipe: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> list[str]:
+        """For `rlvr train`."""
+        pairs = [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]
+        return ["--recipe", self.recipe, *itertools.chain.from_iterable(("--set", pair) for pair in pairs)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A question, and the regimes that answer it; the first is what the others are compared with."""
+
+    name: str
+    title: str
+    regimes: tuple[str, ...]
+
+
+def read_study(path: Path) -> tuple[dict[str, Regime], list[Part]]:
+    """The regimes and the parts of a study."""
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    regimes = {name: Regime(name, **spec) for name, spec in given["regimes"].items()}
+    parts = [Part(name, spec["title"], tuple(spec["regimes"])) for name, spec in given["parts"].items()]
+    for part in parts:
+        if unknown := set(part.regimes) - regimes.keys():
+            raise SystemExit(f"{path}: part {part.name} names {', '.join(sorted(unknown))}, which is no regime")
+    return regimes, parts
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    regime: Regime
+    seed: int
+    base: Path
+    directory: Path
+
+    def command(self) -> list[str] | None:
+        """What brings the run to its end; None when it is there."""
+        train = [sys.executable, "-m", "rlvr", "train"]
+        if (self.directory / "done").exists():
+            return None
+        if (self.directory / "config.yaml").exists():
+            return [*train, "--resume", str(self.directory)]
+        return [
+            *train, "--config", str(self.base), "--seed", str(self.seed), "--out", str(self.directory),
+            *self.regime.arguments,
+        ]  # fmt: skip
+
+    def run(self) -> str:
+        """Run it, if that is still to be done; a line that says how it ended."""
+        command = self.command()
+        if command is None:
+            return f"{self.regime.name} seed {self.seed}: was there"
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        log = self.directory.with_suffix(".log")
+        with log.open("w") as file:
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            code = subprocess.run(command, stdout=file, stderr=file, env=environment, check=False).returncode
+        last = log.read_text().strip().rpartition("\n")[2]
+        if code:
+            return f"{self.regime.name} seed {self.seed}: FAILED with exit code {code}: {last}"
+        (self.directory / "done").touch()
+        return f"{self.regime.name} seed {self.seed}: done"
+
+
+# --- what came of it ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Point:
+    """Held-out accuracy of one policy version."""
+
+    gradient_steps: int
+    rollouts: int
+    sampled: float
+    greedy: float
+
+
+def curve(directory: Path) -> list[Point]:
+    """The evaluations of a run, from the base model to the end."""
+    lines = metrics(directory)
+    config = yaml.safe_load((directory / "config.yaml").read_text())["sampling"]
+    batch = config["prompts_per_step"] * config["group_size"]
+    points = []
+    for line in lines:
+        if "eval/accuracy" not in line:
+            continue
+        at_end = line is lines[-1] and line["eval/policy_version"] == line["policy_version"]
+        points.append(
+            Point(
+                line["eval/policy_version"],
+                (line["step"] + at_end) * batch,
+                line["eval/accuracy"],
+                line["eval/greedy_accuracy"],
+            )
+        )
+    return points
+
+
+def metrics(directory: Path) -> list[dict[str, Any]]:
+    """The run's metrics, a mapping a step."""
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with the half-width of its 95 % interval (Student's t); infinite for one seed."""
+
+    mean: float
+    half: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Estimate:
+        """From one value a seed."""
+        n = len(values)
+        if n < 2:
+            return cls(values[0], math.inf)
+        t = T_95[max(degrees for degrees in T_95 if degrees <= n - 1)]
+        return cls(statistics.fmean(values), t * statistics.stdev(values) / math.sqrt(n))
+
+    def percent(self, signed: bool = False) -> str:
+        """In percent, or percentage points."""
+        half = "" if math.isinf(self.half) else f" ± {100 * self.half:.1f}"
+        return f"{100 * self.mean:{'+' if signed else ''}.1f}{half}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The runs of one regime, by seed."""
+
+    regime: Regime
+    curves: Mapping[int, list[Point]]
+    steps: Mapping[int, list[dict[str, Any]]]
+
+    def final(self, kind: str) -> dict[int, float]:
+        """Accuracy at the end, by seed; `kind` is `sampled` or `greedy`."""
+        return {seed: getattr(points[-1], kind) for seed, points in self.curves.items()}
+
+    def worst(self) -> Estimate:
+        """The lowest sampled accuracy after the first quarter of the evaluations: what instability costs."""
+        return Estimate.of([min(p.sampled for p in points[len(points) // 4 :]) for points in self.curves.values()])
+
+    def mean_of(self, key: str) -> float | None:
+        """A metric's mean over steps and seeds; None where no step has it."""
+        found = [line[key] for lines in self.steps.values() for line in lines if line.get(key) is not None]
+        return statistics.fmean(found) if found else None
+
+    def at(self, rollouts: int) -> Estimate | None:
+        """Sampled accuracy at the last evaluation that had seen at most so many rollouts; None when none had any."""
+        values = []
+        for points in self.curves.values():
+            seen = [p for p in points if 0 < p.rollouts <= rollouts]
+            if not seen:
+                return None
+            values.append(seen[-1].sampled)
+        return Estimate.of(values)
+
+    def at_gradient_steps(self, count: int) -> Estimate | None:
+        """The same for optimizer steps."""
+        values = []
+        for points in self.curves.values():
+            seen = [p for p in points if 0 < p.gradient_steps <= count]
+            if not seen:
+                return None
+            values.append(seen[-1].sampled)
+        return Estimate.of(values)
+
+
+def result(regime: Regime, jobs: Iterable[Job]) -> Result:
+    """What the regime's finished runs say."""
+    done = [job for job in jobs if job.regime == regime and (job.directory / "done").exists()]
+    return Result(
+        regime,
+        {job.seed: curve(job.directory) for job in done},
+        {job.seed: metrics(job.directory) for job in done},
+    )
+
+
+def table(part: Part, results: Sequence[Result]) -> str:
+    """A row a regime."""
+    first = results[0]
+    reference = first.final("sampled")
+    budget = max(p.rollouts for r in results for points in r.curves.values() for p in points)
+    fewest = min(max(p.gradient_steps for points in r.curves.values() for p in points) for r in results)
+    rows = [
+        f"### {part.title}",
+        "",
+        f"| regime | sampled, % | against `{first.regime.name}`, points | greedy, % | lowest, % "
+        f"| at {fewest:,} gradient steps, % | at {budget:,} rollouts, % | signal | ESS | clipped | s/step |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in results:
+        final = each.final("sampled")
+        shared = sorted(final.keys() & reference.keys())
+        gained = Estimate.of([final[seed] - reference[seed] for seed in shared]) if each is not first else None
+        cells = [
+            f"`{each.regime.name}`",
+            Estimate.of(list(final.values())).percent(),
+            gained.percent(signed=True) if gained else "–",
+            Estimate.of(list(each.final("greedy").values())).percent(),
+            each.worst().percent(),
+            _or_dash(each.at_gradient_steps(fewest)),
+            _or_dash(each.at(budget)),
+            *(_share(each.mean_of(key)) for key in ("signal/groups", "ess/token", "clip/fraction")),
+            f"{each.mean_of('time/step') or 0:.2f}",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _or_dash(estimate: Estimate | None) -> str:
+    return "–" if estimate is None else estimate.percent()
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def plot(part: Part, results: Sequence[Result], path: Path) -> None:
+    """Accuracy against gradient steps and against rollouts: the mean over seeds, and its 95 % interval."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, both = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
+    colours = mpl.colormaps["viridis" if len(results) > 8 else "tab10"]
+    for number, each in enumerate(results):
+        colour = colours(number / max(1, len(results) - 1)) if len(results) > 8 else colours(number)
+        points = list(zip(*each.curves.values(), strict=False))
+        estimates = [Estimate.of([p.sampled for p in at]) for at in points]
+        low = [e.mean - (0 if math.isinf(e.half) else e.half) for e in estimates]
+        high = [e.mean + (0 if math.isinf(e.half) else e.half) for e in estimates]
+        for axes, unit in zip(both, ("gradient_steps", "rollouts"), strict=True):
+            x = [statistics.fmean(getattr(p, unit) for p in at) for at in points]
+            axes.plot(x, [e.mean for e in estimates], marker=".", color=colour, label=each.regime.name)
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    both[0].set(xlabel="gradient steps", ylabel="held-out accuracy, sampled", ylim=(0, 1))
+    if max(p.gradient_steps for r in results for points in r.curves.values() for p in points) > 500:
+        both[0].set_xscale("symlog", linthresh=100)
+    both[1].set(xlabel="rollouts")
+    for axes in both:
+        axes.grid(alpha=0.3)
+    both[1].legend(loc="lower right", fontsize="small")
+    figure.suptitle(part.title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Run what is missing, then report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", type=Path, default=HERE / "study.yaml", help="regimes and parts")
+    parser.add_argument("--base", type=Path, default=HERE / "embedded.yaml", help="model, data set, hyper-parameters")
+    parser.add_argument("--part", action="append", help="only this part; repeatable")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one thread")
+    parser.add_argument("--runs", type=Path, default=Path("runs/revisiting_grpo"), help="where the runs go")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="where tables and plots go")
+    parser.add_argument("--report-only", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    regimes, parts = read_study(arguments.study)
+    if arguments.part:
+        if unknown := set(arguments.part) - {part.name for part in parts}:
+            raise SystemExit(f"there is no part {', '.join(sorted(unknown))}")
+        parts = [part for part in parts if part.name in arguments.part]
+    wanted = dict.fromkeys(name for part in parts for name in part.regimes)
+    # Seed by seed: a study that is stopped early has a balanced part of everything.
+    jobs = [
+        Job(regimes[name], seed, arguments.base, arguments.runs / name / f"seed-{seed}")
+        for seed in arguments.seeds
+        for name in wanted
+    ]
+    failed = 0
+    if not arguments.report_only:
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for number, line in enumerate(pool.map(Job.run, jobs), start=1):
+                failed += "FAILED" in line
+                print(f"{number}/{len(jobs)} {line}", flush=True)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        results = [each for name in part.regimes if (each := result(regimes[name], jobs)).curves]
+        if not results:
+            print(f"{part.name}: no run has ended")
+            continue
+        text = table(part, results)
+        (arguments.results / f"{part.name}.md").write_text(text + "\n", encoding="utf-8")
+        plot(part, results, arguments.results / f"{part.name}.png")
+        print(f"\n{text}")
+    if failed:
+        raise SystemExit(f"{failed} runs failed")
+
+
+if __name__ == "__main__":
+    main()
