@@ -14,6 +14,7 @@ from rlvr.protocols import TrainContext
 
 from .batch import Batch
 from .losses import clipped, clipped_surrogate, kl_to_reference
+from .metrics import Removed
 from .policy_gradient import PolicyGradient, PolicyGradientOptions
 from .ratios import log_ratio
 
@@ -50,19 +51,17 @@ class Grpo(PolicyGradient):
             return objective_BT
         return objective_BT - self.options.beta * kl_to_reference(logprobs_BT, batch.reference_logprobs_BT)
 
-    def objective_metrics(self, batch: Batch, logprobs_BT: Tensor) -> dict[str, float]:
-        """The share of tokens whose gradient the clip removes (high: A > 0, low: A < 0), and KL(π ‖ π_ref) a token."""
+    def removed(self, batch: Batch, logprobs_BT: Tensor) -> Removed:
+        """The tokens whose gradient the clip removes."""
         ratio_BT = torch.exp(log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.mask_BT))
         clipped_BT = clipped(
             ratio_BT, self.centre(batch), batch.advantages_B[:, None], self.epsilon_low, self.epsilon_high
         )
-        high_BT = clipped_BT & (batch.advantages_B > 0)[:, None]
-        metrics = {
-            "clip/fraction": clipped_BT[batch.mask_BT].float().mean().item(),
-            "clip/high": high_BT[batch.mask_BT].float().mean().item(),
-            "clip/low": (clipped_BT & ~high_BT)[batch.mask_BT].float().mean().item(),
-        }
-        if batch.reference_logprobs_BT is not None:
-            kl_BT = kl_to_reference(logprobs_BT, batch.reference_logprobs_BT)
-            metrics["kl/reference"] = kl_BT[batch.mask_BT].mean().item()
-        return metrics
+        return Removed(clipped_BT, torch.zeros_like(clipped_BT))
+
+    def objective_metrics(self, batch: Batch, logprobs_BT: Tensor) -> dict[str, float]:
+        """KL(π ‖ π_ref) a token."""
+        if batch.reference_logprobs_BT is None:
+            return {}
+        kl_BT = kl_to_reference(logprobs_BT, batch.reference_logprobs_BT)
+        return {"kl/reference": kl_BT[batch.mask_BT].mean().item()}

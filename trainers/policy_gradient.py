@@ -18,10 +18,9 @@ from torch import Tensor
 from rlvr.protocols import Group, Metrics, TrainContext, Weights
 from rlvr.schema import Rollout
 
-from .advantage import has_signal
 from .batch import Batch, collate, micro_batches, token_columns
 from .losses import Aggregation, token_weights
-from .metrics import off_policy_metrics
+from .metrics import Removed, group_metrics, step_metrics
 from .policy import Policy
 from .prefix_tree import tree_micro_batches
 
@@ -105,9 +104,7 @@ class PolicyGradient(ABC):
             return {"signal/groups": 0.0, "train/optimizer_steps": 0.0}
         batch = collate(groups, advantage_epsilon=options.advantage_epsilon, temperature=self.policy.temperature)
         learns_B = batch.signal_B if options.mask_zero_variance else torch.ones_like(batch.signal_B)
-        metrics = {
-            "signal/groups": sum(has_signal(group.stats) for group in groups) / len(groups),
-        }
+        metrics = group_metrics(groups, self.version)
         if not bool(learns_B.any()):
             return {**metrics, "train/optimizer_steps": 0.0}
         weights_BT = token_weights(
@@ -141,9 +138,13 @@ class PolicyGradient(ABC):
             "train/loss": loss,
             "train/grad_norm": grad_norm,
             "train/lr": lr,
-            **off_policy_metrics(batch, logprobs_BT, entropy_BT, version),
+            **step_metrics(batch, logprobs_BT, entropy_BT, self.removed(batch, logprobs_BT), version),
             **self.objective_metrics(batch, logprobs_BT),
         }
+
+    def removed(self, batch: Batch, logprobs_BT: Tensor) -> Removed:
+        """The tokens that the objective learns nothing from at these log-probabilities."""
+        return Removed.none(batch)
 
     def objective_metrics(self, batch: Batch, logprobs_BT: Tensor) -> dict[str, float]:
         """What the subclass wants to see of a gradient step."""

@@ -150,7 +150,7 @@ def test_batches_without_signal_leave_the_weights_untouched(tiny_model: Path, or
         torch.cat([s["exp_avg"].flatten() for s in trainer.policy.optimizer.state.values()]),
     )
     metrics = trainer.update(reference.groups(1, [[0.1] * 16, [1.0] * 3], noise=0.1))
-    assert metrics == {"signal/groups": 0.0, "train/optimizer_steps": 0.0}
+    assert metrics["signal/groups"] == metrics["train/optimizer_steps"] == 0
     assert trainer.version == 1
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
     assert moments.abs().max() > 0
