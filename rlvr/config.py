@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rlvr.alarms import Alarms
 from rlvr.errors import ConfigError, nearest
 from rlvr.registry import registry
 from rlvr.schema import SamplingParams, Status
@@ -66,9 +67,6 @@ class VerifierConfig(Section):
     rewards: dict[Status, float | None] = Field(
         default_factory=lambda: dict(DEFAULT_REWARDS),
         description="what a verdict without a reward counts as; null drops the rollout",
-    )
-    max_error_rate: float = Field(
-        default=0.05, ge=0, le=1, description="share of a step's verdicts that may be errors or invalid"
     )
 
 
@@ -127,6 +125,7 @@ class RunConfig(Section):
     trainer: TrainerConfig = TrainerConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    alarms: Alarms = Alarms()
     trackers: tuple[str, ...] = ()
     steps: int = Field(default=200, ge=1, description="batches")
     seed: int = Field(default=0, ge=0)

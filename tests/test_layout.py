@@ -28,6 +28,7 @@ MAPPED = {**PARTS, "datasets_cfg": "rlvr_datasets_cfg"}
 LAYERS = [
     {"errors", "draws"},
     {"schema", "requirements"},
+    {"alarms"},
     {"protocols"},
     {"hookspecs"},
     {"registry"},

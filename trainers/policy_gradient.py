@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor
 
+from rlvr.alarms import blocking, fired
 from rlvr.protocols import Group, Metrics, TrainContext, Weights
 from rlvr.schema import Rollout
 
@@ -67,6 +68,7 @@ class PolicyGradient(ABC):
 
     def __init__(self, options: PolicyGradientOptions, context: TrainContext) -> None:
         self.options = options
+        self.alarms = context.alarms
         self.policy = Policy(
             context.model,
             temperature=context.temperature,
@@ -94,9 +96,9 @@ class PolicyGradient(ABC):
         return self.policy.version
 
     def update(self, groups: Sequence[Group]) -> Metrics:
-        """`updates_per_batch` optimizer steps on one batch. With no group to learn from, none: AdamW's momentum would
-        move the weights without a gradient."""
-        options = self.options
+        """`updates_per_batch` optimizer steps on one batch, up to one that an alarm forbids. With no group to learn
+        from, none: AdamW's momentum would move the weights without a gradient."""
+        options, version = self.options, self.version
         if options.beta > 0 and options.ref_reset_every and self.batches % options.ref_reset_every == 0:
             self.policy.reset_reference()
         self.batches += 1
@@ -116,7 +118,9 @@ class PolicyGradient(ABC):
         batch = self.prepare(batch)
         for _ in range(options.updates_per_batch):
             metrics |= self._optimizer_step(batch, weights_BT)
-        return {**metrics, "train/optimizer_steps": float(options.updates_per_batch)}
+            if metrics["train/skipped"]:
+                break
+        return {**metrics, "train/optimizer_steps": float(self.version - version)}
 
     def _optimizer_step(self, batch: Batch, weights_BT: Tensor) -> dict[str, float]:
         logprobs_BT = torch.zeros_like(batch.behaviour_logprobs_BT)
@@ -133,14 +137,19 @@ class PolicyGradient(ABC):
             entropy_BT[index, :width] = out.entropy_BT.cpu()
         version = self.policy.version
         lr = self.options.lr * min(1.0, (version + 1) / max(1, self.options.warmup_updates))
-        grad_norm = self.policy.step(lr, self.options.max_grad_norm)
-        return {
+        metrics = {
             "train/loss": loss,
-            "train/grad_norm": grad_norm,
+            "train/grad_norm": self.policy.clip_gradients(self.options.max_grad_norm),
             "train/lr": lr,
             **step_metrics(batch, logprobs_BT, entropy_BT, self.removed(batch, logprobs_BT), version),
             **self.objective_metrics(batch, logprobs_BT),
         }
+        skipped = blocking(fired(metrics, self.alarms))
+        if skipped:
+            self.policy.discard_gradients()
+        else:
+            self.policy.step(lr)
+        return {**metrics, "train/skipped": float(skipped)}
 
     def removed(self, batch: Batch, logprobs_BT: Tensor) -> Removed:
         """The tokens that the objective learns nothing from at these log-probabilities."""
