@@ -251,6 +251,14 @@ def _preset(model: str) -> Settings:
     return settings | {"model.path": Setting(str(file.parent / path.value), path.source)}
 
 
+def model_config(name: str, **given: Any) -> ModelConfig:
+    """The section `model` alone, for a command that needs no run; `given` are other keys of it than the name."""
+    ours = {key: setting for key, setting in _preset(name).items() if key.startswith("model.")}
+    ours |= {f"model.{key}": Setting(value, f"--{key}") for key, value in given.items()}
+    ours["model.name"] = Setting(name, "--model")
+    return validate(RunConfig, ours).model
+
+
 M = TypeVar("M", bound=BaseModel)
 
 

@@ -35,6 +35,7 @@ LAYERS = [
     # What works on records and verifiers, and knows of no run.
     {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds", "usability", "staleness"}
     | {"verifying", "zygote", "workers", "pool", "scoring", "scored"},
+    {"diagnosis"},
     {"config"},
     {"prompts"},
     {"plan", "rundir"},

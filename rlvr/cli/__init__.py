@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from rlvr.cli.diagnose import diagnose
 from rlvr.cli.doctor import doctor
 from rlvr.cli.plugins import plugins
 from rlvr.cli.score import score
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, score, show, plugins, doctor):
+for command in (train, score, show, diagnose, plugins, doctor):
     app.command()(command)
 
 
