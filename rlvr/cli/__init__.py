@@ -8,6 +8,7 @@ import typer
 
 from rlvr.cli.diagnose import diagnose
 from rlvr.cli.doctor import doctor
+from rlvr.cli.plot import plot
 from rlvr.cli.plugins import plugins
 from rlvr.cli.score import score
 from rlvr.cli.show import show
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, score, show, diagnose, plugins, doctor):
+for command in (train, score, show, diagnose, plot, plugins, doctor):
     app.command()(command)
 
 
