@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from rlvr.alarms import RULES, Alarms, Fired, blocking, fired, in_a_row, summary
+from rlvr.alarms import RULES, Alarm, Alarms, Fired, blocking, fired, in_a_row, summary
 from rlvr.config import command_line_settings, resolve
 from rlvr.errors import ConfigError, RunError
 
@@ -85,6 +86,14 @@ def test_the_summary_counts_and_places() -> None:
     assert summary(lines) == "4 alarms: ess 3 times (steps 4 to 6), ratio once (step 5)"
     assert summary(lines[:4]) == "1 alarm: ess once (step 4)"
     assert summary([{"step": 0}]) == ""
+
+
+def test_the_document_has_every_alarm_with_its_defaults() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "instruments.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([\d.]+) \| (\w+) \|$", text, flags=re.MULTILINE)
+    told = {name: Alarm(threshold=float(threshold), consequence=then) for name, threshold, then in rows}  # type: ignore[arg-type]
+    assert list(told) == list(RULES)
+    assert Alarms(**told) == Alarms()
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +165,13 @@ DECISIONS = [
 def test_the_first_row_that_holds_decides(evidence: Evidence, name: str, recipe: str | None) -> None:
     advice = recommend(evidence)
     assert (advice.name, advice.recipe) == (name, recipe)
+
+
+def test_the_document_has_the_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "instruments.md").read_text(encoding="utf-8").replace("\\|", "¦")
+    for advice in ADVICE:
+        recipe = ", ".join(f"`{each}`" for each in (advice.recipe, *advice.settings) if each) or "–"
+        assert f"| {advice.name} | {advice.condition.replace('|', '¦')} | {recipe} |" in text
 
 
 def test_every_row_of_the_table_can_be_reached() -> None:
