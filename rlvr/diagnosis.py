@@ -148,16 +148,15 @@ def measure(
     """
     found = [each for group in groups for each in group]
     group_of_R = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    row, log_w, part = [], [], []
+    log_w, part = [], []
     names = list(BUCKETS)
     ranges = _version_ranges(found, lineage)
-    for r, (each, own) in enumerate(zip(found, logprobs, strict=True)):
+    for each, own in zip(found, logprobs, strict=True):
         pairs = zip(own, each.rollout.behaviour_logprobs or (), strict=True)
-        log_w += [p - mu for p, mu in pairs if p is not None and mu is not None]
-        for p in _parts(each, lineage, ranges, names):
-            row.append(r)
-            part.append(p)
-    row_N, part_N, log_w_N = np.array(row), np.array(part), np.array(log_w, dtype=np.float64)
+        log_w.append(np.array([p - mu for p, mu in pairs if p is not None and mu is not None], dtype=np.float64))
+        part.append(np.fromiter(_parts(each, lineage, ranges, names), dtype=np.int64))
+    row_N = np.repeat(np.arange(len(found)), [len(tokens) for tokens in part])
+    log_w_N, part_N = np.concatenate(log_w), np.concatenate(part)
     signal_G = [len({_reward(each.rollout, verifier) for each in group}) > 1 for group in groups]
     ended = [(r, each.rollout.finish_reason == "length") for r, each in enumerate(found) if each.rollout.finish_reason]
 

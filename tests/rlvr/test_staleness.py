@@ -61,6 +61,25 @@ def test_distances_are_their_definitions(tokens: list[Row]) -> None:
         )
 
 
+def test_estimators_average_to_the_divergences_they_name() -> None:
+    """Ten draws in μ's proportions: the mean over them is the exact expectation."""
+    mu, pi = [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]
+    draws = [0] * 5 + [1] * 3 + [2] * 2
+    log_w_N = np.array([math.log(pi[x] / mu[x]) for x in draws])
+    found = distances(log_w_N, np.arange(10), np.zeros(10, dtype=np.int64), 1)
+    kl = sum(m * math.log(m / p) for m, p in zip(mu, pi, strict=True))
+    assert found["kl_k1"][0] == pytest.approx(kl)
+    assert found["kl_k3"][0] == pytest.approx(kl)
+    assert found["chi2"][0] == pytest.approx(sum((p - m) ** 2 / m for m, p in zip(mu, pi, strict=True)))
+    assert found["ratio_mean"][0] == pytest.approx(1.0)
+
+
+def test_k3_keeps_the_digits_of_a_small_ratio() -> None:
+    one = np.zeros(1, dtype=np.int64)
+    # exp(x) - 1 - x is rounding noise here; the value is x²/2.
+    assert distances(np.array([1e-8]), one, one, 1)["kl_k3"][0] == pytest.approx(5e-17, rel=1e-6)
+
+
 @given(tokens_of_rollouts, st.floats(-900, 900))
 def test_the_effective_sample_size_does_not_depend_on_a_common_factor(tokens: list[Row], factor: float) -> None:
     """Weights of e^900 are none that floats can hold."""
