@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rlvr.alarms import Alarms
 from rlvr.errors import ConfigError, nearest
 from rlvr.registry import registry
 from rlvr.schema import SamplingParams, Status
@@ -66,9 +67,6 @@ class VerifierConfig(Section):
     rewards: dict[Status, float | None] = Field(
         default_factory=lambda: dict(DEFAULT_REWARDS),
         description="what a verdict without a reward counts as; null drops the rollout",
-    )
-    max_error_rate: float = Field(
-        default=0.05, ge=0, le=1, description="share of a step's verdicts that may be errors or invalid"
     )
 
 
@@ -128,6 +126,7 @@ class RunConfig(Section):
     trainer: TrainerConfig = TrainerConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    alarms: Alarms = Alarms()
     trackers: tuple[str, ...] = ()
     steps: int = Field(default=200, ge=1, description="batches")
     seed: int = Field(default=0, ge=0)
@@ -281,6 +280,14 @@ def _preset(model: str) -> Settings:
     if path is None or not str(path.value).startswith("."):  # a hub name, or the name itself
         return settings
     return settings | {"model.path": Setting(str(file.parent / path.value), path.source)}
+
+
+def model_config(name: str, **given: Any) -> ModelConfig:
+    """The section `model` alone, for a command that needs no run; `given` are other keys of it than the name."""
+    ours = {key: setting for key, setting in _preset(name).items() if key.startswith("model.")}
+    ours |= {f"model.{key}": Setting(value, f"--{key}") for key, value in given.items()}
+    ours["model.name"] = Setting(name, "--model")
+    return validate(RunConfig, ours).model
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -17,11 +17,12 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
+from rlvr.alarms import Fired, blocking, fired, in_a_row
 from rlvr.errors import RunError
 from rlvr.files import to_json
 from rlvr.models import weights_hash
@@ -29,7 +30,7 @@ from rlvr.plan import Plan
 from rlvr.prompts import Encoded
 from rlvr.protocols import Group, GroupRequest, OwnsLoop, SampledGroup, Sampler, Tracker, TrainContext, Trainer
 from rlvr.rundir import RunDirectory
-from rlvr.schema import GroupStats, ModelRef, Rollout, SamplingParams, Status, Timings, utc_now
+from rlvr.schema import GroupStats, ModelRef, Rollout, SamplingParams, Score, Status, Timings, utc_now
 from rlvr.scoring import Item, training_reward
 
 DROPPED = (Status.ERROR, Status.INVALID)  # verdicts that say that something other than the policy is broken
@@ -75,6 +76,7 @@ class Run:
             seed=self.config.seed,
             temperature=self.config.sampling.temperature,
             total_updates=self.config.steps,
+            alarms=self.config.alarms,
         )
         self.trainer: Trainer = plan.trainer(plan.options, context)
         self.sampler: Sampler = plan.sampler(plan.model, self.config.sampling.options)
@@ -99,6 +101,7 @@ class Run:
                 stack.callback(tracker.close)
             while self.step < self.config.steps and not self.stopping:
                 self.last_metrics = metrics = self._one_step()
+                self._stop_if_alarmed(metrics)
                 last = self.step == self.config.steps
                 if last or self.stopping or self.step % self.config.checkpoint.every == 0:
                     self._checkpoint(metrics)
@@ -127,16 +130,16 @@ class Run:
             self.directory.store(self.step, rollouts)
             training = time.perf_counter()
         groups = list(self._groups(rollouts))
-        oldest = min((run.version for rollout in rollouts for run in rollout.policy_versions or ()), default=0)
-        lag = self.trainer.version - oldest
-        learnt = self.trainer.update(groups)
+        oldest = min((run.version for rollout in rollouts for run in rollout.policy_versions or ()), default=None)
+        lag = None if oldest is None else float(self.trainer.version - oldest)
+        learnt = self._learn(groups, rollout_metrics(rollouts, groups))
         self.step += 1
         end = time.perf_counter()
         tokens = sum(sum(rollout.loss_mask or ()) for rollout in rollouts)
         metrics |= {
             "policy_version": self.trainer.version,
             **rollout_metrics(rollouts, groups),
-            "lag/max": float(lag),
+            "lag/max": lag,
             **learnt,
             "prompts/dropped": self.plan.prompts.dropped,
             "time/sample": scoring - sampling,
@@ -145,8 +148,27 @@ class Run:
             "time/step": end - began,
             "tokens_per_second": tokens / (end - sampling),
         }
+        metrics |= in_a_row(self.last_metrics, metrics)
+        metrics["alarms"] = [asdict(each) for each in fired(metrics, self.config.alarms)]
         # A mean of nothing is null: JSON has no NaN, in the metrics as in a checkpoint.
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
+
+    def _learn(self, groups: Sequence[Group], verdicts: Mapping[str, float]) -> Mapping[str, float]:
+        """The trainer's update, unless the batch's verdicts forbid it."""
+        if blocking(fired(verdicts, self.config.alarms)):
+            return {**self.trainer.update([]), "train/skipped": 1.0}
+        return self.trainer.update(groups)
+
+    def _stop_if_alarmed(self, metrics: Mapping[str, Any]) -> None:
+        """Raises RunError for an alarm whose consequence is to stop; the step is reported, and not saved."""
+        for alarm in (Fired(**each) for each in metrics["alarms"]):
+            if alarm.consequence == "stop":
+                self._log(metrics)
+                raise RunError(
+                    f"step {metrics['step'] + 1}: {alarm.text}; its numbers are the last line of "
+                    f"{self.directory.metrics_path}. To go on all the same, change alarms.{alarm.alarm} in "
+                    f"{self.directory.path / 'config.yaml'} and continue with --resume {self.directory.path}"
+                )
 
     def _push(self) -> None:
         self.sampler.push(self.trainer.weights(), self.trainer.version)
@@ -206,16 +228,16 @@ class Run:
             )
 
     def _score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """With the verifier's scores, and each group's statistics as they are now. Raises RunError above the configured
-        share of broken verdicts."""
+        """With the verifier's scores, and each group's statistics as they are now. Raises RunError, before anything is
+        stored, where the alarm about broken verdicts stops the run: with a mended verifier they are scored anew."""
         items = (Item(rollout.completion, rollout.task, rollout) for rollout in rollouts)
         scores = list(self.plan.scorer.score(items))
         broken = [score for score in scores if score.status in DROPPED]
-        if len(broken) > self.config.verifier.max_error_rate * len(scores):
+        if any(alarm.consequence == "stop" for alarm in fired(verdict_shares(scores), self.config.alarms)):
             raise RunError(
                 f"{len(broken)} of {len(scores)} verdicts at step {self.step} are broken, e.g. "
-                f"{broken[0].status.value}: {broken[0].reason} (verifier.max_error_rate is "
-                f"{self.config.verifier.max_error_rate})"
+                f"{broken[0].status.value}: {broken[0].reason} (alarms.verdicts.threshold is "
+                f"{self.config.alarms.verdicts.threshold})"
             )
         scored = [rollout.with_score(score) for rollout, score in zip(rollouts, scores, strict=True)]
         result: list[Rollout] = []
@@ -330,6 +352,12 @@ def rollout_metrics(rollouts: Sequence[Rollout], groups: Sequence[Group]) -> dic
         "length/mean": sum(lengths) / len(lengths),
         "length/max": float(max(lengths)),
         "length/truncated": sum(rollout.finish_reason == "length" for rollout in rollouts) / len(rollouts),
-        **{f"verdict/{status.value}": sum(score.status is status for score in last) / len(last) for status in Status},
+        **verdict_shares(last),
         "seconds/verdict": math.fsum(score.seconds or 0.0 for score in last) / len(last),
     }
+
+
+def verdict_shares(scores: Sequence[Score]) -> dict[str, float]:
+    """verdict/STATUS → the share of verdicts that ended so."""
+    found = [score.status for score in scores]
+    return {f"verdict/{status.value}": found.count(status) / len(found) for status in Status}

@@ -39,6 +39,18 @@ def load_tokenizer(spec: ModelSpec) -> Tokenizer:
         raise cannot_load("tokenizer", spec, error) from error
 
 
+def vocabulary_size(spec: ModelSpec) -> int:
+    """How many token ids the model's embedding has room for; no weight is loaded. Raises RequestError."""
+    from transformers import AutoConfig
+
+    check_directory(spec)
+    try:
+        config = AutoConfig.from_pretrained(spec.path, revision=spec.revision)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise cannot_load("configuration", spec, error) from error
+    return int(config.get_text_config().vocab_size)
+
+
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """16 hex digits that name everything that turns text into ids: vocabulary, rules, special tokens, chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

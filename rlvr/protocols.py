@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+from rlvr.alarms import Alarms
 from rlvr.schema import FinishReason, GroupStats, Message, Rollout, Sampling, SamplingParams, Task, Verdict, VersionRun
 
 Weights: TypeAlias = Mapping[str, Any]
@@ -199,6 +200,8 @@ class TrainContext:
     """Sampling temperature; every log-probability is taken at it."""
     total_updates: int
     """Calls of `update` that are planned, for schedules."""
+    alarms: Alarms = field(default_factory=Alarms)
+    """A trainer that can see its step's metrics before it takes the step asks `rlvr.alarms.blocking` about them."""
 
 
 @runtime_checkable

@@ -121,11 +121,12 @@ class RunDirectory:
 
     def cut_metrics(self, step: int) -> None:
         """Forget the metrics of `step` and later, and a last line that a kill cut short."""
-        kept = [line for line in self._metrics_lines() if line["step"] < step]
+        kept = [line for line in self.metrics() if line["step"] < step]
         with replacing(self.metrics_path) as temporary:
             temporary.write_text("".join(to_json(line) + "\n" for line in kept), encoding="utf-8")
 
-    def _metrics_lines(self) -> Iterator[dict[str, Any]]:
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """What `log` wrote, a step at a time."""
         if self.metrics_path.exists():
             for line in self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True):
                 if line.endswith("\n"):

@@ -28,15 +28,17 @@ MAPPED = {**PARTS, "datasets_cfg": "rlvr_datasets_cfg"}
 LAYERS = [
     {"errors", "draws"},
     {"schema", "requirements"},
+    {"alarms"},
     {"protocols"},
     {"hookspecs"},
     {"registry"},
     # What works on records and verifiers, and knows of no run.
-    {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds"}
+    {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds", "usability", "staleness"}
     | {"verifying", "zygote", "workers", "pool", "cache", "scoring", "scored"}
     | {"layouts", "journal", "sidecar", "rescoring"}
     | {"intervals", "cases", "attacks", "trials", "bench"}
     | {"paired", "sides", "comparing", "adapters"},
+    {"diagnosis"},
     {"config"},
     {"prompts"},
     {"questions"},

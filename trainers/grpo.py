@@ -20,6 +20,7 @@ from .axes import summary
 from .batch import Batch
 from .composition import LOSS_AXES, LossOptions, compose
 from .masks import FIXED_MASKS, LIVE_MASKS
+from .metrics import Removed
 from .policy_gradient import PolicyGradient, PolicyGradientOptions
 from .ratios import log_ratio
 
@@ -80,27 +81,17 @@ class Grpo(PolicyGradient):
         """(B, T) what the composition maximises."""
         return self.loss.objective(batch, logprobs_BT)
 
-    def masked(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
-        """(B, T) bool: a sampled token that a mask or the correction has taken out."""
-        return self.loss.masked(batch, logprobs_BT)
+    def removed(self, batch: Batch, logprobs_BT: Tensor) -> Removed:
+        """The tokens where the band acts, and those that a mask or the correction has taken out."""
+        return Removed(self.loss.bounded(batch, logprobs_BT), self.loss.masked(batch, logprobs_BT))
 
     def objective_metrics(self, batch: Batch, logprobs_BT: Tensor) -> dict[str, float]:
-        """Of the sampled tokens: the share where the band acts (high: A > 0, low: A < 0), the share that a mask or the
-        correction has taken out, and KL(π ‖ π_ref) a token."""
-        mask_BT = batch.mask_BT
-        bounded_BT = self.loss.bounded(batch, logprobs_BT)
-        high_BT = bounded_BT & (batch.advantages_B > 0)[:, None]
-        metrics = {
-            "clip/fraction": bounded_BT[mask_BT].float().mean().item(),
-            "clip/high": high_BT[mask_BT].float().mean().item(),
-            "clip/low": (bounded_BT & ~high_BT)[mask_BT].float().mean().item(),
-        }
-        if self.loss.masks or self.loss.correction is not None or self.options.masks:
-            metrics["mask/fraction"] = self.masked(batch, logprobs_BT)[mask_BT].float().mean().item()
+        """The width of a band that is solved for the batch, and KL(π ‖ π_ref) a token."""
+        metrics: dict[str, float] = {}
         if batch.width_B is not None:
             metrics["clip/width"] = batch.width_B[0].item()
         if batch.reference_logprobs_BT is not None:
-            log_ratio_BT = log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, mask_BT)
+            log_ratio_BT = log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.mask_BT)
             kl_BT = self.loss.kl(logprobs_BT, batch.reference_logprobs_BT, log_ratio_BT.exp())
-            metrics["kl/reference"] = kl_BT[mask_BT].mean().item()
+            metrics["kl/reference"] = kl_BT[batch.mask_BT].mean().item()
         return metrics

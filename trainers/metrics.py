@@ -1,41 +1,132 @@
-"""Numbers that tell how far the data is from the policy that learns from it. Tested functions, not inline expressions.
+"""Numbers that tell how far the data is from the policy that learns from it, of the whole batch and by age.
 
-Shapes: B = rollouts, T = tokens.
+The arithmetic is `rlvr.staleness`'s. Batch-wide names are `ess/token`, `clip/high` and so on; the same of the tokens in
+one bucket of lag is `lag_4-7/ess_token`, `lag_4-7/clip_high`. A bucket that the batch has no token in has no key.
+
+Shapes: B = rollouts, T = tokens, N = sampled tokens of the batch, flat.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from rlvr.protocols import Group
+from rlvr.staleness import BUCKETS, Bools, Floats, Ints, bucket_of, distances, means, oldest
+
+from .advantage import has_signal
 from .batch import Batch
-from .ratios import chi_squared, effective_sample_size, k1, k3, log_ratio
+
+BATCH_WIDE = {
+    "log_w_square": "ratio/log_square",
+    "ratio_mean": "ratio/mean",
+    "ratio_max": "ratio/max",
+    "kl_k1": "kl/k1",
+    "kl_k3": "kl/k3",
+    "chi2": "chi2/token",
+    "ess_token": "ess/token",
+    "ess_sequence": "ess/sequence",
+    "entropy": "entropy",
+    "clip_high": "clip/high",
+    "clip_low": "clip/low",
+    "mask_high": "mask/high",
+    "mask_low": "mask/low",
+}
+"""Name within a bucket → name of the same over the whole batch."""
 
 
-def off_policy_metrics(batch: Batch, logprobs_BT: Tensor, entropy_BT: Tensor, version: int) -> dict[str, float]:
+class Removed(NamedTuple):
+    """Which tokens a gradient step learns nothing from, although their rollout is in it."""
+
+    clipped_BT: Tensor
+    """bool: the objective is flat in the ratio there, so it gives no gradient."""
+    masked_BT: Tensor
+    """bool: a correction or a mask took the token out."""
+
+    @classmethod
+    def none(cls, batch: Batch) -> Removed:
+        """Every token counts."""
+        nothing_BT = torch.zeros_like(batch.mask_BT)
+        return cls(nothing_BT, nothing_BT)
+
+
+def step_metrics(
+    batch: Batch, logprobs_BT: Tensor, entropy_BT: Tensor, removed: Removed, version: int
+) -> dict[str, float]:
     """Of one gradient step, over the tokens it looked at; `version` is the trainer's before the step.
 
-    lag/*: in optimizer steps. ratio/*: of π/α a token; log_square is the mean of (log π/α)². kl/*: nats a token,
-    estimates of KL(α‖π). mismatch/*: |log π - log α| of tokens at lag 0, where it should be rounding alone: it is what
-    sampler and trainer disagree by.
+    lag/max, lag/mean: in optimizer steps, of the tokens whose lag is known; absent where none is. ratio/*: of π/α a
+    token; log_square is the mean of (log π/α)². kl/*: nats a token, estimates of KL(α‖π). ess/*, chi2/token: see
+    `rlvr.staleness.distances`. clip/*, mask/*: shares of all tokens, high those with A > 0, low those with A ≤ 0.
+    mismatch/*: |log π - log α| of tokens at lag 0, where it should be rounding alone: it is what sampler and trainer
+    disagree by. `batch` and the tensors are on the CPU.
     """
-    mask_BT = batch.mask_BT
-    log_ratio_BT = log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, mask_BT)
-    lag_BT = version - batch.versions_BT
-    metrics = {
-        "lag/max": float(lag_BT[mask_BT].max()),
-        "lag/mean": lag_BT[mask_BT].float().mean().item(),
-        "ratio/max": torch.exp(log_ratio_BT[mask_BT].max()).item(),
-        "ratio/mean": torch.exp(log_ratio_BT[mask_BT]).mean().item(),
-        "ratio/log_square": log_ratio_BT[mask_BT].square().mean().item(),
-        "ess/token": effective_sample_size(log_ratio_BT, mask_BT).item(),
-        "chi2/token": chi_squared(log_ratio_BT, mask_BT).item(),
-        "kl/k1": k1(log_ratio_BT)[mask_BT].mean().item(),
-        "kl/k3": k3(log_ratio_BT)[mask_BT].mean().item(),
-        "entropy": entropy_BT[mask_BT].mean().item(),
+    mask_BT = batch.mask_BT.numpy()
+    row_N = mask_BT.nonzero()[0]
+    log_w_N = logprobs_BT.numpy()[mask_BT].astype(np.float64) - batch.behaviour_logprobs_BT.numpy()[mask_BT]
+    version_N = batch.versions_BT.numpy()[mask_BT]
+    known_N, lag_N = version_N >= 0, version - version_N
+    high_N = (batch.advantages_B.numpy() > 0)[row_N]
+    values = {"entropy": entropy_BT.numpy()[mask_BT]}
+    for name, removed_BT in (("clip", removed.clipped_BT), ("mask", removed.masked_BT)):
+        removed_N = removed_BT.numpy()[mask_BT]
+        values |= {f"{name}_high": removed_N & high_N, f"{name}_low": removed_N & ~high_N}
+
+    whole = _by_part(log_w_N, row_N, np.zeros_like(row_N), 1, values)
+    metrics = {wide: float(whole[name][0]) for name, wide in BATCH_WIDE.items()}
+    metrics |= {f"{name}/fraction": metrics[f"{name}/high"] + metrics[f"{name}/low"] for name in ("clip", "mask")}
+    if known_N.any():
+        metrics |= {"lag/max": float(lag_N[known_N].max()), "lag/mean": float(lag_N[known_N].mean())}
+    fresh_N = known_N & (lag_N == 0)
+    if fresh_N.any():
+        gap_N = np.abs(log_w_N[fresh_N])
+        metrics |= {"mismatch/mean": float(gap_N.mean()), "mismatch/max": float(gap_N.max())}
+
+    bucket_N = bucket_of(lag_N, known_N)
+    parts = _by_part(log_w_N, row_N, bucket_N, len(BUCKETS), values)
+    share_P = np.bincount(bucket_N, minlength=len(BUCKETS)) / len(bucket_N)
+    return metrics | by_bucket({**parts, "share": share_P}, share_P > 0)
+
+
+def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
+    """Of a batch before its first gradient step, groups without a signal among it.
+
+    signal/groups: the share of groups whose rewards differ. By bucket of lag: the same as `signal` (a group counts
+    where its oldest token does), and of rollouts `length` (mean, in sampled tokens) and `truncated` (the share that
+    ended for their length).
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    group_of_B = np.repeat(np.arange(len(groups)), [len(group.rollouts) for group in groups])
+    oldest_B = np.array([min((run.version for run in r.policy_versions or ()), default=-1) for r in rollouts])
+    bucket_B = bucket_of(version - oldest_B, oldest_B >= 0)
+    bucket_G = oldest(bucket_B, group_of_B, len(groups))
+    signal_G = [has_signal(group.stats) for group in groups]
+    values = {
+        "signal": means(signal_G, bucket_G, len(BUCKETS)),
+        "length": means([sum(r.loss_mask or ()) for r in rollouts], bucket_B, len(BUCKETS)),
+        "truncated": means([r.finish_reason == "length" for r in rollouts], bucket_B, len(BUCKETS)),
     }
-    fresh_BT = mask_BT & (lag_BT == 0)
-    if bool(fresh_BT.any()):
-        gap = log_ratio_BT[fresh_BT].abs()
-        metrics |= {"mismatch/mean": gap.mean().item(), "mismatch/max": gap.max().item()}
-    return metrics
+    there_P = np.bincount(bucket_B, minlength=len(BUCKETS)) > 0
+    return {"signal/groups": sum(signal_G) / len(signal_G), **by_bucket(values, there_P)}
+
+
+def by_bucket(values: Mapping[str, Floats], there_P: Bools) -> dict[str, float]:
+    """`lag_BUCKET/NAME` → number, for the buckets that are there. TensorBoard keeps these characters as they are."""
+    return {
+        f"lag_{BUCKETS[p]}/{name}": float(values_P[p])
+        for p in np.flatnonzero(there_P)
+        for name, values_P in values.items()
+    }
+
+
+def _by_part(
+    log_w_N: Floats, row_N: Ints, part_N: Ints, parts: int, values: Mapping[str, np.ndarray[tuple[int], np.dtype]]
+) -> dict[str, Floats]:
+    return {
+        **distances(log_w_N, row_N, part_N, parts),
+        **{name: means(values_N, part_N, parts) for name, values_N in values.items()},
+    }

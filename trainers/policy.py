@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlvr.errors import ConfigError, RunError
+from rlvr.errors import ConfigError
 from rlvr.models import load_tokenizer
 from rlvr.protocols import ModelSpec
 
@@ -82,23 +82,21 @@ class Policy:
         """π_ref ← π_θ (Algorithm 1, the outer loop)."""
         self.reference = copy.deepcopy(self.model).requires_grad_(False)
 
-    def step(self, lr: float, max_grad_norm: float) -> float:
-        """One optimizer step from the accumulated gradients; returns their norm before clipping.
+    def clip_gradients(self, max_norm: float) -> float:
+        """Scale the accumulated gradients down to a norm of at most `max_norm`; returns their norm before."""
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters, max_norm))
 
-        Raises RunError when the norm is not finite: such a step would destroy the weights.
-        """
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, max_grad_norm)
-        if not bool(torch.isfinite(norm)):
-            raise RunError(
-                f"the gradient's norm is {norm.item()} after {self.version} optimizer steps: nothing was updated; "
-                "lower trainer.lr, or look at the rollouts of the last step"
-            )
+    def discard_gradients(self) -> None:
+        """Forget the accumulated gradients, as if there had been no step."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def step(self, lr: float) -> None:
+        """One optimizer step from the accumulated gradients, which must be finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.version += 1
-        return float(norm)
 
     def weights(self) -> Mapping[str, Tensor]:
         """Parameter name → float32 tensor, sharing memory with the model."""

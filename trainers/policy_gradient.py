@@ -15,16 +15,17 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor
 
+from rlvr.alarms import blocking, fired
 from rlvr.errors import RunError
 from rlvr.protocols import Group, Metrics, TrainContext, Weights
 from rlvr.schema import Rollout
 
-from .advantage import ADVANTAGES, has_signal
+from .advantage import ADVANTAGES
 from .aggregation import AGGREGATIONS, token_weights
 from .axes import bind, one_of
 from .batch import Batch, collate, micro_batches, token_columns
 from .masks import FIXED_MASKS
-from .metrics import off_policy_metrics
+from .metrics import Removed, group_metrics, step_metrics
 from .policy import Policy
 from .prefix_tree import tree_micro_batches
 from .ratios import log_ratio
@@ -101,6 +102,7 @@ class PolicyGradient(ABC):
 
     def __init__(self, options: PolicyGradientOptions, context: TrainContext) -> None:
         self.options = options
+        self.alarms = context.alarms
         self.policy = Policy(
             context.model,
             temperature=context.temperature,
@@ -128,9 +130,9 @@ class PolicyGradient(ABC):
         return self.policy.version
 
     def update(self, groups: Sequence[Group]) -> Metrics:
-        """`updates_per_batch` optimizer steps on one batch. With no group to learn from, none: AdamW's momentum would
-        move the weights without a gradient."""
-        options = self.options
+        """`updates_per_batch` optimizer steps on one batch, up to one that an alarm forbids. With no group to learn
+        from, none: AdamW's momentum would move the weights without a gradient."""
+        options, version = self.options, self.version
         if options.beta > 0 and options.ref_reset_every and self.batches % options.ref_reset_every == 0:
             self.policy.reset_reference()
         self.batches += 1
@@ -141,7 +143,7 @@ class PolicyGradient(ABC):
         advantage = bind(ADVANTAGES[options.advantage], options)
         batch = collate(groups, advantage=advantage, temperature=self.policy.temperature)
         batch = replace(batch, keep_BT=self.keep(batch))
-        metrics = {"signal/groups": sum(has_signal(group.stats) for group in groups) / len(groups)}
+        metrics = group_metrics(groups, version)
         # Rows without weight add nothing to the gradient: they are not even computed.
         rows = batch.keep_BT.any(1).nonzero().squeeze(1)
         if len(rows) == 0:
@@ -153,10 +155,11 @@ class PolicyGradient(ABC):
         weights_BT = token_weights(
             mask_BT, keep_BT, options.aggregation, divide_by=options.divide_by, max_tokens=options.max_tokens
         )[rows, :width]
-        before = self.version
         for step in range(options.updates_per_batch):
             metrics |= self._optimizer_step(self.begin_step(batch, step), weights_BT)
-        return {**metrics, "train/optimizer_steps": float(self.version - before)}
+            if metrics["train/skipped"]:
+                break
+        return {**metrics, "train/optimizer_steps": float(self.version - version)}
 
     def keep(self, batch: Batch) -> Tensor:
         """(B, T) bool: what is learnt from, by what the records say."""
@@ -172,10 +175,6 @@ class PolicyGradient(ABC):
         """The batch with what its gradient step number `step`, from 0, needs to know of it as a whole."""
         return batch
 
-    def masked(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
-        """(B, T) bool: a sampled token that has been taken out of the objective."""
-        return batch.mask_BT & ~batch.keep_BT
-
     def _optimizer_step(self, batch: Batch, weights_BT: Tensor) -> dict[str, float]:
         logprobs_BT = torch.zeros_like(batch.behaviour_logprobs_BT)
         entropy_BT = torch.zeros_like(logprobs_BT)
@@ -190,18 +189,27 @@ class PolicyGradient(ABC):
             logprobs_BT[index, :width] = out.logprobs_BT.detach().cpu()
             entropy_BT[index, :width] = out.entropy_BT.cpu()
         version = self.policy.version
+        removed = self.removed(batch, logprobs_BT)
+        lr = self.options.lr * self._lr_factor(batch, logprobs_BT)
         metrics = {
             "train/loss": loss,
-            **off_policy_metrics(batch, logprobs_BT, entropy_BT, version),
+            "train/grad_norm": self.policy.clip_gradients(self.options.max_grad_norm),
+            "train/lr": lr,
+            **step_metrics(batch, logprobs_BT, entropy_BT, removed, version),
             **self.objective_metrics(batch, logprobs_BT),
         }
-        if self.options.beta == 0 and bool((self.masked(batch, logprobs_BT) | ~batch.mask_BT).all()):
-            # Everything is masked: AdamW's momentum would move the weights without a gradient.
-            self.policy.optimizer.zero_grad(set_to_none=True)
-            return metrics
-        lr = self.options.lr * self._lr_factor(batch, logprobs_BT)
-        grad_norm = self.policy.step(lr, self.options.max_grad_norm)
-        return {**metrics, "train/grad_norm": grad_norm, "train/lr": lr}
+        skipped = blocking(fired(metrics, self.alarms))
+        # Where everything is masked, AdamW's momentum would move the weights without a gradient.
+        empty = self.options.beta == 0 and bool((removed.masked_BT | ~batch.mask_BT).all())
+        if skipped or empty:
+            self.policy.discard_gradients()
+        else:
+            self.policy.step(lr)
+        return {**metrics, "train/skipped": float(skipped)}
+
+    def removed(self, batch: Batch, logprobs_BT: Tensor) -> Removed:
+        """The tokens that the objective learns nothing from at these log-probabilities."""
+        return Removed(torch.zeros_like(batch.mask_BT), batch.mask_BT & ~batch.keep_BT)
 
     def _lr_factor(self, batch: Batch, logprobs_BT: Tensor) -> float:
         options, version = self.options, self.version

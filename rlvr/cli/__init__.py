@@ -8,7 +8,9 @@ import typer
 
 from rlvr.cli.check import check
 from rlvr.cli.compare import compare
+from rlvr.cli.diagnose import diagnose
 from rlvr.cli.doctor import doctor
+from rlvr.cli.plot import plot
 from rlvr.cli.plugins import plugins
 from rlvr.cli.recipes import recipes
 from rlvr.cli.score import score
@@ -25,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, score, compare, show, plugins, doctor):
+for command in (train, score, compare, show, diagnose, plot, plugins, doctor):
     app.command()(command)
 app.add_typer(check, name="check")
 app.add_typer(recipes, name="recipes")

@@ -122,6 +122,7 @@ def _resume(path: Path, steps: int | None) -> None:
 def _run(plan: Plan, directory: RunDirectory) -> None:
     from transformers.utils.logging import disable_progress_bar
 
+    from rlvr.alarms import summary
     from rlvr.loop import Run
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of shards of files; a download's own bar stays
@@ -130,6 +131,8 @@ def _run(plan: Plan, directory: RunDirectory) -> None:
     for note in plan.notes:
         print(f"note: {note}")
     outcome = Run(plan, directory, ProgressLines()).train()
+    if told := summary(list(directory.metrics())):
+        print(told)
     newest = directory.newest_checkpoint()
     if newest is not None:
         print(f"checkpoint: {newest[1]} (reads with AutoModelForCausalLM.from_pretrained)")
@@ -149,12 +152,14 @@ def _headline(plan: Plan) -> str:
 
 
 class ProgressLines:
-    """A line for the first step, for each evaluation, for the last, and otherwise one every few seconds."""
+    """A line for the first step, for each evaluation, for an alarm that the step before had not, for the last, and
+    otherwise one every few seconds."""
 
     def __init__(self) -> None:
         self.began: float | None = None
         self.printed = -math.inf
         self.first = 0
+        self.alarms: set[str] = set()
 
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         """Print the step, if it is time."""
@@ -162,8 +167,10 @@ class ProgressLines:
         step = metrics["step"] + 1
         if self.began is None:
             self.began, self.first = now, step
-        evaluated = "eval/accuracy" in metrics
-        if not evaluated and step < total and now - self.printed < SECONDS_BETWEEN_LINES:
+        alarms = {each["alarm"] for each in metrics["alarms"]}
+        news = "eval/accuracy" in metrics or alarms - self.alarms
+        self.alarms = alarms
+        if not news and step < total and now - self.printed < SECONDS_BETWEEN_LINES:
             return
         self.printed = now
         done = step - self.first
@@ -172,12 +179,15 @@ class ProgressLines:
 
 
 def _line(metrics: Mapping[str, Any], step: int, total: int, seconds_left: float | None) -> str:
-    reward = metrics["reward/mean"]
+    from rlvr.alarms import Fired
+
+    reward, lag = metrics["reward/mean"], metrics["lag/max"]
     parts = [
         f"step {step:>{len(str(total))}}/{total}",
         "reward    –" if reward is None else f"reward {reward:.2f}",
         f"signal {metrics['signal/groups']:4.0%}",
-        f"lag {metrics['lag/max']:.0f}",
+        "lag ?" if lag is None else f"lag {lag:.0f}",
+        *([f"ess {metrics['ess/token']:.2f}"] if lag != 0 and metrics.get("ess/token") is not None else []),
         f"{metrics['tokens_per_second']:,.0f} tok/s",
     ]
     if seconds_left is not None:
@@ -187,6 +197,7 @@ def _line(metrics: Mapping[str, Any], step: int, total: int, seconds_left: float
             f"held-out {metrics['eval/accuracy']:.1%} (greedy {metrics['eval/greedy_accuracy']:.1%}) "
             f"at version {metrics['eval/policy_version']}"
         )
+    parts += [f"ALARM {Fired(**each).text}" for each in metrics["alarms"]]
     return "  ".join(parts)
 
 

@@ -177,7 +177,7 @@ def test_abstentions_leave_the_batch_and_broken_verdicts_stop_the_run(tiny_model
     assert line["verdict/abstained"] > 0
     assert line["reward/mean"] > 0
     broken = runs.small_config(tiny_model, verifier=f"{runs.REWARDS}:broken", steps=1)
-    with pytest.raises(RunError, match=r"verdicts at step 0 are broken, e.g. error: .*max_error_rate"):
+    with pytest.raises(RunError, match=r"verdicts at step 0 are broken, e.g. error: .*alarms.verdicts.threshold"):
         runs.start(broken, tmp_path / "broken")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from rlvr.alarms import Alarms
 from rlvr.errors import RunError
 from rlvr.protocols import Group, ModelSpec, TrainContext
 from rlvr.schema import GroupStats, Sampling, VersionRun
@@ -150,7 +151,7 @@ def test_batches_without_signal_leave_the_weights_untouched(tiny_model: Path, or
         torch.cat([s["exp_avg"].flatten() for s in trainer.policy.optimizer.state.values()]),
     )
     metrics = trainer.update(reference.groups(1, [[0.1] * 16, [1.0] * 3], noise=0.1))
-    assert metrics == {"signal/groups": 0.0, "train/optimizer_steps": 0.0}
+    assert metrics["signal/groups"] == metrics["train/optimizer_steps"] == 0
     assert trainer.version == 1
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
     assert moments.abs().max() > 0
@@ -255,7 +256,7 @@ def test_log_probabilities_of_records(tiny_model: Path, oracle: ModuleType) -> N
         )
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights(tiny_model: Path, oracle: ModuleType) -> None:
+def test_a_step_that_is_not_finite_is_not_taken(tiny_model: Path, oracle: ModuleType) -> None:
     (group,) = oracle.Oracle(tiny_model).groups(13, [[0.0, 1.0]], noise=0.0)
     punished = group.rollouts[0].model_copy(
         update={
@@ -264,10 +265,32 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights(tiny_mod
     )
     trainer = make(tiny_model)
     before = snapshot(trainer)
-    with pytest.raises(RunError, match=r"gradient's norm is (nan|inf) after 0 optimizer steps"):
-        trainer.update([oracle.make_group([punished, group.rollouts[1]], group.rewards)])
-    assert trainer.version == 0
+    metrics = trainer.update([oracle.make_group([punished, group.rollouts[1]], group.rewards)])
+    assert not math.isfinite(metrics["train/grad_norm"])
+    assert metrics["train/skipped"] == 1
+    assert metrics["train/optimizer_steps"] == trainer.version == 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
+    # Nothing of it is left in the gradients either.
+    fresh = make(tiny_model)
+    for each in (trainer, fresh):
+        assert each.update([group])["train/skipped"] == 0
+    assert all(torch.equal(tensor, fresh.weights()[name]) for name, tensor in trainer.weights().items())
+
+
+def test_an_alarm_ends_the_batch_before_the_step_that_sets_it_off(tiny_model: Path, oracle: ModuleType) -> None:
+    """Large steps on one batch: the ratio passes the threshold after the first, and the rest is skipped."""
+    groups = oracle.Oracle(tiny_model).groups(15, [[0.0, 1.0, 0.5]], noise=0.0)
+    options = {"lr": 3e-2, "updates_per_batch": 8, "epsilon": 5.0}
+    free, watched = make(tiny_model, **options), make(tiny_model, **options)
+    watched.alarms = Alarms.model_validate({"ratio": {"threshold": 2.0, "consequence": "skip"}})
+    assert free.update(groups)["ratio/max"] > 2
+    metrics = watched.update(groups)
+    assert metrics["ratio/max"] > 2
+    assert metrics["train/skipped"] == 1
+    assert 1 <= metrics["train/optimizer_steps"] == watched.version < 8
+    alone = make(tiny_model, **(options | {"updates_per_batch": watched.version}))
+    alone.update(groups)
+    assert all(torch.equal(tensor, alone.weights()[name]) for name, tensor in watched.weights().items())
 
 
 def test_trains_a_checkpoint_with_all_that_real_ones_have(awkward_model: Path, oracle: ModuleType) -> None:

@@ -1,0 +1,252 @@
+"""`rlvr diagnose`: how far saved rollouts are from a model, before anything is trained on them."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rlvr.cli.columns import columns
+
+if TYPE_CHECKING:
+    from rlvr.diagnosis import Advice, Found, Line, Lineage, Sample
+    from rlvr.protocols import ModelSpec
+    from rlvr.schema import Rollout
+
+PLAIN_EVERY = 10.0  # seconds between lines of progress
+CHUNK = 64  # rollouts between two looks at the clock
+
+
+def diagnose(
+    rollouts: Annotated[
+        list[Path], typer.Argument(metavar="ROLLOUTS...", help="Files or folders of records, or a run's directory.")
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="The model that is to learn: a directory or a hub name.")],
+    verifier: Annotated[
+        str | None, typer.Option("--verifier", "-v", help="Whose score is the reward. [default: the last score]")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=1e-6, help="Of all log-probabilities. [default: the first record's]")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="About how many rollouts the model reads, whole groups drawn from all files.")
+    ] = 1024,
+    trainer: Annotated[str, typer.Option(help="Whose code computes log-probabilities.")] = "grpo",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Of the computation: auto, float32, bfloat16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say how far ROLLOUTS are from a model, by age; what of them is usable; and which recipe fits.
+
+    Every record is read and checked; the model's log-probabilities are computed for a sample. Nothing is trained and
+    nothing is written.
+    """
+
+    from rlvr.config import model_config
+    from rlvr.diagnosis import Evidence, measure, recommend
+    from rlvr.models import load_tokenizer, tokenizer_hash, vocabulary_size
+    from rlvr.protocols import ModelSpec
+
+    named = model_config(model, device=device, dtype=dtype)
+    spec = ModelSpec(named.location, revision=named.revision, device=named.device, dtype=named.dtype)
+    tokenizer, vocabulary = tokenizer_hash(load_tokenizer(spec)), vocabulary_size(spec)
+    found = _records(rollouts)
+    first = next(found)
+    if temperature is None:
+        temperature = first.rollout.sampling.temperature if first.rollout.sampling is not None else None
+    sample = _sample(
+        first,
+        found,
+        limit,
+        tokenizer_hash=tokenizer,
+        temperature=temperature,
+        vocabulary=vocabulary,
+        verifier=verifier,
+    )
+    lines: list[Line] = []
+    if sample.usable:
+        assert temperature is not None  # a record without one is not usable
+        groups = sample.groups
+        own = _logprobs([each.rollout for group in groups for each in group], trainer, spec, temperature)
+        lines = measure(groups, own, _lineage(spec), verifier)
+    by_part = {line.part: line for line in lines}
+    evidence = Evidence(sample.records, sample.usable, sample.only_logprobs, by_part.get("all"), by_part.get("lag 0"))
+    advice = recommend(evidence)
+    command = _command(rollouts, model, verifier, advice)
+    if as_json:
+        print(json.dumps(_as_json(sample, lines, advice, command), indent=2))
+        return
+    print(f"{' '.join(map(str, rollouts))} against {model} at temperature {temperature or '?'}\n")
+    print("\n".join(_usable(sample)))
+    if sample.usable:
+        print(f"measured     {sample.kept:,} of them, whole groups drawn from all files (--limit)")
+    if lines:
+        print(f"\n{columns(_table(lines))}")
+    print(f"\nrecommended  {advice.recipe or 'nothing yet'}: {advice.name} ({advice.condition})")
+    print(f"             {advice.why}")
+    if command:
+        print(f"             {command}")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _records(paths: Sequence[Path]) -> Iterator[Found]:
+    """Every record with the path that it came from; a run's directory stands for its rollouts. Raises RequestError when
+    there is none."""
+    from rlvr.diagnosis import Found
+    from rlvr.errors import RequestError
+    from rlvr.store import read_rollouts
+
+    streams = [(str(path), read_rollouts(_folder(path))) for path in paths]  # what does not exist is said at once
+    empty = True
+    for source, stream in streams:
+        for rollout in stream:
+            empty = False
+            yield Found(source, rollout)
+    if empty:
+        raise RequestError(f"{' '.join(map(str, paths))}: there is no record to diagnose")
+
+
+def _folder(path: Path) -> Path:
+    return path / "rollouts" if (path / "config.yaml").is_file() else path
+
+
+def _sample(first: Found, rest: Iterator[Found], limit: int, **expected: Any) -> Sample:
+    from itertools import chain
+
+    from rlvr.diagnosis import Sample
+
+    sample, clock = Sample(limit, **expected), Clock()
+    for source, rollout in chain([first], rest):
+        sample.add(source, rollout)
+        clock.tell(f"{sample.records:,} records read")
+    return sample
+
+
+def _logprobs(
+    rollouts: Sequence[Rollout], trainer: str, spec: ModelSpec, temperature: float
+) -> list[tuple[float | None, ...]]:
+    """Of the sampled tokens under the model, by the trainer's own code."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from rlvr.protocols import TrainContext
+    from rlvr.registry import registry
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    factory = registry().load("trainer", trainer)
+    loaded = factory(factory.Options(), TrainContext(spec, seed=0, temperature=temperature, total_updates=1))
+    found: list[tuple[float | None, ...]] = []
+    clock = Clock()
+    for start in range(0, len(rollouts), CHUNK):
+        found += loaded.logprobs(rollouts[start : start + CHUNK])
+        clock.tell(f"log-probabilities of {len(found):,} of {len(rollouts):,} rollouts")
+    return found
+
+
+def _lineage(spec: ModelSpec) -> Lineage:
+    """Where the model stands: what its own files and the run around a checkpoint say."""
+    from rlvr.diagnosis import Lineage
+    from rlvr.models import weights_hash
+
+    folder = Path(spec.path).resolve()
+    if not folder.is_dir():
+        return Lineage()
+    state, manifest = folder / "run.json", folder.parent.parent / "manifest.json"
+    if not (state.is_file() and manifest.is_file()):
+        return Lineage(weights_hash=weights_hash(folder))
+    version = json.loads(state.read_text())["metrics"]["policy_version"]
+    return Lineage(json.loads(manifest.read_text())["run_id"], version, weights_hash(folder))
+
+
+class Clock:
+    """Says how long work goes, on standard error, a line every now and then."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def tell(self, text: str) -> None:
+        """If it is time."""
+        now = time.monotonic()
+        if now - self._said >= PLAIN_EVERY:
+            self._said = now
+            print(text, file=sys.stderr, flush=True)
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def _usable(sample: Sample) -> Iterator[str]:
+    yield f"records      {sample.records:,}"
+    yield f"usable       {sample.usable:,} ({sample.usable / sample.records:.1%})"
+    for reason, count in sample.reasons.most_common():
+        yield f"not usable   {count:,} ({count / sample.records:.1%}): {reason}"
+    if sample.only_logprobs:
+        yield f"             {sample.only_logprobs:,} of them lack nothing else: --behaviour-model mends these"
+
+
+_SHOWN = {
+    "part": ("AGE", "{}"),
+    "rollouts": ("ROLLOUTS", "{:,}"),
+    "tokens": ("TOKENS", "{:,}"),
+    "ess_token": ("ESS TOKEN", "{:.3f}"),
+    "ess_sequence": ("ESS SEQ", "{:.3f}"),
+    "log_w_mean": ("LOG W", "{:+z.4f}"),
+    "gap": ("|LOG W|", "{:.4f}"),
+    "kl_k1": ("KL K1", "{:+z.4f}"),
+    "kl_k3": ("KL K3", "{:.4f}"),
+    "chi2": ("CHI2", "{:z.4f}"),
+    "ratio_max": ("MAX W", "{:.2f}"),
+    "signal": ("SIGNAL", "{:.0%}"),
+    "truncated": ("TRUNCATED", "{:.0%}"),
+}
+
+
+def _table(lines: Sequence[Line]) -> list[list[str]]:
+    rows = [[title for title, _ in _SHOWN.values()]]
+    for line in lines:
+        values = [(getattr(line, name), shown) for name, (_, shown) in _SHOWN.items()]
+        rows.append(["–" if value is None else _shown(value, shown) for value, shown in values])
+    return rows
+
+
+def _shown(value: Any, shown: str) -> str:
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) >= 1000 else shown.format(value)
+
+
+def _command(paths: Sequence[Path], model: str, verifier: str | None, advice: Advice) -> str | None:
+    if advice.recipe is None:
+        return None
+    words = ["rlvr train --rollouts", *map(str, paths), "--model", model, "--recipe", advice.recipe]
+    words += ["--verifier", verifier] if verifier else []
+    return " ".join([*words, *(f"--set {each}" for each in advice.settings)])
+
+
+def _as_json(sample: Sample, lines: Sequence[Line], advice: Advice, command: str | None) -> dict[str, Any]:
+    return {
+        "records": sample.records,
+        "usable": sample.usable,
+        "only_logprobs_missing": sample.only_logprobs,
+        "reasons": dict(sample.reasons.most_common()),
+        "measured": [{name: _finite(value) for name, value in asdict(line).items()} for line in lines],
+        "advice": {
+            "name": advice.name,
+            "recipe": advice.recipe,
+            "settings": list(advice.settings),
+            "condition": advice.condition,
+            "why": advice.why,
+            "command": command,
+        },
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,216 @@
+"""What sets off an alarm, and what then happens to a run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from rlvr.alarms import RULES, Alarm, Alarms, Fired, blocking, fired, in_a_row, summary
+from rlvr.config import command_line_settings, resolve
+from rlvr.errors import ConfigError, RunError
+
+_spec = importlib.util.spec_from_file_location("runs", Path(__file__).parent / "runs.py")
+assert _spec is not None
+assert _spec.loader is not None
+runs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(runs)
+
+HEALTHY = {
+    "train/loss": 0.1,
+    "train/grad_norm": 1.0,
+    "ratio/max": 3.0,
+    "ess/token": 0.97,
+    "mismatch/mean": 1e-3,
+    "signal/none_in_a_row": 9,
+    "train/skipped_in_a_row": 2,
+    "verdict/error": 0.01,
+    "verdict/invalid": 0.04,
+}
+
+
+def test_every_alarm_has_a_setting_and_a_rule() -> None:
+    assert list(Alarms.model_fields) == list(RULES)
+
+
+def test_a_healthy_step_sets_off_nothing_and_neither_does_an_empty_one() -> None:
+    assert fired(HEALTHY, Alarms()) == []
+    assert fired({}, Alarms()) == []
+    assert fired(dict.fromkeys(("ratio/max", "ess/token", "mismatch/mean")), Alarms()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"train/loss": math.nan}, "not_finite 1 > 0 (skip)"),
+        ({"train/loss": math.nan, "train/grad_norm": math.inf}, "not_finite 2 > 0 (skip)"),
+        ({"train/grad_norm": None}, "not_finite 1 > 0 (skip)"),  # as it was logged
+        ({"ratio/max": 123456.0}, "ratio 1.235e+05 > 1000 (warn)"),
+        ({"ratio/max": math.inf}, "ratio infinite > 1000 (warn)"),
+        ({"ess/token": 0.0999}, "ess 0.100 < 0.1 (warn)"),
+        ({"mismatch/mean": 0.2}, "mismatch 0.200 > 0.1 (warn)"),
+        ({"signal/none_in_a_row": 10}, "no_signal 10 ≥ 10 (warn)"),
+        ({"verdict/error": 0.02}, "verdicts 6.0% > 0.05 (stop)"),
+        ({"train/skipped_in_a_row": 3}, "skipped 3 ≥ 3 (stop)"),
+    ],
+)
+def test_each_alarm_at_its_threshold(change: dict[str, Any], text: str) -> None:
+    (alarm,) = fired({**HEALTHY, **change}, Alarms())
+    assert alarm.text == text
+    assert blocking([alarm]) == (alarm.consequence != "warn")
+    assert Fired(**json.loads(json.dumps(asdict(alarm), allow_nan=False))) == alarm
+
+
+def test_batches_in_a_row_are_counted_from_the_batch_before() -> None:
+    quiet, skipped = {"signal/groups": 0.0}, {"signal/groups": 0.5, "train/skipped": 1.0}
+    once = in_a_row({}, quiet)
+    assert once == {"signal/none_in_a_row": 1, "train/skipped_in_a_row": 0}
+    assert in_a_row(once, quiet) == {"signal/none_in_a_row": 2, "train/skipped_in_a_row": 0}
+    assert in_a_row(once, skipped) == {"signal/none_in_a_row": 0, "train/skipped_in_a_row": 1}
+    # A batch that was not learnt from for its verdicts says nothing about its signal.
+    assert in_a_row(once, quiet | {"train/skipped": 1.0})["signal/none_in_a_row"] == 0
+
+
+def test_the_summary_counts_and_places() -> None:
+    lines = [{"step": i, "alarms": [{"alarm": "ess"}] if i > 2 else []} for i in range(6)]
+    lines[4]["alarms"].append({"alarm": "ratio"})  # type: ignore[attr-defined]
+    assert summary(lines) == "4 alarms: ess 3 times (steps 4 to 6), ratio once (step 5)"
+    assert summary(lines[:4]) == "1 alarm: ess once (step 4)"
+    assert summary([{"step": 0}]) == ""
+
+
+def test_the_document_has_every_alarm_with_its_defaults() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "instruments.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([\d.]+) \| (\w+) \|$", text, flags=re.MULTILINE)
+    told = {name: Alarm(threshold=float(threshold), consequence=then) for name, threshold, then in rows}  # type: ignore[arg-type]
+    assert list(told) == list(RULES)
+    assert Alarms(**told) == Alarms()
+
+
+# --- configuration ----------------------------------------------------------------------------------------------------
+
+
+def alarms(*sets: str) -> Alarms:
+    return resolve(command_line_settings(list(sets), {})).alarms
+
+
+def test_half_a_setting_keeps_the_other_half() -> None:
+    given = alarms("alarms.ess.consequence=skip", "alarms.ratio.threshold=50")
+    assert (given.ess.threshold, given.ess.consequence) == (0.1, "skip")
+    assert (given.ratio.threshold, given.ratio.consequence) == (50, "warn")
+    assert given.mismatch == Alarms().mismatch
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "alarms.es.threshold=1",
+            "there is no key alarms.es (--set alarms.es.threshold=1); did you mean 'alarms.ess'?",
+        ),
+        ("alarms.ess.consequence=stopp", "alarms.ess.consequence (--set alarms.ess.consequence=stopp): input should"),
+        (
+            "alarms.ess.threshold=low",
+            "alarms.ess.threshold (--set alarms.ess.threshold=low): input should be a valid n",
+        ),
+        ("alarms.not_finite.consequence=warn", "such a step destroys the weights"),
+        ("alarms.no_signal.consequence=skip", "there is nothing to skip"),
+        ("alarms.skipped.consequence=skip", "there is nothing to skip"),
+    ],
+)
+def test_a_wrong_setting_is_refused(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        alarms(setting)
+    assert message in str(error.value)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def metrics_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(path: Path, step: int) -> dict[str, bytes]:
+    tensors = load_file(path / "checkpoints" / f"step-{step:06d}" / "model.safetensors")
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+
+
+def test_a_batch_that_is_skipped_leaves_the_weights_untouched(tiny_model: Path, tmp_path: Path) -> None:
+    """Every batch at lag 1 and more is far enough to set off this alarm; those at lag 0 are not."""
+    config = runs.small_config(
+        tiny_model, trainer="grpo-off", trainer__push_every=2, steps=4, checkpoint__every=1, checkpoint__keep=9,
+        alarms__ess__threshold=1 - 1e-9, alarms__ess__consequence="skip",
+    )  # fmt: skip
+    assert runs.start(config, tmp_path / "run").finished
+    lines = metrics_of(tmp_path / "run")
+    assert [line["policy_version"] for line in lines] == [1, 1, 2, 2]
+    assert [line["train/skipped"] for line in lines] == [0, 1, 0, 1]
+    assert [[each["alarm"] for each in line["alarms"]] for line in lines] == [[], ["ess"], [], ["ess"]]
+    assert weights(tmp_path / "run", 1) == weights(tmp_path / "run", 2)
+    assert weights(tmp_path / "run", 2) != weights(tmp_path / "run", 3)
+
+
+def skipping(model: Path, **changes: Any) -> Any:
+    """A run whose every batch is skipped, for its verdicts."""
+    return runs.small_config(
+        model, verifier=f"{runs.REWARDS}:broken", verifier__rewards__error=0.0, alarms__verdicts__consequence="skip",
+        checkpoint__every=1, eval__questions=0, **changes,
+    )  # fmt: skip
+
+
+def test_a_run_that_skips_too_often_stops_and_counts_on_when_it_is_resumed(tiny_model: Path, tmp_path: Path) -> None:
+    runs.start(skipping(tiny_model, steps=2), tmp_path / "run")
+    assert [line["train/skipped_in_a_row"] for line in metrics_of(tmp_path / "run")] == [1, 2]
+    assert {line["policy_version"] for line in metrics_of(tmp_path / "run")} == {0}
+    with pytest.raises(RunError, match=r"step 3: skipped 3 ≥ 3 \(stop\); .*change alarms.skipped in .*config.yaml"):
+        runs.resume(tmp_path / "run", steps=6)
+    last = metrics_of(tmp_path / "run")[-1]
+    assert [each["alarm"] for each in last["alarms"]] == ["verdicts", "skipped"]
+    assert not (tmp_path / "run" / "checkpoints" / "step-000003").exists()
+
+
+def test_what_the_error_says_lets_the_run_go_on(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="skipped 1 ≥ 1"):
+        runs.start(skipping(tiny_model, steps=2, alarms__skipped__threshold=1), tmp_path / "run")
+    file = tmp_path / "run" / "config.yaml"
+    file.write_text(
+        file.read_text().replace("threshold: 1.0\n    consequence: stop", "threshold: 9\n    consequence: stop")
+    )
+    assert runs.resume(tmp_path / "run").finished
+    assert [line["step"] for line in metrics_of(tmp_path / "run")] == [0, 1]
+
+
+def test_no_signal_is_counted_over_batches_and_over_a_resume(tiny_model: Path, tmp_path: Path) -> None:
+    config = runs.small_config(
+        tiny_model, verifier=f"{runs.REWARDS}:mute", steps=2, checkpoint__every=1, eval__questions=0,
+        alarms__no_signal__threshold=3,
+    )  # fmt: skip
+    runs.start(config, tmp_path / "run")
+    runs.resume(tmp_path / "run", steps=4)
+    lines = metrics_of(tmp_path / "run")
+    assert [line["signal/none_in_a_row"] for line in lines] == [1, 2, 3, 4]
+    assert [bool(line["alarms"]) for line in lines] == [False, False, True, True]
+
+
+def test_the_command_line_tells_of_alarms_when_they_start_and_at_the_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rlvr", "train", "--trainer", "grpo-off", "--steps", "4", "--out", "run"]
+    sets = ["eval.questions=0", "alarms.ess.threshold=1", "sampling.prompts_per_step=4"]
+    done = subprocess.run(
+        [*command, *(word for each in sets for word in ("--set", each))],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    alarming = [line for line in done.stdout.splitlines() if "ALARM ess " in line]
+    assert alarming[0].startswith("step ")
+    assert "(warn)" in alarming[0]
+    assert "alarms: ess " in done.stdout

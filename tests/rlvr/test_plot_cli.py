@@ -1,0 +1,190 @@
+"""`rlvr plot`: what is on the page, and what is said of a wrong request."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.image import imread
+
+from rlvr.cli import main
+from rlvr.cli.plot import COLOURS, PANELS, Panel, draw, read_metrics
+
+
+def step(i: int, **more: Any) -> dict[str, Any]:
+    """A step's metrics, of a run with v = 2."""
+    bucket = "0" if i % 2 == 0 else "1-3"
+    return {
+        "step": i,
+        "policy_version": i + 1,
+        "reward/mean": i / 10,
+        "lag/max": i % 2,
+        "ess/token": 1 - i / 100,
+        "clip/high": 0.01 * i,
+        "clip/low": 0.0,
+        "mask/high": 0.0,
+        "mask/low": 0.0,
+        f"lag_{bucket}/ess_token": 1 - i / 100,
+        f"lag_{bucket}/kl_k3": 0.1,
+        f"lag_{bucket}/clip_high": 0.1,
+        f"lag_{bucket}/clip_low": 0.05,
+        f"lag_{bucket}/signal": 0.5,
+        "alarms": [],
+        **more,
+    }
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two runs: `b` with held-out accuracies, an alarm and a step without a reward."""
+    lines = {
+        "a": [step(i) for i in range(6)],
+        "b": [
+            step(0, **{"eval/accuracy": 0.2, "eval/policy_version": 0}),
+            step(1, **{"reward/mean": None}),
+            step(2, alarms=[{"alarm": "ess", "value": 0.05, "threshold": 0.1, "consequence": "warn"}]),
+            step(3, **{"eval/accuracy": 0.4, "eval/policy_version": 4}),
+        ],
+    }
+    for name, each in lines.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in each))
+    return tmp_path
+
+
+def page(folder: Path, *names: str, panels: Any = PANELS, by_lag: bool = True) -> Mapping[str, Any]:
+    """Title → axes."""
+    figure = draw({name: read_metrics(folder / name) for name in names}, panels, by_lag=by_lag)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(names)
+    return {axes.get_title(loc="left").strip(): axes for axes in figure.axes}
+
+
+def points(axes: Any, line: int = 0) -> tuple[list[float], list[float]]:
+    x, y = axes.lines[line].get_data()
+    return list(x), list(y)
+
+
+def test_every_run_is_a_line_in_its_colour(runs: Path) -> None:
+    reward = page(runs, "a", "b")["reward"]
+    assert [line.get_color() for line in reward.lines] == list(COLOURS[:2])
+    assert points(reward) == ([1, 2, 3, 4, 5, 6], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert points(reward, 1) == ([1, 3, 4], [0.0, 0.2, 0.3])  # a null is no point
+    assert reward.get_xlabel() == "step"
+    assert reward.get_ylabel()
+
+
+def test_an_accuracy_stands_where_its_weights_were(runs: Path) -> None:
+    assert points(page(runs, "b")["held-out accuracy"]) == ([0, 4], [0.2, 0.4])
+
+
+def test_panels_without_numbers_and_rare_ones_at_zero_are_left_out(runs: Path) -> None:
+    shown = page(runs, "a")
+    assert "held-out accuracy" not in shown
+    assert "alarms" not in shown
+    assert "masked or rejected" not in shown
+    assert "clipped" in shown
+
+
+def test_alarms_have_a_panel(runs: Path) -> None:
+    alarms = page(runs, "a", "b")["alarms"]
+    assert [label.get_text() for label in alarms.get_yticklabels()] == ["ess"]
+    assert points(alarms, 1)[0] == [3]
+
+
+def test_a_run_with_several_buckets_has_panels_by_lag(runs: Path) -> None:
+    shown = page(runs, "a", "b")
+    ess, clipped = shown["effective sample size by lag: a"], shown["clipped by lag: a"]
+    assert [line.get_label() for line in ess.lines] == ["lag 0", "lag 1-3"]
+    assert points(ess, 1) == ([2, 4, 6], [0.99, 0.97, 0.95])
+    assert points(clipped)[1] == pytest.approx([0.15] * 3)
+    assert not any("by lag" in title for title in page(runs, "a", by_lag=False))
+
+
+def test_a_long_run_is_drawn_twice_thin_and_smoothed(tmp_path: Path) -> None:
+    lines = [{"step": i, "reward/mean": float(i % 2)} for i in range(80)]
+    (axes,) = draw({"long": lines}, [Panel("reward", "", {"reward/mean": ""})], by_lag=True).axes
+    assert points(axes)[1] == [float(i % 2) for i in range(80)]
+    middle = points(axes, 1)[1][40]
+    assert middle == pytest.approx(2 / 5)  # of steps 38 to 42
+
+
+def test_many_runs_keep_colours_of_their_own() -> None:
+    lines = [{"step": 0, "reward/mean": 1.0}, {"step": 1, "reward/mean": 1.0}]
+    (axes,) = draw({str(i): lines for i in range(12)}, PANELS[:1], by_lag=True).axes
+    assert len({str(line.get_color()) for line in axes.lines}) == 12
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["rlvr", "plot", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        captured = capsys.readouterr()
+        return int(exit_.value.code or 0), captured.out + captured.err
+
+    return call
+
+
+def test_one_picture_of_several_runs(runs: Path, plot: Any) -> None:
+    code, told = plot(runs / "a", runs / "b" / "metrics.jsonl", "--out", runs / "page.png")
+    assert (code, told) == (0, f"{runs / 'page.png'}: 14 panels of 2 runs\n")
+    picture = imread(runs / "page.png")
+    assert picture.shape[0] > 500
+    assert picture.shape[1] > 500
+    assert len({tuple(pixel) for pixel in picture[::7, ::7].reshape(-1, picture.shape[2])}) > 10  # it is not blank
+
+
+def test_chosen_metrics_have_a_panel_each(runs: Path, plot: Any) -> None:
+    chosen = "reward/mean, lag_1-3/ess_token"
+    code, told = plot(runs / "a", "--metrics", chosen, "--out", runs / "page.svg")
+    assert (code, told) == (0, f"{runs / 'page.svg'}: 2 panels of 1 run\n")
+    assert (runs / "page.svg").read_text().startswith("<?xml")
+
+
+def test_a_line_that_is_being_written_is_left_out(runs: Path) -> None:
+    with (runs / "a" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "rew')
+    assert len(read_metrics(runs / "a")) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere is no run: there is no nowhere"),
+        (["empty"], "metrics.jsonl holds no step yet"),
+        (["foreign"], "line 1 holds no step's metrics"),
+        (["torn"], "metrics.jsonl, line 1 is not JSON"),
+        (["a", "--metrics", "reward/meen"], "no run has 'reward/meen'; did you mean 'reward/mean'?"),
+        (["a", "--out", "page.gif"], "--out page.gif ends in none of .png, .pdf, .svg"),
+        (["a", "--out", "no/folder/page.png"], "page.png cannot be written"),
+    ],
+)
+def test_a_wrong_request_is_one_line(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, plot: Any, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(runs)
+    for name, text in (("empty", ""), ("foreign", '{"loss": 1}\n'), ("torn", "{\n")):
+        Path(name).mkdir()
+        (Path(name) / "metrics.jsonl").write_text(text)
+    code, told = plot(*arguments)
+    assert code == 2
+    assert message in told
+    assert len(told.splitlines()) == 1
+    assert not Path("plot.png").exists()
+
+
+def test_without_matplotlib_it_says_what_to_install(runs: Path, monkeypatch: pytest.MonkeyPatch, plot: Any) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as Python marks a module that cannot be imported
+    assert plot(runs / "a", "--out", runs / "page.png") == (
+        2,
+        "rlvr: rlvr plot needs matplotlib: pip install 'rlvr[plot]'\n",
+    )
