@@ -32,7 +32,7 @@ LAYERS = [
     {"hookspecs"},
     {"registry"},
     # What works on records and verifiers, and knows of no run.
-    {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds"}
+    {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds", "usability"}
     | {"verifying", "zygote", "workers", "pool", "scoring", "scored"},
     {"config"},
     {"prompts"},
