@@ -242,6 +242,9 @@ class Rollout(Frozen):
 
     sampling: Sampling | None = None
     model: ModelRef | None = None
+    recomputed_by: ModelRef | None = Field(
+        default=None, description="the model that behaviour_logprobs were recomputed with; null: the sampler gave them"
+    )
     finish_reason: FinishReason | None = None
     stop_reason: str | None = Field(default=None, description="which stop token or string")
     group_stats: GroupStats | None = None

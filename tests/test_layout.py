@@ -33,10 +33,11 @@ LAYERS = [
     {"registry"},
     # What works on records and verifiers, and knows of no run.
     {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds", "usability"}
-    | {"verifying", "zygote", "workers", "pool", "scoring", "scored"},
+    | {"verifying", "zygote", "workers", "pool", "scoring", "scored", "groups", "saved"},
     {"config"},
     {"prompts"},
     {"plan", "rundir"},
+    {"fresh", "replay"},
     {"loop"},
     {"cli"},
     {"__main__"},

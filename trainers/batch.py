@@ -30,7 +30,7 @@ class Batch:
     behaviour_logprobs_BT: Tensor
     """float32: log α, 0 where the mask is False."""
     versions_BT: Tensor
-    """int64: the policy version that sampled the token, -1 where the mask is False."""
+    """int64: the policy version that sampled the token, -1 where the mask is False or the version unknown."""
     lengths_B: Tensor
     """int64: tokens of the row without padding."""
     advantages_B: Tensor
@@ -106,9 +106,7 @@ def collate(groups: Sequence[Group], *, advantage_epsilon: float, temperature: f
 def check_trainable(rollout: Rollout, temperature: float) -> None:
     """Raises RunError unless the record holds all that a policy-gradient step at this temperature needs."""
     missing = [
-        name
-        for name in ("token_ids", "loss_mask", "behaviour_logprobs", "policy_versions", "sampling")
-        if getattr(rollout, name) is None
+        name for name in ("token_ids", "loss_mask", "behaviour_logprobs", "sampling") if getattr(rollout, name) is None
     ]
     if missing:
         raise RunError(f"rollout {rollout.id}: no {', '.join(missing)}; it cannot be trained on")

@@ -63,7 +63,7 @@ UNKNOWN_LOGPROBS: dict[str, Any] = {"behaviour_logprobs": None}
     ("changes", "message"),
     [
         (UNKNOWN_LOGPROBS, r"rollout a: no behaviour_logprobs; it cannot be trained on"),
-        (UNKNOWN_LOGPROBS | {"policy_versions": None, "loss_mask": None}, "no loss_mask, behaviour_logprobs, policy_v"),
+        (UNKNOWN_LOGPROBS | {"policy_versions": None, "loss_mask": None}, "no loss_mask, behaviour_logprobs;"),
         ({"sampling": None}, "rollout a: no sampling"),
         (
             {"sampling": Sampling(top_p=0.8, top_k=20, **PROCESSED)},
