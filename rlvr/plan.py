@@ -181,9 +181,9 @@ def make_plan(config: RunConfig) -> Plan:
 
 
 def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
-    """The verifier's processes; None where a name is all that is needed of it: of the scores in saved records."""
+    """The verifier's processes; None where its name is all that is wanted: of the scores in saved records."""
     known = {entry.name for entry in registry().entries("verifier")}
-    if not needed and ":" not in verifier and verifier not in known:
+    if not needed and ".py:" not in verifier:  # a file's function has a name that only loading it tells
         return None
     if config.rollouts.files and ":" not in verifier and verifier not in known:
         raise ConfigError(

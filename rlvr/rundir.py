@@ -151,8 +151,9 @@ class RunDirectory:
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Append one step's metrics."""
+        line = to_json(metrics) + "\n"
         with self._writing(self.metrics_path), self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(to_json(metrics) + "\n")
+            file.write(line)
 
     def cut_metrics(self, step: int) -> None:
         """Forget the metrics of `step` and later, and a last line that a kill cut short."""
@@ -228,8 +229,8 @@ class RunDirectory:
             raise
         except Exception as error:  # each library of tensors has a kind of its own for a full disk
             raise RunError(
-                f"{path} could not be written: {error}; what was stored before it is whole. Make room, and continue "
-                f"with --resume {self.path}"
+                f"{path} could not be written: {error}; what was stored before it is whole. When that is mended, "
+                f"continue with --resume {self.path}"
             ) from error
         finally:
             if temporary is not None:
