@@ -2,7 +2,8 @@
 
     python kill_and_resume.py MODEL DIRECTORY
 
-One process imports torch once and forks a child for each run, so a run costs a fraction of a second. The benchmark
+One process imports torch once and forks a child for each run, so a run costs a fraction of a second. All work is the
+children's: a fork of a process whose libraries have threads may wait for one of them for ever. The benchmark
 `benchmarks/kills.py` kills the same modes at many random moments.
 """
 
@@ -89,11 +90,15 @@ def finish(work: Callable[[], object]) -> None:
 
 def make_saved(model: Path, directory: Path) -> Path:
     """Records of a run of four steps, those of its second without log-probabilities."""
-    finish(lambda: runs.start(runs.small_config(model, steps=4, eval__questions=0), directory / "sampled"))
     saved = directory / "saved.parquet"
-    rollouts = list(read_rollouts(directory / "sampled" / "rollouts"))
-    changed = {"behaviour_logprobs": None, "policy_versions": None}
-    write_rollouts(saved, [r.model_copy(update=changed) if "-1-" in r.id else r for r in rollouts])
+
+    def make() -> None:
+        runs.start(runs.small_config(model, steps=4, eval__questions=0), directory / "sampled")
+        rollouts = list(read_rollouts(directory / "sampled" / "rollouts"))
+        changed = {"behaviour_logprobs": None, "policy_versions": None}
+        write_rollouts(saved, [r.model_copy(update=changed) if "-1-" in r.id else r for r in rollouts])
+
+    finish(make)
     return saved
 
 
