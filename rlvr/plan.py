@@ -7,7 +7,7 @@ Making a `Plan` checks the configuration, the plugins, the data set's rows, the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -111,8 +111,9 @@ class Plan:
             self.scorer.close()
 
 
-def make_plan(config: RunConfig) -> Plan:
-    """Checks all that can be checked without weights. Raises RequestError for what is wrong."""
+def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None) -> Plan:
+    """Checks all that can be checked without weights, and tells how far long work is. Raises RequestError for what is
+    wrong."""
     trainer = registry().load("trainer", config.trainer.name)
     options = trainer_options(config, trainer.Options)
     sampler = registry().load("sampler", config.sampling.engine)
@@ -154,7 +155,9 @@ def make_plan(config: RunConfig) -> Plan:
     saved = None
     try:
         if config.rollouts.files:
-            saved = _saved(config, model, tokenizer, behaviour, grader)
+            expected = _expected(config, model, tokenizer, behaviour, grader)
+            skip = config.rollouts.skip_unusable
+            saved = SavedRollouts(config.rollouts.files, expected, grader, skip_unusable=skip, told=told)
             notes += saved.notes
             config = _with_steps(config, saved)
     except BaseException:
@@ -200,9 +203,10 @@ def _behaviour(config: RunConfig, model: ModelSpec) -> ModelSpec | None:
     return replace(model, path=name, revision=config.rollouts.behaviour_revision)
 
 
-def _saved(
+def _expected(
     config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, behaviour: ModelSpec | None, grader: Grader
-) -> SavedRollouts:
+) -> Expected:
+    """What a saved record must be. Raises ConfigError for a behaviour model of another tokenizer."""
     own = tokenizer_hash(tokenizer)
     reference: ModelRef | None = None
     if behaviour is not None:
@@ -213,14 +217,13 @@ def _saved(
                 f"learns ({own}): its token ids mean something else"
             )
         reference = model_ref(behaviour, behaviour.path, theirs)
-    expected = Expected(
+    return Expected(
         tokenizer_hash=own,
         temperature=config.sampling.temperature,
         vocabulary=vocabulary_size(model),
         verifier=grader.verifier,
         behaviour=reference,
     )
-    return SavedRollouts(config.rollouts.files, expected, grader, skip_unusable=config.rollouts.skip_unusable)
 
 
 def _with_steps(config: RunConfig, saved: SavedRollouts) -> RunConfig:

@@ -68,7 +68,10 @@ class Expected:
             (NO_LOGPROBS, "name the model that sampled them with --behaviour-model"),
             (NO_GROUP, "give the answers to one prompt a common group_id: equal prompts are not taken for a group"),
             ("no score", f"rlvr score FILE --verifier {self.verifier} --out SCORED, then train from SCORED"),
-            ("sampled at temperature", "train at theirs: --set sampling.temperature=T"),
+            (
+                "sampled at temperature",
+                "train at the temperature that they were sampled at: --set sampling.temperature=T",
+            ),
             ("another tokenizer", "train a model with the tokenizer that sampled them"),
             ("another model", "name the model that sampled them with --behaviour-model"),
         ):
@@ -97,9 +100,21 @@ class _Members:
 class SavedRollouts:
     """The records of some files that can be learnt from, by group."""
 
-    def __init__(self, paths: Iterable[Path], expected: Expected, grader: Grader, *, skip_unusable: bool) -> None:
-        """Reads and checks every record. Raises DataError, with the count of each reason, when some cannot be learnt
-        from; with `skip_unusable` only when none is left."""
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        expected: Expected,
+        grader: Grader,
+        *,
+        skip_unusable: bool,
+        told: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Reads and checks every record, and tells now and then how far it is.
+
+        Raises DataError, with the count of each reason, when some cannot be learnt from; with `skip_unusable` only when
+        none is left.
+        """
+        self._told = told
         self.files = [file for path in paths for file in record_files(path)]
         if twice := [file for file, count in Counter(self.files).items() if count > 1]:
             raise RequestError(f"--rollouts: {twice[0]} is given twice")
@@ -179,6 +194,7 @@ class SavedRollouts:
     def _keep(self, held: list[Rollout]) -> None:
         if held:
             self._chunks.append(record_batch(held, lambda i: f"record {held[i].id}"))
+            self._told(f"{self.rows:,} saved records read")
             held.clear()
 
     def _refuse(self, reasons: Sequence[str], example: str) -> None:
@@ -205,7 +221,8 @@ class SavedRollouts:
         """Groups with a reward, and notes on what is lost."""
         groups, mixed, unrewarded, signal = [], 0, 0, 0
         partial, recomputed = 0, 0
-        for members in self._members.values():
+        for number, members in enumerate(self._members.values()):
+            self._told(f"{number:,} of {len(self._members):,} saved groups checked")
             rollouts = list(self.rollouts(members.places))
             group = self.grader.group(rollouts)
             if group is None:
@@ -257,6 +274,7 @@ class SavedRollouts:
 
     def _recomputed(self, places: Sequence[Place], logprobs: Recompute) -> Iterator[Rollout]:
         for first in range(0, len(places), CHUNK):
+            self._told(f"log-probabilities of {first:,} of {len(places):,} records of a file recomputed")
             rollouts = list(self.rollouts(places[first : first + CHUNK]))
             for rollout, column in zip(rollouts, logprobs(rollouts), strict=True):
                 assert rollout.sampling is not None

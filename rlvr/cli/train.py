@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # the shell's own code for an end by Ctrl-C
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_NEWS = 10.0
 
 
 def train(
@@ -115,7 +117,7 @@ def _start(config: RunConfig, out: Path | None) -> None:
     from rlvr.plan import make_plan
     from rlvr.rundir import RunDirectory
 
-    with make_plan(config) as plan:
+    with make_plan(config, Said()) as plan:
         config = plan.config
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.trainer.name}"
         with RunDirectory.create(out or Path("runs") / name, config) as directory:
@@ -134,7 +136,7 @@ def _resume(path: Path, steps: int | None) -> None:
             raise ConfigError(f"--steps {steps}: the run has trained for {newest[0]} already")
         if steps is not None:
             config = config.model_copy(update={"steps": steps})
-        with make_plan(config) as plan:
+        with make_plan(config, Said()) as plan:
             directory.extend(plan.config)
             _run(plan, directory)
 
@@ -174,6 +176,20 @@ def _headline(plan: Plan) -> str:
         f"{config.trainer.name} on {config.dataset.name} with {config.model.name}, verified by {verifier}: "
         f"{config.steps} steps of {size} prompts × {config.sampling.group_size} completions"
     )
+
+
+class Said:
+    """Says how far long work is, every ten seconds, on standard error."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Print the text, if it is time."""
+        now = time.monotonic()
+        if now - self.last >= SECONDS_BETWEEN_NEWS:
+            self.last = now
+            print(text, file=sys.stderr, flush=True)
 
 
 class ProgressLines:
@@ -221,7 +237,7 @@ def _line(metrics: Mapping[str, Any], step: int, total: int, seconds_left: float
 def _dry_run(config: RunConfig) -> None:
     from rlvr.plan import make_plan
 
-    with make_plan(config) as plan:
+    with make_plan(config, Said()) as plan:
         print(_headline(plan))
         for line in _arithmetic(plan):
             print(line)
