@@ -79,11 +79,46 @@ class SamplingConfig(Section):
     group_size: int = Field(default=16, ge=2, description="G: completions a prompt")
     temperature: float = Field(default=1.0, gt=0)
     max_tokens: int = Field(default=1024, ge=1, description="length limit of a completion")
+    refill: bool = Field(
+        default=False, description="DAPO: further prompts take the place of groups whose rewards are all equal"
+    )
+    refill_rounds: int = Field(default=3, ge=1, description="how often a batch is refilled before it stays short")
 
     @property
     def params(self) -> SamplingParams:
         """As samplers are told."""
         return SamplingParams(temperature=self.temperature, max_tokens=self.max_tokens)
+
+
+class RolloutsConfig(Section):
+    """Saved rollouts to learn from, and which groups are learnt from at all."""
+
+    files: tuple[Path, ...] = Field(
+        default=(), description="record files, folders of them, or run directories; none is: every rollout is sampled"
+    )
+    share: float = Field(
+        default=1.0, gt=0, le=1, description="of each batch's groups that are saved ones; the rest is sampled"
+    )
+    epochs: int | None = Field(
+        default=None, ge=1, description="passes over the saved groups; says `steps`. One, where neither is given"
+    )
+    skip_unusable: bool = Field(default=False, description="leave out records that cannot be trained on")
+    behaviour_model: str | None = Field(
+        default=None, description="what sampled the records without log-probabilities: they are recomputed with it"
+    )
+    behaviour_revision: str | None = Field(default=None, description="its revision on the hub")
+    single_version: bool = Field(
+        default=False, description="leave out, and count, groups that more than one policy version sampled"
+    )
+
+
+class ReplayConfig(Section):
+    """The run's own past groups, learnt from again."""
+
+    share: float = Field(default=0.0, ge=0, lt=1, description="of each batch's groups that are past ones; 0 is off")
+    capacity: int = Field(default=1024, ge=1, description="groups with a signal that are held, the newest")
+    half_life: float = Field(default=50.0, gt=0, description="batches after which a group is drawn half as often")
+    max_lag: int | None = Field(default=None, ge=1, description="optimizer steps; older groups are not drawn")
 
 
 class TrainerConfig(BaseModel):
@@ -123,6 +158,8 @@ class RunConfig(Section):
     dataset: DatasetConfig = DatasetConfig()
     verifier: VerifierConfig = VerifierConfig()
     sampling: SamplingConfig = SamplingConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
+    replay: ReplayConfig = ReplayConfig()
     trainer: TrainerConfig = TrainerConfig()
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -130,6 +167,11 @@ class RunConfig(Section):
     trackers: tuple[str, ...] = ()
     steps: int = Field(default=200, ge=1, description="batches")
     seed: int = Field(default=0, ge=0)
+
+    @property
+    def samples(self) -> bool:
+        """Whether any rollout is sampled to be learnt from."""
+        return not self.rollouts.files or self.rollouts.share < 1
 
 
 class Recipe(Section):
@@ -245,8 +287,9 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
         )
     recipe = given.get("recipe")
     layer = read_recipe(str(recipe.value))[1] if recipe is not None and recipe.value is not None else {}
-    config = validate(RunConfig, {**preset, **layer, **given})
-    if config.dataset.name is None:
+    config = _passes(validate(RunConfig, {**preset, **layer, **given}), given)
+    _possible(config)
+    if config.dataset.name is None and config.samples:
         raise ConfigError(f"model {config.model.name!r} has no default data set: name one with --dataset")
     return config
 
@@ -267,6 +310,38 @@ def read_recipe(name: str) -> tuple[Recipe, Settings]:
         raise ConfigError(f"{tied.source}: a recipe is for any model and data set; name them in a file for --config")
     stripped = {key.removeprefix("recipe."): setting for key, setting in about.items()}
     return validate(Recipe, stripped, "recipe."), layer
+
+
+def _passes(config: RunConfig, given: Settings) -> RunConfig:
+    """One pass over saved rollouts where nothing else was asked for: a preset's steps are meant for sampling."""
+    if "steps" in given and "rollouts.epochs" in given:
+        raise ConfigError("steps and rollouts.epochs say the same thing: give one of them")
+    if config.samples or "steps" in given or config.rollouts.epochs is not None:
+        return config
+    return config.model_copy(update={"rollouts": config.rollouts.model_copy(update={"epochs": 1})})
+
+
+def _possible(config: RunConfig) -> None:
+    """Raises ConfigError for settings of rollouts that contradict each other."""
+    rollouts, replay, size = config.rollouts, config.replay, config.sampling.prompts_per_step
+    if rollouts.epochs is not None and config.samples:
+        raise ConfigError("rollouts.epochs counts passes over saved rollouts: it needs --rollouts and share 1")
+    if not config.samples and replay.share:
+        raise ConfigError("replay.share: there is nothing to replay where nothing is sampled")
+    if not config.samples and config.sampling.refill:
+        raise ConfigError("sampling.refill: there is nothing to refill with where nothing is sampled")
+    saved = portion(rollouts.share, size) if rollouts.files and config.samples else 0
+    past = portion(replay.share, size) if replay.share else 0
+    if config.samples and saved + past >= size:
+        raise ConfigError(
+            f"of {size} groups a batch (sampling.prompts_per_step) {saved} would be saved (rollouts.share) and {past} "
+            "replayed (replay.share): at least one must be sampled"
+        )
+
+
+def portion(share: float, size: int) -> int:
+    """How many groups a share of `size` is: rounded, at least one."""
+    return max(1, round(share * size))
 
 
 def _preset(model: str) -> Settings:

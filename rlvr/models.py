@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from rlvr.errors import RequestError
 from rlvr.protocols import ModelSpec
-from rlvr.schema import digest
+from rlvr.schema import ModelRef, digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,18 +39,6 @@ def load_tokenizer(spec: ModelSpec) -> Tokenizer:
         raise cannot_load("tokenizer", spec, error) from error
 
 
-def vocabulary_size(spec: ModelSpec) -> int:
-    """How many token ids the model's embedding has room for; no weight is loaded. Raises RequestError."""
-    from transformers import AutoConfig
-
-    check_directory(spec)
-    try:
-        config = AutoConfig.from_pretrained(spec.path, revision=spec.revision)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise cannot_load("configuration", spec, error) from error
-    return int(config.get_text_config().vocab_size)
-
-
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """16 hex digits that name everything that turns text into ids: vocabulary, rules, special tokens, chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -59,6 +47,32 @@ def tokenizer_hash(tokenizer: Tokenizer) -> str:
         rules.pop(state, None)
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return digest({"rules": rules, "special": special, "chat_template": tokenizer.chat_template})
+
+
+def vocabulary_size(spec: ModelSpec) -> int:
+    """How many token ids the model has logits for (its embedding's rows), by its configuration: no weight is read.
+
+    Raises RequestError when there is no such model.
+    """
+    from transformers import AutoConfig
+
+    check_directory(spec)
+    try:
+        config: Any = AutoConfig.from_pretrained(spec.path, revision=spec.revision)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise cannot_load("configuration of the model", spec, error) from error
+    return int(config.get_text_config().vocab_size)
+
+
+def model_ref(spec: ModelSpec, name: str, tokenizer: str) -> ModelRef:
+    """What identifies the weights of `spec`, as records carry it; `tokenizer` is its tokenizer's hash."""
+    local = Path(spec.path).is_dir()
+    return ModelRef(
+        name=name,
+        revision=spec.revision,
+        weights_hash=weights_hash(spec.path) if local else None,
+        tokenizer_hash=tokenizer,
+    )
 
 
 def weights_hash(path: str | Path) -> str:

@@ -7,19 +7,24 @@ Making a `Plan` checks the configuration, the plugins, the data set's rows, the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rlvr.config import RunConfig, trainer_options
-from rlvr.errors import ConfigError, RlvrError
-from rlvr.models import load_tokenizer, tokenizer_hash
+from rlvr.config import RunConfig, portion, trainer_options
+from rlvr.errors import ConfigError, RlvrError, nearest
+from rlvr.groups import Grader
+from rlvr.models import load_tokenizer, model_ref, tokenizer_hash, vocabulary_size
 from rlvr.prompts import Encoded, PromptStream, encode, load_source
 from rlvr.protocols import ModelSpec, PromptSource, SourceRequest
 from rlvr.registry import registry
-from rlvr.schema import Score
+from rlvr.saved import Expected, SavedRollouts
+from rlvr.schema import ModelRef, Score
 from rlvr.scoring import Item, Scorer
+
+if TYPE_CHECKING:
+    from rlvr.models import Tokenizer
 
 EVAL_SEED = 0  # the same questions for every run, so that runs compare
 
@@ -31,10 +36,16 @@ class Plan:
     config: RunConfig
     model: ModelSpec
     tokenizer_hash: str
-    prompts: PromptStream
+    prompts: PromptStream | None
+    """None where nothing is sampled to be learnt from."""
     dataset_size: int | None
     questions: list[Encoded]
-    scorer: Scorer
+    scorer: Scorer | None
+    """None where nothing is verified: the scores are in the files."""
+    grader: Grader
+    saved: SavedRollouts | None
+    behaviour: ModelSpec | None
+    """What sampled the saved records without log-probabilities."""
     trainer: Any
     """The factory `(options, TrainContext) -> Trainer`."""
     options: Any
@@ -47,19 +58,44 @@ class Plan:
     """What the user should know, a line each."""
 
     @property
+    def needs_sampler(self) -> bool:
+        """Whether a model is loaded to sample from, to learn or to ask held-out questions."""
+        return self.config.samples or bool(self.questions)
+
+    @property
+    def sampled_groups(self) -> int:
+        """Groups of a batch that are sampled, before any is replayed for want of past ones."""
+        size = self.config.sampling.prompts_per_step
+        return size - self.saved_groups - self.replayed_groups
+
+    @property
+    def saved_groups(self) -> int:
+        """Groups of a batch that come from files."""
+        rollouts, size = self.config.rollouts, self.config.sampling.prompts_per_step
+        return portion(rollouts.share, size) if rollouts.files else 0
+
+    @property
+    def replayed_groups(self) -> int:
+        """Groups of a batch that are the run's own past ones, once there are enough."""
+        replay, size = self.config.replay, self.config.sampling.prompts_per_step
+        return portion(replay.share, size) if replay.share else 0
+
+    @property
     def rollouts_per_step(self) -> int:
-        """Prompts × group size."""
-        return self.config.sampling.prompts_per_step * self.config.sampling.group_size
+        """That are sampled: prompts × group size."""
+        return self.sampled_groups * self.config.sampling.group_size
 
     @property
     def steps_per_epoch(self) -> int | None:
         """Batches until every question was asked once; None when there is no end to them."""
         if self.dataset_size is None:
             return None
-        return math.ceil(self.dataset_size / self.config.sampling.prompts_per_step)
+        return math.ceil(self.dataset_size / self.sampled_groups)
 
     def try_gold(self, rows: int = 4) -> Iterator[tuple[Encoded, Score]]:
         """The first questions of the run, each with the verdict on its own gold answer given as `\\boxed{gold}`."""
+        if self.prompts is None or self.scorer is None:
+            return
         position = self.prompts.position
         encoded = self.prompts.take(rows)
         self.prompts.seek(position)
@@ -71,11 +107,13 @@ class Plan:
 
     def __exit__(self, *_: object) -> None:
         """Ends the verifier's processes."""
-        self.scorer.close()
+        if self.scorer is not None:
+            self.scorer.close()
 
 
-def make_plan(config: RunConfig) -> Plan:
-    """Checks all that can be checked without weights. Raises RequestError for what is wrong."""
+def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None) -> Plan:
+    """Checks all that can be checked without weights, and tells how far long work is. Raises RequestError for what is
+    wrong."""
     trainer = registry().load("trainer", config.trainer.name)
     options = trainer_options(config, trainer.Options)
     sampler = registry().load("sampler", config.sampling.engine)
@@ -86,18 +124,18 @@ def make_plan(config: RunConfig) -> Plan:
     tokenizer = load_tokenizer(model)
     chat = tokenizer.chat_template is not None
     notes: list[str] = []
-    source = _train_source(config, chat)
-    without_gold = getattr(source, "without_gold", 0)
-    if without_gold:
-        notes.append(f"{without_gold:,} rows of {config.dataset.name} have no gold answer and are left out")
+    source = _train_source(config, chat) if config.samples else None
+    prompts, size = None, None
     to_ids = partial(encode, tokenizer=tokenizer)
-    prompts = PromptStream(
-        source,
-        to_ids,
-        seed=config.seed,
-        max_prompt_tokens=config.dataset.max_prompt_tokens,
-        limit=config.dataset.limit,
-    )
+    if source is not None:
+        without_gold = getattr(source, "without_gold", 0)
+        if without_gold:
+            notes.append(f"{without_gold:,} rows of {config.dataset.name} have no gold answer and are left out")
+        limit = config.dataset.limit
+        size = source.size if limit is None else min(limit, source.size or limit)
+        prompts = PromptStream(
+            source, to_ids, seed=config.seed, max_prompt_tokens=config.dataset.max_prompt_tokens, limit=limit
+        )
     questions: list[Encoded] = []
     held_out = _eval_source(config, chat, notes)
     if held_out is not None:
@@ -108,10 +146,24 @@ def make_plan(config: RunConfig) -> Plan:
                 f"{stream.dropped:,} held-out questions are not asked: they have more than "
                 f"{config.dataset.max_prompt_tokens} tokens (dataset.max_prompt_tokens)"
             )
-    verifier = config.verifier.name or getattr(source, "default_verifier", None) or "math"
-    scorer = Scorer(verifier, config.verifier.options, workers=config.verifier.workers, timeout=config.verifier.timeout)
-    limit = config.dataset.limit
-    size = source.size if limit is None else min(limit, source.size or limit)
+    verifier = config.verifier.name or getattr(source or held_out, "default_verifier", None) or "math"
+    scorer = _scorer(config, verifier, needed=config.samples or bool(questions))
+    grader = Grader(
+        verifier if scorer is None else scorer.name, config.verifier.rewards, config.rollouts.single_version
+    )
+    behaviour = _behaviour(config, model)
+    saved = None
+    try:
+        if config.rollouts.files:
+            expected = _expected(config, model, tokenizer, behaviour, grader)
+            skip = config.rollouts.skip_unusable
+            saved = SavedRollouts(config.rollouts.files, expected, grader, skip_unusable=skip, told=told)
+            notes += saved.notes
+            config = _with_steps(config, saved)
+    except BaseException:
+        if scorer is not None:
+            scorer.close()
+        raise
     return Plan(
         config=config,
         model=model,
@@ -120,12 +172,67 @@ def make_plan(config: RunConfig) -> Plan:
         dataset_size=size,
         questions=questions,
         scorer=scorer,
+        grader=grader,
+        saved=saved,
+        behaviour=behaviour,
         trainer=trainer,
         options=options,
         sampler=sampler,
         trackers=trackers,
         notes=notes,
     )
+
+
+def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
+    """The verifier's processes; None where its name is all that is wanted: of the scores in saved records."""
+    known = {entry.name for entry in registry().entries("verifier")}
+    if not needed and ".py:" not in verifier:  # a file's function has a name that only loading it tells
+        return None
+    if config.rollouts.files and ":" not in verifier and verifier not in known:
+        raise ConfigError(
+            f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}. Where the saved records hold "
+            "scores of that name, sample nothing and ask no held-out questions: --set eval.questions=0"
+        )
+    return Scorer(verifier, config.verifier.options, workers=config.verifier.workers, timeout=config.verifier.timeout)
+
+
+def _behaviour(config: RunConfig, model: ModelSpec) -> ModelSpec | None:
+    name = config.rollouts.behaviour_model
+    if name is None:
+        return None
+    return replace(model, path=name, revision=config.rollouts.behaviour_revision)
+
+
+def _expected(
+    config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, behaviour: ModelSpec | None, grader: Grader
+) -> Expected:
+    """What a saved record must be. Raises ConfigError for a behaviour model of another tokenizer."""
+    own = tokenizer_hash(tokenizer)
+    reference: ModelRef | None = None
+    if behaviour is not None:
+        theirs = tokenizer_hash(load_tokenizer(behaviour))
+        if theirs != own:
+            raise ConfigError(
+                f"rollouts.behaviour_model {behaviour.path!r} has another tokenizer ({theirs}) than the model that "
+                f"learns ({own}): its token ids mean something else"
+            )
+        reference = model_ref(behaviour, behaviour.path, theirs)
+    return Expected(
+        tokenizer_hash=own,
+        temperature=config.sampling.temperature,
+        vocabulary=vocabulary_size(model),
+        verifier=grader.verifier,
+        behaviour=reference,
+    )
+
+
+def _with_steps(config: RunConfig, saved: SavedRollouts) -> RunConfig:
+    """With the steps that the passes are: from here on a run is so many steps."""
+    epochs = config.rollouts.epochs
+    if epochs is None:
+        return config
+    steps = epochs * math.ceil(len(saved.groups) / config.sampling.prompts_per_step)
+    return config.model_copy(update={"steps": steps, "rollouts": config.rollouts.model_copy(update={"epochs": None})})
 
 
 def _train_source(config: RunConfig, chat: bool) -> PromptSource:
@@ -147,7 +254,9 @@ def _eval_source(config: RunConfig, chat: bool, notes: list[str]) -> PromptSourc
     if config.eval.questions == 0:
         return None
     name = config.eval.dataset or config.dataset.name
-    assert name is not None
+    if name is None:
+        notes.append("no held-out questions: name a data set with --set eval.dataset=NAME")
+        return None
     known = {entry.name for entry in registry().entries("prompt_source")}
     own_files = config.eval.dataset is None and not config.eval.data_files
     shared = {path.resolve() for path in config.dataset.data_files} & {p.resolve() for p in config.eval.data_files}

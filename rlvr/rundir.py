@@ -2,7 +2,8 @@
 
     config.yaml     resolved configuration       rollouts/step-000012.parquet   one file a batch, scores included
     manifest.json   versions, seed, plugins      checkpoints/step-000050/       all that step 50 depends on
-    metrics.jsonl   one object a step            .lock                          held while a run writes here
+    metrics.jsonl   one object a step            recomputed/file-0000.parquet   log-probabilities that files lacked
+    .lock           held while a run writes here
 
 A kill at any instruction costs the step that was under way: `resume` continues from the newest checkpoint, and batches
 that were stored after it are read back instead of being sampled again.
@@ -11,6 +12,7 @@ that were stored after it are read back instead of being sampled again.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -24,12 +26,16 @@ from typing import Any, Self
 from uuid import uuid4
 
 from rlvr.config import RunConfig, read_settings, to_yaml, validate
-from rlvr.errors import RequestError, RunError
+from rlvr.errors import RequestError, RlvrError, RunError
 from rlvr.files import replacing, sync, to_json
+from rlvr.parquet import batches_of
 from rlvr.registry import registry
 from rlvr.schema import Rollout, utc_now
-from rlvr.store import read_rollouts, write_rollouts
+from rlvr.store import read_rollouts, rollout_of, rows_of, write_rollouts
 
+SUMS = "SHA256SUMS"
+MAY_CHANGE = ("steps ", "eval.", "checkpoint.", "alarms.", "trackers ", "verifier.workers ", "verifier.timeout ")
+"""Settings that a resumed run may have otherwise than it began; the end is then another one's."""
 _VERSIONED = ("torch", "transformers", "datasets", "sympy", "math-verify", "pyarrow", "pydantic")
 
 
@@ -54,7 +60,7 @@ class RunDirectory:
         made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
-            used = any(entry.name != ".lock" for entry in path.iterdir())
+            used = not _barely_begun(path)
         except OSError as error:
             raise RequestError(f"{path} cannot be a run directory: {error.strerror}") from error
         if used:
@@ -62,7 +68,7 @@ class RunDirectory:
         directory = cls(path)
         directory._made = made
         for name in ("rollouts", "checkpoints"):
-            (path / name).mkdir()
+            (path / name).mkdir(exist_ok=True)
         with replacing(path / "manifest.json") as temporary:
             temporary.write_text(json.dumps(_manifest(config), indent=2) + "\n")
         with replacing(path / "config.yaml") as temporary:  # last: its presence says that the run can be resumed
@@ -75,6 +81,11 @@ class RunDirectory:
         if not (path / "config.yaml").is_file():
             raise RequestError(f"{path} holds no run to resume (no config.yaml)")
         directory = cls(path)
+        try:
+            directory._refuse_another_configuration()
+        except RequestError:
+            directory._lock.close()
+            raise
         for torn in [*path.glob(".*.tmp"), *path.glob("*/.*.tmp")]:  # what a kill left half-written
             shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
         return directory
@@ -84,11 +95,15 @@ class RunDirectory:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Lets go of the lock. A request that proved wrong before the first batch leaves no directory behind."""
-        if kind is not None and issubclass(kind, RequestError) and self._made and self.stored(0) is None:
+        if kind is not None and issubclass(kind, RequestError) and self._made and self._is_unused():
             shutil.rmtree(self.path)
             for folder in self._made[1:]:
                 folder.rmdir()
         self._lock.close()
+
+    def _is_unused(self) -> bool:
+        """Nothing was sampled, computed or learnt here yet."""
+        return not any(any((self.path / name).glob("*")) for name in ("rollouts", "recomputed", "checkpoints"))
 
     @property
     def config(self) -> RunConfig:
@@ -103,21 +118,42 @@ class RunDirectory:
     @property
     def manifest(self) -> dict[str, Any]:
         """Versions, seed and plugins of the run's start."""
-        manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
-        return manifest
+        return _json_of(self.path / "manifest.json")
 
     def changes(self) -> list[str]:
-        """What is installed now in another version than at the run's start: its end may differ in the last bits."""
+        """What is installed now in another version than at the run's start, and settings that may change: the end may
+        differ from an undisturbed run's."""
         then, now = self.manifest["versions"], _versions()
-        names = sorted(then.keys() | now.keys())
-        return [f"{n} {then.get(n, 'absent')} → {now.get(n, 'absent')}" for n in names if then.get(n) != now.get(n)]
+        return _differences(then, now) + self._changed_settings()
+
+    def remember(self, name: str, facts: Mapping[str, Any]) -> list[str]:
+        """The first time, writes what is so to `NAME.json`; later, says what is otherwise (`key old → new`)."""
+        file = self.path / f"{name}.json"
+        if file.exists():
+            return _differences(_json_of(file), facts)
+        with replacing(file) as temporary:
+            temporary.write_text(to_json(dict(facts)) + "\n", encoding="utf-8")
+        return []
+
+    def _changed_settings(self) -> list[str]:
+        then = RunConfig.model_validate(self.manifest["config"]).model_dump(mode="json")
+        return _differences(_flat(then), _flat(self.config.model_dump(mode="json")))
+
+    def _refuse_another_configuration(self) -> None:
+        fixed = [change for change in self._changed_settings() if not change.startswith(MAY_CHANGE)]
+        if fixed:
+            raise RequestError(
+                f"{self.path}/config.yaml was changed since the run began: {', '.join(fixed)}; nothing was done. Put "
+                "it back, or start a new run (--config with that file, and --model with a checkpoint to go on from)"
+            )
 
     # --- metrics ----------------------------------------------------------------------------------------------------
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """Append one step's metrics."""
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(to_json(metrics) + "\n")
+        line = to_json(metrics) + "\n"
+        with self._writing(self.metrics_path), self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(line)
 
     def cut_metrics(self, step: int) -> None:
         """Forget the metrics of `step` and later, and a last line that a kill cut short."""
@@ -146,38 +182,137 @@ class RunDirectory:
         path = self._rollouts(step)
         return list(read_rollouts(path)) if path.exists() else None
 
+    def stored_groups(self, step: int, places: Sequence[int]) -> list[list[Rollout]]:
+        """Of a stored batch, the groups at these places (0 is the file's first), in that order; the others are not
+        made into rollouts. Raises DataError when the file is not there or damaged."""
+        path = self._rollouts(step)
+        place_of: dict[str | None, int] = {}
+        groups: dict[int, list[Rollout]] = {place: [] for place in places}
+        for first, batch in batches_of(path):
+            found = [place_of.setdefault(name, len(place_of)) for name in batch.column("group_id").to_pylist()]
+            wanted = [row for row, place in enumerate(found) if place in groups]
+            for i, row in zip(wanted, rows_of(batch.take(wanted), lambda _: f"{path}"), strict=True):
+                groups[found[i]].append(rollout_of(row, f"{path}, row {first + i}"))
+        return [groups[place] for place in places]
+
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     @contextmanager
     def checkpoint(self, step: int, keep: int) -> Iterator[Path]:
         """A folder to write the state after `step` batches into; it counts from the moment this block ends well.
 
-        Older checkpoints than the newest `keep` are removed then. Raises RunError when the disk fails.
+        It gets a list of what is in it (`SHA256SUMS`, as `sha256sum -c` reads it). Older checkpoints than the newest
+        `keep` are removed then. Raises RunError when it cannot be written.
         """
         final = self.path / "checkpoints" / f"step-{step:06d}"
         temporary = final.with_name(f".{final.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
-        try:
+        with self._writing(final, temporary):
             temporary.mkdir()
             yield temporary
-            for file in sorted(temporary.rglob("*")):
-                sync(file)
+            (temporary / SUMS).write_text(
+                "".join(f"{_sha256(file)}  {file.relative_to(temporary)}\n" for file in _files_of(temporary))
+            )
+            for entry in sorted(temporary.rglob("*")):
+                sync(entry)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(temporary, final)
             sync(final.parent)
-        except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise RunError(f"the checkpoint {final} could not be written: {error}; the run can be resumed") from error
         for old in self._checkpoints()[:-keep]:
             shutil.rmtree(old)
+
+    @contextmanager
+    def _writing(self, path: Path, temporary: Path | None = None) -> Iterator[None]:
+        """Whatever keeps `path` from being written becomes a RunError; what was written under another name goes."""
+        try:
+            yield
+        except RlvrError:
+            raise
+        except Exception as error:  # each library of tensors has a kind of its own for a full disk
+            raise RunError(
+                f"{path} could not be written: {error}; what was stored before it is whole. When that is mended, "
+                f"continue with --resume {self.path}"
+            ) from error
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
 
     def newest_checkpoint(self) -> tuple[int, Path] | None:
         """Batches that it has seen, and its folder."""
         found = self._checkpoints()
         return (int(found[-1].name.removeprefix("step-")), found[-1]) if found else None
 
+    def intact_checkpoint(self) -> tuple[int, Path] | None:
+        """The newest checkpoint, whose files are what was written.
+
+        Raises RunError when they are not, and names the newest that is intact; nothing is changed.
+        """
+        newest = self.newest_checkpoint()
+        fault = None if newest is None else _damage(newest[1])
+        if newest is None or fault is None:
+            return newest
+        older = next((each for each in reversed(self._checkpoints()[:-1]) if _damage(each) is None), None)
+        instead = f"{older} is intact" if older else "no older checkpoint is intact: the run would begin anew"
+        raise RunError(
+            f"the checkpoint {newest[1]} is damaged: {fault}; nothing was changed. {instead}: to go on from there, "
+            f"move {newest[1].name} away and resume again (the batches stored since are read back, not sampled again)"
+        )
+
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("step-*"))
+
+
+def _barely_begun(path: Path) -> bool:
+    """An empty folder, or all that a run leaves that was killed before its configuration was written."""
+    entries = {entry.name for entry in path.iterdir() if not entry.name.endswith(".tmp")} - {".lock", "manifest.json"}
+    return entries <= {"rollouts", "checkpoints"} and not any(any((path / name).iterdir()) for name in entries)
+
+
+def _json_of(file: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{file} cannot be read, so the run cannot be resumed: {error}") from error
+    return value
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SUMS)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None when they are what was written."""
+    try:
+        lines = (checkpoint / SUMS).read_text().splitlines()
+        for expected, name in (line.split("  ", 1) for line in lines):
+            if _sha256(checkpoint / name) != expected:
+                return f"{name} does not hold what was written"
+    except OSError as error:
+        return f"{Path(error.filename or SUMS).name}: {error.strerror}"
+    except ValueError:
+        return f"{SUMS} cannot be read"
+    return None if lines else f"{SUMS} is empty"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value, for the leaves of nested mappings."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, entry in value.items():
+        flat |= _flat(entry, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`name old → new`, in the order of names."""
+    names = sorted(then.keys() | now.keys())
+    return [f"{n} {then.get(n, 'absent')} → {now.get(n, 'absent')}" for n in names if then.get(n) != now.get(n)]
 
 
 def _versions() -> dict[str, str]:
@@ -192,6 +327,7 @@ def _manifest(config: RunConfig) -> dict[str, Any]:
         "created_at": utc_now(),
         "command": sys.argv,
         "seed": config.seed,
+        "config": config.model_dump(mode="json"),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "versions": _versions(),

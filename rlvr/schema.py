@@ -123,6 +123,9 @@ class Score(Verdict):
         return data
 
 
+_FILTERS = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+
+
 class SamplingParams(Frozen):
     """How tokens are drawn. The defaults filter nothing: the behaviour policy is softmax(logits / temperature)."""
 
@@ -139,9 +142,7 @@ class SamplingParams(Frozen):
     @property
     def filters(self) -> list[str]:
         """Names of the settings that make the behaviour policy differ from softmax(logits / temperature)."""
-        neutral = SamplingParams()
-        names = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
-        return [name for name in names if getattr(self, name) != getattr(neutral, name)]
+        return [name for name in _FILTERS if getattr(self, name) != SamplingParams.model_fields[name].default]
 
 
 class Sampling(SamplingParams):
@@ -242,6 +243,9 @@ class Rollout(Frozen):
 
     sampling: Sampling | None = None
     model: ModelRef | None = None
+    recomputed_by: ModelRef | None = Field(
+        default=None, description="the model that behaviour_logprobs were recomputed with; null: the sampler gave them"
+    )
     finish_reason: FinishReason | None = None
     stop_reason: str | None = Field(default=None, description="which stop token or string")
     group_stats: GroupStats | None = None

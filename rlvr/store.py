@@ -42,6 +42,15 @@ SCORES = pa.list_(
     )
 )
 
+_MODEL = pa.struct(
+    {
+        "name": pa.string(),
+        "revision": pa.string(),
+        "weights_hash": pa.string(),
+        "tokenizer_hash": pa.string(),
+    }
+)
+
 ROLLOUT_SCHEMA = pa.schema(
     {
         "schema_version": pa.int32(),
@@ -87,14 +96,8 @@ ROLLOUT_SCHEMA = pa.schema(
                 "logprob_mode": pa.string(),
             }
         ),
-        "model": pa.struct(
-            {
-                "name": pa.string(),
-                "revision": pa.string(),
-                "weights_hash": pa.string(),
-                "tokenizer_hash": pa.string(),
-            }
-        ),
+        "model": _MODEL,
+        "recomputed_by": _MODEL,
         "finish_reason": pa.string(),
         "stop_reason": pa.string(),
         "group_stats": pa.struct({"mean": pa.float64(), "std": pa.float64(), "count": pa.int64()}),

@@ -35,7 +35,7 @@ LAYERS = [
     # What works on records and verifiers, and knows of no run.
     {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds", "usability", "staleness"}
     | {"verifying", "zygote", "workers", "pool", "cache", "scoring", "scored"}
-    | {"layouts", "journal", "sidecar", "rescoring"}
+    | {"layouts", "journal", "sidecar", "rescoring", "groups", "saved"}
     | {"intervals", "cases", "attacks", "trials", "bench"}
     | {"paired", "sides", "comparing", "adapters"},
     {"diagnosis"},
@@ -43,6 +43,7 @@ LAYERS = [
     {"prompts"},
     {"questions"},
     {"plan", "rundir"},
+    {"fresh", "replay"},
     {"loop"},
     {"cli"},
     {"__main__", "testing"},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
     from rlvr.config import RunConfig
     from rlvr.plan import Plan
     from rlvr.rundir import RunDirectory
+    from rlvr.saved import SavedRollouts
 
 INTERRUPTED = 130  # the shell's own code for an end by Ctrl-C
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_NEWS = 10.0
 
 
 def train(
@@ -27,6 +30,22 @@ def train(
     dataset: Annotated[str | None, typer.Option(help="A configured data set, or a file of questions.")] = None,
     data_files: Annotated[
         list[Path] | None, typer.Option("--data-files", help="Local files in the data set's layout; repeatable.")
+    ] = None,
+    rollouts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE...",
+            help="Learn from these saved records, folders or run directories instead of sampling; repeatable. "
+            "--verifier names the score.",
+        ),
+    ] = None,
+    more_rollouts: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    skip_unusable: Annotated[
+        bool, typer.Option("--skip-unusable", help="Leave out records that cannot be trained on, and say how many.")
+    ] = False,
+    behaviour_model: Annotated[
+        str | None,
+        typer.Option(help="What sampled the records without log-probabilities: they are recomputed with it."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Batches to train on.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
@@ -54,6 +73,9 @@ def train(
     from rlvr.config import command_line_settings, resolve
     from rlvr.errors import ConfigError
 
+    if more_rollouts and not rollouts:
+        raise ConfigError(f"{more_rollouts[0]} is no option: did you mean --rollouts {more_rollouts[0]}?")
+    files = [str(path) for path in (*(rollouts or ()), *(more_rollouts or ()))]
     settings = command_line_settings(
         set_ or [],
         {
@@ -63,6 +85,9 @@ def train(
             "model.name": ("--model", model),
             "dataset.name": ("--dataset", dataset),
             "dataset.data_files": ("--data-files", [str(path) for path in data_files] if data_files else None),
+            "rollouts.files": ("--rollouts", files or None),
+            "rollouts.skip_unusable": ("--skip-unusable", skip_unusable or None),
+            "rollouts.behaviour_model": ("--behaviour-model", behaviour_model),
             "steps": ("--steps", steps),
             "trainer.lr": ("--lr", lr),
             "sampling.group_size": ("--group-size", group_size),
@@ -94,7 +119,8 @@ def _start(config: RunConfig, out: Path | None) -> None:
     from rlvr.plan import make_plan
     from rlvr.rundir import RunDirectory
 
-    with make_plan(config) as plan:
+    with make_plan(config, Said()) as plan:
+        config = plan.config
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(config.recipe or config.trainer.name).stem}"
         with RunDirectory.create(out or Path("runs") / name, config) as directory:
             _run(plan, directory)
@@ -112,10 +138,8 @@ def _resume(path: Path, steps: int | None) -> None:
             raise ConfigError(f"--steps {steps}: the run has trained for {newest[0]} already")
         if steps is not None:
             config = config.model_copy(update={"steps": steps})
-        with make_plan(config) as plan:
-            directory.extend(config)
-            for change in directory.changes():
-                print(f"note: {change} since the run began: its end may differ in the last bits")
+        with make_plan(config, Said()) as plan:
+            directory.extend(plan.config)
             _run(plan, directory)
 
 
@@ -129,8 +153,11 @@ def _run(plan: Plan, directory: RunDirectory) -> None:
     print(_headline(plan))
     print(f"run directory: {directory.path}", flush=True)
     for note in plan.notes:
-        print(f"note: {note}")
-    outcome = Run(plan, directory, ProgressLines()).train()
+        print(f"note: {note}", flush=True)
+    run = Run(plan, directory, ProgressLines())
+    for note in run.notes:
+        print(f"note: {note}", flush=True)
+    outcome = run.train()
     if told := summary(list(directory.metrics())):
         print(told)
     newest = directory.newest_checkpoint()
@@ -142,13 +169,33 @@ def _run(plan: Plan, directory: RunDirectory) -> None:
 
 
 def _headline(plan: Plan) -> str:
-    config = plan.config
+    config, saved = plan.config, plan.saved
     algorithm = config.trainer.name if config.recipe is None else f"{config.recipe} ({config.trainer.name})"
+    size = config.sampling.prompts_per_step
+    verifier = plan.grader.verifier if plan.scorer is None else f"{plan.scorer.name} {plan.scorer.version}"
+    if saved is not None and not config.samples:
+        return (
+            f"{algorithm} on {len(saved.groups):,} saved groups with {config.model.name}, scores by "
+            f"{verifier}: {config.steps} steps of {size} groups"
+        )
     return (
-        f"{algorithm} on {config.dataset.name} with {config.model.name}, verified by {plan.scorer.name} "
-        f"{plan.scorer.version}: {config.steps} steps of {config.sampling.prompts_per_step} prompts × "
-        f"{config.sampling.group_size} completions"
+        f"{algorithm} on {config.dataset.name} with {config.model.name}, verified by {verifier}: "
+        f"{config.steps} steps of {size} prompts × {config.sampling.group_size} completions"
     )
+
+
+class Said:
+    """Says how far long work is, every ten seconds, on standard error."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Print the text, if it is time."""
+        now = time.monotonic()
+        if now - self.last >= SECONDS_BETWEEN_NEWS:
+            self.last = now
+            print(text, file=sys.stderr, flush=True)
 
 
 class ProgressLines:
@@ -204,35 +251,80 @@ def _line(metrics: Mapping[str, Any], step: int, total: int, seconds_left: float
 def _dry_run(config: RunConfig) -> None:
     from rlvr.plan import make_plan
 
-    with make_plan(config) as plan:
+    with make_plan(config, Said()) as plan:
         print(_headline(plan))
         for line in _arithmetic(plan):
             print(line)
-        print("\ngold answers, put to the verifier as \\boxed{}:")
-        for encoded, score in plan.try_gold():
-            verdict = score.status.value if score.reward is None else score.reward
-            reason = f" ({score.reason})" if score.reason else ""
-            print(f"  {encoded.prompt.task.row_id}: {encoded.prompt.task.answer!r} → {verdict}{reason}")
+        for line in _gold(plan):
+            print(line)
         for note in plan.notes:
             print(f"note: {note}")
         print("\nno weight was loaded and nothing was written (--dry-run)")
 
 
+def _gold(plan: Plan) -> Iterator[str]:
+    for place, (encoded, score) in enumerate(plan.try_gold()):
+        if place == 0:
+            yield "\ngold answers, put to the verifier as \\boxed{}:"
+        verdict = score.status.value if score.reward is None else score.reward
+        reason = f" ({score.reason})" if score.reason else ""
+        yield f"  {encoded.prompt.task.row_id}: {encoded.prompt.task.answer!r} → {verdict}{reason}"
+
+
 def _arithmetic(plan: Plan) -> list[str]:
-    config, options = plan.config, plan.options
-    v, i = getattr(options, "push_every", 1), getattr(options, "updates_per_batch", 1)
-    sampling = config.sampling
+    config, i = plan.config, getattr(plan.options, "updates_per_batch", 1)
+    lines = _of_saved(plan, plan.saved) if plan.saved is not None else []
+    if config.samples:
+        lines += _of_sampling(plan, getattr(plan.options, "push_every", 1), i)
+    else:
+        lines.append(f"  the run      {config.steps:,} steps, {config.steps * i:,} optimizer steps")
+        lines.append(f"  questions    {len(plan.questions)} held-out")
+    copy = f", and a copy for the sampler {config.sampling.engine}" if plan.needs_sampler else ""
+    lines.append(
+        f"  would load   {config.model.name}: float32 master weights for {config.trainer.name}{copy}; device "
+        f"{plan.model.device}, dtype {plan.model.dtype}"
+    )
+    return lines
+
+
+def _of_sampling(plan: Plan, v: int, i: int) -> list[str]:
+    config, sampling = plan.config, plan.config.sampling
     epoch = plan.steps_per_epoch
     rows = "endless" if plan.dataset_size is None else f"{plan.dataset_size:,}"
     per_step = plan.rollouts_per_step
-    return [
+    lines = [
         f"  questions    {rows}; {len(plan.questions)} held-out",
-        f"  a step       {sampling.prompts_per_step} prompts × {sampling.group_size} = {per_step} rollouts, at most "
+        f"  a step       {plan.sampled_groups} prompts × {sampling.group_size} = {per_step} rollouts, at most "
         f"{per_step * sampling.max_tokens:,} sampled tokens",
         f"  an epoch     {'does not end' if epoch is None else f'{epoch:,} steps'}",
         f"  the run      {config.steps:,} steps = {config.steps * per_step:,} rollouts, {config.steps * i:,} optimizer "
         "steps",
         f"  pushes       every {v} step{'s' if v > 1 else ''}; lag 0 to {v * i - 1} optimizer steps",
-        f"  would load   {config.model.name}: float32 master weights for {config.trainer.name}, and a copy for the "
-        f"sampler {sampling.engine}; device {plan.model.device}, dtype {plan.model.dtype}",
     ]
+    if sampling.refill:
+        lines.append(
+            "  refill       groups with equal rewards are replaced by further prompts, in up to "
+            f"{sampling.refill_rounds} rounds a step"
+        )
+    if plan.replayed_groups:
+        lines.append(
+            f"  replay       {plan.replayed_groups} past groups a step, of the newest {config.replay.capacity:,} with "
+            f"a signal; half as likely every {config.replay.half_life:g} steps"
+        )
+    return lines
+
+
+def _of_saved(plan: Plan, saved: SavedRollouts) -> list[str]:
+    missing = sum(map(len, saved.missing.values()))
+    lines = [
+        f"  saved        {saved.members:,} rollouts in {len(saved.groups):,} groups, {saved.signal:.0%} with a signal; "
+        f"{len(saved.files)} file{'s' if len(saved.files) > 1 else ''}",
+        f"  of them      {plan.saved_groups} groups a step, a pass in "
+        f"{math.ceil(len(saved.groups) / plan.saved_groups):,} steps",
+    ]
+    if missing and plan.behaviour is not None:
+        lines.append(
+            f"  recomputes   log-probabilities of {missing:,} rollouts with {plan.behaviour.path}, loaded before the "
+            "model that learns"
+        )
+    return lines

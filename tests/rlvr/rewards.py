@@ -11,6 +11,12 @@ def digits(completion: str, task: rlvr.Task) -> float:
     return sum(character.isdigit() for character in completion) / max(1, len(completion))
 
 
+@rlvr.verifier(name="begins", version="1", needs_answer=False)
+def begins(completion: str, task: rlvr.Task) -> float:
+    """1 for a digit at the beginning: in many groups all completions fare alike."""
+    return float(completion[:1].isdigit())
+
+
 @rlvr.verifier(name="broken", version="1", needs_answer=False)
 def broken(completion: str, task: rlvr.Task) -> float:
     """Breaks on every other completion or so."""

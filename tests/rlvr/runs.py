@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file
 
 from rlvr.config import RunConfig, command_line_settings, resolve
 from rlvr.loop import Outcome, Run
@@ -60,3 +64,31 @@ def resume(path: Path, steps: int | None = None) -> Outcome:
             directory.extend(config)
         with make_plan(config) as plan:
             return Run(plan, directory, Silent()).train()
+
+
+# What a clock says, and where a run is: two runs of one seed agree in all else.
+CLOCKS = ("time/", "tokens_per_second", "seconds/")
+
+
+def metrics_of(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics."""
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def timeless(path: Path) -> list[dict[str, Any]]:
+    """The same without what a clock says."""
+    return [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in metrics_of(path)]
+
+
+def final_state(path: Path) -> dict[str, bytes]:
+    """Every weight, moment and sampler weight of the newest checkpoint, as bytes."""
+    with RunDirectory.resume(path) as directory:
+        newest = directory.newest_checkpoint()
+    assert newest is not None
+    folder = newest[1]
+    state = {f"model.{k}": v for k, v in load_file(folder / "model.safetensors").items()}
+    if (folder / "sampler").exists():
+        state |= {f"sampler.{k}": v for k, v in load_file(folder / "sampler" / "weights.safetensors").items()}
+    moments = torch.load(folder / "optimizer.pt", weights_only=True)["state"]
+    state |= {f"{i}.{k}": v for i, slots in moments.items() for k, v in slots.items()}
+    return {name: tensor.numpy().tobytes() for name, tensor in state.items()}

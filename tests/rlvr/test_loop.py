@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlvr.errors import RequestError, RunError
@@ -24,29 +21,7 @@ assert _spec.loader is not None
 runs = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(runs)
 
-# What a clock says, and where a run is: two runs of one seed agree in all else.
-CLOCKS = ("time/", "tokens_per_second", "seconds/")
-
-
-def metrics_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def timeless(path: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in metrics_of(path)]
-
-
-def final_state(path: Path) -> dict[str, bytes]:
-    """Every weight, moment and sampler weight of the newest checkpoint, as bytes."""
-    with RunDirectory.resume(path) as directory:
-        newest = directory.newest_checkpoint()
-    assert newest is not None
-    folder = newest[1]
-    state = {f"model.{k}": v for k, v in load_file(folder / "model.safetensors").items()}
-    state |= {f"sampler.{k}": v for k, v in load_file(folder / "sampler" / "weights.safetensors").items()}
-    moments = torch.load(folder / "optimizer.pt", weights_only=True)["state"]
-    state |= {f"{i}.{k}": v for i, slots in moments.items() for k, v in slots.items()}
-    return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+metrics_of, timeless, final_state = runs.metrics_of, runs.timeless, runs.final_state
 
 
 @pytest.fixture(scope="module")
@@ -128,25 +103,50 @@ def test_a_finished_run_resumed_changes_nothing(whole: Path) -> None:
     assert timeless(whole) == metrics
 
 
-def test_a_run_killed_at_any_moment_and_resumed_ends_bitwise_like_one_that_was_not(
-    tiny_model: Path, tmp_path: Path
-) -> None:
-    """SIGKILL at moments of all kinds (see the script), v = 10, so most of them lie between two pushes."""
+@pytest.fixture(scope="module")
+def killed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Mode → its runs: the first whole, the others killed with SIGKILL at moments of all kinds and resumed."""
+    folder = tmp_path_factory.mktemp("killed")
     script = Path(__file__).parent / "kill_and_resume.py"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), str(tiny_model), str(tmp_path)],
+        [sys.executable, "-W", "ignore", str(script), str(tiny_model), str(folder)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    whole, *killed = done.stdout.split()
-    assert len(killed) == 7, done.stdout
-    assert {line["lag/max"] for line in metrics_of(tmp_path / whole)} == set(range(10))
-    for name in killed:
-        assert final_state(tmp_path / name) == final_state(tmp_path / whole), name
-        assert timeless(tmp_path / name) == timeless(tmp_path / whole), name
-        assert not list((tmp_path / name).rglob("*.tmp")), "a torn file is left behind"
+    modes: dict[str, list[Path]] = {}
+    for line in done.stdout.split():
+        modes.setdefault(line.partition("/")[0], []).append(folder / line)
+    return modes
+
+
+@pytest.mark.parametrize("mode", ["on-policy", "off-policy", "saved", "mixed", "replay", "refill"])
+def test_a_run_killed_at_any_moment_and_resumed_ends_bitwise_like_one_that_was_not(
+    killed: dict[str, list[Path]], mode: str
+) -> None:
+    whole, *others = killed[mode]
+    assert len(others) == (7 if mode == "off-policy" else 3)
+    for run in others:
+        assert final_state(run) == final_state(whole), run
+        assert timeless(run) == timeless(whole), run
+        assert not list(run.rglob("*.tmp")), "a torn file is left behind"
+
+
+def test_the_killed_runs_did_what_they_were_for(killed: dict[str, list[Path]]) -> None:
+    lines = {mode: metrics_of(paths[0]) for mode, paths in killed.items()}
+    assert {line["lag/max"] for line in lines["off-policy"]} == set(range(10))
+    assert {line["lag/max"] for line in lines["on-policy"]} == {0}
+    assert {line["lag/max"] for line in lines["saved"]} == {None}, "another run's versions tell no lag"
+    assert {line["saved/groups"] for line in lines["mixed"]} == {1}
+    assert sum(line["replay/groups"] for line in lines["replay"]) > 6
+    assert max(line["lag/max"] for line in lines["replay"]) > 2
+    assert sum(line["refill/groups"] for line in lines["refill"]) > 6
+    assert list(killed["saved"][0].glob("recomputed/*.parquet"))
+    for mode in ("mixed", "replay", "refill"):
+        for run in killed[mode]:
+            ids = [rollout.id for rollout in read_rollouts(run / "rollouts")]
+            assert len(ids) == len(set(ids))
 
 
 def test_a_stored_batch_is_learnt_from_and_not_sampled_again(whole: Path, tiny_model: Path, tmp_path: Path) -> None:

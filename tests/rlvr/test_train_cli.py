@@ -56,6 +56,9 @@ def questions(tmp_path: Path) -> Path:
         (["--resume", "nowhere", "--seed", "1"], "only --steps goes with it, not --seed"),
         (["--tracker", "tensorbord"], "there is no tracker 'tensorbord'; did you mean 'tensorboard'?"),
         (["--out", "."], ". is not empty"),
+        (["saved.parquet"], "saved.parquet is no option: did you mean --rollouts saved.parquet?"),
+        (["--rollouts", "saved.parquet"], "saved.parquet does not exist"),
+        (["--rollouts", "something"], "something ends in neither .parquet nor .jsonl"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(
@@ -128,6 +131,38 @@ def test_the_embedded_default_trains_and_reports(tmp_path: Path) -> None:
     assert "2/2" in last
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
     assert "checkpoint: run/checkpoints/step-000002" in done.stdout
+
+
+def test_saved_rollouts_are_scored_again_and_learnt_from(tmp_path: Path) -> None:
+    """The third job: rescore what a run sampled, train from the new score, sampling nothing."""
+    small = ["--set", "sampling.prompts_per_step=4", "--set", "sampling.group_size=4", "--set", "eval.questions=0"]
+    assert rlvr("--steps", "2", "--out", "first", *small, cwd=tmp_path).returncode == 0
+    (tmp_path / "mine.py").write_text("def short(completion, task):\n    return -len(completion) / 10\n")
+    score = [sys.executable, "-m", "rlvr", "score"]
+    for step in range(2):
+        file = f"first/rollouts/step-{step:06d}.parquet"
+        command = [*score, file, "--verifier", "mine.py:short", "--out", f"scored-{step}.parquet"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    files = [f"scored-{step}.parquet" for step in range(2)]
+
+    before = rlvr("--rollouts", "first", "--verifier", "mine.py:short", *small, cwd=tmp_path)
+    assert before.returncode == 2
+    assert "32 of 32 records cannot be trained on: 32 no score by mine:short" in before.stderr
+    assert "rlvr score FILE --verifier mine:short --out SCORED" in before.stderr
+
+    arguments = ["--rollouts", *files, "--verifier", "mine:short", "--trainer", "grpo-off", *small]
+    dry = rlvr(*arguments, "--dry-run", cwd=tmp_path)
+    assert dry.returncode == 0, dry.stderr
+    for line in ("grpo-off on 8 saved groups", "32 rollouts in 8 groups", "a pass in 2 steps", "2 steps, 2 optimizer"):
+        assert line in dry.stdout
+    assert "gold answers" not in dry.stdout
+
+    done = rlvr(*arguments, "--out", "second", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "second" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2, "one pass, not the embedded model's 160 steps"
+    assert all(line["reward/mean"] < 0 and line["lag/max"] is None for line in lines)
+    assert "lag ?" in next(line for line in done.stdout.splitlines() if line.startswith("step"))
 
 
 def test_ctrl_c_ends_the_step_saves_and_can_be_resumed(tmp_path: Path) -> None:

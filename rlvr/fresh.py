@@ -1,0 +1,163 @@
+"""Groups that are sampled now: asked of the sampler, verified, stored, and only then learnt from.
+
+A batch that was stored before a kill is read back instead of being sampled again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from rlvr.alarms import fired
+from rlvr.config import RunConfig
+from rlvr.errors import RunError
+from rlvr.groups import Drawn, Grader, by_group, has_signal, verdict_shares
+from rlvr.prompts import Encoded, PromptStream
+from rlvr.protocols import Group, GroupRequest, SampledGroup, Sampler
+from rlvr.rundir import RunDirectory
+from rlvr.schema import ModelRef, Rollout, SamplingParams, Status, Timings, utc_now
+from rlvr.scoring import Item, Scorer
+
+DROPPED = (Status.ERROR, Status.INVALID)  # verdicts that say that something other than the policy is broken
+
+
+def request(
+    group_id: str, encoded: Encoded, size: int, params: SamplingParams, seed: int, *key: int | str
+) -> GroupRequest:
+    """`size` completions of a prompt; `seed` and `key` name the draws."""
+    return GroupRequest(group_id, encoded.prompt, encoded.token_ids, size, params, (seed, *key))
+
+
+def ask(sampler: Sampler, requests: Sequence[GroupRequest]) -> list[SampledGroup]:
+    """The answers in the order of the requests, whatever the order in which groups finish."""
+    sampler.submit(requests)
+    answered: dict[str, SampledGroup] = {}
+    while len(answered) < len(requests):
+        finished = sampler.collect()
+        if not finished:
+            raise RunError(f"the sampler has returned {len(answered)} of {len(requests)} groups and has no more")
+        answered |= {group.request.group_id: group for group in finished}
+    return [answered[request.group_id] for request in requests]
+
+
+class Fresh:
+    """A `GroupSource` that samples.
+
+    With `sampling.refill` (DAPO, arXiv 2503.14476, dynamic sampling), further prompts are asked in place of groups
+    without a signal, in rounds, until the batch is full or `sampling.refill_rounds` are over. The trainer gets the
+    groups with a signal; everything that was sampled is stored.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        prompts: PromptStream,
+        sampler: Sampler,
+        scorer: Scorer,
+        grader: Grader,
+        directory: RunDirectory,
+        model: ModelRef,
+    ) -> None:
+        self._config, self._prompts, self._sampler, self._scorer = config, prompts, sampler, scorer
+        self._grader, self._directory, self._model = grader, directory, model
+        self._run_id: str = directory.manifest["run_id"]
+
+    def draw(self, step: int, size: int, version: int) -> Drawn:
+        """Samples, scores and stores the batch of a step, or reads it back."""
+        refill = self._config.sampling.refill
+        stored = self._directory.stored(step)
+        back = None if stored is None else by_group(stored)
+        rollouts: list[Rollout] = []
+        groups: list[Group] = []
+        asked, rounds = 0, 0
+        times = {"time/sample": 0.0, "time/score": 0.0}
+        while len(groups) < size and rounds <= (self._config.sampling.refill_rounds if refill else 0):
+            prompts = self._prompts.take(size - len(groups))
+            if back is None:
+                new = self._sampled(step, asked, prompts, times)
+            else:
+                new = [rollout for members in islice(back, len(prompts)) for rollout in members]
+            rollouts += new
+            groups += [group for group in self._grader.groups(new) if has_signal(group) or not refill]
+            asked += len(prompts)
+            rounds += 1
+        if stored is None:
+            began = time.perf_counter()
+            self._directory.store(step, rollouts)
+            times["time/score"] += time.perf_counter() - began
+        metrics = {"prompts/dropped": float(self._prompts.dropped), **times, **self._grader.mixed(by_group(rollouts))}
+        if refill:
+            metrics |= {"refill/rounds": rounds - 1.0, "refill/groups": float(asked - size)}
+        return Drawn(tuple(groups), tuple(rollouts), metrics)
+
+    def state(self) -> dict[str, Any]:
+        """The place of the next prompt; the draws need none."""
+        return {"position": self._prompts.position, "dropped": self._prompts.dropped}
+
+    def seek(self, state: Mapping[str, Any]) -> None:
+        """Go on at that prompt."""
+        self._prompts.seek(**state)
+
+    def _sampled(self, step: int, first: int, prompts: Sequence[Encoded], times: dict[str, float]) -> list[Rollout]:
+        """Scored rollouts of the prompts, which are number `first` and following of the step."""
+        began = time.perf_counter()
+        sampling, seed = self._config.sampling, self._config.seed
+        requests = [
+            request(f"{self._run_id}-{step}-{i}", prompt, sampling.group_size, sampling.params, seed, "train", step, i)
+            for i, prompt in enumerate(prompts, start=first)
+        ]
+        rollouts = [rollout for group in ask(self._sampler, requests) for rollout in self._records(group)]
+        sampled = time.perf_counter()
+        rollouts = self._scored(step, rollouts)
+        times["time/sample"] += sampled - began
+        times["time/score"] += time.perf_counter() - sampled
+        return rollouts
+
+    def _records(self, group: SampledGroup) -> Iterator[Rollout]:
+        request = group.request
+        prompt_tokens = len(request.prompt_ids)
+        timings, now = Timings(sample=group.seconds / max(1, len(group.samples))), utc_now()
+        for index, sample in enumerate(group.samples):
+            yield Rollout(
+                run_id=self._run_id,
+                id=f"{request.group_id}-{index}",
+                group_id=request.group_id,
+                index=index,
+                group_size=request.size,
+                prompt=request.prompt.text,
+                messages=request.prompt.messages,
+                completion=sample.text,
+                task=request.prompt.task,
+                token_ids=request.prompt_ids + sample.token_ids,
+                loss_mask=(False,) * prompt_tokens + (True,) * len(sample.token_ids),
+                behaviour_logprobs=(None,) * prompt_tokens + sample.logprobs,
+                policy_versions=sample.versions,
+                sampling=group.sampling,
+                model=self._model,
+                finish_reason=sample.finish_reason,
+                stop_reason=sample.stop_reason,
+                created_at=now,
+                timings=timings,
+            )
+
+    def _scored(self, step: int, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """With the verifier's scores, and each group's statistics as they are now. Raises RunError, before anything is
+        stored, where the alarm about broken verdicts stops the run: with a mended verifier they are scored anew."""
+        items = (Item(rollout.completion, rollout.task, rollout) for rollout in rollouts)
+        scores = list(self._scorer.score(items))
+        broken = [score for score in scores if score.status in DROPPED]
+        alarms = self._config.alarms
+        if any(alarm.consequence == "stop" for alarm in fired(verdict_shares(scores), alarms)):
+            raise RunError(
+                f"{len(broken)} of {len(scores)} verdicts at step {step} are broken, e.g. "
+                f"{broken[0].status.value}: {broken[0].reason} (alarms.verdicts.threshold is "
+                f"{alarms.verdicts.threshold})"
+            )
+        scored = [rollout.with_score(score) for rollout, score in zip(rollouts, scores, strict=True)]
+        result: list[Rollout] = []
+        for members in by_group(scored):
+            stats = self._grader.stats(members)
+            result += [rollout.model_copy(update={"group_stats": stats}) for rollout in members]
+        return result

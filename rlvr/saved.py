@@ -1,0 +1,339 @@
+"""Training from files: groups of saved, rescored or foreign records, checked before a weight is loaded.
+
+Records are held as Arrow columns, some ten bytes a token, and become rollouts when their group's turn comes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import pyarrow as pa
+
+from rlvr.draws import permuted
+from rlvr.errors import DataError, RequestError
+from rlvr.files import ENDINGS, existing
+from rlvr.groups import Drawn, Grader, has_signal
+from rlvr.protocols import Group
+from rlvr.schema import ModelRef, Rollout
+from rlvr.store import read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
+from rlvr.usability import NO_GROUP, NO_LOGPROBS, faults
+
+CHUNK = 512  # records of one Arrow batch
+
+Recompute: TypeAlias = Callable[[Sequence[Rollout]], Sequence[tuple[float | None, ...]]]
+"""Per rollout, (T,) log-probabilities under the behaviour model, None where the loss mask is False."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a record must be to be learnt from."""
+
+    tokenizer_hash: str
+    temperature: float
+    vocabulary: int
+    verifier: str
+    """Whose last score is the reward."""
+    behaviour: ModelRef | None = None
+    """The model that sampled the records without log-probabilities."""
+
+    def faults(self, rollout: Rollout) -> tuple[str, ...]:
+        """Every reason why it is not; empty when it is."""
+        found = faults(
+            rollout,
+            tokenizer_hash=self.tokenizer_hash,
+            temperature=self.temperature,
+            vocabulary=self.vocabulary,
+            verifier=self.verifier,
+        )
+        if self.behaviour is None or NO_LOGPROBS not in found:
+            return found
+        others = tuple(reason for reason in found if reason != NO_LOGPROBS)
+        return others if self._may_have_sampled(self.behaviour, rollout) else (*others, "another model sampled it")
+
+    def _may_have_sampled(self, behaviour: ModelRef, rollout: Rollout) -> bool:
+        """False where the record names other weights. Those that a run began with are not those of a later version."""
+        named = rollout.model.weights_hash if rollout.model is not None else None
+        first = all(run.version == 0 for run in rollout.policy_versions or ())
+        return not first or None in (named, behaviour.weights_hash) or named == behaviour.weights_hash
+
+    def advice(self, reason: str) -> str:
+        """What to do about a reason."""
+        for start, advice in (
+            (NO_LOGPROBS, "name the model that sampled them with --behaviour-model"),
+            (NO_GROUP, "give the answers to one prompt a common group_id: equal prompts are not taken for a group"),
+            ("no score", f"rlvr score FILE --verifier {self.verifier} --out SCORED, then train from SCORED"),
+            (
+                "sampled at temperature",
+                "train at the temperature that they were sampled at: --set sampling.temperature=T",
+            ),
+            ("another tokenizer", "train a model with the tokenizer that sampled them"),
+            ("another model", "name the model that sampled them with --behaviour-model"),
+        ):
+            if reason.startswith(start):
+                return advice
+        return "docs/offline.md says what a record needs"
+
+
+class Place(NamedTuple):
+    """A record: which batch of Arrow columns, and the row in it."""
+
+    chunk: int
+    row: int
+
+
+@dataclass
+class _Members:
+    """What is kept of a group while its records are read."""
+
+    places: list[Place] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    planned: int | None = None
+    prompt: Any = None
+
+
+class SavedRollouts:
+    """The records of some files that can be learnt from, by group."""
+
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        expected: Expected,
+        grader: Grader,
+        *,
+        skip_unusable: bool,
+        told: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Reads and checks every record, and tells now and then how far it is.
+
+        Raises DataError, with the count of each reason, when some cannot be learnt from; with `skip_unusable` only when
+        none is left.
+        """
+        self._told = told
+        self.files = [file for path in paths for file in record_files(path)]
+        if twice := [file for file, count in Counter(self.files).items() if count > 1]:
+            raise RequestError(f"--rollouts: {twice[0]} is given twice")
+        self.expected, self.grader = expected, grader
+        self.notes: list[str] = []
+        self.rows = 0
+        self.missing: dict[int, list[Place]] = {}
+        """Records without log-probabilities, by the number of their file."""
+        self._chunks: list[pa.RecordBatch] = []
+        self._reasons: Counter[str] = Counter()
+        self._unusable = 0
+        self._first = ""
+        self._members: dict[tuple[Any, ...], _Members] = {}
+        self._read()
+        self._judge(skip_unusable)
+        self.groups = self._learnable()
+        """Places of each group's members, in the order in which the groups begin."""
+
+    def digests(self) -> dict[str, str]:
+        """File → SHA-256 of what is in it: a resumed run must find the same."""
+        hashes = {}
+        for file in self.files:
+            with file.open("rb") as stream:
+                hashes[str(file)] = hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashes
+
+    def rollouts(self, places: Iterable[Place]) -> Iterator[Rollout]:
+        """The records at these places."""
+        for number, those in groupby(places, key=lambda place: place.chunk):
+            rows = self._chunks[number].take(pa.array([place.row for place in those]))
+            for row in rows_of(rows, lambda i: "a saved record"):
+                yield rollout_of(row, "a saved record")
+
+    def group(self, number: int) -> Group:
+        """Group `number`."""
+        group = self.grader.group(list(self.rollouts(self.groups[number])))
+        assert group is not None, "groups without a reward were left out"
+        return group
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        seen: dict[tuple[Any, ...], str] = {}
+        held: list[Rollout] = []
+        for number, file in enumerate(self.files):
+            for row, rollout in enumerate(read_rollouts(file), start=1):
+                self.rows += 1
+                where = f"{file}, record {row}"
+                reasons = self.expected.faults(rollout)
+                source = str(file) if rollout.run_id is None else rollout.run_id
+                name = (source, rollout.branch, rollout.id, rollout.segment)
+                if (before := seen.setdefault(name, where)) != where:
+                    reasons += ("a rollout that is there already",)
+                    where = f"{where} (as {before})"
+                if not reasons:
+                    reasons = self._join((source, rollout.branch, rollout.group_id), rollout, held, number)
+                if reasons:
+                    self._refuse(reasons, f"{where}, id {rollout.id!r}: {', '.join(reasons)}")
+                if len(held) == CHUNK:
+                    self._keep(held)
+        self._keep(held)
+
+    def _join(self, key: tuple[Any, ...], rollout: Rollout, held: list[Rollout], file: int) -> tuple[str, ...]:
+        members = self._members.setdefault(key, _Members(prompt=(rollout.prompt, rollout.messages)))
+        if members.prompt != (rollout.prompt, rollout.messages):
+            return ("another prompt than the rest of its group",)
+        place = Place(len(self._chunks), len(held))
+        members.places.append(place)
+        members.ids.add(rollout.id)
+        members.planned = max(members.planned or 0, rollout.group_size or 0) or None
+        if rollout.behaviour_logprobs is None:
+            self.missing.setdefault(file, []).append(place)
+            rollout = rollout.model_copy(update={"recomputed_by": self.expected.behaviour})
+        held.append(rollout)
+        return ()
+
+    def _keep(self, held: list[Rollout]) -> None:
+        if held:
+            self._chunks.append(record_batch(held, lambda i: f"record {held[i].id}"))
+            self._told(f"{self.rows:,} saved records read")
+            held.clear()
+
+    def _refuse(self, reasons: Sequence[str], example: str) -> None:
+        self._unusable += 1
+        self._reasons.update(reasons)
+        self._first = self._first or example
+
+    def _judge(self, skip_unusable: bool) -> None:
+        if not self._reasons:
+            if not self.rows:
+                raise DataError(f"{', '.join(map(str, self.files))}: there is no record")
+            return
+        counts = "; ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common())
+        what = f"{self._unusable:,} of {self.rows:,} records cannot be trained on: {counts}"
+        if not skip_unusable or self._unusable == self.rows:
+            advice = self.expected.advice(self._reasons.most_common(1)[0][0])
+            leave = "" if self._unusable == self.rows else "; or leave them out with --skip-unusable"
+            raise DataError(f"{what}. The first is {self._first}. What to do: {advice}{leave}")
+        self.notes.append(f"{what}; they are left out (rollouts.skip_unusable)")
+
+    # --- groups -----------------------------------------------------------------------------------------------------
+
+    def _learnable(self) -> list[list[Place]]:
+        """Groups with a reward, and notes on what is lost."""
+        groups, mixed, unrewarded, signal = [], 0, 0, 0
+        partial, recomputed = 0, 0
+        for number, members in enumerate(self._members.values()):
+            self._told(f"{number:,} of {len(self._members):,} saved groups checked")
+            rollouts = list(self.rollouts(members.places))
+            group = self.grader.group(rollouts)
+            if group is None:
+                lacks_version = self.grader.mixed([rollouts]).get("groups/mixed_versions")
+                mixed, unrewarded = (mixed + 1, unrewarded) if lacks_version else (mixed, unrewarded + 1)
+                continue
+            groups.append(members.places)
+            signal += has_signal(group)
+            if members.planned is not None and len(members.ids) < members.planned:
+                partial += 1
+                recomputed += group.stats is not rollouts[0].group_stats
+        self.members = sum(map(len, groups))
+        self.signal = signal / max(1, len(groups))
+        """Share of the groups whose rewards differ."""
+        if partial:
+            self.notes.append(
+                f"{partial:,} of {len(groups):,} saved groups lack members that were sampled: {partial - recomputed:,} "
+                f"keep the statistics of their whole group, {recomputed:,} have those of the members that are here, "
+                "because they were sampled with another score"
+            )
+        if mixed:
+            self.notes.append(f"{mixed:,} saved groups are not known to be of one policy version and are left out")
+        if unrewarded:
+            self.notes.append(f"{unrewarded:,} saved groups have no reward (see verifier.rewards) and are left out")
+        if not groups:
+            raise DataError(f"{', '.join(map(str, self.files))}: no group of records can be learnt from")
+        return groups
+
+    # --- log-probabilities ------------------------------------------------------------------------------------------
+
+    def recompute(self, folder: Path, logprobs: Recompute) -> None:
+        """Gives the records without log-probabilities those of the behaviour model.
+
+        A file's records are written to `folder`, whole or not at all; what is there already is read and not computed
+        again, so a resumed run learns from the same numbers.
+        """
+        folder.mkdir(exist_ok=True)
+        moved: dict[Place, Place] = {}
+        for number, places in self.missing.items():
+            stored = folder / f"file-{number:04d}.parquet"
+            if not stored.exists():
+                write_rollouts(stored, self._recomputed(places, logprobs))
+            records = list(read_rollouts(stored))
+            for first in range(0, len(places), CHUNK):
+                for row, place in enumerate(places[first : first + CHUNK]):
+                    moved[place] = Place(len(self._chunks), row)
+                self._chunks.append(record_batch(records[first : first + CHUNK], lambda i: f"a record of {folder}"))
+        self.groups = [[moved.get(place, place) for place in places] for places in self.groups]
+
+    def _recomputed(self, places: Sequence[Place], logprobs: Recompute) -> Iterator[Rollout]:
+        for first in range(0, len(places), CHUNK):
+            self._told(f"log-probabilities of {first:,} of {len(places):,} records of a file recomputed")
+            rollouts = list(self.rollouts(places[first : first + CHUNK]))
+            for rollout, column in zip(rollouts, logprobs(rollouts), strict=True):
+                assert rollout.sampling is not None
+                sampling = rollout.sampling.model_copy(update={"logprob_mode": "processed"})
+                yield rollout.model_copy(update={"behaviour_logprobs": column, "sampling": sampling})
+
+
+class Saved:
+    """A `GroupSource` of saved groups: every pass has each group once, in an order of its own.
+
+    The order is a function of (seed, pass, place); the last batch of a pass is short where it does not divide.
+    Policy versions of another run, or of another branch of this one, say nothing about lag: a trainer does not get to
+    see them.
+    """
+
+    def __init__(self, saved: SavedRollouts, seed: int, lineage: tuple[str, int]) -> None:
+        """`lineage`: the run's own (run_id, branch)."""
+        self._saved, self._seed, self._lineage = saved, seed, lineage
+        self._position = 0
+
+    def draw(self, step: int, size: int, version: int) -> Drawn:
+        """The next groups of the pass."""
+        total = len(self._saved.groups)
+        epoch, place = divmod(self._position, total)
+        size = min(size, total - place)
+        numbers = [permuted(total, place + i, self._seed, "saved", epoch) for i in range(size)]
+        groups = tuple(self._of_this_lineage(self._saved.group(number)) for number in numbers)
+        self._position += size
+        rollouts = tuple(rollout for group in groups for rollout in group.rollouts)
+        return Drawn(groups, rollouts, {"saved/groups": float(size), "saved/epoch": epoch + (place + size) / total})
+
+    def state(self) -> dict[str, Any]:
+        """How many groups were drawn."""
+        return {"position": self._position}
+
+    def seek(self, state: Mapping[str, Any]) -> None:
+        """Go on there."""
+        self._position = state["position"]
+
+    def _of_this_lineage(self, group: Group) -> Group:
+        rollouts = tuple(
+            rollout
+            if (rollout.run_id, rollout.branch) == self._lineage
+            else rollout.model_copy(update={"policy_versions": None})
+            for rollout in group.rollouts
+        )
+        return Group(rollouts, group.rewards, group.stats)
+
+
+def record_files(path: Path) -> list[Path]:
+    """The file itself; of a folder the record files in it; of a run directory those of its rollouts.
+
+    Raises RequestError when there is none.
+    """
+    if (path / "config.yaml").is_file() and (path / "rollouts").is_dir():
+        path = path / "rollouts"
+    if not path.is_dir():
+        return [existing(path)]
+    files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and not file.name.startswith("."))
+    if not files:
+        raise RequestError(f"{path} holds no .parquet and no .jsonl file")
+    return files

@@ -1,0 +1,106 @@
+"""What is replayed, and what takes the place of groups without a signal."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlvr.config import ReplayConfig
+from rlvr.groups import Drawn, Grader
+from rlvr.replay import Held, Replay
+from rlvr.schema import Status
+from rlvr.store import read_rollouts
+
+_spec = importlib.util.spec_from_file_location("runs", Path(__file__).parent / "runs.py")
+assert _spec is not None
+assert _spec.loader is not None
+runs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(runs)
+
+
+class Nothing:
+    """A source that has run dry."""
+
+    def draw(self, step: int, size: int, version: int) -> Drawn:
+        return Drawn((), ())
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def seek(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+def replay(held: list[Held], number: int = 1, seed: int = 0, **settings: Any) -> Replay:
+    grader = Grader("digits", dict.fromkeys(Status))
+    source = Replay(Nothing(), number, ReplayConfig(**settings), grader, None, seed)  # type: ignore[arg-type]
+    source.seek({"held": [list(each) for each in held], "sampled": {}})
+    return source
+
+
+def test_a_group_is_drawn_half_as_often_for_every_half_life() -> None:
+    """Of two groups, one a half-life older: 2 to 1."""
+    held = [Held(90, 0, 90), Held(80, 0, 80)]
+    drawn = Counter(replay(held, seed=seed, half_life=10)._choose(100, 100)[0].step for seed in range(3000))
+    assert drawn[90] / 3000 == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_none_is_drawn_twice_in_a_batch_and_the_draw_is_a_function_of_seed_and_step() -> None:
+    held = [Held(step, place, step) for step in range(10) for place in range(3)]
+    chosen = replay(held, number=12)._choose(10, 10)
+    assert len(set(chosen)) == 12
+    assert replay(list(reversed(held)), number=12)._choose(10, 10) == chosen
+    assert replay(held, number=12)._choose(11, 10) != chosen
+    assert replay(held, number=12, seed=1)._choose(10, 10) != chosen
+
+
+def test_what_is_older_than_the_maximum_lag_is_not_drawn() -> None:
+    held = [Held(step, 0, step) for step in range(10)]
+    assert {each.version for each in replay(held, number=9, max_lag=3)._choose(10, 10)} == {7, 8, 9}
+
+
+def test_a_very_old_group_can_still_be_drawn() -> None:
+    assert replay([Held(0, 0, 0)], half_life=0.5)._choose(10**6, 10**6) == [Held(0, 0, 0)]
+
+
+def test_past_groups_with_a_signal_come_back_and_the_memory_is_bounded(tiny_model: Path, tmp_path: Path) -> None:
+    changes = {"verifier": f"{runs.REWARDS}:begins", "replay__share": 0.34, "replay__capacity": 4, "steps": 8}
+    runs.start(runs.small_config(tiny_model, eval__questions=0, **changes), tmp_path / "run")
+    lines = runs.metrics_of(tmp_path / "run")
+    assert lines[0]["replay/groups"] == 0
+    assert max(line["replay/held"] for line in lines) == 4
+    for line in lines:
+        sampled = list(read_rollouts(tmp_path / "run" / "rollouts" / f"step-{line['step']:06d}.parquet"))
+        assert len(sampled) == 4 * (3 - line["replay/groups"]), "what is not replayed is sampled"
+        assert line["replay/groups"] == 0 or line["lag/max"] >= 1
+        assert ("replay/age" in line) == (line["replay/groups"] > 0)
+
+
+def test_refilling_trains_on_full_batches_with_a_signal_and_stores_all(tiny_model: Path, tmp_path: Path) -> None:
+    changes = {"verifier": f"{runs.REWARDS}:begins", "sampling__refill": True, "sampling__refill_rounds": 20}
+    runs.start(runs.small_config(tiny_model, eval__questions=0, **changes), tmp_path / "run")
+    lines = runs.metrics_of(tmp_path / "run")
+    assert {line["signal/groups"] for line in lines} == {1.0}
+    assert max(line["refill/rounds"] for line in lines) >= 1
+    asked: set[str] = set()
+    for line in lines:
+        sampled = list(read_rollouts(tmp_path / "run" / "rollouts" / f"step-{line['step']:06d}.parquet"))
+        groups = {rollout.group_id: rollout.group_stats for rollout in sampled}
+        assert len(groups) == 3 + line["refill/groups"]
+        assert sum(stats is not None and stats.std > 0 for stats in groups.values()) == 3, "the batch is full"
+        rewards = [rollout.scores[0].reward or 0.0 for rollout in sampled]
+        assert line["reward/mean"] == pytest.approx(sum(rewards) / len(rewards)), "of all, not of the kept"
+        asked |= {rollout.task.row_id or "" for rollout in sampled}
+    assert len(asked) > 18, "further prompts take their place, not the same again"
+
+
+def test_refilling_stops_at_its_bound_and_a_short_batch_trains(tiny_model: Path, tmp_path: Path) -> None:
+    changes = {"verifier": f"{runs.REWARDS}:mute", "sampling__refill": True, "sampling__refill_rounds": 2, "steps": 1}
+    runs.start(runs.small_config(tiny_model, eval__questions=0, **changes), tmp_path / "run")
+    (line,) = runs.metrics_of(tmp_path / "run")
+    assert (line["refill/rounds"], line["refill/groups"], line["policy_version"]) == (2, 6, 0)
