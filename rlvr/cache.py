@@ -35,9 +35,12 @@ def cache_key(identity: bytes, item: Item, sees: Sees) -> bytes | None:
     """16 bytes, equal for equal work by the verifier that `identity` stands for; None without a completion."""
     if item.completion is None:
         return None
-    task: object = item.task.answer if sees == "answer" else item.task.model_dump(mode="json")
     text = item.completion.encode("utf-8", "surrogatepass")
-    parts = (identity, len(text).to_bytes(8, "big"), text, canonical_json(task).encode("utf-8", "surrogatepass"))
+    if sees == "task":
+        task = canonical_json(item.task.model_dump(mode="json"))
+    else:
+        task = "" if item.task.answer is None else f"={item.task.answer}"
+    parts = (identity, len(text).to_bytes(8, "big"), text, task.encode("utf-8", "surrogatepass"))
     return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
 
 

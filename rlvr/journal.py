@@ -155,6 +155,9 @@ def _locked(path: Path) -> Any:
         except BlockingIOError as error:
             file.close()
             raise RequestError(f"another process is at this very work: it holds {path}") from error
+        except OSError as error:
+            file.close()
+            raise RequestError(f"{path} cannot be locked: {error.strerror}") from error
 
 
 def _parsed(line: bytes) -> Any:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rlvr.errors import DataError
-from rlvr.files import expanded
-from rlvr.rows import read_batches
+from rlvr.files import ending, expanded, from_json, lines_of
+from rlvr.parquet import batches_of, python_rows
 
 Key: TypeAlias = tuple[str, int]
 
@@ -21,15 +21,14 @@ class Sidecars:
         self._files: list[tuple[Path, dict[Key, Sequence[Mapping[str, Any]]]]] = []
         for path in expanded(paths):
             scores: dict[Key, Sequence[Mapping[str, Any]]] = {}
-            for batch in read_batches(path):
-                for row in batch.rows():
-                    identity, there = row.values.get("id"), row.values.get("scores")
-                    if not isinstance(identity, str) or not isinstance(there, list):
-                        raise DataError(f"{row.where}: a row of a sidecar has an id, text, and a list of scores")
-                    key = (identity, row.values.get("segment") or 0)
-                    if key in scores:
-                        raise DataError(f"{row.where}: id {identity!r} (segment {key[1]}) is there twice")
-                    scores[key] = there
+            for row, where in _rows(path):
+                identity, there = (row.get("id"), row.get("scores")) if isinstance(row, dict) else (None, None)
+                if not isinstance(identity, str) or not isinstance(there, list):
+                    raise DataError(f"{where}: a row of a sidecar has an id, text, and a list of scores")
+                key = (identity, row.get("segment") or 0)
+                if key in scores:
+                    raise DataError(f"{where}: id {identity!r} (segment {key[1]}) is there twice")
+                scores[key] = there
             self._files.append((path, scores))
         self._unused = {path for path, scores in self._files if scores}
 
@@ -53,3 +52,12 @@ class Sidecars:
         for values, where in rows:
             yield self.with_scores(values), where
         self.refuse_unused()
+
+
+def _rows(path: Path) -> Iterator[tuple[Any, str]]:
+    if ending(path) == ".jsonl":
+        yield from ((from_json(text, where), where) for where, text in lines_of(path))
+        return
+    for first, batch in batches_of(path):
+        places = [f"{path}, row {first + i}" for i in range(batch.num_rows)]
+        yield from zip(python_rows(batch, places.__getitem__), places, strict=True)

@@ -53,10 +53,11 @@ def show(
 
     Control characters in the texts are shown as escapes.
     """
-    from rlvr.rows import sources_of
+    from rlvr.files import existing
+    from rlvr.rescoring import source_of
 
     conditions = [condition(expression) for expression in where or ()]
-    sources = sources_of(mappings or ())
+    sources = source_of(existing(file), mappings or ()).columns
     seen: set[str] = set()
     matching = rows = 0
     for row in _rows(file, sources, scores or ()):

@@ -844,7 +844,7 @@ def test_memory_is_bounded(rlvr: Run, monkeypatch: pytest.MonkeyPatch, source: s
     monkeypatch.setattr(rows, "BATCH_BYTES", 1 << 20)
     monkeypatch.setattr(cache, "IN_MEMORY", 1 << 20)
     text = "x" * 30_000
-    count = 1400
+    count = 1000
     if source == "in.jsonl":
         put(source, *({"completion": f"{i}", "answer": "4", "text": f"{i}{text}"} for i in range(count)))
     else:
