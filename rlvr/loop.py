@@ -90,7 +90,7 @@ class Run:
     def _changes(self) -> list[str]:
         """Raises RequestError where the saved rollouts are others than the run began with."""
         saved, scorer = self.plan.saved, self.plan.scorer
-        others = self.directory.remember("inputs", {} if saved is None else saved.digests())
+        others = [] if saved is None else self.directory.remember("inputs", saved.digests())
         if others:
             raise RequestError(
                 f"the saved rollouts changed since the run began: {', '.join(others)} (SHA-256); nothing was done. Put "
