@@ -217,7 +217,10 @@ class Trainer(Protocol):
         """v of the paper: the sampler gets new weights every this many batches."""
 
     def update(self, groups: Sequence[Group]) -> Metrics:
-        """Learn from one batch of groups. Raises RunError when a rollout cannot be trained on."""
+        """Learn from one batch of groups. Raises RunError when a rollout cannot be trained on.
+
+        Of a rollout whose `policy_versions` are None the lag is unknown: another run sampled it, or nobody noted it.
+        """
 
     def logprobs(self, rollouts: Sequence[Rollout]) -> list[tuple[float | None, ...]]:
         """Per rollout, (T,) log-probabilities under the current weights; None where the loss mask is False."""

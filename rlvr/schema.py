@@ -123,9 +123,6 @@ class Score(Verdict):
         return data
 
 
-_FILTERS = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
-
-
 class SamplingParams(Frozen):
     """How tokens are drawn. The defaults filter nothing: the behaviour policy is softmax(logits / temperature)."""
 
@@ -142,7 +139,13 @@ class SamplingParams(Frozen):
     @property
     def filters(self) -> list[str]:
         """Names of the settings that make the behaviour policy differ from softmax(logits / temperature)."""
-        return [name for name in _FILTERS if getattr(self, name) != SamplingParams.model_fields[name].default]
+        return [name for name, neutral in _NEUTRAL.items() if getattr(self, name) != neutral]
+
+
+_NEUTRAL = {
+    name: SamplingParams.model_fields[name].default
+    for name in ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+}
 
 
 class Sampling(SamplingParams):

@@ -39,7 +39,7 @@ def train(
             "--verifier names the score.",
         ),
     ] = None,
-    more_rollouts: Annotated[list[Path] | None, typer.Argument(hidden=True)] = None,
+    more_rollouts: Annotated[list[Path] | None, typer.Argument(metavar="FILE", hidden=True)] = None,
     skip_unusable: Annotated[
         bool, typer.Option("--skip-unusable", help="Leave out records that cannot be trained on, and say how many.")
     ] = False,

@@ -308,6 +308,32 @@ def test_files_that_changed_end_a_resume_before_anything_is_written(
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
+def test_records_from_elsewhere_as_the_document_makes_them(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The document's own code; then scored, and learnt from with the model that is said to have sampled them."""
+    text = (Path(__file__).parents[2] / "docs" / "offline.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    row = {"prompt": "1+1=", "answer": "2", "prompt_ids": [3, 4], "completion": "2"}
+    rows = [row | {"question_id": i // 4, "completion_ids": [5 + i % 4, 1]} for i in range(8)]
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("path/to/model", str(tiny_model)), {"rows": rows})
+    scored = [rescored(r, float(i % 4)) for i, r in enumerate(read_rollouts("foreign.parquet"))]
+    write_rollouts("scored.parquet", scored)
+    config = runs.small_config(
+        tiny_model,
+        rollouts__files=["scored.parquet"],
+        rollouts__behaviour_model=str(tiny_model),
+        sampling__temperature=0.7,
+        steps=1,
+        eval__questions=0,
+    )
+    runs.start(config, tmp_path / "run")
+    (line,) = runs.metrics_of(tmp_path / "run")
+    assert (line["saved/groups"], line["policy_version"], line["reward/mean"]) == (2, 1, 1.5)
+    assert line["ratio/mean"] == pytest.approx(1, abs=1e-4), "it learns from what it would sample itself"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
