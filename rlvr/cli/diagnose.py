@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -224,9 +225,9 @@ def _shown(value: Any, shown: str) -> str:
 def _command(paths: Sequence[Path], model: str, verifier: str | None, advice: Advice) -> str | None:
     if advice.recipe is None:
         return None
-    words = ["rlvr train --rollouts", *map(str, paths), "--model", model, "--recipe", advice.recipe]
+    words = ["rlvr", "train", "--rollouts", *map(str, paths), "--model", model, "--recipe", advice.recipe]
     words += ["--verifier", verifier] if verifier else []
-    return " ".join([*words, *(f"--set {each}" for each in advice.settings)])
+    return shlex.join([*words, *(word for each in advice.settings for word in ("--set", each))])
 
 
 def _as_json(sample: Sample, lines: Sequence[Line], advice: Advice, command: str | None) -> dict[str, Any]:

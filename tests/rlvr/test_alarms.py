@@ -158,6 +158,11 @@ def test_a_batch_that_is_skipped_leaves_the_weights_untouched(tiny_model: Path, 
     assert [[each["alarm"] for each in line["alarms"]] for line in lines] == [[], ["ess"], [], ["ess"]]
     assert weights(tmp_path / "run", 1) == weights(tmp_path / "run", 2)
     assert weights(tmp_path / "run", 2) != weights(tmp_path / "run", 3)
+    # Resumed from between a skipped batch and the next, it ends bitwise the same.
+    runs.start(config.model_copy(update={"steps": 2}), tmp_path / "resumed")
+    runs.resume(tmp_path / "resumed", steps=4)
+    assert weights(tmp_path / "resumed", 4) == weights(tmp_path / "run", 4)
+    assert [line["train/skipped"] for line in metrics_of(tmp_path / "resumed")] == [0, 1, 0, 1]
 
 
 def skipping(model: Path, **changes: Any) -> Any:
