@@ -8,10 +8,21 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from .exact import Number, read_number
 from .extract import answer_in_sentence
+from .moments import same_date, same_time
 from .normalise import is_prose, normalise
 from .options import Options
 from .tree import Expr
-from .words import choice, choice_and_text, number_in_words, same_text, text_key, time_of_day
+from .words import (
+    choice,
+    choice_and_text,
+    choices,
+    number_in_words,
+    plain_verdict,
+    same_letters,
+    same_text,
+    text_key,
+    unwrapped,
+)
 
 MAX_LENGTH = 60_000
 """Characters of an answer that are still looked at."""
@@ -77,10 +88,52 @@ def _numbers(gold: Number, number: Number) -> bool | None:
 
 
 def _by_words(gold: str, answer: str) -> Judgement | None:
-    if gold[:1].isdigit() and answer[:1].isdigit() and ":" not in gold:
+    moment = _by_moment(gold, answer) if len(gold) < 40 and len(answer) < 40 else None
+    if moment is not None:
+        return moment
+    if gold[:1].isdigit() and answer[:1].isdigit():
         return None
-    if same_text(gold, answer):
+    if same_text(gold, answer) or same_letters(gold, answer):
         return _EQUAL["the same words"]
+    chosen = _by_choice(gold, answer)
+    if chosen is not None:
+        return chosen
+    verdict = plain_verdict(gold)
+    if verdict is not None and verdict in (text_key(gold), text_key(answer)) and plain_verdict(answer) == verdict:
+        return _EQUAL["the same words"]
+    if gold.isascii() and answer.isascii():
+        spelled = [
+            number_in_words(side) if side[:1].isalpha() or side[:2] == "\\t" else None for side in (gold, answer)
+        ]
+        numbers = [read_number(side) for side in (gold, answer)]
+        values = [
+            word if word is not None else (found.value if found else None)
+            for word, found in zip(spelled, numbers, strict=True)
+        ]
+        if any(s is not None for s in spelled) and all(v is not None for v in values):
+            return _EQUAL["the same words"] if values[0] == values[1] else _DIFFERENT["different words"]
+    return None
+
+
+_MOMENT = re.compile(r"(?i):|-\d\d-|\d ?[ap]\.? ?m\b|noon|midnight|[a-z]{3,} \d|\d(?:st|nd|rd|th)? (?:of )?[a-z]{3}")
+
+
+def _by_moment(gold: str, answer: str) -> Judgement | None:
+    """Times of day and dates."""
+    if not (_MOMENT.search(gold) or _MOMENT.search(answer)):
+        return None
+    gold, answer = unwrapped(gold), unwrapped(answer)
+    time = same_time(gold, answer)
+    if time is not None:
+        return _EQUAL["the same words"] if time else _DIFFERENT["different times"]
+    date = same_date(gold, answer)
+    if date is not None:
+        return _EQUAL["the same words"] if date else _DIFFERENT["different times"]
+    return None
+
+
+def _by_choice(gold: str, answer: str) -> Judgement | None:
+    """Multiple choice."""
     letter = choice(gold)
     if letter is not None and letter.isupper():
         other = choice(answer)
@@ -99,39 +152,18 @@ def _by_words(gold: str, answer: str) -> Judgement | None:
         same = (choice(answer) or "").upper() == described[0]
         return _EQUAL["the same choice"] if same else _DIFFERENT["different choices"]
     if described is not None and not described[1][:1].islower():
-        return _either(described[1], answer)
-    if ":" in gold or ":" in answer:
-        time, other_time = time_of_day(gold), time_of_day(answer)
-        if time is not None and other_time is not None:
-            half = {time[3], other_time[3]} - {""}
-            same = time[:3] == other_time[:3] and len(half) < 2
-            return _EQUAL["the same words"] if same else _different_time(gold, answer)
-    if gold.isascii() and answer.isascii():
-        spelled = [
-            number_in_words(side) if side[:1].isalpha() or side[:2] == "\\t" else None for side in (gold, answer)
-        ]
-        numbers = [read_number(side) for side in (gold, answer)]
-        values = [
-            word if word is not None else (found.value if found else None)
-            for word, found in zip(spelled, numbers, strict=True)
-        ]
-        if any(s is not None for s in spelled) and all(v is not None for v in values):
-            return _EQUAL["the same words"] if values[0] == values[1] else _DIFFERENT["different words"]
-    return None
+        return _either(described, answer)
+    several = choices(gold)
+    return _EQUAL["the same choice"] if several is not None and several == choices(answer) else None
 
 
-def _either(content: str, answer: str) -> Judgement | None:
-    """For a gold `(B) 12`: an answer `12` is right too."""
+def _either(gold: tuple[str, str], answer: str) -> Judgement | None:
+    """For a gold `(B) 12`: an answer `12` is right too, and `(C) 12` is not."""
     other = choice_and_text(answer)
-    inner = judge(content, other[1] if other else answer, Options())
+    if other is not None and other[0] != gold[0]:
+        return _DIFFERENT["different choices"]
+    inner = judge(gold[1], other[1] if other else answer, Options())
     return inner if inner.status == "equal" else None
-
-
-def _different_time(gold: str, answer: str) -> Judgement | None:
-    """Two clock times that differ; two ratios may still be the same ratio."""
-    if re.search(r":\s*0\d?|[apAP]\.?[mM]", gold) or re.search(r":\s*0\d?|[apAP]\.?[mM]", answer):
-        return _DIFFERENT["different times"]
-    return None
 
 
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?![\d,])")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from .numerals import NUMBER_WORDS
 from .tree import Unreadable
 from .units import UNIT_WORDS, read_unit
 from .vocabulary import vocabulary
-from .words import NUMBER_WORDS
 
 MAX_LENGTH = 60_000
 """Characters of an answer that are still parsed."""
