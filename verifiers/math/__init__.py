@@ -23,7 +23,7 @@ def preload() -> None:
     context()
 
 
-@verifier(name="math", version="1", preload=preload)
+@verifier(name="math", version="2", preload=preload)
 def check(
     completion: str,
     task: Task,

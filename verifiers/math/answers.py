@@ -171,6 +171,7 @@ _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?: \d{3})+)(?![\d])")
 _DECIMAL_COMMA = re.compile(r"[-+]?(?:\d+,\d{2,}|0,\d+|\d{2,},\d+|\d{1,3}(?:\.\d{3})+,\d+)(?:\s?\\?%)?")
 _SETS_IN_WORDS = {"reals": Expr("domain", ("R",)), "no solution": Expr("set", ())}
 _QUANTITY = re.compile(r"([-+]?[\d.,]*\d|.*[\d})]) ?([A-Za-z°µ][A-Za-z0-9/^{}*\\ -]{0,30})")
+_CHOOSE = re.compile(r"\bC\(\s?(\d+|[a-z])\s?,\s?(\d+|[a-z])\s?\)")
 _FIRST_SPACE = re.compile(r".*[\d})] [A-Za-z]")
 
 
@@ -191,6 +192,7 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
 
     `measured`: the other side has a unit, so that the m of `5m` may be one.
     """
+    from .notation import compound
     from .parse import parse
     from .tree import Unreadable, num
     from .units import UNIT_LETTERS, read_unit
@@ -221,6 +223,11 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     if "," in text and _DECIMAL_COMMA.fullmatch(text):
         whole, _, after = text.rpartition(",")
         attempt(whole.replace(".", "") + "." + after)
+    several = compound(unwrapped(joined)) if len(joined) <= 80 else None
+    if several is not None:
+        found.append(several)
+    if "C(" in text and not found[1:]:
+        attempt(_CHOOSE.sub(r"\\binom{\1}{\2}", text))
     match = _QUANTITY.fullmatch(joined) if len(joined) <= 80 else None
     if match is not None:
         unit = match[2].strip()

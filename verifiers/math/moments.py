@@ -16,7 +16,12 @@ _DATES = (
 )
 _CLOCK = re.compile(r"(\d{1,2})\s*:\s*([0-5]\d)(?:\s*:\s*([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?", re.IGNORECASE)
-_NAMED = {"noon": (12, 0, 0, "p"), "12 noon": (12, 0, 0, "p"), "midnight": (12, 0, 0, "a"), "12 midnight": (12, 0, 0, "a")}
+_NAMED = {
+    "noon": (12, 0, 0, "p"),
+    "12 noon": (12, 0, 0, "p"),
+    "midnight": (12, 0, 0, "a"),
+    "12 midnight": (12, 0, 0, "a"),
+}
 
 
 class Time(NamedTuple):

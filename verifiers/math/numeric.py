@@ -106,6 +106,8 @@ def _rational_function(name: str, values: list[Fraction]) -> Fraction:
     if len(integers) == len(values):
         if name in ("gcd", "lcm"):
             return Fraction(math.gcd(*integers) if name == "gcd" else math.lcm(*integers))
+        if name == "fact2" and 0 <= integers[0] <= 1000:
+            return Fraction(math.prod(range(integers[0], 0, -2)))
         if name == "mod" and len(integers) == 2 and integers[1]:
             return Fraction(integers[0] % integers[1])
         if name == "binom" and len(integers) == 2 and 0 <= integers[1] <= integers[0] <= MAX_FACTORIAL:
