@@ -174,6 +174,8 @@ def _undelimited(text: str) -> str:
                 text = text[2:]
         if text == before:
             break
+    if text.endswith("*") and text.find("*") == len(text) - 1:
+        text = text[:-1].rstrip()  # the end of an emphasis that began before the answer
     return text
 
 

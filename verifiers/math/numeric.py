@@ -490,6 +490,8 @@ def real_constant(node: Expr) -> Any:
 def _point(name: str, k: int) -> Fraction:
     """The k-th value of a symbol: positive, negative, then of either sign, then larger."""
     unit = Fraction(_residue("point", name, k) % 10**12, 10**12)
+    if k in _FAR:
+        return (900 + unit * 9000) * (1 if (_residue("far", name) + k) % 2 else -1)
     if k in (0, 2):
         return Fraction(3, 10) + unit * 2
     if k == 1:
@@ -500,6 +502,10 @@ def _point(name: str, k: int) -> Fraction:
 
 
 POINTS = 10
+_FAR = (100, 101, 102, 103)
+"""Points of both signs that lie far out, where `max(15, y)` is no longer 15."""
+_BENT = frozenset({"abs", "max", "min", "floor", "ceil", "round", "sgn", "sqrt", "root", "cbrt"})
+_STEEP = frozenset({"exp", "sinh", "cosh", "tanh", "coth", "sech", "csch", "gamma_function", "erf", "erfc"})
 ENOUGH = 6
 """Points at which two expressions must agree, where they have values in the real numbers."""
 
@@ -573,6 +579,17 @@ def _equal_by_digits(a: Expr, b: Expr, integers: frozenset[str], degrees: bool) 
     return verdict
 
 
+def _bends(*sides: Expr) -> bool:
+    """Whether a function in them may look like another one nearby, and none grows too fast to be looked at far out."""
+    nodes = [n for side in sides for n in walk(side)]
+    if any((n.op == "fun" and n.args[0] in _STEEP) or (n.op == "pow" and symbols(n.args[1])) for n in nodes):
+        return False
+    return any(
+        (n.op == "fun" and n.args[0] in _BENT) or (n.op == "pow" and (rational(n.args[1]) or Fraction(1)).denominator > 1)
+        for n in nodes
+    )
+
+
 def _agree(
     a: Expr,
     b: Expr,
@@ -587,7 +604,8 @@ def _agree(
     tolerance = mp.mpf(10) ** -45
     agreed = 0
     in_complex: list[bool] = []
-    for k in range(POINTS if names else 1):
+    far = _FAR if names and _bends(a, b) else ()
+    for k in (*far, *range(POINTS)) if names else (0,):
         env: dict[str, Any] = {"log base": log_base}
         for name in names:
             if name in integers:
@@ -599,6 +617,8 @@ def _agree(
         try:
             left, right = left_at(a), right_at(b)
         except Unsupported:
+            if k in far:
+                continue
             return None
         except Undefined:
             continue

@@ -30,6 +30,8 @@ _QUALIFIERS = vocabulary(
     "never what which find how compute evaluate calculate solve simplify determine if unless"
 )
 """Words before a number that make it another answer, or none."""
+_DENIALS = frozenset({"wrong", "incorrect", "false", "not", "isn", "impossible", "invalid", "never"})
+"""Words after a number that take it back."""
 _UNITISH = frozenset({"text", "unit", "word"})
 _CALLED = frozenset("fghFGHPQp")
 _BLACKBOARD = {"R": "R", "Z": "Z", "N": "N", "Q": "Q", "C": "C"}
@@ -214,6 +216,8 @@ class _Parser:
         words = ""
         if split < end:
             words = " ".join(t.value for t in self.tokens[split:end])
+            if not _DENIALS.isdisjoint(words.lower().split()):
+                raise Unreadable("denied by words")
             if self.tokens[split].kind == "text" and words.lower().split(" ")[0] in _CONDITIONS:
                 words = ""
             elif any(t.kind in ("cmd", "fun", "env", "bar") for t in self.tokens[split:end]) or any(
@@ -232,6 +236,8 @@ class _Parser:
         expr = sub.relation()
         if sub.here != split:
             raise Unreadable("something is left over")
+        if expr.op == "sym" and len(words.split()) > 2:
+            raise Unreadable("a sentence that begins with a letter")
         if money is not None:
             words = money + " " + words if words.strip() not in ("dollars", "dollar", "USD") else words
         return Expr("qty", (expr, words.strip())) if words.strip() else expr
