@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from .exact import Number, read_number
 from .extract import answer_in_sentence
+from .memo import remembered
 from .moments import same_date, same_time
 from .normalise import is_prose, normalise
 from .options import Options
@@ -47,6 +47,7 @@ _DIFFERENT = {
 }
 
 
+@remembered(8192)
 def judge(gold: str, answer: str, options: Options) -> Judgement:
     """Whether the answer text says what the gold text says."""
     if len(answer) > MAX_LENGTH and answer.strip() != gold.strip():
@@ -162,6 +163,8 @@ def _either(gold: tuple[str, str], answer: str) -> Judgement | None:
     other = choice_and_text(answer)
     if other is not None and other[0] != gold[0]:
         return _DIFFERENT["different choices"]
+    if choice_and_text(gold[1]) is not None:
+        return None
     inner = judge(gold[1], other[1] if other else answer, Options())
     return inner if inner.status == "equal" else None
 
@@ -186,7 +189,7 @@ def _is_words(text: str) -> bool:
     return bool(letters) and not any(c in text for c in "\\{}^_") and len(letters) >= 1
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     """The trees that a text can be read as, the most likely first; empty when it cannot be read.
 
@@ -246,9 +249,9 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=8192)
 def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
     from .compare import same
+    from .families import same_family
 
     golds, answers = _readings(gold), _readings(answer)
     if any(tree.op == "qty" for tree in (*golds, *answers)):
@@ -264,7 +267,7 @@ def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
     for first in golds:
         for second in answers:
             try:
-                if same(first, second, options):
+                if same(first, second, options) or same_family(first, second):
                     return _EQUAL["equal expressions"]
             except RecursionError:
                 return Judgement("unparsed", "nested too deeply")

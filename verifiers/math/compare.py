@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import Any
 
 from . import numeric
-from .families import same_family
 from .matrix import components, rows_of
 from .options import Options
 from .piecewise import same_function
@@ -30,7 +29,7 @@ def same(gold: Expr, answer: Expr, options: Options) -> bool:
     first, second = tidy(gold), tidy(answer)
     if first == second:
         return True
-    return _same(first, second, options) or same_family(gold, answer)
+    return _same(first, second, options)
 
 
 # --- dispatch -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .memo import remembered
 from .normalise import is_prose
 
 MAX_COMPLETION = 2_000_000
@@ -32,9 +33,9 @@ _WORD = re.compile(r"[^\W\d_]+")
 _LABEL = re.compile(r"[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=\s*$")
 _JOINS = re.compile(r"[,;&]|\b(?:and|or)\b")
 _PHRASE = re.compile(
-    r"(?i)(?:\banswers?\b|\bréponse\b|\brespuesta\b|\bantwort\b|\bresposta\b|\brisposta\b|\bответ\b|\bđáp án\b|\bodpowiedź\b"
-    r"|\bcevap\b|答案|答え|答えは|정답|답|الجواب|\bresult\b|\b(?:correct|right) (?:choice|option)\b)"
-    r"(?:\s*[*_]*\s*(?:[:：=]|\bis\b|\bare\b|\best\b|\bist\b|\bes\b|\bé\b|\bè\b|\blà\b|\bto\b|是|为|為|は|은|는)|\s+(?=\\[(\[]|\$))"
+    r"(?i)(?:\banswers?\b|\bréponse\b|\brespuesta\b|\bantwort\b|\bresposta\b|\brisposta\b|\bответ\b|\bđáp án\b"
+    r"|\bodpowiedź\b|\bcevap\b|答案|答え|答えは|정답|답|الجواب|\bresult\b|\b(?:correct|right) (?:choice|option)\b)"
+    r"(?:\s*[*_]*\s*(?:[:：=]|\bis\b|\bare\b|\best\b|\bist\b|\bes\b|\bé\b|\bè\b|\blà\b|是|为|為|は|은|는)|\s+(?=\\[(\[]|\$))"
     r"(?:\s|\*|__|[:：]|\b(?:is|therefore|thus|simply|exactly|equal to)\b)*"
 )
 _PHRASE_FAR = re.compile(r"(?i)\banswer (?:to|for|of) [^.\n:]{1,120}? is\s*:?\s*")
@@ -47,8 +48,10 @@ _NUMBER = (
 )
 _NUMBERS = re.compile(rf"(?:(?:{_NUMBER})\s?)?(?:√\s?\d+|π)(?:\s?/\s?\d+)?|{_NUMBER}")
 _HEDGE = re.compile(r"(?i)\b(?:maybe|perhaps|possibly|might|could be|not sure|unsure|guess(?:ing)?|either)\b")
-_DENIAL = re.compile(r"(?i)(?:\bnot|n't|\bnever|\bneither|\bnor|\b(?:less|more|greater|fewer|smaller|larger|higher|lower) than"
-    r"|\bat (?:least|most))\s+(?:\w+\s+)?$")
+_DENIAL = re.compile(
+    r"(?i)(?:\bnot|n't|\bnever|\bneither|\bnor|\b(?:less|more|greater|fewer|smaller|larger|higher|lower) than"
+    r"|\bat (?:least|most))\s+(?:\w+\s+)?$"
+)
 _CLAUSE = re.compile(r",?\s+(?:since|because|which|given that|i\.e\.)(?=\s)|,\s+as\s")
 _FINAL = re.compile(r"(?i)\bfinal answer(?: is)?\s*:?\s*(?:the )?(?:final )?answer is:?\s*|\bfinal answer is:?\s*")
 _COMMAND = re.compile(r"\\[A-Za-z]")
@@ -76,6 +79,7 @@ def final_answer(completion: str) -> Found | None:
     return found if found and found.text else None
 
 
+@remembered(4096)
 def gold_answer(gold: str) -> str | None:
     """The answer of a dataset's row, which may be the bare answer or a whole solution. None when there is none."""
     gold = _without_special_tokens(gold[-MAX_COMPLETION:])
@@ -216,6 +220,8 @@ def _boxes(text: str, unclosed: bool = False) -> str | None:
             parts[0] = label[0] + parts[0]
         parts.insert(0, previous[0])
         start = before
+    if len(parts) == MAX_JOINED:
+        return box[0]  # no list of answers is that long: the last box counts
     parts = list(dict.fromkeys(part for part in parts if part))
     return parts[0] if len(parts) == 1 else " ; ".join(parts) if any("," in p for p in parts) else ", ".join(parts)
 

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 from . import numeric
 from .tidy import both_signs
-from .tree import Expr, has, num, rebuild, symbols
+from .tree import Expr, has, num, rebuild, symbols, walk
 
 INTEGER_NAMES = frozenset({"n", "k", "m", "l", "t", "N", "K", "j", "p", "q", "s"})
 ARBITRARY = frozenset({"C", "c", "K", "k", "C_1", "c_1", "C_2", "c_2", "C_3", "c_3", "K_1", "K_2", "C_0", "c_0"})
 ALSO_ARBITRARY = frozenset({"A", "B", "D", "A_1", "A_2"})
 MAX_RESIDUES = 240
+MAX_NODES = 400
+"""Of a family's expressions."""
 
 
 class Family(NamedTuple):
@@ -72,6 +74,8 @@ def family(node: Expr) -> Family | None:
     """The progressions that an answer lists; None when an item is no progression."""
     named: set[str] = set()
     items = _flat(node, named)
+    if sum(1 for item in items for _ in walk(item)) > MAX_NODES:
+        return None
     progressions = []
     for item in items:
         names = symbols(item)

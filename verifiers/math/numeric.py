@@ -585,7 +585,8 @@ def _bends(*sides: Expr) -> bool:
     if any((n.op == "fun" and n.args[0] in _STEEP) or (n.op == "pow" and symbols(n.args[1])) for n in nodes):
         return False
     return any(
-        (n.op == "fun" and n.args[0] in _BENT) or (n.op == "pow" and (rational(n.args[1]) or Fraction(1)).denominator > 1)
+        (n.op == "fun" and n.args[0] in _BENT)
+        or (n.op == "pow" and (rational(n.args[1]) or Fraction(1)).denominator > 1)
         for n in nodes
     )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from functools import lru_cache
 
 from .lex import Token, tokens
 from .tree import Expr, Unreadable, has, num, rebuild, text
@@ -37,7 +36,6 @@ _CALLED = frozenset("fghFGHPQp")
 _BLACKBOARD = {"R": "R", "Z": "Z", "N": "N", "Q": "Q", "C": "C"}
 
 
-@lru_cache(maxsize=4096)
 def parse(source: str) -> Expr:
     """The tree of a normalised answer. Raises Unreadable."""
     _check_depth(source)
@@ -59,10 +57,10 @@ def _check_depth(source: str) -> None:
 
 
 class _Parser:
-    def __init__(self, found: list[Token]) -> None:
+    def __init__(self, found: list[Token], start: int = 0, end: int | None = None) -> None:
         self.tokens = found
-        self.here = 0
-        self.end = len(found)
+        self.here = start
+        self.end = len(found) if end is None else end
         self.bars = 0
         self.depth = 0
         self.builders = 0
@@ -231,8 +229,7 @@ class _Parser:
         while split > start and self.tokens[split - 1] == Token("op", "/", self.tokens[split - 1].spaced):
             split -= 1  # 5 / second
             words = "/ " + words
-        sub = _Parser(self.tokens[:split])
-        sub.here = start
+        sub = _Parser(self.tokens, start, split)
         expr = sub.relation()
         if sub.here != split:
             raise Unreadable("something is left over")

@@ -52,15 +52,11 @@ def _is_label_list(node: Expr) -> bool:
 
 
 def _is_condition(item: Expr, among: Expr) -> bool:
-    """`k \\in \\mathbb{Z}`, `n \\ge 0` for a symbol that other items use."""
-    if item.op != "rel" or item.args[1][0].op != "sym":
+    """`k \\in \\mathbb{Z}` beside other items."""
+    if item.op != "rel" or item.args[1][0].op != "sym" or len(among.args) < 2:
         return False
     operators, operands = item.args
-    others = frozenset().union(*(symbols(other) for other in among.args if other is not item))
-    used = operands[0].args[0] in others
-    if operators == ("in",) and operands[1].op == "domain":
-        return used or len(among.args) > 1
-    return False
+    return operators == ("in",) and operands[1].op == "domain"
 
 
 def both_signs(node: Expr) -> list[Expr]:
