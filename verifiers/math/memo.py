@@ -23,7 +23,7 @@ def remembered(results: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         def look_up(*args: P.args, **kwargs: P.kwargs) -> R:
             if any(isinstance(arg, str) and len(arg) > LONGEST for arg in args):
                 return function(*args, **kwargs)
-            return kept(*args, **kwargs)
+            return kept(*args, **kwargs)  # type: ignore[arg-type]
 
         look_up.cache_info = kept.cache_info  # type: ignore[attr-defined]
         look_up.cache_clear = kept.cache_clear  # type: ignore[attr-defined]

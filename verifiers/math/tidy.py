@@ -56,7 +56,7 @@ def _is_condition(item: Expr, among: Expr) -> bool:
     if item.op != "rel" or item.args[1][0].op != "sym" or len(among.args) < 2:
         return False
     operators, operands = item.args
-    return operators == ("in",) and operands[1].op == "domain"
+    return bool(operators == ("in",) and operands[1].op == "domain")
 
 
 def both_signs(node: Expr) -> list[Expr]:
