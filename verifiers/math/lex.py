@@ -314,7 +314,7 @@ def _letters(run: str, spaced: bool, out: list[Token], after_number: bool, follo
         out += [Token("op", "*", False), Token("num", _SCALES[run.lower()], False)]
     elif apart and run in ("is", "equals") and out and (out[-1].kind == "sym" or out[-1].value == "("):
         out.append(Token("op", "=", spaced))
-    elif (apart and run.lower() in _STOP_WORDS) or run.lower() in NUMBER_WORDS:
+    elif (apart and run.lower() in _STOP_WORDS and not (out and _is_sign(out[-1]))) or run.lower() in NUMBER_WORDS:
         out.append(Token("word", run, spaced))
     elif (run in _JOINERS and len(run) > 1) or run == "OR" or run == "AND":
         out.append(Token("op", _JOINERS[run.lower()], spaced))

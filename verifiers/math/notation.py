@@ -31,6 +31,8 @@ _EXCEPT = re.compile(
 )
 _UNIT = r"\{\s*(\\(?:text|mathrm|textrm)\s?\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
 _UNIT_FRACTION = re.compile(rf"\\frac\s?{_UNIT}\s?{_UNIT}")
+_BUILDER = re.compile(r"\{\s*([A-Za-z](?:\s*\\in\s*\\mathbb\s?\{?[A-Z]\}?)?)\s*(?:\||:|\\mid)\s*([^{}]+)\}")
+"""A set-builder whose braces lack their backslashes."""
 _CURRENCY = re.compile(r"(-?)(USD|US\s?\\?\$|EUR|GBP|INR|Rs\.?)\s?(?=\d)")
 _CURRENCIES = {"USD": "\\$", "EUR": "€", "GBP": "£", "INR": "₹", "Rs": "₹", "US": "\\$"}
 _THERMOMETER = re.compile(
@@ -60,6 +62,10 @@ def ordinary(text: str) -> str:
             text = _SWISS.sub("", text)
         if "x" in text or "X" in text:
             text = _POWER_OF_TEN.sub(r" \\times ", text)
+    elif text[:1] == "{":
+        match = _BUILDER.fullmatch(text)
+        if match:
+            return f"\\{{{match[1]} \\mid {match[2]}\\}}"
     if "base" in text and len(text) < 120:
         match = _BASE.fullmatch(text)
         base = spelled([match[2]]) if match and match[2].isalpha() else match and Fraction(match[2])
