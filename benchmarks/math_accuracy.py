@@ -137,9 +137,9 @@ def report(path: Path, judges: dict[str, Judge], totals: dict[str, list[int]], e
         for name in judges:
             cells = [table[group][name]] if group != "all" else [table[g][name] for g in table]
             pairs, false_positives, false_negatives = (sum(column) for column in zip(*cells, strict=True))
+            median = f"  median {statistics.median(seconds[group]) * 1e3:.3f} ms" if name == "rlvr" else ""
             print(f"  {group:24} {name:12} {pairs:5} pairs  {1 - (false_positives + false_negatives) / pairs:6.1%}  "
-                  f"{false_positives:4} false positives  {false_negatives:4} false negatives"
-                  + (f"  median {statistics.median(seconds[group]) * 1e3:.3f} ms" if name == "rlvr" else ""))  # fmt: skip
+                  f"{false_positives:4} false positives  {false_negatives:4} false negatives{median}")  # fmt: skip
 
 
 if __name__ == "__main__":
