@@ -74,7 +74,7 @@ _AROUND_SIGNS = re.compile(r"\s*([^\w\s])\s*")
 
 def _squeezed(text: str) -> str:
     """Without the spaces around signs, where they mean nothing."""
-    return _AROUND_SIGNS.sub(r"\1", text).replace("\\ldots", "...").replace("\\dots", "...")
+    return _AROUND_SIGNS.sub(lambda m: m[1], text).replace("\\ldots", "...").replace("\\dots", "...")
 
 
 def _numbers(gold: Number, number: Number) -> bool | None:

@@ -149,9 +149,11 @@ def _plain_tex(text: str) -> str:
     text = _LOOKS.sub("", text.replace("\\left\\{", "\\{").replace("\\right\\}", "\\}"))
     text = _NEGATIVE_SPACE.sub("", text.replace("{,}", ","))
     text = _SPACING.sub(" ", text)
-    text = _FRACS.sub(r"\\frac", text)
-    text = _FRAC_DIGITS.sub(r"\\frac{\1}{\2}", text)
-    return _FRAC_DIGIT.sub(r"\\frac{\1}", text)
+    if "frac" not in text:
+        return text
+    text = _FRACS.sub(lambda m: "\\frac", text)  # functions: a template costs ten times as much to begin with
+    text = _FRAC_DIGITS.sub(lambda m: f"\\frac{{{m[1]}}}{{{m[2]}}}", text)
+    return _FRAC_DIGIT.sub(lambda m: f"\\frac{{{m[1]}}}", text)
 
 
 def _undelimited(text: str) -> str:

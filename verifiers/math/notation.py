@@ -74,8 +74,9 @@ def ordinary(text: str) -> str:
     if "_" in text or "^" in text:
         text = _BASE_WORD.sub(lambda m: f"_{{{found}}}" if (found := spelled([m[1]])) else m[0], text)
         text = _CHOOSE.sub(_chosen, text)
-    if "\\" in text:
-        text = _SCALE_IN_TEXT.sub(r" \1 ", _UNIT_FRACTION.sub(r"\1/\2", text))
+    if "\\text" in text or "\\math" in text:
+        text = _UNIT_FRACTION.sub(lambda m: f"{m[1]}/{m[2]}", text)
+        text = _SCALE_IN_TEXT.sub(lambda m: f" {m[1]} ", text)
     if "egree" in text:
         text = _THERMOMETER.sub(lambda m: "^\\circ " + ("F" if "F" in m[0].upper() else "C"), text)
     if text[:1] in "UEGIR-":

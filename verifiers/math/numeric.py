@@ -514,6 +514,10 @@ def equal(a: Expr, b: Expr, degrees: bool = False) -> bool | None:
     """Whether two expressions have the same value wherever both have one. None when that cannot be decided."""
     if a == b:
         return True
+    exact = rational(a)
+    other = rational(b) if exact is not None else None
+    if exact is not None and other is not None:
+        return exact == other
     if sum(1 for _ in walk(a)) + sum(1 for _ in walk(b)) > MAX_NODES:
         return None
     if any(n.op in _NO_VALUE for side in (a, b) for n in walk(side)):

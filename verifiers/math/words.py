@@ -97,7 +97,7 @@ _WRAPPED = re.compile(r"\\(?:text|mbox|textrm|mathrm|textnormal|hbox)\s*\{([^{}\
 
 def unwrapped(source: str) -> str:
     """Without \\text around words."""
-    return _WRAPPED.sub(r"\1", source) if "\\" in source else source
+    return _WRAPPED.sub(lambda m: m[1], source) if "\\" in source else source
 
 
 def same_letters(gold: str, answer: str) -> bool:
