@@ -362,6 +362,7 @@ def _last_numbers(sentence: str, by: str) -> Found | None:
     before, after = sentence[: first.start()].rstrip()[-1:], sentence[last.end() : last.end() + 2]
     if (
         before in _ARITHMETIC
+        or after[:1] == "?"
         or after[:1] in _ARITHMETIC
         or (re.match(r"[a-z](?![a-z])", after) and after[0] not in "mgsh")
     ):

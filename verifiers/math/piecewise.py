@@ -59,14 +59,16 @@ def _pieces(node: Expr) -> Pieces | None:
 
 
 def _value(pieces: Pieces, x: Any, variable: str | None, parameters: dict[str, Any]) -> Any:
-    """The value at x of the first piece that holds there; None where there is none."""
-    for expr, where in pieces:
-        if where is None or where.contains(x):
-            try:
-                return numeric.Evaluator({**parameters, variable or "": x})(expr)
-            except (numeric.Undefined, numeric.Unsupported, RecursionError):
-                return None
-    return None
+    """The value at x: that of the pieces that hold there, else of the one without a condition; None where there is
+    none, or where two pieces contradict each other."""
+    holding = [expr for expr, where in pieces if where is not None and where.contains(x)]
+    values = []
+    for expr in holding or [expr for expr, where in pieces if where is None]:
+        try:
+            values.append(numeric.Evaluator({**parameters, variable or "": x})(expr))
+        except (numeric.Undefined, numeric.Unsupported, RecursionError):
+            return None
+    return values[0] if values and all(_close(values[0], other) for other in values) else None
 
 
 def _close(a: Any, b: Any) -> bool:

@@ -83,7 +83,9 @@ def choices(source: str) -> tuple[str, ...] | None:
     return letters if list(letters) == sorted(set(letters)) else None
 
 
-_VERDICT = re.compile(r"(?i)(yes|no|true|false)(?:\s*[,.;:]\s+\w.*)?", re.DOTALL)
+_VERDICT = re.compile(
+    r"(?i)(yes|no|true|false)(?:\s*[,.;:]\s+(?!.*\b(?:yes|no|true|false|maybe|or|perhaps)\b)\w.*)?", re.DOTALL
+)
 
 
 def plain_verdict(source: str) -> str | None:
