@@ -49,7 +49,7 @@ def test_verdicts(category: str) -> None:
 def test_the_gold_answer_accepts_itself() -> None:
     golds = {row["gold"] for row in ROWS}
     rejected = {gold for gold in golds if check(f"\\boxed{{{gold}}}", Task(answer=gold)).reward != 1.0}
-    assert rejected == {"\\frac{1}{2", "{}"}
+    assert rejected == {"\\frac{1}{2"}
 
 
 def test_formatting_around_the_answer_does_not_matter() -> None:
@@ -74,9 +74,11 @@ def test_equality_is_symmetric_where_neither_side_is_rounded() -> None:
             or "." in pair
             or "\\sum" in pair
             or "\\prod" in pair
-            or row["category"] == "multiple choice"
+            or row["category"] in ("multiple choice", "stated values", "times and dates")
         ):
-            continue  # a decimal states a precision; a sum restates the question; a letter stands for its text
+            # a decimal states a precision; a sum restates the question; a letter stands for its text; a value that is
+            # stated as an equation is more than an equation's right-hand side; a gold date may leave its year out
+            continue
         there = check(f"\\boxed{{{row['pred']}}}", Task(answer=row["gold"]))
         back = check(f"\\boxed{{{row['gold']}}}", Task(answer=row["pred"]))
         if (there.reward == 1.0) != (back.reward == 1.0):

@@ -23,7 +23,7 @@ def preload() -> None:
     context()
 
 
-@verifier(name="math", version="1", preload=preload, sees="answer", cases="corpus.jsonl")
+@verifier(name="math", version="2", preload=preload, sees="answer", cases="corpus.jsonl")
 def check(
     completion: str,
     task: Task,
@@ -55,7 +55,10 @@ def check(
         float_rtol, gold_precision, percent_is_ratio, percent_is_number, ordered, units, unreduced, intervals,
         assignment, degrees,
     )  # fmt: skip
-    judgement = judge(gold, found.text, options)
+    try:
+        judgement = judge(gold, found.text, options)
+    except RecursionError:
+        return Verdict(status=Status.UNPARSED, reason="nested too deeply")
     extracted = found.text if len(found.text) <= 1000 else found.text[:1000] + "…"
     if judgement.status == "invalid":
         return Verdict(status=Status.INVALID, extracted=extracted, reason=judgement.reason)

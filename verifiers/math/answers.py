@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from .exact import Number, read_number
 from .extract import answer_in_sentence
+from .memo import remembered
+from .moments import same_date, same_time
 from .normalise import is_prose, normalise
 from .options import Options
 from .tree import Expr
-from .words import choice, choice_and_text, number_in_words, same_text, text_key, time_of_day
+from .words import (
+    choice,
+    choice_and_text,
+    choices,
+    number_in_words,
+    plain_verdict,
+    same_letters,
+    same_text,
+    text_key,
+    unwrapped,
+)
 
 MAX_LENGTH = 60_000
 """Characters of an answer that are still looked at."""
@@ -36,6 +47,7 @@ _DIFFERENT = {
 }
 
 
+@remembered(8192)
 def judge(gold: str, answer: str, options: Options) -> Judgement:
     """Whether the answer text says what the gold text says."""
     if len(answer) > MAX_LENGTH and answer.strip() != gold.strip():
@@ -62,7 +74,7 @@ _AROUND_SIGNS = re.compile(r"\s*([^\w\s])\s*")
 
 def _squeezed(text: str) -> str:
     """Without the spaces around signs, where they mean nothing."""
-    return _AROUND_SIGNS.sub(r"\1", text).replace("\\ldots", "...").replace("\\dots", "...")
+    return _AROUND_SIGNS.sub(lambda m: m[1], text).replace("\\ldots", "...").replace("\\dots", "...")
 
 
 def _numbers(gold: Number, number: Number) -> bool | None:
@@ -81,13 +93,55 @@ _LETTERS = re.compile(r"[a-z]+")
 
 
 def _by_words(gold: str, answer: str) -> Judgement | None:
-    if gold[:1].isdigit() and answer[:1].isdigit() and ":" not in gold:
+    moment = _by_moment(gold, answer) if len(gold) < 40 and len(answer) < 40 else None
+    if moment is not None:
+        return moment
+    if gold[:1].isdigit() and answer[:1].isdigit():
         return None
-    if same_text(gold, answer):
+    if same_text(gold, answer) or same_letters(gold, answer):
         return _EQUAL["the same words"]
     opposite = _OPPOSITE.get(gold.lower())
     if opposite is not None and opposite in (said := _LETTERS.findall(answer.lower())) and gold.lower() in said:
         return _DIFFERENT["different words"]  # "yes, no" says both
+    chosen = _by_choice(gold, answer)
+    if chosen is not None:
+        return chosen
+    verdict = plain_verdict(gold)
+    if verdict is not None and verdict in (text_key(gold), text_key(answer)) and plain_verdict(answer) == verdict:
+        return _EQUAL["the same words"]
+    if gold.isascii() and answer.isascii():
+        spelled = [
+            number_in_words(side) if side[:1].isalpha() or side[:2] == "\\t" else None for side in (gold, answer)
+        ]
+        numbers = [read_number(side) for side in (gold, answer)]
+        values = [
+            word if word is not None else (found.value if found else None)
+            for word, found in zip(spelled, numbers, strict=True)
+        ]
+        if any(s is not None for s in spelled) and all(v is not None for v in values):
+            return _EQUAL["the same words"] if values[0] == values[1] else _DIFFERENT["different words"]
+    return None
+
+
+_MOMENT = re.compile(r"(?i):|-\d\d-|\d ?[ap]\.? ?m\b|noon|midnight|[a-z]{3,} \d|\d(?:st|nd|rd|th)? (?:of )?[a-z]{3}")
+
+
+def _by_moment(gold: str, answer: str) -> Judgement | None:
+    """Times of day and dates."""
+    if not (_MOMENT.search(gold) or _MOMENT.search(answer)):
+        return None
+    gold, answer = unwrapped(gold), unwrapped(answer)
+    time = same_time(gold, answer)
+    if time is not None:
+        return _EQUAL["the same words"] if time else _DIFFERENT["different times"]
+    date = same_date(gold, answer)
+    if date is not None:
+        return _EQUAL["the same words"] if date else _DIFFERENT["different times"]
+    return None
+
+
+def _by_choice(gold: str, answer: str) -> Judgement | None:
+    """Multiple choice."""
     letter = choice(gold)
     if letter is not None and letter.isupper():
         other = choice(answer)
@@ -106,39 +160,20 @@ def _by_words(gold: str, answer: str) -> Judgement | None:
         same = (choice(answer) or "").upper() == described[0]
         return _EQUAL["the same choice"] if same else _DIFFERENT["different choices"]
     if described is not None and not described[1][:1].islower():
-        return _either(described[1], answer)
-    if ":" in gold or ":" in answer:
-        time, other_time = time_of_day(gold), time_of_day(answer)
-        if time is not None and other_time is not None:
-            half = {time[3], other_time[3]} - {""}
-            same = time[:3] == other_time[:3] and len(half) < 2
-            return _EQUAL["the same words"] if same else _different_time(gold, answer)
-    if gold.isascii() and answer.isascii():
-        spelled = [
-            number_in_words(side) if side[:1].isalpha() or side[:2] == "\\t" else None for side in (gold, answer)
-        ]
-        numbers = [read_number(side) for side in (gold, answer)]
-        values = [
-            word if word is not None else (found.value if found else None)
-            for word, found in zip(spelled, numbers, strict=True)
-        ]
-        if any(s is not None for s in spelled) and all(v is not None for v in values):
-            return _EQUAL["the same words"] if values[0] == values[1] else _DIFFERENT["different words"]
-    return None
+        return _either(described, answer)
+    several = choices(gold)
+    return _EQUAL["the same choice"] if several is not None and several == choices(answer) else None
 
 
-def _either(content: str, answer: str) -> Judgement | None:
-    """For a gold `(B) 12`: an answer `12` is right too."""
+def _either(gold: tuple[str, str], answer: str) -> Judgement | None:
+    """For a gold `(B) 12`: an answer `12` is right too, and `(C) 12` is not."""
     other = choice_and_text(answer)
-    inner = judge(content, other[1] if other else answer, Options())
+    if other is not None and other[0] != gold[0]:
+        return _DIFFERENT["different choices"]
+    if choice_and_text(gold[1]) is not None:
+        return None
+    inner = judge(gold[1], other[1] if other else answer, Options())
     return inner if inner.status == "equal" else None
-
-
-def _different_time(gold: str, answer: str) -> Judgement | None:
-    """Two clock times that differ; two ratios may still be the same ratio."""
-    if re.search(r":\s*0\d?|[apAP]\.?[mM]", gold) or re.search(r":\s*0\d?|[apAP]\.?[mM]", answer):
-        return _DIFFERENT["different times"]
-    return None
 
 
 _THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?![\d,])")
@@ -146,6 +181,7 @@ _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?: \d{3})+)(?![\d])")
 _DECIMAL_COMMA = re.compile(r"[-+]?(?:\d+,\d{2,}|0,\d+|\d{2,},\d+|\d{1,3}(?:\.\d{3})+,\d+)(?:\s?\\?%)?")
 _SETS_IN_WORDS = {"reals": Expr("domain", ("R",)), "no solution": Expr("set", ())}
 _QUANTITY = re.compile(r"([-+]?[\d.,]*\d|.*[\d})]) ?([A-Za-z°µ][A-Za-z0-9/^{}*\\ -]{0,30})")
+_CHOOSE = re.compile(r"\bC\(\s?(\d+|[a-z])\s?,\s?(\d+|[a-z])\s?\)")
 _FIRST_SPACE = re.compile(r".*[\d})] [A-Za-z]")
 
 
@@ -160,12 +196,13 @@ def _is_words(text: str) -> bool:
     return bool(letters) and not any(c in text for c in "\\{}^_") and len(letters) >= 1
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     """The trees that a text can be read as, the most likely first; empty when it cannot be read.
 
     `measured`: the other side has a unit, so that the m of `5m` may be one.
     """
+    from .notation import compound
     from .parse import parse
     from .tree import Unreadable, num
     from .units import UNIT_LETTERS, read_unit
@@ -196,6 +233,11 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     if "," in text and _DECIMAL_COMMA.fullmatch(text):
         whole, _, after = text.rpartition(",")
         attempt(whole.replace(".", "") + "." + after)
+    several = compound(unwrapped(joined)) if len(joined) <= 80 else None
+    if several is not None:
+        found.append(several)
+    if "C(" in text and not found[1:]:
+        attempt(_CHOOSE.sub(r"\\binom{\1}{\2}", text))
     match = _QUANTITY.fullmatch(joined) if len(joined) <= 80 else None
     if match is not None:
         unit = match[2].strip()
@@ -214,9 +256,9 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=8192)
 def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
     from .compare import same
+    from .families import same_family
 
     golds, answers = _readings(gold), _readings(answer)
     if any(tree.op == "qty" for tree in (*golds, *answers)):
@@ -232,7 +274,7 @@ def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
     for first in golds:
         for second in answers:
             try:
-                if same(first, second, options):
+                if same(first, second, options) or same_family(first, second):
                     return _EQUAL["equal expressions"]
             except RecursionError:
                 return Judgement("unparsed", "nested too deeply")

@@ -7,9 +7,10 @@ from fractions import Fraction
 from typing import Any
 
 from . import numeric
-from .matrix import rows_of
+from .matrix import components, rows_of
 from .options import Options
-from .region import region, same_region
+from .piecewise import same_function
+from .region import integers, region, same_region
 from .tidy import content_of, label_of, labelled, tidy
 from .tree import Expr, has, num, rebuild, rename, symbols
 from .units import Unit, read_unit
@@ -25,10 +26,10 @@ _SETS = frozenset({"tuple", "interval", "cup", "cap", "minus", "builder", "domai
 
 def same(gold: Expr, answer: Expr, options: Options) -> bool:
     """Whether the answer is the gold answer. All parts are required; what cannot be decided is not the same."""
-    gold, answer = tidy(gold), tidy(answer)
-    if gold == answer:
+    first, second = tidy(gold), tidy(answer)
+    if first == second:
         return True
-    return _same(gold, answer, options)
+    return _same(first, second, options)
 
 
 # --- dispatch -------------------------------------------------------------------------------------------------------
@@ -44,8 +45,19 @@ def _same(gold: Expr, answer: Expr, options: Options) -> bool:
         if "sym" in kinds:
             return text_key(gold.args[0]) == text_key(answer.args[0]) and len(gold.args[0]) == len(answer.args[0])
         return gold.op == answer.op and text_key(gold.args[0]) == text_key(answer.args[0])
-    if kinds & {"opaque", "cases"}:
+    if "cases" in kinds and "rel" not in kinds:
+        return same_function(gold, answer)
+    if "opaque" in kinds and "rel" not in kinds:
         return False
+    if "ratio" in kinds or "list" in kinds:
+        gold, answer = _with_labels(gold, answer), _with_labels(answer, gold)
+        kinds = {gold.op, answer.op}
+    if "builder" in kinds:
+        gold, answer = integers(gold) or gold, integers(answer) or answer
+        kinds = {gold.op, answer.op}
+    if kinds & {"tuple", "matrix", "list"}:
+        gold, answer = _as_points(gold, answer), _as_points(answer, gold)
+        kinds = {gold.op, answer.op}
     if kinds & _SETS and Expr("sym", ("R",)) in (gold, answer):
         reals = Expr("domain", ("R",))  # R typed plainly, where the other side is a set
         gold, answer = (reals if side == Expr("sym", ("R",)) else side for side in (gold, answer))
@@ -64,7 +76,7 @@ def _same(gold: Expr, answer: Expr, options: Options) -> bool:
         if ends and gold.op != answer.op:
             return False
     if kinds & {"list", "set", "tuple", "interval"} and not (
-        kinds & {"mul", "add"} and rows_of(gold) and rows_of(answer)
+        kinds & {"mul", "add"} and rows_of(gold, True) and rows_of(answer, True)
     ):
         return _same_collections(gold, answer, options)
     if any(has(side, "matrix") or (side.op in ("mul", "add") and has(side, "tuple")) for side in (gold, answer)):
@@ -89,6 +101,35 @@ def _spelled(node: Expr) -> Expr:
     """A product of single letters as the word that they spell: III."""
     if node.op == "mul" and all(f.op in ("sym", "const") and len(f.args[0]) == 1 for f in node.args):
         return Expr("text", ("".join(f.args[0] for f in node.args),))
+    return node
+
+
+def _with_labels(node: Expr, other: Expr) -> Expr:
+    """`w: 16, d: 3` with its labels as equations, where the other side has no ratio."""
+    items = node.args if node.op == "list" else (node,)
+    if has(other, "ratio") or not all(
+        i.op == "ratio" and len(i.args) == 2 and i.args[0].op == "sym" and not symbols(i.args[1]) for i in items
+    ):
+        return node
+    named = tuple(Expr("rel", (("=",), i.args)) for i in items)
+    return Expr("list", named) if node.op == "list" else named[0]
+
+
+def _as_points(node: Expr, other: Expr) -> Expr:
+    """`A(1, 2)` as the point it names, `2i - 3j` as its components, where the other side is a tuple or a vector."""
+    if node.op == "list" and other.op == "list":
+        return Expr("list", tuple(_as_points(item, other.args[0]) for item in node.args)) if other.args else node
+    rows = rows_of(other) if other.op == "matrix" else None
+    size = len(other.args) - 2 if other.op == "tuple" else max(len(rows), len(rows[0])) if rows else 0
+    if node.op == "call" and len(node.args) == size + 1 > 2 and len(node.args[0]) == 1 and node.args[0].isupper():
+        return Expr("tuple", ("(", "(", *node.args[1:]))
+    if node.op == "mul" and len(node.args) == 2 and node.args[1].op == "tuple" and other.op == "tuple":
+        label = node.args[0]
+        return node.args[1] if label.op == "sym" and label.args[0][0].isupper() else node
+    if size and node.op in ("add", "mul", "neg", "sym", "const", "div") and not has(node, "tuple", "matrix"):
+        parts = components(node, size)
+        if parts is not None:
+            return Expr("tuple", ("(", "(", *parts))
     return node
 
 
@@ -152,7 +193,8 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
         golds, answers = _items(gold), _items(answer)
         if len(golds) != len(answers):
             return False
-        if len(golds) == 2 and gold.args[:2] != answer.args[:2] and "[" in (*gold.args[:2], *answer.args[:2]):
+        ends_differ = gold.args[:2] != answer.args[:2] and "[" in (*gold.args[:2], *answer.args[:2])
+        if len(golds) == 2 and ends_differ and ("interval" in kinds or not _falls(golds)):
             return False
         return all(same(g, a, options) for g, a in zip(golds, answers, strict=True))
     if "matrix" in kinds:
@@ -198,6 +240,12 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
     if in_order:
         return all(same(g, a, options) for g, a in zip(golds, answers, strict=True))
     return _matched(golds, answers, options)
+
+
+def _falls(ends: list[Expr]) -> bool:
+    """Whether a pair cannot be an interval: [3, -2] is a vector."""
+    low, high = (numeric.real_constant(end) for end in ends)
+    return low is not None and high is not None and bool(low > high)
 
 
 def _numeric(node: Expr) -> bool:
@@ -272,7 +320,9 @@ def _matched(golds: list[Expr], answers: list[Expr], options: Options) -> bool:
 def _same_matrices(gold: Expr, answer: Expr, options: Options) -> bool:
     if labelled(gold) or labelled(answer):
         return _same(content_of(gold), content_of(answer), options)
-    first, second = rows_of(gold), rows_of(answer)
+    first, second = rows_of(gold, gold.op != "tuple"), rows_of(answer, answer.op != "tuple")
+    if {gold.op, answer.op} & {"add", "mul"} and "tuple" in (gold.op, answer.op):
+        first, second = rows_of(gold, True), rows_of(answer, True)
     if first is None or second is None:
         if gold.op not in ("matrix", "list", "tuple") and answer.op not in ("matrix", "list", "tuple"):
             return _same_scalars(gold, answer, options)
@@ -299,9 +349,9 @@ def _difference(node: Expr) -> Expr:
 def _same_relations(gold: Expr, answer: Expr, options: Options) -> bool:
     if gold.op != answer.op:
         relation, other = (gold, answer) if gold.op == "rel" else (answer, gold)
-        if not options.assignment or not labelled(relation):
+        if not options.assignment or not (labelled(relation) or (relation is answer and _states_a_value(relation))):
             return False
-        content = content_of(relation)
+        content = content_of(relation) if labelled(relation) else relation.args[1][1]
         return _same(content, other, options) if relation is gold else _same(other, content, options)
     operators, answer_operators = gold.args[0], answer.args[0]
     if operators == answer_operators == ("=",):
@@ -352,6 +402,15 @@ def _same_relations(gold: Expr, answer: Expr, options: Options) -> bool:
     return all(same(g, a, options) for g, a in zip(gold.args[1], answer.args[1], strict=True))
 
 
+def _states_a_value(node: Expr) -> bool:
+    """`m + n = 109` for a gold 109: what a question asked for, and its value. A gold `m + n = 109` is an equation."""
+    if node.args[0] != ("=",):
+        return False
+    left, right = node.args[1]
+    names = symbols(left)
+    return len(names) > 1 and not symbols(right) and right != num(0) and not has(left, "call")
+
+
 def _names_a_function(first: Expr, second: Expr) -> bool:
     """`y = x^2` against `f(x) = x^2`."""
     label, other = first.args[1][0], second.args[1][0]
@@ -388,6 +447,8 @@ def _same_scalars(gold: Expr, answer: Expr, options: Options) -> bool:
         return any(n.op == "base" and n.args[1] == 10 for n in (gold, answer)) and bool(numeric.equal(gold, answer))
     if "modulo" in (gold.op, answer.op):
         if gold.op != answer.op:  # the modulus may be left out
+            if any(side.op == "modulo" and symbols(side.args[1]) for side in (gold, answer)):
+                return False
             first, second = (side.args[0] if side.op == "modulo" else side for side in (gold, answer))
             return _same(first, second, options)
         return all(_same(g, a, options) for g, a in zip(gold.args, answer.args, strict=True))

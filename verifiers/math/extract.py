@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .memo import remembered
 from .normalise import is_prose
 
 MAX_COMPLETION = 2_000_000
@@ -23,13 +24,19 @@ _NEXT_TURN = re.compile(r"<\|im_start\|>\s*(?:user|system)|<\|start_header_id\|>
 _SPECIAL = re.compile(r"<\|[a-z_]{1,40}\|>|</s>|<s>|<(?:end|start)_of_turn>")
 _BRACES = re.compile(r"[{}]|\\.", re.DOTALL)
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
+_ONE_TOKEN = re.compile(r"\\[A-Za-z]+|-?\d+(?:[.,]\d+)*|\S")
+_ASKED = re.compile(r"[\s$)\]\\]{0,6}\?")
+"""After a box: it stands in a question."""
+_LEAD = re.compile(r"(?i)(?:hence|thus|so|therefore|then|finally|consequently|accordingly|it follows that)\b[,:]?\s*")
+_JSON = re.compile(r'"(?:final[_ ]?)?answer"\s*:\s*(?:"((?:[^"\\]|\\.){1,400})"|([^",{}\s]{1,80}))', re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
 _LABEL = re.compile(r"[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=\s*$")
 _JOINS = re.compile(r"[,;&]|\b(?:and|or)\b")
 _PHRASE = re.compile(
-    r"(?i)(?:\banswers?\b|\bréponse\b|\brespuesta\b|\bantwort\b|答案|\bresult\b)"
-    r"(?:\s*\**\s*(?:[:：=]|\bis\b|\bare\b|\best\b|\bist\b|\bes\b|是|为|為)|\s+(?=\\[(\[]|\$))"
-    r"(?:\s|\*|[:：]|\b(?:is|therefore|thus|simply|exactly|equal to)\b)*"
+    r"(?i)(?:\banswers?\b|\bréponse\b|\brespuesta\b|\bantwort\b|\bresposta\b|\brisposta\b|\bответ\b|\bđáp án\b"
+    r"|\bodpowiedź\b|\bcevap\b|答案|答え|答えは|정답|답|الجواب|\bresult\b|\b(?:correct|right) (?:choice|option)\b)"
+    r"(?:\s*[*_]*\s*(?:[:：=]|\bis\b|\bare\b|\best\b|\bist\b|\bes\b|\bé\b|\bè\b|\blà\b|是|为|為|は|은|는)|\s+(?=\\[(\[]|\$))"
+    r"(?:\s|\*|__|[:：]|\b(?:is|therefore|thus|simply|exactly|equal to)\b)*"
 )
 _PHRASE_FAR = re.compile(r"(?i)\banswer (?:to|for|of) [^.\n:]{1,120}? is\s*:?\s*")
 _SENTENCE_END = re.compile(r"(?<![A-Z])[.!?](?=\s|$)|[。！？]|\n\s*\n")
@@ -39,13 +46,16 @@ _NUMBER = (
     r"[-−+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:\s?/\s?\d+(?:\.\d+)?)?"
     r"(?:\s?(?:\\?%|percent|°|m²|m\^2|€|£))?"
 )
-_NUMBERS = re.compile(_NUMBER)
+_NUMBERS = re.compile(rf"(?:(?:{_NUMBER})\s?)?(?:√\s?\d+|π)(?:\s?/\s?\d+)?|{_NUMBER}")
 _HEDGE = re.compile(r"(?i)\b(?:maybe|perhaps|possibly|might|could be|not sure|unsure|guess(?:ing)?|either)\b")
-_DENIAL = re.compile(r"(?i)(?:\bnot|n't|\bnever|\bneither|\bnor|\bless than|\bmore than)\s+(?:\w+\s+)?$")
+_DENIAL = re.compile(
+    r"(?i)(?:\bnot|n't|\bnever|\bneither|\bnor|\b(?:less|more|greater|fewer|smaller|larger|higher|lower) than"
+    r"|\bat (?:least|most))\s+(?:\w+\s+)?$"
+)
 _CLAUSE = re.compile(r",?\s+(?:since|because|which|given that|i\.e\.)(?=\s)|,\s+as\s")
 _FINAL = re.compile(r"(?i)\bfinal answer(?: is)?\s*:?\s*(?:the )?(?:final )?answer is:?\s*|\bfinal answer is:?\s*")
 _COMMAND = re.compile(r"\\[A-Za-z]")
-_ARITHMETIC = frozenset("+*/^_-")
+_ARITHMETIC = frozenset("+*/^_-√∛²³⁴")
 _BETWEEN = re.compile(r"(?:\s|,|;|or|and|\$)*")
 _RELATION = re.compile(r"[A-Za-z]\s*(?:<=|>=|!=|=|<|>)\s*[-+]?\d[\d./]*")
 _EMPHASIS = re.compile(r"\*\*([^*\n]{1,200})\*\*")
@@ -69,6 +79,7 @@ def final_answer(completion: str) -> Found | None:
     return found if found and found.text else None
 
 
+@remembered(4096)
 def gold_answer(gold: str) -> str | None:
     """The answer of a dataset's row, which may be the bare answer or a whole solution. None when there is none."""
     gold = _without_special_tokens(gold[-MAX_COMPLETION:])
@@ -110,11 +121,26 @@ def _marked(text: str) -> Found | None:
         tagged = _tagged(text)
         if tagged is not None and (box is None or _last_box(text, len(text)) < tag):
             return tagged
-    if box is not None:
+    if box is not None and not _in_question(text):
         return (_after_box(text) or Found(box, "box")) if box else None
-    if _last_box(text, len(text)) != -1:
+    if box is None and _last_box(text, len(text)) != -1:
         return Found("", "box")  # never closed: the answer was cut off
-    return _after_hashes(text) or _after_phrase(text)
+    return _after_hashes(text) or _in_json(text) or _after_phrase(text)
+
+
+def _in_question(text: str) -> bool:
+    """Whether the last box is what a question asks, `Is it \\boxed{42}?`, and more text follows."""
+    box = _box_at(text, _last_box(text, len(text)))
+    asked = _ASKED.match(text, box[1]) if box else None
+    return asked is not None and bool(text[asked.end() :].strip())
+
+
+def _in_json(text: str) -> Found | None:
+    """The value of the last key `answer`."""
+    if '"' not in text:
+        return None
+    found = _JSON.findall(text[-TAIL:])
+    return Found(found[-1][0] or found[-1][1], "json") if found else None
 
 
 def _after_box(text: str) -> Found | None:
@@ -151,8 +177,8 @@ def _box_at(text: str, start: int) -> tuple[str, int] | None:
     here = match.end()
     if here >= len(text):
         return None
-    if text[here] != "{":  # \boxed 5 takes one token
-        token = re.compile(r"\\[A-Za-z]+|\S").match(text, here)
+    if text[here] != "{":  # \boxed 5: one token to TeX; who writes \boxed 42 means the number
+        token = _ONE_TOKEN.match(text, here)
         return (token[0], token.end()) if token else None
     depth = 0
     last: re.Match[str] | None = None
@@ -194,6 +220,8 @@ def _boxes(text: str, unclosed: bool = False) -> str | None:
             parts[0] = label[0] + parts[0]
         parts.insert(0, previous[0])
         start = before
+    if len(parts) == MAX_JOINED:
+        return box[0]  # no list of answers is that long: the last box counts
     parts = list(dict.fromkeys(part for part in parts if part))
     return parts[0] if len(parts) == 1 else " ; ".join(parts) if any("," in p for p in parts) else ", ".join(parts)
 
@@ -229,7 +257,7 @@ def _after_phrase(text: str) -> Found | None:
                 last = match
     if last is None:
         return None
-    rest = text[last.end() : last.end() + TAIL].lstrip(" *")
+    rest = text[last.end() : last.end() + TAIL].lstrip(" *_")
     sentence = _first_sentence(rest)
     if re.match(r"(?i)\s*(?:or|alternatively|but it (?:could|might|may))\b", rest[len(sentence) :].lstrip(".!? \n")):
         return Found("", "phrase")  # a hedge: the next sentence takes the answer back
@@ -262,7 +290,8 @@ def _unmarked(text: str) -> Found | None:
     if not whole:
         return None
     if len(whole) <= 200 and not is_prose(whole):
-        return Found(whole, "bare")
+        lead = _LEAD.match(whole)
+        return Found(whole[lead.end() :] if lead and lead.end() < len(whole) else whole, "bare")
     tail = whole[-TAIL:]
     sentences, start = [], 0
     for end in (*_SENTENCE_END.finditer(tail), None):
@@ -333,6 +362,7 @@ def _last_numbers(sentence: str, by: str) -> Found | None:
     before, after = sentence[: first.start()].rstrip()[-1:], sentence[last.end() : last.end() + 2]
     if (
         before in _ARITHMETIC
+        or after[:1] == "?"
         or after[:1] in _ARITHMETIC
         or (re.match(r"[a-z](?![a-z])", after) and after[0] not in "mgsh")
         or after.lstrip().startswith("=")

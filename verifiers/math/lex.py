@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from .numerals import NUMBER_WORDS
 from .tree import Unreadable
 from .units import UNIT_WORDS, read_unit
 from .vocabulary import vocabulary
-from .words import NUMBER_WORDS
 
 MAX_LENGTH = 60_000
 """Characters of an answer that are still parsed."""
@@ -106,7 +106,14 @@ _STOP_WORDS = frozenset(
     | {"there", "this", "that", "has", "have", "we", "its", "per", "all", "any", "get", "got", "not", "no"}
 )
 _CONSTRUCTORS = frozenset({"eq", "set", "matrix", "vector", "tuple"})
-_SCALES = {"thousand": "1000", "million": "1000000", "billion": "1000000000", "trillion": "1000000000000"}
+_SCALES = {
+    "hundred": "100",
+    "dozen": "12",
+    "thousand": "1000",
+    "million": "1000000",
+    "billion": "1000000000",
+    "trillion": "1000000000000",
+}
 _CURRENCIES = {"euro": "€", "pounds": "£", "yen": "¥", "dollar": "$", "textdollar": "$", "texteuro": "€"}
 _PARTS = re.compile(r",? and |, ")
 _GROUP = re.compile(r"\s*\{")
@@ -307,7 +314,7 @@ def _letters(run: str, spaced: bool, out: list[Token], after_number: bool, follo
         out += [Token("op", "*", False), Token("num", _SCALES[run.lower()], False)]
     elif apart and run in ("is", "equals") and out and (out[-1].kind == "sym" or out[-1].value == "("):
         out.append(Token("op", "=", spaced))
-    elif (apart and run.lower() in _STOP_WORDS) or run.lower() in NUMBER_WORDS:
+    elif (apart and run.lower() in _STOP_WORDS and not (out and _is_sign(out[-1]))) or run.lower() in NUMBER_WORDS:
         out.append(Token("word", run, spaced))
     elif (run in _JOINERS and len(run) > 1) or run == "OR" or run == "AND":
         out.append(Token("op", _JOINERS[run.lower()], spaced))
@@ -327,7 +334,7 @@ def _letters(run: str, spaced: bool, out: list[Token], after_number: bool, follo
         out.append(Token("op", "pm", spaced))
     elif called and run.lower() in _CONSTRUCTORS:
         out.append(Token("call", run, spaced))
-    elif (run in UNIT_WORDS or run.lower() in UNIT_WORDS) and (len(run) > 3 or out):
+    elif (run in UNIT_WORDS or run.lower() in UNIT_WORDS) and (len(run) > 3 or (out and not _is_sign(out[-1]))):
         out.append(Token("unit", run, spaced))
     elif run in ("percent", "pct", "percentage"):
         out.append(Token("op", "pct", spaced))
@@ -338,6 +345,11 @@ def _letters(run: str, spaced: bool, out: list[Token], after_number: bool, follo
         else:
             first, *rest = split
             out += [Token(*first, spaced), *(Token(*piece, False) for piece in rest)]
+
+
+def _is_sign(token: Token) -> bool:
+    """A sign after which a quantity's number is still to come, so that `F = am` names no unit."""
+    return token.kind == "op" and token.value in ("=", "+", "-", "<", ">", ",", ":")
 
 
 def _split(run: str) -> list[tuple[str, str]] | None:

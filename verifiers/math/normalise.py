@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from .notation import ordinary, unending
 from .vocabulary import vocabulary
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ", "0123456789+-()ni")
@@ -30,7 +31,7 @@ _SYMBOLS = {
     "∧": r" \land ", "∨": r" \lor ", "¬": r"\neg ", "，": ",", "、": ",", "；": ";", "：": ":", "．": ".", "。": ".",
     "（": "(", "）": ")", "【": "[", "】": "]", "｛": "{", "｝": "}", "％": "%", "＝": "=", "＋": "+", "＜": "<",
     "＞": ">", "／": "/", "＾": "^", "＄": "$", "∘": r"\circ ", "…": r"\ldots ", "⋯": r"\ldots ", "ℯ": "e", "ⅇ": "e",
-    "ⅈ": "i", "µ": "\\mu ", "Ω": r"\Omega ",
+    "ⅈ": "i", "µ": "\\mu ", "Ω": r"\Omega ", "¢": " cents", "℃": r"^\circ C", "℉": r"^\circ F",
 }  # fmt: skip
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
@@ -48,7 +49,7 @@ _GROUPED_DIGITS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\,)\s*(?=\d{3}(?!\
 _UNION = re.compile(r"(?<=[)\]}])\s*U\s*(?=[(\[{])")
 _IN = re.compile(r"(?<=[A-Za-z]) in (?=[(\[{\\RZNQ])")
 _REPEATING = re.compile(
-    r"(\d{0,40})\.(\d{0,40})(?:\\(?:overline|bar|overset\{\\cdot\})\s*\{(\d{1,40})\}|\\dot\s*\{?(\d)\}?)"
+    r"(\d{0,40})\.(\d{0,40})(?:\\(?:overline|bar|overset\{\\cdot\})\s*\{(\d{1,40})\}|\\dot\s*\{?(\d)\}?(?!\}?\d*\\dot))"
 )
 _FRENCH = re.compile(r"^([\](\[])([^\[\]()]*[,;][^\[\]()]*)([\])\[])$")
 _FRENCH_BRACKETS = {"]": "(", "[": "[", "(": "("}
@@ -81,6 +82,8 @@ _MATH_WORDS = vocabulary(
 def normalise(text: str) -> str:
     """One spelling: ASCII mathematics, no looks-only TeX, no delimiters around the whole."""
     text = text.strip()
+    if text == "{}":
+        return "\\emptyset"
     if not text.isascii():
         text = _ascii(_OHM.sub(" ohm", text))
     if text[:1] in "tTaAfF":
@@ -91,6 +94,8 @@ def normalise(text: str) -> str:
     if "\\" in text:
         text = _REPEATING.sub(_repeating, text)
         text = _plain_tex(text)
+    if "..." in text:
+        text = unending(text)
     text = _undelimited(text)
     if "$" in text and text.replace("\\$", "").count("$") % 2 == 0:
         text = _MATH_DOLLAR.sub(" ", text).strip()
@@ -104,7 +109,9 @@ def normalise(text: str) -> str:
         text = _FRENCH.sub(lambda m: _FRENCH_BRACKETS[m[1]] + m[2] + ("]" if m[3] == "]" else ")"), text)
     if "or" in text or "and" in text:
         text = _GLUED.sub(r" \1 ", text)
-    return text
+    if text[:1] == "=":
+        text = text.lstrip("= ")
+    return ordinary(text)
 
 
 def _ascii(text: str) -> str:
@@ -137,13 +144,16 @@ def _plain_tex(text: str) -> str:
         text = _DOUBLED.sub(r"\\", text)
     if "array" in text or "aligned" in text:
         text = _SYSTEM.sub(r"\\begin{cases}\3\\end{cases}", text)
+    text = text.replace("m\\angle", "\\angle")
     text = _HSPACE.sub(" ", _ENVIRONMENT.sub(" ", text))
     text = _LOOKS.sub("", text.replace("\\left\\{", "\\{").replace("\\right\\}", "\\}"))
     text = _NEGATIVE_SPACE.sub("", text.replace("{,}", ","))
     text = _SPACING.sub(" ", text)
-    text = _FRACS.sub(r"\\frac", text)
-    text = _FRAC_DIGITS.sub(r"\\frac{\1}{\2}", text)
-    return _FRAC_DIGIT.sub(r"\\frac{\1}", text)
+    if "frac" not in text:
+        return text
+    text = _FRACS.sub(lambda m: "\\frac", text)  # functions: a template costs ten times as much to begin with
+    text = _FRAC_DIGITS.sub(lambda m: f"\\frac{{{m[1]}}}{{{m[2]}}}", text)
+    return _FRAC_DIGIT.sub(lambda m: f"\\frac{{{m[1]}}}", text)
 
 
 def _undelimited(text: str) -> str:
@@ -166,6 +176,8 @@ def _undelimited(text: str) -> str:
                 text = text[2:]
         if text == before:
             break
+    if text.endswith("*") and text.find("*") == len(text) - 1:
+        text = text[:-1].rstrip()  # the end of an emphasis that began before the answer
     return text
 
 

@@ -106,6 +106,8 @@ def _rational_function(name: str, values: list[Fraction]) -> Fraction:
     if len(integers) == len(values):
         if name in ("gcd", "lcm"):
             return Fraction(math.gcd(*integers) if name == "gcd" else math.lcm(*integers))
+        if name == "fact2" and 0 <= integers[0] <= 1000:
+            return Fraction(math.prod(range(integers[0], 0, -2)))
         if name == "mod" and len(integers) == 2 and integers[1]:
             return Fraction(integers[0] % integers[1])
         if name == "binom" and len(integers) == 2 and 0 <= integers[1] <= integers[0] <= MAX_FACTORIAL:
@@ -488,6 +490,8 @@ def real_constant(node: Expr) -> Any:
 def _point(name: str, k: int) -> Fraction:
     """The k-th value of a symbol: positive, negative, then of either sign, then larger."""
     unit = Fraction(_residue("point", name, k) % 10**12, 10**12)
+    if k in _FAR:
+        return (900 + unit * 9000) * (1 if (_residue("far", name) + k) % 2 else -1)
     if k in (0, 2):
         return Fraction(3, 10) + unit * 2
     if k == 1:
@@ -498,6 +502,10 @@ def _point(name: str, k: int) -> Fraction:
 
 
 POINTS = 10
+_FAR = (100, 101, 102, 103)
+"""Points of both signs that lie far out, where `max(15, y)` is no longer 15."""
+_BENT = frozenset({"abs", "max", "min", "floor", "ceil", "round", "sgn", "sqrt", "root", "cbrt"})
+_STEEP = frozenset({"exp", "sinh", "cosh", "tanh", "coth", "sech", "csch", "gamma_function", "erf", "erfc"})
 ENOUGH = 6
 """Points at which two expressions must agree, where they have values in the real numbers."""
 
@@ -506,6 +514,10 @@ def equal(a: Expr, b: Expr, degrees: bool = False) -> bool | None:
     """Whether two expressions have the same value wherever both have one. None when that cannot be decided."""
     if a == b:
         return True
+    exact = rational(a)
+    other = rational(b) if exact is not None else None
+    if exact is not None and other is not None:
+        return exact == other
     if sum(1 for _ in walk(a)) + sum(1 for _ in walk(b)) > MAX_NODES:
         return None
     if any(n.op in _NO_VALUE for side in (a, b) for n in walk(side)):
@@ -571,6 +583,18 @@ def _equal_by_digits(a: Expr, b: Expr, integers: frozenset[str], degrees: bool) 
     return verdict
 
 
+def _bends(*sides: Expr) -> bool:
+    """Whether a function in them may look like another one nearby, and none grows too fast to be looked at far out."""
+    nodes = [n for side in sides for n in walk(side)]
+    if any((n.op == "fun" and n.args[0] in _STEEP) or (n.op == "pow" and symbols(n.args[1])) for n in nodes):
+        return False
+    return any(
+        (n.op == "fun" and n.args[0] in _BENT)
+        or (n.op == "pow" and (rational(n.args[1]) or Fraction(1)).denominator > 1)
+        for n in nodes
+    )
+
+
 def _agree(
     a: Expr,
     b: Expr,
@@ -585,7 +609,8 @@ def _agree(
     tolerance = mp.mpf(10) ** -45
     agreed = 0
     in_complex: list[bool] = []
-    for k in range(POINTS if names else 1):
+    far = _FAR if names and _bends(a, b) else ()
+    for k in (*far, *range(POINTS)) if names else (0,):
         env: dict[str, Any] = {"log base": log_base}
         for name in names:
             if name in integers:
@@ -597,6 +622,8 @@ def _agree(
         try:
             left, right = left_at(a), right_at(b)
         except Unsupported:
+            if k in far:
+                continue
             return None
         except Undefined:
             continue

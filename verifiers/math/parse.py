@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from functools import lru_cache
 
 from .lex import Token, tokens
-from .tree import Expr, Unreadable, num, rebuild, text
+from .tree import Expr, Unreadable, has, num, rebuild, text
 from .vocabulary import vocabulary
 
 MAX_DEPTH = 120
@@ -24,17 +23,19 @@ _FILLER = vocabulary(
     "respectively therefore thus so hence total only option choice where value all real each"
 )
 _CONDITIONS = frozenset({"where", "for", "when", "if", "with", "for all", "for any", "such that", "whenever"})
+_CASE_WORDS = frozenset({"if", "for", "when", "where", "otherwise", "else", "elsewhere", "and"})
 _QUALIFIERS = vocabulary(
     "at least most less more than not over under below above between no minus negative up nor fewer greater "
     "never what which find how compute evaluate calculate solve simplify determine if unless"
 )
 """Words before a number that make it another answer, or none."""
+_DENIALS = frozenset({"wrong", "incorrect", "false", "not", "isn", "impossible", "invalid", "never"})
+"""Words after a number that take it back."""
 _UNITISH = frozenset({"text", "unit", "word"})
 _CALLED = frozenset("fghFGHPQp")
 _BLACKBOARD = {"R": "R", "Z": "Z", "N": "N", "Q": "Q", "C": "C"}
 
 
-@lru_cache(maxsize=4096)
 def parse(source: str) -> Expr:
     """The tree of a normalised answer. Raises Unreadable."""
     _check_depth(source)
@@ -56,10 +57,10 @@ def _check_depth(source: str) -> None:
 
 
 class _Parser:
-    def __init__(self, found: list[Token]) -> None:
+    def __init__(self, found: list[Token], start: int = 0, end: int | None = None) -> None:
         self.tokens = found
-        self.here = 0
-        self.end = len(found)
+        self.here = start
+        self.end = len(found) if end is None else end
         self.bars = 0
         self.depth = 0
         self.builders = 0
@@ -203,9 +204,9 @@ class _Parser:
         depth = 0
         for i in range(start, end):
             token = self.tokens[i]
-            if token.kind == "open":
+            if token.kind == "open" or (token.kind == "env" and token.value.startswith("begin")):
                 depth += 1
-            elif token.kind == "close":
+            elif token.kind == "close" or token.kind == "env":
                 depth -= 1
             elif depth == 0 and i > start and token.kind in _UNITISH:
                 split = i
@@ -213,6 +214,8 @@ class _Parser:
         words = ""
         if split < end:
             words = " ".join(t.value for t in self.tokens[split:end])
+            if not _DENIALS.isdisjoint(words.lower().split()):
+                raise Unreadable("denied by words")
             if self.tokens[split].kind == "text" and words.lower().split(" ")[0] in _CONDITIONS:
                 words = ""
             elif any(t.kind in ("cmd", "fun", "env", "bar") for t in self.tokens[split:end]) or any(
@@ -226,11 +229,12 @@ class _Parser:
         while split > start and self.tokens[split - 1] == Token("op", "/", self.tokens[split - 1].spaced):
             split -= 1  # 5 / second
             words = "/ " + words
-        sub = _Parser(self.tokens[:split])
-        sub.here = start
+        sub = _Parser(self.tokens, start, split)
         expr = sub.relation()
         if sub.here != split:
             raise Unreadable("something is left over")
+        if expr.op == "sym" and len(words.split()) > 2:
+            raise Unreadable("a sentence that begins with a letter")
         if money is not None:
             words = money + " " + words if words.strip() not in ("dollars", "dollar", "USD") else words
         return Expr("qty", (expr, words.strip())) if words.strip() else expr
@@ -307,6 +311,8 @@ class _Parser:
                 if self.take().value == "-":
                     sign = {"-": "+", "+": "-"}.get(sign, sign)
             terms.append(self.signed(sign, self.product()))
+        if len(terms) == 2 and terms[1].op == "neg" and terms[1].args[0].op == "set":
+            return Expr("minus", (terms[0], terms[1].args[0]))  # R - {2}
         return terms[0] if len(terms) == 1 else Expr("add", tuple(terms))
 
     def signed(self, sign: str | None, term: Expr) -> Expr:
@@ -417,8 +423,10 @@ class _Parser:
             if self.at("op", "'") or self.at("op", "*"):
                 raise Unreadable("a starred symbol")
             exponent = self.exponent()
-            if exponent.op == "sym" and exponent.args[0] in ("T", "top") and base.op == "matrix":
+            if exponent == Expr("sym", ("T",)) and base.op == "matrix":
                 return Expr("matrix", (tuple(zip(*base.args[0], strict=True)),))
+            if exponent == Expr("sym", ("T",)) and base.op == "tuple":
+                return base
             if base.op == "fun" and len(base.args) == 1:
                 raise Unreadable("a function without its argument")
             result = Expr("pow", (base, exponent))
@@ -460,7 +468,11 @@ class _Parser:
                 return node
             if token.value == "!":
                 self.take()
-                node = Expr("fact", (node,))
+                if self.at("op", "!") and not self.tokens[self.here].spaced:
+                    self.take()  # every second factor: 7!! is 7 * 5 * 3
+                    node = Expr("fun", ("fact2", node))
+                else:
+                    node = Expr("fact", (node,))
             elif token.value == "pct":
                 self.take()
                 node = Expr("pct", (node,))
@@ -911,6 +923,10 @@ class _Parser:
             inner = self.tex_argument()
             if inner.op == "num":
                 raise Unreadable("a repeating decimal without its point")
+            if name in ("overline", "bar") and has(inner, "const") and not has(inner, "sym"):
+                return Expr("fun", ("conj", inner))
+            if inner == Expr("const", ("i",)):
+                inner = Expr("sym", ("i",))  # a unit vector
             return Expr("call", (name, inner)) if inner.op != "sym" else Expr("sym", (inner.args[0] + "~" + name,))
         if name in ("angle", "triangle", "measuredangle"):
             points = [self.power()]
@@ -1017,14 +1033,18 @@ class _Parser:
             if self.at("op", "and") or (name == "cases" and self.at("op", ",")):
                 self.take()
                 continue
-            if name == "cases" and self.at("text"):
-                self.take()
+            if name == "cases" and (self.at("text") or self.at("word")):
+                words = self.take().value
+                if words.lower().strip(" ,.:") not in _CASE_WORDS:
+                    row.append(text(words))
                 continue
             row.append(self.relation())
         if name == "cases" and all(len(r) == 1 and r[0].op == "rel" for r in rows):
             return Expr("list", tuple(r[0] for r in rows))
         if name == "cases":
             return Expr("cases", (tuple(rows),))
+        if name == "array" and len(rows) == len(rows[0]) == 1:
+            return rows[0][0]
         if not rows or len({len(r) for r in rows}) != 1:
             raise Unreadable("a matrix with rows of different length")
         matrix = Expr("matrix", (tuple(rows),))

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from .numeric import Evaluator, Undefined, Unsupported, constant, context
-from .tree import Expr, rebuild, symbols
+from .tree import Expr, num, rebuild, symbols
 
 MAX_PARTS = 600
 MAX_TESTS = 60_000
@@ -277,3 +277,33 @@ def _builder(node: Expr) -> Region:
             raise Unsupported
     combined = _combine("cap", parts)
     return Region(combined.contains, combined.borders, None)
+
+
+MAX_INTEGERS = 1_000
+
+
+def integers(node: Expr) -> Expr | None:
+    """`{x in Z : 1 <= x <= 3}` as the set {1, 2, 3}; None for what is no bounded set of integers."""
+    if node.op != "builder":
+        return None
+    element, conditions = node.args
+    parts = [element, *conditions] if element.op == "rel" else list(conditions)
+    domains = [p for p in parts if p.op == "rel" and p.args[0] == ("in",) and p.args[1][1].op == "domain"]
+    lowest = {"Z": None, "Z+": 1, "N": 0}
+    if len(domains) != 1 or domains[0].args[1][1].args[0] not in lowest:
+        return None
+    name = domains[0].args[1][0]
+    try:
+        where = _combine("cap", [_region(p) for p in parts if p is not domains[0]])
+    except (Unsupported, Undefined, RecursionError):
+        return None
+    mp = context()
+    ends = [int(mp.floor(x)) for x in where.borders if abs(x) < 10**9]
+    least = lowest[domains[0].args[1][1].args[0]]
+    if not ends or len(ends) != len(where.borders) or where.variable != (name.args[0] if name.op == "sym" else None):
+        return None
+    low, high = min(ends) - 1, max(ends) + 2
+    if high - low > MAX_INTEGERS or where.contains(mp.mpf(high)) or (least is None and where.contains(mp.mpf(low))):
+        return None
+    first = low if least is None else max(least, 0)
+    return Expr("set", tuple(num(n) for n in range(first, high) if where.contains(mp.mpf(n))))

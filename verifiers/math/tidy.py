@@ -31,8 +31,8 @@ def tidy(node: Expr) -> Expr:
         return tidy(node.args[0]) if names else node  # {2k | k in Z}, as 2k
     if has(node, "pm"):
         if node.op in ("set", "list"):
-            return Expr(node.op, tuple(x for item in node.args for x in _both_signs(item)))
-        variants = _both_signs(node)
+            return Expr(node.op, tuple(x for item in node.args for x in both_signs(item)))
+        variants = both_signs(node)
         return variants[0] if len(variants) == 1 else Expr("list", tuple(variants))
     if node.op == "tuple" and len(node.args) == 3:
         return tidy(node.args[2])
@@ -52,18 +52,15 @@ def _is_label_list(node: Expr) -> bool:
 
 
 def _is_condition(item: Expr, among: Expr) -> bool:
-    """`k \\in \\mathbb{Z}`, `n \\ge 0` for a symbol that other items use."""
-    if item.op != "rel" or item.args[1][0].op != "sym":
+    """`k \\in \\mathbb{Z}` beside other items."""
+    if item.op != "rel" or item.args[1][0].op != "sym" or len(among.args) < 2:
         return False
     operators, operands = item.args
-    others = frozenset().union(*(symbols(other) for other in among.args if other is not item))
-    used = operands[0].args[0] in others
-    if operators == ("in",) and operands[1].op == "domain":
-        return used or len(among.args) > 1
-    return False
+    return bool(operators == ("in",) and operands[1].op == "domain")
 
 
-def _both_signs(node: Expr) -> list[Expr]:
+def both_signs(node: Expr) -> list[Expr]:
+    """An answer with plus-minus signs as the two that it stands for, the upper signs first."""
     count = sum(1 for n in walk(node) if n.op == "pm")
     if not count:
         return [node]
@@ -106,7 +103,7 @@ def _tidy_relation(node: Expr) -> Expr:
             if last.op == "list":
                 return last
             if has(last, "pm"):
-                return Expr("list", tuple(Expr("rel", (("=",), (first, v))) for v in _both_signs(last)))
+                return Expr("list", tuple(Expr("rel", (("=",), (first, v))) for v in both_signs(last)))
             return Expr("rel", (("=",), (first, last)))
         if not symbols(first) and not has(first, "call") and not symbols(last):
             return tidy(last) if _holds(first, last) else node  # a computation: 3 + 5 = 8
@@ -125,9 +122,11 @@ def _tidy_relation(node: Expr) -> Expr:
 
 
 def _is_label(node: Expr) -> bool:
-    """What stands left of `=` to name the value: x, f(x), AB, |AB|, AB/CD, a:b, (x, y), sin A."""
-    if node.op in ("sym", "call"):
+    """What stands left of `=` to name the value: x, f(x), AB, |AB|, AB/CD, a:b, (x, y), sin A, a sum, an integral."""
+    if node.op in ("sym", "call", "big", "opaque"):
         return True
+    if node.op == "matrix":
+        return all(cell.op == "sym" for row in node.args[0] for cell in row)
     if node.op == "mul":
         return all(f.op == "sym" and (f.args[0][0].isupper() or "_" in f.args[0]) for f in node.args)
     if node.op == "fun":

@@ -106,7 +106,6 @@ _define("yen JPY ¥", "yen")
 _define("rupee rupees INR Rs ₹", "rupee")
 _define("am a.m. AM", "am")
 _define("pm p.m. PM", "pm")
-_define("dozen dozens", "", 12)
 _define("ohm ohms Omega", "kg m^2 s^-3 A^-2")
 _define("bit bits", "byte", Fraction(1, 8))
 

@@ -7,12 +7,9 @@ from math import gcd
 from typing import Any
 
 from . import numeric
+from .families import ALSO_ARBITRARY, ARBITRARY, INTEGER_NAMES, same_up_to_constants
 from .options import Options
 from .tree import Expr, children, has, num, rebuild, rename, symbols, walk
-
-_ARBITRARY = frozenset({"C", "c", "K", "k", "C_1", "c_1", "C_2", "c_2", "C_3", "c_3", "K_1", "K_2", "C_0", "c_0"})
-_ALSO_ARBITRARY = frozenset({"A", "B", "D", "A_1", "A_2"})
-_INTEGER_NAMES = frozenset({"n", "k", "m", "l", "t", "N", "K", "j", "p", "q", "s"})
 
 
 def same_values(gold: Expr, answer: Expr, options: Options) -> bool:
@@ -32,7 +29,9 @@ def same_values(gold: Expr, answer: Expr, options: Options) -> bool:
     if _imaginary_written(gold, answer):
         return True
     if symbols(gold) or symbols(answer):
-        return bool(equal is False and _same_renamed(gold, answer)) or _same_with_rounded(gold, answer, options)
+        if equal is False and (_same_renamed(gold, answer) or same_up_to_constants(gold, answer)):
+            return True
+        return _same_with_rounded(gold, answer, options)
     if _same_rounded(gold, answer, options):
         return True
     if any(n.op == "fun" and n.args[0] == "log" and len(n.args) == 2 for side in (gold, answer) for n in walk(side)):
@@ -79,11 +78,16 @@ def _same_renamed(gold: Expr, answer: Expr) -> bool:
     answer_only = sorted(symbols(answer) - symbols(gold))
     if not gold_only or len(gold_only) != len(answer_only) or len(gold_only) > 2:
         return False
-    constants = bool(symbols(gold) & symbols(answer)) and any(
-        set(one) <= _ARBITRARY and set(other) <= _ARBITRARY | _ALSO_ARBITRARY
-        for one, other in ((gold_only, answer_only), (answer_only, gold_only))
+    letters = gold.op == "mul" and all(factor.op == "sym" for factor in gold.args)  # ABC is no ABD
+    constants = (
+        not letters
+        and bool(symbols(gold) & symbols(answer))
+        and any(
+            set(one) <= ARBITRARY and set(other) <= ARBITRARY | ALSO_ARBITRARY
+            for one, other in ((gold_only, answer_only), (answer_only, gold_only))
+        )
     )
-    family = len(gold_only) == 1 and all(n in _INTEGER_NAMES for n in (*gold_only, *answer_only)) and has(gold, "const")
+    family = len(gold_only) == 1 and all(n in INTEGER_NAMES for n in (*gold_only, *answer_only)) and has(gold, "const")
     if not constants and not family:
         return False
     orders = [answer_only, answer_only[::-1]] if len(answer_only) == 2 else [answer_only]

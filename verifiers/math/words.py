@@ -1,8 +1,11 @@
-"""Answers in words: plain text, multiple choice, numbers in words, times of day."""
+"""Answers in words: plain text, multiple choice, numbers in words."""
 
 from __future__ import annotations
 
 import re
+from fractions import Fraction
+
+from .numerals import spelled
 
 _WRAPPERS = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|operatorname|textnormal|hbox|emph)\s*(?=\{)")
 _PUNCTUATION = re.compile(r"[\s{}$\"'`.,:;!?*_\\()\[\]-]+")
@@ -10,30 +13,26 @@ _ARTICLES = frozenset({"the", "a", "an", "is", "it", "answer", "option", "choice
 _SAME = {
     "no solutions": "no solution", "none": "no solution", "emptyset": "no solution", "empty set": "no solution",
     "no real solution": "no solution", "no real solutions": "no solution", "varnothing": "no solution",
-    "there no solution": "no solution", "there are no solutions": "no solution", "not exist": "dne",
+    "there no solution": "no solution", "divergent": "diverges", "diverge": "diverges", "convergent": "converges",
+    "converge": "converges", "not defined": "undefined",
+    "there are no solutions": "no solution", "not exist": "dne",
     "does not exist": "dne", "doesnt exist": "dne", "all real numbers": "reals",
     "all reals": "reals", "infinitely many": "infinite", "infinitely many solutions": "infinite",
     "correct": "true", "incorrect": "false", "infinite solutions": "infinite", "real numbers": "reals",
 }  # fmt: skip
-_UNITS_IN_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-)
-_TENS_IN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_UNITS = {word: value for value, word in enumerate(_UNITS_IN_WORDS.split())}
-_TENS = {word: 10 * value for value, word in enumerate(_TENS_IN_WORDS.split(), start=2)}
-NUMBER_WORDS = frozenset(_UNITS) | frozenset(_TENS)
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _MARKS = re.compile(r"(?<=[A-Za-z])'(?![A-Za-z])|[0-9^_=<>+*/|\\]|(?<![A-Za-z]{2})-|-(?![A-Za-z]{2})")
+_CHOICE_LETTER = re.compile(r"\bA\b(?! [a-z]{3})")
+"""The choice A, which is no article."""
 _CHOICE = re.compile(r"(?:option |choice |answer )?\(?\s*([A-Ja-j])\s*\)?", re.IGNORECASE)
 _CHOICE_AND_TEXT = re.compile(r"\(?([A-J])\s*[).:]\s*(\S.*)", re.DOTALL)
-_TIME = re.compile(r"(\d{1,2})\s*:\s*([0-5]\d)(?:\s*:\s*([0-5]\d))?\s*([AaPp])?\.?\s*(?:[Mm]\.?)?")
 
 
 def text_key(source: str) -> str:
     """What two texts that say the same have in common: no case, no punctuation, no articles, no TeX around them."""
     bare = _WRAPPERS.sub("", source)
-    words = [word for word in _PUNCTUATION.sub(" ", bare).casefold().split() if word not in _ARTICLES]
+    spaced = _PUNCTUATION.sub(" ", bare)
+    words = [word for word in _CHOICE_LETTER.sub("a_", spaced).casefold().split() if word not in _ARTICLES]
     key = " ".join(words)
     return _SAME.get(key, key)
 
@@ -70,28 +69,44 @@ def choice_and_text(source: str) -> tuple[str, str] | None:
     return (match[1], match[2].strip()) if match else None
 
 
-def number_in_words(source: str) -> int | None:
-    """`twenty-one` is 21; None for what is no number in words up to 999."""
-    words = text_key(source).replace(" and ", " ").split()
-    if not words or len(words) > 5:
-        return None
-    total = 0
-    for i, word in enumerate(words):
-        if word in _UNITS:
-            total += _UNITS[word]
-        elif word in _TENS:
-            total += _TENS[word]
-        elif word == "hundred" and i == 1:
-            total *= 100
-        else:
-            return None
-    return total
+_LETTERS = re.compile(r"[A-J](?:(?:,|;|&|and|\s)*[A-J])+")
 
 
-def time_of_day(source: str) -> tuple[int, int, int, str] | None:
-    """Hour, minute, second, and a or p; None for what is no time. A ratio looks the same: the caller decides."""
-    bare = _WRAPPERS.sub("", source).replace("{", "").replace("}", "").replace("\\", "").strip()
-    match = _TIME.fullmatch(bare)
-    if match is None:
+def choices(source: str) -> tuple[str, ...] | None:
+    """The letters of an answer that names several: `A, C`, `A and C`, `AC`; None for anything else."""
+    if len(source) > 60:
         return None
-    return int(match[1]), int(match[2]), int(match[3] or 0), (match[4] or "").lower()
+    bare = re.sub(r"[(){}\[\]\\.]", "", _WRAPPERS.sub("", source)).strip()
+    if not _LETTERS.fullmatch(bare):
+        return None
+    letters = tuple(c for c in bare if c.isupper())
+    return letters if list(letters) == sorted(set(letters)) else None
+
+
+_VERDICT = re.compile(
+    r"(?i)(yes|no|true|false)(?:\s*[,.;:]\s+(?!.*\b(?:yes|no|true|false|maybe|or|perhaps)\b)\w.*)?", re.DOTALL
+)
+
+
+def plain_verdict(source: str) -> str | None:
+    """The yes, no, true or false that an answer begins with, apart from what explains it."""
+    match = _VERDICT.fullmatch(unwrapped(source).strip())
+    return match[1].lower() if match else None
+
+
+_WRAPPED = re.compile(r"\\(?:text|mbox|textrm|mathrm|textnormal|hbox)\s*\{([^{}\\]*)\}")
+
+
+def unwrapped(source: str) -> str:
+    """Without \\text around words."""
+    return _WRAPPED.sub(lambda m: m[1], source) if "\\" in source else source
+
+
+def same_letters(gold: str, answer: str) -> bool:
+    """The same but for which of it stands in \\text: `x\\text{-axis}` is `x-axis`."""
+    return "{" in gold + answer and unwrapped(gold).split() == unwrapped(answer).split()
+
+
+def number_in_words(source: str) -> Fraction | None:
+    """`twenty-one` is 21; None for what is no number in words."""
+    return spelled(text_key(source).split())

@@ -1,0 +1,32 @@
+"""Remembers results of pure functions of texts, in bounded memory: so many results, and none for a long text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar
+
+LONGEST = 400
+"""Characters; what is longer is computed anew each time, so that hostile texts do not fill the memory."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def remembered(results: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator that keeps the latest `results` results; arguments must be hashable. Safe in threads."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        kept = lru_cache(maxsize=results)(function)
+
+        @wraps(function)
+        def look_up(*args: P.args, **kwargs: P.kwargs) -> R:
+            if any(isinstance(arg, str) and len(arg) > LONGEST for arg in args):
+                return function(*args, **kwargs)
+            return kept(*args, **kwargs)  # type: ignore[arg-type]
+
+        look_up.cache_info = kept.cache_info  # type: ignore[attr-defined]
+        look_up.cache_clear = kept.cache_clear  # type: ignore[attr-defined]
+        return look_up
+
+    return decorate

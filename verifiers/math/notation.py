@@ -1,0 +1,123 @@
+"""Notations for what is an ordinary number or formula: `0.(3)`, `10th`, `1010 base 2`, `5 ft 6 in`."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from .numerals import spelled
+from .tree import Expr, num
+from .units import read_unit
+
+_EUROPEAN = re.compile(r"([-+]?\d{1,3}(?:\.\d{3}){2,})(?:,(\d+))?")
+_SWISS = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))")
+_PERIOD = re.compile(r"(-?)(\d{0,40})\.(\d{0,40}?)(?:\((\d{1,40})\)|((\d{1,12}?)\6+)\s*(?:\.\.\.|\\l?dots))")
+_UNENDING = re.compile(r"([-$]{0,2}\d{0,40}\.\d{1,80})\s?\.\.\.")
+_DOTTED = re.compile(r"(-?)(\d{0,40})\.(\d{0,40})\\dot\{?(\d)\}?(\d{0,40})\\dot\{?(\d)\}?")
+_ORDINAL = re.compile(
+    r"(\d+)\s?(?:\^\s?)?(?:\{?\s?\\(?:text|mathrm|textrm|textsuperscript)\s?\{\s?(?:st|nd|rd|th)\s?\}\s?\}?"
+    r"|\{\s?(?:st|nd|rd|th)\s?\}|(?:st|nd|rd|th)(?![A-Za-z]))"
+)
+_POWER_OF_TEN = re.compile(r"(?<=\d) ?[xX] ?(?=10 ?(?:\^|\*\*))")
+_SCALE_IN_TEXT = re.compile(r"\\(?:text|mathrm|textrm)\s?\{\s*(hundred|thousand|million|billion|trillion|dozen)\s*\}")
+_BASE = re.compile(r"([0-9A-Za-z()]{1,80}?)\s?[,]?\s?\(?\s?(?:in )?base[\s-](\d+|[a-z]+)\s?\)?")
+_BASE_WORD = re.compile(r"_\s?\{?\s?(?:\\(?:text|mathrm|textrm)\s?\{)?\s?(?:base )?([a-z]{3,7})\s?\}{0,2}$")
+_CHOOSE = re.compile(
+    r"(?:\{\s?\})?[_^]\s?\{?(\d+|[a-z])\}?\s?(?:\\(?:text|mathrm)\{([CP])\}|([CP]))\s?_\s?\{?(\d+|[a-z])\}?"
+)
+_EXCEPT = re.compile(
+    r"(?i)all (?:real (?:numbers|values)|reals)(?: of)?(?: [a-z])? (?:except|other than|but|not equal to)(?: for)? "
+    r"(?:[a-z] ?= ?)?(\S.*)"
+)
+_UNIT = r"\{\s*(\\(?:text|mathrm|textrm)\s?\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}"
+_UNIT_FRACTION = re.compile(rf"\\frac\s?{_UNIT}\s?{_UNIT}")
+_BUILDER = re.compile(r"\{\s*([A-Za-z](?:\s*\\in\s*\\mathbb\s?\{?[A-Z]\}?)?)\s*(?:\||:|\\mid)\s*([^{}]+)\}")
+"""A set-builder whose braces lack their backslashes."""
+_CURRENCY = re.compile(r"(-?)(USD|US\s?\\?\$|EUR|GBP|INR|Rs\.?)\s?(?=\d)")
+_CURRENCIES = {"USD": "\\$", "EUR": "€", "GBP": "£", "INR": "₹", "Rs": "₹", "US": "\\$"}
+_THERMOMETER = re.compile(
+    r"\s?(?:\\text\s?\{\s?)?degrees? (?:Celsius|C\b)\}?|\s?(?:\\text\s?\{\s?)?degrees? (?:Fahrenheit|F\b)\}?",
+    re.IGNORECASE,
+)
+_QUANTITY = re.compile(r"\s*,?\s*(?:and\s+)?(\d+(?:\.\d+)?)\s*([A-Za-z]+)\.?")
+
+
+def ordinary(text: str) -> str:
+    """The normalised text with such notations replaced."""
+    digits = text[:1].isdigit() or text[:1] in "-+."
+    if digits:
+        match = _EUROPEAN.fullmatch(text)
+        if match:
+            return match[1].replace(".", "") + ("." + match[2] if match[2] else "")
+        match = _PERIOD.fullmatch(text)
+        if match:
+            return _repeating(match[1], match[2], match[3], match[4] or match[6])
+        match = _DOTTED.fullmatch(text)
+        if match:
+            return _repeating(match[1], match[2], match[3], match[4] + match[5] + match[6])
+        match = _ORDINAL.match(text)
+        if match:
+            text = match[1] + text[match.end() :]
+        if "'" in text:
+            text = _SWISS.sub("", text)
+        if "x" in text or "X" in text:
+            text = _POWER_OF_TEN.sub(r" \\times ", text)
+    elif text[:1] == "{":
+        match = _BUILDER.fullmatch(text)
+        if match:
+            return f"\\{{{match[1]} \\mid {match[2]}\\}}"
+    if "base" in text and len(text) < 120:
+        match = _BASE.fullmatch(text)
+        base = spelled([match[2]]) if match and match[2].isalpha() else match and Fraction(match[2])
+        if match and base:
+            return f"{match[1].strip('()')}_{{{base}}}"
+    if "_" in text or "^" in text:
+        text = _BASE_WORD.sub(lambda m: f"_{{{found}}}" if (found := spelled([m[1]])) else m[0], text)
+        text = _CHOOSE.sub(_chosen, text)
+    if "\\text" in text or "\\math" in text:
+        text = _UNIT_FRACTION.sub(lambda m: f"{m[1]}/{m[2]}", text)
+        text = _SCALE_IN_TEXT.sub(lambda m: f" {m[1]} ", text)
+    if "egree" in text:
+        text = _THERMOMETER.sub(lambda m: "^\\circ " + ("F" if "F" in m[0].upper() else "C"), text)
+    if text[:1] in "UEGIR-":
+        text = _CURRENCY.sub(lambda m: m[1] + _CURRENCIES[m[2].rstrip(". \\$")], text)
+    if text[:1] in "aA":
+        match = _EXCEPT.fullmatch(text)
+        if match:
+            return f"\\mathbb{{R}}\\setminus\\{{{match[1].replace(' and ', ',')}\\}}"
+    return text
+
+
+def unending(text: str) -> str:
+    """`0.1666...` with its dots as a command, so that they are not taken for full stops."""
+    match = _UNENDING.match(text)
+    return f"{match[1]}\\ldots{text[match.end() :]}" if match and _PERIOD.fullmatch(match[0].strip("$ ")) else text
+
+
+def _chosen(match: re.Match[str]) -> str:
+    n, r = match[1], match[4]
+    chosen = f"\\binom{{{n}}}{{{r}}}"
+    return chosen if "C" in (match[2], match[3]) else f"{chosen}({r})!"
+
+
+def _repeating(sign: str, whole: str, fixed: str, period: str) -> str:
+    """A repeating decimal as the fraction it is."""
+    below = (10 ** len(period) - 1) * 10 ** len(fixed)
+    above = int((whole or "0") + fixed + period) - int((whole or "0") + fixed)
+    return f"{sign}\\frac{{{above}}}{{{below}}}"
+
+
+def compound(text: str) -> Expr | None:
+    """`1 hour 30 minutes` or `5 ft 6 in` as a quantity of the smallest unit; None for anything else."""
+    here, last, total, name = 0, None, Fraction(0), ""
+    pieces = 0
+    while here < len(text):
+        match = _QUANTITY.match(text, here)
+        unit = match and read_unit(match[2])
+        if match is None or unit is None or not unit.dimension or pieces > 6:
+            return None
+        if last is not None and (unit.dimension != last.dimension or unit.size >= last.size):
+            return None
+        total += Fraction(match[1]) * unit.size
+        last, name, here, pieces = unit, match[2], match.end(), pieces + 1
+    return Expr("qty", (num(total / last.size), name)) if last is not None and pieces > 1 else None
