@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlvr.errors import RunError
 from rlvr.protocols import ModelSpec, TrainContext
 from rlvr_trainers.grpo import Grpo, GrpoOptions
 from rlvr_trainers.schedule import ess_factor, lag_factor, warmup
@@ -64,3 +66,10 @@ def test_a_trainer_multiplies_what_its_options_name(tiny_model: Path, oracle: Mo
     scaled.policy.version = 8  # of tokens that version 0 sampled
     assert scaled.update(groups)["train/lr"] == pytest.approx(1e-3 * math.sqrt(ess / 0.9) * 2 / 8, rel=1e-4)
     assert trainer(tiny_model).update(groups)["train/lr"] == 1e-3
+
+
+def test_a_lag_that_is_unknown_is_not_averaged(tiny_model: Path, oracle: ModuleType) -> None:
+    (group,) = oracle.Oracle(tiny_model).groups(1, [[0.0, 1.0]], noise=0.0)
+    unknown = replace(group, rollouts=tuple(r.model_copy(update={"policy_versions": ()}) for r in group.rollouts))
+    with pytest.raises(RunError, match=r"trainer\.lag_base needs the policy version of every sampled token"):
+        trainer(tiny_model, lag_base=2.0).update([unknown])
