@@ -10,6 +10,7 @@ import copy
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rlvr.errors import ConfigError, RunError
 from rlvr.models import load_tokenizer
 from rlvr.protocols import ModelSpec
 
+from .head import SplitModel, split
 from .logprobs import TokenLogprobs, token_logprobs
 from .models import load_model, resolve
 from .prefix_tree import require_tree_attention, shared_token_logprobs
@@ -40,6 +42,7 @@ class Policy:
         gradient_checkpointing: bool,
         with_reference: bool,
         share_prefixes: bool = False,
+        float32_head: bool = False,
     ) -> None:
         spec = resolve(spec)
         if spec.dtype == "float16":
@@ -56,12 +59,15 @@ class Policy:
             enable({"use_reentrant": False})
             self.model.train()  # checkpointing is active in train mode only; dropout is off by its probability
         self._token_logprobs = shared_token_logprobs if share_prefixes else token_logprobs
+        self._split = partial(split, float32_head=float32_head)
+        self._scored = self._split(self.model)
         if share_prefixes:
-            require_tree_attention(self.model)
+            require_tree_attention(self._scored)
         self.tokenizer = load_tokenizer(spec)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=betas, weight_decay=weight_decay)
         self.reference: PreTrainedModel | None = None
+        self._scored_reference: SplitModel | None = None
         self.version = 0
         if with_reference:
             self.reset_reference()
@@ -69,18 +75,19 @@ class Policy:
     def logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> TokenLogprobs:
         """Of the current weights, with gradients where they are enabled."""
         with self._compute_dtype():
-            return self._token_logprobs(self.model, token_ids_BT, mask_BT, self.temperature)
+            return self._token_logprobs(self._scored, token_ids_BT, mask_BT, self.temperature)
 
     @torch.no_grad()
     def reference_logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """(B, T), of π_ref."""
-        assert self.reference is not None
+        assert self._scored_reference is not None
         with self._compute_dtype():
-            return self._token_logprobs(self.reference, token_ids_BT, mask_BT, self.temperature).logprobs_BT
+            return self._token_logprobs(self._scored_reference, token_ids_BT, mask_BT, self.temperature).logprobs_BT
 
     def reset_reference(self) -> None:
         """π_ref ← π_θ (Algorithm 1, the outer loop)."""
         self.reference = copy.deepcopy(self.model).requires_grad_(False)
+        self._scored_reference = self._split(self.reference)
 
     def step(self, lr: float, max_grad_norm: float) -> float:
         """One optimizer step from the accumulated gradients; returns their norm before clipping.

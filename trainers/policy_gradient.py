@@ -46,6 +46,7 @@ class PolicyGradientOptions(BaseModel):
     advantage_epsilon: float = Field(default=1e-6, ge=0, description="ε in A = (r - μ) / sqrt(σ² + ε)")
     micro_batch_tokens: int = Field(default=16384, ge=1, description="tokens, padding included, of one forward pass")
     gradient_checkpointing: bool = False
+    float32_head: bool = Field(default=False, description="the output layer computes in float32 at any dtype")
     share_prefixes: bool = Field(
         default=False,
         description="rows that begin alike go through the model once; the plain pass up to rounding; needs attention "
@@ -76,6 +77,7 @@ class PolicyGradient(ABC):
             gradient_checkpointing=options.gradient_checkpointing,
             with_reference=options.beta > 0,
             share_prefixes=options.share_prefixes,
+            float32_head=options.float32_head,
         )
         self.batches = 0
 
