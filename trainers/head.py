@@ -11,10 +11,9 @@ that are asked for (several may follow one position), V = vocabulary.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,40 +22,32 @@ from transformers import PreTrainedModel
 
 from rlvr.errors import ConfigError
 
-LOGITS_AT_ONCE = 2**26
-"""How many are held at a time, or those of one position: 256 MiB in float32, and their exponentials as much again."""
-
-Change: TypeAlias = Callable[[Tensor, Any], Tensor]
-
-# What architectures do to their logits, by the name of the configuration's number for it.
-AFTER_HEAD: Mapping[str, Change] = {
-    "logit_scale": lambda logits, scale: logits * scale,  # Cohere
-    "logits_scaling": lambda logits, scale: logits / scale,  # Granite
-    "lm_head_multiplier": lambda logits, scale: logits * scale,  # Falcon-H1
-    "final_logit_softcapping": lambda logits, cap: torch.tanh(logits / cap) * cap,  # Gemma 2 and later
-}
+LOGITS_AT_ONCE = 2**25
+"""How many are held at a time, or those of one position: 128 MiB in float32, and their exponentials as much again."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """(…, H) hidden states → (…, V) logits."""
+    """(…, H) hidden states → (…, V) logits: `cap * tanh(scale * layer(hidden) / cap)`, where there is a cap."""
 
-    layer: nn.Module
-    changes: tuple[tuple[Change, Any], ...] = ()
-    vocabulary: int = 0
+    layer: nn.Linear | None
+    """None for a model that stays whole: its hidden states are its logits."""
+    vocabulary: int
+    scale: float = 1.0
+    cap: float | None = None
     float32: bool = False
-    """Whether the layer computes in float32 where the rest is autocast to bfloat16."""
+    """Whether it computes in float32 where autocast says bfloat16."""
 
-    def __call__(self, hidden: Tensor) -> Tensor:
-        """The logits, in whatever dtype the layer gives."""
-        exact: AbstractContextManager[Any] = nullcontext()
-        if self.float32:
-            hidden, exact = hidden.float(), torch.autocast(hidden.device.type, enabled=False)
-        with exact:
-            logits: Tensor = self.layer(hidden)
-            for change, number in self.changes:
-                logits = change(logits, number)
-        return logits
+    def weights(self) -> tuple[Tensor | None, Tensor | None]:
+        """(V, H) and, if there is a bias, (V,)."""
+        return (None, None) if self.layer is None else (self.layer.weight, self.layer.bias)
+
+    def dtype(self, hidden: Tensor) -> torch.dtype:
+        """What the layer computes in."""
+        kind = hidden.device.type
+        if self.float32 or self.layer is None or not torch.is_autocast_enabled(kind):
+            return hidden.dtype if self.layer is None else self.layer.weight.dtype
+        return torch.get_autocast_dtype(kind)
 
 
 @dataclass(frozen=True)
@@ -77,22 +68,23 @@ class SplitModel:
 def split(model: PreTrainedModel, *, float32_head: bool = False) -> SplitModel:
     """The model in two parts, tried on a few tokens.
 
-    A model that does something else to its logits than `AFTER_HEAD` knows warns once and stays whole: its logits are
-    then its "hidden states", all computed at once, and only what follows them is done in parts. Raises ConfigError when
-    such a model is to have a float32 head.
+    A model that does something to its logits which `_scale_and_cap` does not know warns and stays whole: all its logits
+    are computed at once, and only what follows them is done in parts. Raises ConfigError when such a model is to have a
+    float32 head.
     """
     layer, body = model.get_output_embeddings(), model.base_model  # type: ignore[no-untyped-call]
     config = model.config.get_text_config()
-    numbers = {name: getattr(config, name, None) for name in AFTER_HEAD}
-    changes = tuple((AFTER_HEAD[name], number) for name, number in numbers.items() if number is not None)
     draw = torch.Generator().manual_seed(0)
-    probe = torch.randint(config.vocab_size, (1, 8), generator=draw).to(model.device)
+    probe_1T = torch.randint(config.vocab_size, (1, 8), generator=draw).to(model.device)
     with torch.no_grad():
-        expected = model(input_ids=probe, use_cache=False).logits
-        if isinstance(layer, nn.Module) and body is not model:
-            parts = SplitModel(model, body, Head(layer, changes, expected.shape[-1], float32_head))
-            found = parts.head(parts.hidden_states(probe))
-            if found.shape == expected.shape and torch.allclose(found, expected.to(found.dtype), rtol=1e-3, atol=1e-3):
+        expected_TV = torch.log_softmax(model(input_ids=probe_1T, use_cache=False).logits[0].float(), -1)
+        vocabulary = expected_TV.shape[-1]
+        if isinstance(layer, nn.Linear) and body is not model:
+            parts = SplitModel(model, body, Head(layer, vocabulary, *_scale_and_cap(config), float32_head))
+            place_N = torch.arange(8, device=model.device).repeat_interleave(vocabulary)
+            target_N = torch.arange(vocabulary, device=model.device).repeat(8)
+            found_N, _ = head_logprobs(parts.head, parts.hidden_states(probe_1T)[0], place_N, target_N, 1.0)
+            if torch.allclose(found_N, expected_TV.flatten(), rtol=1e-3, atol=1e-3):
                 return parts
     if float32_head:
         raise ConfigError(
@@ -104,96 +96,152 @@ def split(model: PreTrainedModel, *, float32_head: bool = False) -> SplitModel:
         "memory; lower trainer.micro_batch_tokens if it does not fit",
         stacklevel=2,
     )
-    return SplitModel(model, model, Head(nn.Identity(), (), expected.shape[-1]))
+    return SplitModel(model, model, Head(None, vocabulary))
+
+
+def _scale_and_cap(config: Any) -> tuple[float, float | None]:
+    """What architectures do to their logits: Cohere and Falcon-H1 multiply, Granite divides, Gemma caps."""
+    scale = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None) or 1.0
+    return scale / (getattr(config, "logits_scaling", None) or 1.0), getattr(config, "final_logit_softcapping", None)
 
 
 def head_logprobs(
     head: Head, hidden_PH: Tensor, place_M: Tensor, target_M: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """(M,) log softmax(head(hidden[place]) / temperature)[target], and (P,) entropies in nats, which are detached.
+    """(M,) log softmax(logits[place] / temperature)[target], and (P,) entropies in nats, which are detached.
 
     `place_M` says which position token `target_M` follows, in ascending order. Float32 (or wider, if the head is)
-    whatever the head computes in. The gradient is that of the plain formula, with respect to the hidden states and to
-    those of the head's parameters that learn.
+    whatever the head computes in. The gradient is that of the plain formula, with respect to the hidden states and the
+    head's weights.
     """
-    parameters = [p for p in head.layer.parameters() if p.requires_grad]
     logprobs_M, entropy_P = _HeadLogprobs.apply(  # type: ignore[no-untyped-call]
-        head, temperature, place_M, target_M, hidden_PH, *parameters
+        head, head.dtype(hidden_PH), temperature, place_M, target_M, hidden_PH, *head.weights()
     )
     return logprobs_M, entropy_P
 
 
 class _HeadLogprobs(torch.autograd.Function):
-    """`head_logprobs` with a backward pass that computes the logits again, part by part."""
+    """`head_logprobs` with a backward pass that computes the logits again, part by part.
+
+    Both write into buffers of one part's size: on a CPU, fresh memory for each part costs more time than the
+    exponentials that are written to it.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         head: Head,
+        dtype: torch.dtype,
         temperature: float,
         place_M: Tensor,
         target_M: Tensor,
         hidden_PH: Tensor,
-        *parameters: Tensor,
+        weight_VH: Tensor | None,
+        bias_V: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        dtype = torch.promote_types(hidden_PH.dtype, torch.float32)
-        log_z_P, entropy_P = (torch.empty(len(hidden_PH), dtype=dtype, device=hidden_PH.device) for _ in range(2))
-        logprobs_M = torch.empty(len(target_M), dtype=dtype, device=hidden_PH.device)
+        logits = _Logits(head, dtype, temperature, hidden_PH, weight_VH, bias_V)
+        log_z_P, entropy_P = hidden_PH.new_empty((2, len(hidden_PH)), dtype=logits.wide)
+        logprobs_M = hidden_PH.new_empty(len(target_M), dtype=logits.wide)
+        weights_PV = logits.buffer()
         for rows, members in _parts(head, len(hidden_PH), place_M):
-            logits_PV = _scaled(head(hidden_PH[rows]), temperature, dtype)
+            logits_PV = logits.of(rows)
             place = place_M[members] - rows.start
             highest_P1 = logits_PV.amax(-1, keepdim=True)
             logits_PV -= highest_P1
-            logprobs_M[members] = logits_PV[place, target_M[members]]
-            weights_PV = logits_PV.exp()
-            z_P = weights_PV.sum(-1)
-            entropy_P[rows] = z_P.log() - weights_PV.mul_(logits_PV).sum(-1) / z_P
-            logprobs_M[members] -= z_P.log()[place]
+            weights = torch.exp(logits_PV, out=weights_PV[: len(logits_PV)])
+            z_P = weights.sum(-1)
+            logprobs_M[members] = logits_PV[place, target_M[members]] - z_P.log()[place]
+            entropy_P[rows] = z_P.log() - weights.mul_(logits_PV).sum(-1) / z_P
             log_z_P[rows] = z_P.log() + highest_P1.squeeze(-1)
-        ctx.save_for_backward(place_M, target_M, hidden_PH, log_z_P, *parameters)
-        ctx.head, ctx.temperature, ctx.autocast = head, temperature, _autocast(hidden_PH.device.type)
+        ctx.save_for_backward(place_M, target_M, hidden_PH, weight_VH, bias_V, log_z_P)
+        ctx.settings = head, dtype, temperature
         ctx.mark_non_differentiable(entropy_P)
         return logprobs_M, entropy_P
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_M: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        place_M, target_M, hidden_PH, log_z_P, *parameters = ctx.saved_tensors
-        grad_PH = torch.zeros_like(hidden_PH)
-        grads: list[Tensor] = []
-        grad_M = grad_M / ctx.temperature
-        with torch.enable_grad(), ctx.autocast:
-            for rows, members in _parts(ctx.head, len(hidden_PH), place_M):
-                part_PH = hidden_PH[rows].detach().requires_grad_()
-                output_PV = ctx.head(part_PH)
-                place = place_M[members] - rows.start
-                received_P = torch.zeros_like(log_z_P[rows]).index_add_(0, place, grad_M[members])
-                # The derivative of log p(v) with respect to the logits is (1 at v) - softmax.
-                slope_PV = _scaled(output_PV.detach(), ctx.temperature, log_z_P.dtype) - log_z_P[rows, None]
-                slope_PV.exp_().mul_(-received_P[:, None])
-                slope_PV.index_put_((place, target_M[members]), grad_M[members], accumulate=True)
-                grad_PH[rows], *found = torch.autograd.grad(
-                    output_PV, [part_PH, *parameters], slope_PV.to(output_PV.dtype)
-                )
-                grads = [total.add_(part) for total, part in zip(grads, found, strict=True)] if grads else found
-        return None, None, None, None, grad_PH, *(grads or map(torch.zeros_like, parameters))
+        place_M, target_M, hidden_PH, weight_VH, bias_V, log_z_P = ctx.saved_tensors
+        head, dtype, temperature = ctx.settings
+        grad_PH = torch.empty_like(hidden_PH)
+        grad_VH, grad_V = (
+            torch.zeros_like(x) if x is not None and x.requires_grad else None for x in (weight_VH, bias_V)
+        )
+        logits = _Logits(head, dtype, temperature, hidden_PH, weight_VH, bias_V)
+        for rows, members in _parts(head, len(hidden_PH), place_M):
+            slope_PV = logits.of(rows)
+            inner_PV = None if head.cap is None else 1 - (slope_PV * (temperature / head.cap)).square_()
+            place = place_M[members] - rows.start
+            received_M = grad_M[members] * (head.scale / temperature)
+            received_P = torch.zeros_like(log_z_P[rows]).index_add_(0, place, received_M)
+            # The derivative of log p(v) with respect to the logits is (1 at v) - softmax.
+            slope_PV.sub_(log_z_P[rows, None]).exp_().mul_(-received_P[:, None])
+            slope_PV.index_put_((place, target_M[members]), received_M, accumulate=True)
+            if inner_PV is not None:
+                slope_PV *= inner_PV
+            if weight_VH is None:
+                grad_PH[rows] = slope_PV
+                continue
+            if grad_V is not None:
+                grad_V += slope_PV.sum(0)
+            slope_PV = slope_PV.to(dtype)
+            grad_PH[rows] = slope_PV @ logits.weight_VH
+            if grad_VH is not None and dtype == grad_VH.dtype:
+                grad_VH.addmm_(slope_PV.T, logits.hidden_PH[rows])
+            elif grad_VH is not None:
+                grad_VH += slope_PV.T @ logits.hidden_PH[rows]
+        return None, None, None, None, None, grad_PH, grad_VH, grad_V
+
+
+class _Logits:
+    """Logits divided by the temperature, of some positions at a time, in a buffer that is used again."""
+
+    def __init__(
+        self,
+        head: Head,
+        dtype: torch.dtype,
+        temperature: float,
+        hidden_PH: Tensor,
+        weight_VH: Tensor | None,
+        bias_V: Tensor | None,
+    ) -> None:
+        self.head, self.temperature = head, temperature
+        self.wide = torch.promote_types(dtype, torch.float32)
+        self.hidden_PH = hidden_PH.to(dtype)
+        self.weight_VH: Any = None if weight_VH is None else weight_VH.to(dtype)
+        self.bias_V = bias_V
+        self._buffer_PV = self.buffer()
+
+    def buffer(self) -> Tensor:
+        """Room for the logits of one part."""
+        rows = min(_rows_at_once(self.head), len(self.hidden_PH))
+        return self.hidden_PH.new_empty((rows, self.head.vocabulary), dtype=self.wide)
+
+    def of(self, rows: slice) -> Tensor:
+        """(rows, V), valid until the next call."""
+        hidden_PH = self.hidden_PH[rows]
+        logits_PV = self._buffer_PV[: len(hidden_PH)]
+        if self.weight_VH is None:
+            logits_PV.copy_(hidden_PH)
+        elif self.wide == hidden_PH.dtype:
+            torch.mm(hidden_PH, self.weight_VH.T, out=logits_PV)
+        else:
+            logits_PV.copy_(hidden_PH @ self.weight_VH.T)
+        if self.bias_V is not None:
+            logits_PV += self.bias_V
+        factor, cap = self.head.scale / self.temperature, self.head.cap
+        if cap is not None:
+            return logits_PV.mul_(self.head.scale / cap).tanh_().mul_(cap / self.temperature)
+        return logits_PV if factor == 1 else logits_PV.mul_(factor)
+
+
+def _rows_at_once(head: Head) -> int:
+    return max(1, LOGITS_AT_ONCE // head.vocabulary)
 
 
 def _parts(head: Head, positions: int, place_M: Tensor) -> Iterator[tuple[slice, slice]]:
     """Slices of P, each with the slice of M that follows it."""
-    size = max(1, LOGITS_AT_ONCE // head.vocabulary)
-    starts = list(range(0, positions, size))
+    starts = list(range(0, positions, _rows_at_once(head)))
     ends = torch.searchsorted(place_M, torch.tensor([*starts, positions], device=place_M.device)).tolist()
-    for start, first, last in zip(starts, ends, ends[1:], strict=False):
-        yield slice(start, min(start + size, positions)), slice(first, last)
-
-
-def _scaled(logits_PV: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:
-    """In `dtype`, divided by the temperature; the tensor itself where there is nothing to do."""
-    logits_PV = logits_PV.to(dtype)
-    return logits_PV if temperature == 1 else logits_PV / temperature
-
-
-def _autocast(kind: str) -> torch.autocast:
-    """What autocast is set to now, for the backward pass, which runs outside of it."""
-    return torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
+    for start, end, first, last in zip(starts, [*starts[1:], positions], ends, ends[1:], strict=False):
+        yield slice(start, end), slice(first, last)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
@@ -68,9 +69,8 @@ def linear(bias: bool, dtype: torch.dtype) -> nn.Linear:
 @pytest.mark.parametrize("changed", [False, True])
 def test_derivatives_in_float64(bias: bool, changed: bool) -> None:
     """Against differences of the function itself, for the hidden states and each parameter."""
-    changes = ((module.AFTER_HEAD["logits_scaling"], 0.5), (module.AFTER_HEAD["final_logit_softcapping"], 4.0))
     layer = linear(bias, torch.float64)
-    head = Head(layer, changes if changed else (), V)
+    head = Head(layer, V, scale=0.5, cap=4.0) if changed else Head(layer, V)
 
     def logprobs(hidden_PH: Tensor, *_: Tensor) -> Tensor:
         return head_logprobs(head, hidden_PH, PLACE_M, TARGET_M, 0.7)[0]
@@ -92,7 +92,7 @@ def test_values_and_gradients_are_the_plain_formula_s(dtype: torch.dtype, tolera
     (weights_M * logprobs_M).sum().backward()
 
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        found_M, found_P = head_logprobs(Head(layer, (), V), hidden_PH, PLACE_M, TARGET_M, temperature)
+        found_M, found_P = head_logprobs(Head(layer, V), hidden_PH, PLACE_M, TARGET_M, temperature)
     assert found_M.dtype == found_P.dtype == torch.float32
     assert not found_P.requires_grad
     (weights_M * found_M).sum().backward()
@@ -113,7 +113,7 @@ def test_values_and_gradients_are_the_plain_formula_s(dtype: torch.dtype, tolera
 def test_a_frozen_head_passes_the_gradient_on() -> None:
     layer = linear(True, torch.float32).requires_grad_(False)
     hidden_PH = draw(P, H, dtype=torch.float32).requires_grad_()
-    head_logprobs(Head(layer, (), V), hidden_PH, PLACE_M, TARGET_M, 1.0)[0].sum().backward()
+    head_logprobs(Head(layer, V), hidden_PH, PLACE_M, TARGET_M, 1.0)[0].sum().backward()
     assert hidden_PH.grad is not None
     assert bool(hidden_PH.grad.any())
     assert all(parameter.grad is None for parameter in layer.parameters())
@@ -125,7 +125,7 @@ def test_a_float32_head_computes_in_float32_under_autocast() -> None:
     expected, _ = plain(layer(hidden_PH.float()), 1.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded, exact = (
-            head_logprobs(Head(layer, (), V, float32), hidden_PH, PLACE_M, TARGET_M, 1.0)[0]
+            head_logprobs(Head(layer, V, float32=float32), hidden_PH, PLACE_M, TARGET_M, 1.0)[0]
             for float32 in (False, True)
         )
     assert (exact - expected).abs().max() < 1e-5 < 1e-3 < (rounded - expected).abs().max()
@@ -134,7 +134,7 @@ def test_a_float32_head_computes_in_float32_under_autocast() -> None:
 def test_nothing_to_predict() -> None:
     layer, none = linear(False, torch.float32), torch.zeros(0, dtype=torch.long)
     hidden_PH = torch.zeros(0, H, requires_grad=True)
-    logprobs_M, entropy_P = head_logprobs(Head(layer, (), V), hidden_PH, none, none, 1.0)
+    logprobs_M, entropy_P = head_logprobs(Head(layer, V), hidden_PH, none, none, 1.0)
     assert len(logprobs_M) == len(entropy_P) == 0
     logprobs_M.sum().backward()
     assert layer.weight.grad is not None
@@ -147,8 +147,8 @@ def test_no_more_logits_than_allowed_are_held(at_once: int, monkeypatch: pytest.
     monkeypatch.setattr(module, "LOGITS_AT_ONCE", at_once)
     sizes: list[int] = []
 
-    class Watch(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = function(*args, **(kwargs or {}))
             if isinstance(result, Tensor) and result.dim() == 2 and result.shape[-1] == V:
                 sizes.append(result.numel())
@@ -156,10 +156,9 @@ def test_no_more_logits_than_allowed_are_held(at_once: int, monkeypatch: pytest.
 
     hidden_PH = draw(400, H, dtype=torch.float32).requires_grad_()
     place_P = torch.arange(400)
+    head = Head(linear(False, torch.float32), V)
     with Watch():
-        head_logprobs(Head(linear(False, torch.float32), (), V), hidden_PH, place_P, place_P % V, 1.0)[
-            0
-        ].sum().backward()
+        head_logprobs(head, hidden_PH, place_P, place_P % V, 1.0)[0].sum().backward()
     assert at_once / 2 < max(sizes) <= at_once
 
 
