@@ -262,8 +262,8 @@ def run(name: str, steps: int, rounds: int) -> str:
         f"`python benchmarks/against_trl.py --size {name}`: {asked['sampling.prompts_per_step']} questions × "
         f"{asked['sampling.group_size']} completions a step, {len(sides[0])} steps of each side in {rounds} processes "
         f"that take turns; {processor()}, {torch_threads()} threads, Python {platform.python_version()}, torch "
-        f"{metadata.version('torch')}, transformers {metadata.version('transformers')}; {SIZES[name].note}. Peak memory "
-        "is the main process's resident set.\n"
+        f"{metadata.version('torch')}, transformers {metadata.version('transformers')}; {SIZES[name].note}. Peak "
+        "memory is the main process's resident set.\n"
     )
 
 

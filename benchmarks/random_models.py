@@ -1,7 +1,7 @@
 """Models of a given shape with random weights, their tokenizer and questions, for measurements of time and memory.
 
 What such a model says is noise, so lengths are made equal: its end-of-text id lies beyond its vocabulary and is never
-drawn, every question has `PROMPT_TOKENS` tokens, and the reward is a hash of the text, so that every group has a signal.
+drawn, every question has `PROMPT_TOKENS` tokens, and the reward is a hash of the text, so that groups have a signal.
 """
 
 from __future__ import annotations

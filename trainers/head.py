@@ -30,8 +30,8 @@ LOGITS_AT_ONCE = 2**25
 class Head:
     """(…, H) hidden states → (…, V) logits: `cap * tanh(scale * layer(hidden) / cap)`, where there is a cap."""
 
-    layer: nn.Linear | None
-    """None for a model that stays whole: its hidden states are its logits."""
+    layer: Any
+    """Linear, or linear with an adapter; None for a model that stays whole: its hidden states are its logits."""
     vocabulary: int
     scale: float = 1.0
     cap: float | None = None
@@ -40,14 +40,25 @@ class Head:
 
     def weights(self) -> tuple[Tensor | None, Tensor | None]:
         """(V, H) and, if there is a bias, (V,)."""
-        return (None, None) if self.layer is None else (self.layer.weight, self.layer.bias)
+        if self.layer is None:
+            return None, None
+        base = _base(self.layer)
+        if base is self.layer or self.layer.disable_adapters:
+            return base.weight, base.bias
+        (adapter,) = self.layer.active_adapters
+        return base.weight + self.layer.get_delta_weight(adapter), base.bias
 
     def dtype(self, hidden: Tensor) -> torch.dtype:
         """What the layer computes in."""
         kind = hidden.device.type
         if self.float32 or self.layer is None or not torch.is_autocast_enabled(kind):
-            return hidden.dtype if self.layer is None else self.layer.weight.dtype
+            return hidden.dtype if self.layer is None else _base(self.layer).weight.dtype
         return torch.get_autocast_dtype(kind)
+
+
+def _base(layer: nn.Module) -> Any:
+    """The layer under its adapter, if it has one."""
+    return getattr(layer, "base_layer", layer)
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ def split(model: PreTrainedModel, *, float32_head: bool = False) -> SplitModel:
     with torch.no_grad():
         expected_TV = torch.log_softmax(model(input_ids=probe_1T, use_cache=False).logits[0].float(), -1)
         vocabulary = expected_TV.shape[-1]
-        if isinstance(layer, nn.Linear) and body is not model:
+        if layer is not None and isinstance(_base(layer), nn.Linear) and body is not model:
             parts = SplitModel(model, body, Head(layer, vocabulary, *_scale_and_cap(config), float32_head))
             place_N = torch.arange(8, device=model.device).repeat_interleave(vocabulary)
             target_N = torch.arange(vocabulary, device=model.device).repeat(8)

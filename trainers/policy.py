@@ -25,12 +25,16 @@ from rlvr.protocols import ModelSpec
 
 from .head import SplitModel, split
 from .logprobs import TokenLogprobs, token_logprobs
+from .lora import Adapter, LoraOptions
 from .models import load_model, resolve
 from .prefix_tree import require_tree_attention, shared_token_logprobs
 
 
 class Policy:
-    """Weights with a version (optimizer steps completed), AdamW, and an optional frozen reference π_ref."""
+    """Weights with a version (optimizer steps completed), AdamW, and an optional frozen reference π_ref.
+
+    With `lora` only an adapter is trained, and π_ref is the model without it: no copy is held.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,8 @@ class Policy:
         with_reference: bool,
         share_prefixes: bool = False,
         float32_head: bool = False,
+        lora: LoraOptions | None = None,
+        seed: int = 0,
     ) -> None:
         spec = resolve(spec)
         if spec.dtype == "float16":
@@ -52,6 +58,7 @@ class Policy:
         self.spec = spec
         self.temperature = temperature
         self.model: PreTrainedModel = load_model(spec, master=True)
+        self.adapter = None if lora is None else Adapter(self.model, lora, seed=seed)
         if gradient_checkpointing:
             # Renamed within transformers 5; the old name warns where both exist.
             names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
@@ -69,7 +76,7 @@ class Policy:
         self.reference: PreTrainedModel | None = None
         self._scored_reference: SplitModel | None = None
         self.version = 0
-        if with_reference:
+        if with_reference and self.adapter is None:
             self.reset_reference()
 
     def logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> TokenLogprobs:
@@ -80,12 +87,15 @@ class Policy:
     @torch.no_grad()
     def reference_logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """(B, T), of π_ref."""
+        if self.adapter is not None:
+            with self.adapter.off():
+                return self.logprobs(token_ids_BT, mask_BT).logprobs_BT
         assert self._scored_reference is not None
         with self._compute_dtype():
             return self._token_logprobs(self._scored_reference, token_ids_BT, mask_BT, self.temperature).logprobs_BT
 
     def reset_reference(self) -> None:
-        """π_ref ← π_θ (Algorithm 1, the outer loop)."""
+        """π_ref ← π_θ (Algorithm 1, the outer loop). With an adapter π_ref is the base model, and stays it."""
         self.reference = copy.deepcopy(self.model).requires_grad_(False)
         self._scored_reference = self._split(self.reference)
 
@@ -108,12 +118,19 @@ class Policy:
         return float(norm)
 
     def weights(self) -> Mapping[str, Tensor]:
-        """Parameter name → float32 tensor, sharing memory with the model."""
+        """Parameter name → float32 tensor, sharing memory with the model but where an adapter is merged into it."""
+        if self.adapter is not None:
+            return self.adapter.merged()
         return {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
 
     def save(self, directory: Path, extra: Mapping[str, Any]) -> None:
-        """The model and its tokenizer as `from_pretrained` reads them, the optimizer, π_ref, and `extra` (JSON)."""
-        self.model.save_pretrained(directory)
+        """The model (an adapter merged into it) and its tokenizer as `from_pretrained` reads them, the adapter as peft
+        does, the optimizer, π_ref, and `extra` (JSON)."""
+        if self.adapter is None:
+            self.model.save_pretrained(directory)
+        else:
+            self.adapter.plain_model().save_pretrained(directory)
+            self.adapter.save(directory / "adapter")
         self.tokenizer.save_pretrained(directory)
         torch.save(self.optimizer.state_dict(), directory / "optimizer.pt")
         if self.reference is not None:
@@ -123,10 +140,11 @@ class Policy:
 
     def load(self, directory: Path) -> dict[str, Any]:
         """Read back what `save` wrote; returns `extra`."""
-        restored = load_model(
-            ModelSpec(str(directory), device=self.spec.device, dtype=self.spec.dtype), master=True
-        ).state_dict()
-        self.model.load_state_dict(restored)
+        if self.adapter is None:
+            spec = ModelSpec(str(directory), device=self.spec.device, dtype=self.spec.dtype)
+            self.model.load_state_dict(load_model(spec, master=True).state_dict())
+        else:
+            self.adapter.load(directory / "adapter")
         self.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
         if self.reference is not None:
             self.reference.load_state_dict(load_file(directory / "reference.safetensors"))

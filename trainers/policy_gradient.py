@@ -20,6 +20,7 @@ from rlvr.schema import Rollout
 
 from .advantage import has_signal
 from .batch import Batch, collate, micro_batches, token_columns
+from .lora import LoraOptions
 from .losses import Aggregation, token_weights
 from .metrics import off_policy_metrics
 from .policy import Policy
@@ -47,6 +48,7 @@ class PolicyGradientOptions(BaseModel):
     micro_batch_tokens: int = Field(default=16384, ge=1, description="tokens, padding included, of one forward pass")
     gradient_checkpointing: bool = False
     float32_head: bool = Field(default=False, description="the output layer computes in float32 at any dtype")
+    lora: LoraOptions | None = Field(default=None, description="train a low-rank adapter: {rank, alpha, targets}")
     share_prefixes: bool = Field(
         default=False,
         description="rows that begin alike go through the model once; the plain pass up to rounding; needs attention "
@@ -59,6 +61,13 @@ class PolicyGradientOptions(BaseModel):
         if every is not None and info.data.get("beta") == 0:
             raise ValueError("there is no reference to reset while trainer.beta is 0")
         return every
+
+    @field_validator("lora")
+    @classmethod
+    def _adapter_off_is_the_reference(cls, lora: LoraOptions | None, info: ValidationInfo) -> LoraOptions | None:
+        if lora is not None and info.data.get("ref_reset_every") is not None:
+            raise ValueError("the reference is then the model without the adapter: leave trainer.ref_reset_every out")
+        return lora
 
 
 class PolicyGradient(ABC):
@@ -78,6 +87,8 @@ class PolicyGradient(ABC):
             with_reference=options.beta > 0,
             share_prefixes=options.share_prefixes,
             float32_head=options.float32_head,
+            lora=options.lora,
+            seed=context.seed,
         )
         self.batches = 0
 
