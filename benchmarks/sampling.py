@@ -28,12 +28,12 @@ from typing import Any
 import torch
 from against_trl import processor, torch_threads
 from random_models import PROMPT_TOKENS, SHAPES, write_model
-from rlvr_plugins.embedded.task import question
 from transformers import AutoModelForCausalLM
 
 from rlvr.models import load_tokenizer
 from rlvr.protocols import ModelSpec
 from rlvr.schema import SamplingParams
+from rlvr_plugins.embedded.task import question
 from rlvr_trainers.decode import decode
 from rlvr_trainers.models import stop_ids
 
@@ -110,15 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = write_model(name, Path(folder)) if name in SHAPES else EMBEDDED
             rate = measure(name, path, options.rounds)
-        questions, size, max_tokens = WORK[name]
+        questions, size, _ = WORK[name]
         lines.append(
             f"| {name} | {questions} × {size} | {rate['rlvr']:,.0f} tok/s | {rate['generate']:,.0f} tok/s | "
             f"{rate['floor']:,.0f} tok/s | {rate['rlvr'] / rate['generate']:.1f} | {rate['rlvr'] / rate['floor']:.2f} |"
         )
     text = "\n".join(lines) + (
         f"\n\n`python benchmarks/sampling.py`: medians of {options.rounds} turns; {processor()}, {torch_threads()} "
-        f"threads, torch {metadata.version('torch')}, transformers {metadata.version('transformers')}, float32. Rows are "
-        "questions × completions; the forward pass alone computes every row to the longest length.\n"
+        f"threads, torch {metadata.version('torch')}, transformers {metadata.version('transformers')}, float32. Rows "
+        "are questions × completions; the forward pass alone computes every row to the longest length.\n"
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "sampling.md").write_text(text, encoding="utf-8")

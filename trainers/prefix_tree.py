@@ -125,7 +125,7 @@ def tree_micro_batches(token_ids_BT: Tensor, mask_BT: Tensor, max_tokens: int) -
     """As `micro_batches`, with nodes for tokens: the rows of a prompt stay together, unless their tree alone has more
     than `max_tokens` nodes; then its rows are halved, neighbours in the tree together."""
     trees = prefix_trees(token_ids_BT, mask_BT)
-    for tree_ids in micro_batches(trees.size_G.clamp(min=1), max_tokens):
+    for tree_ids in micro_batches(trees.size_G.clamp(min=1), max_tokens, padded=False):
         index = torch.isin(trees.tree_B, tree_ids).nonzero().squeeze(1)
         if int(trees.size_G[tree_ids[0]]) <= max_tokens or len(index) == 1:
             yield index

@@ -52,6 +52,15 @@ def test_bfloat16_changes_the_computation_alone(tiny_model: Path, oracle: Module
     assert rounded["train/grad_norm"] == pytest.approx(exact["train/grad_norm"], rel=0.05)
 
 
+def test_a_float32_head_rounds_less(tiny_model: Path, oracle: ModuleType) -> None:
+    """The rest of the model is still in bfloat16; the gradient stays float32 and close to the exact one."""
+    groups = oracle.Oracle(tiny_model).groups(0, SHAPES, noise=0.0)
+    exact = make(tiny_model).update(groups)
+    rounded, mixed = (make(tiny_model, dtype="bfloat16", float32_head=flag).update(groups) for flag in (False, True))
+    assert exact["mismatch/mean"] < mixed["mismatch/mean"] < rounded["mismatch/mean"]
+    assert mixed["train/grad_norm"] == pytest.approx(exact["train/grad_norm"], rel=0.05)
+
+
 OPTIONS: dict[str, Any] = {"lr": 1e-3, "beta": 0.2, "ref_reset_every": 2, "updates_per_batch": 2, "warmup_updates": 9}
 
 

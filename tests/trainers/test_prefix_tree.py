@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import (
@@ -59,6 +59,7 @@ batches = prompts.flatmap(
 )
 
 
+@settings(deadline=None)
 @given(batches)
 def test_every_distinct_prefix_of_a_prompt_s_rows_is_one_node(rows: list[Row]) -> None:
     token_ids_BT, mask_BT = tensors(rows)
@@ -88,6 +89,7 @@ def test_every_distinct_prefix_of_a_prompt_s_rows_is_one_node(rows: list[Row]) -
         assert seen == {j for j, (g, other) in prefixes.items() if g == tree and own[: len(other)] == other}
 
 
+@settings(deadline=None)
 @given(batches, st.integers(1, 30))
 def test_micro_batches_hold_every_row_once_and_keep_the_budget(rows: list[Row], budget: int) -> None:
     token_ids_BT, mask_BT = tensors(rows)
