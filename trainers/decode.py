@@ -31,7 +31,7 @@ _COMPACT_AT = 0.9
 
 
 _ROOM = 64
-"""Tokens that the cache reserves ahead, or half of what it has."""
+"""Tokens that the cache reserves ahead, or half of what it has. Where fewer are to come, copying it costs less."""
 
 
 class Completion(NamedTuple):
@@ -133,7 +133,7 @@ class _Forward:
             self.mask_BT = (column >= padding_B1).long()
             positions_GP = (column[:longest] - padding_B1).clamp_min(0)
         logits_GV = self._call(token_ids_GP, positions_GP, **self.prefill_options)
-        if type(self.cache) is DynamicCache:
+        if type(self.cache) is DynamicCache and max_tokens > _ROOM:
             limit = longest + max_tokens
             self.cache.layers = [_RoomyLayer(x, limit) if type(x) is DynamicLayer else x for x in self.cache.layers]
         return logits_GV
@@ -192,12 +192,12 @@ class _RoomyLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Appends (B, heads, new tokens, D); returns all."""
-        length, total = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
-        if total > self._room.shape[-2]:
+        length, more = self.keys.shape[2], key_states.shape[2]
+        if length + more > self._rooms[0].shape[2]:
             self._move(torch.arange(len(self.keys), device=self.device))
-        self._room[0, :, :, length:total] = key_states
-        self._room[1, :, :, length:total] = value_states
-        self.keys, self.values = self._room[:, :, :, :total]
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room.narrow(2, length, more).copy_(states)
+        self.keys, self.values = (room.narrow(2, 0, length + more) for room in self._rooms)
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
@@ -206,13 +206,13 @@ class _RoomyLayer(DynamicLayer):
 
     def _move(self, index_B: Tensor) -> None:
         """The rows at `index_B`, to a place with room."""
-        _, heads, length, width = self.keys.shape
+        length = self.keys.shape[2]
         room = min(self._limit, length + max(_ROOM, length // 2))
-        self._room = self.keys.new_empty((2, len(index_B), heads, room, width))
-        moved = self._room[:, :, :, :length]
-        torch.index_select(self.keys, 0, index_B, out=moved[0])
-        torch.index_select(self.values, 0, index_B, out=moved[1])
-        self.keys, self.values = moved
+        held = (self.keys, self.values)
+        self._rooms = tuple(x.new_empty((len(index_B), x.shape[1], room, x.shape[3])) for x in held)
+        self.keys, self.values = (x.narrow(2, 0, length) for x in self._rooms)
+        for old, new in zip(held, (self.keys, self.values), strict=True):
+            torch.index_select(old, 0, index_B, out=new)
 
 
 def log_distribution(logits_BV: Tensor, params: SamplingParams) -> Tensor:
@@ -251,18 +251,19 @@ def choose(logprobs_NV: Tensor, node_B: Tensor, uniform_B: Tensor) -> Tensor:
     with a NaN choose some token: its log-probability is NaN and tells.
     """
     vocabulary = logprobs_NV.shape[-1]
-    blocks = -(-vocabulary // _BLOCK)
-    weights_NV = torch.empty((len(logprobs_NV), blocks * _BLOCK), dtype=torch.long, device=logprobs_NV.device)
+    width = min(_BLOCK, vocabulary)
+    blocks = -(-vocabulary // width)
+    weights_NV = torch.empty((len(logprobs_NV), blocks * width), dtype=torch.long, device=logprobs_NV.device)
     weights_NV[:, :vocabulary] = logprobs_NV.exp().mul_(_WEIGHT_ONE)  # a power of two: nothing is rounded but down
     weights_NV[:, vocabulary:] = 0
-    weights_NKV = weights_NV.view(-1, blocks, _BLOCK)  # K: blocks
+    weights_NKV = weights_NV.view(-1, blocks, width)  # K: blocks
     ends_BK = weights_NKV.sum(-1).cumsum(-1)[node_B]
     total_B = ends_BK[:, -1]
     target_B = torch.minimum((uniform_B * total_B).long(), total_B - 1)
     block_B = torch.searchsorted(ends_BK, target_B[:, None], right=True).squeeze(-1).clamp_max(blocks - 1)
     ends_BV = weights_NKV[node_B, block_B].cumsum(-1)
     target_B = target_B - (ends_BK.gather(1, block_B[:, None]).squeeze(-1) - ends_BV[:, -1])
-    token_B = block_B * _BLOCK + torch.searchsorted(ends_BV, target_B[:, None], right=True).squeeze(-1)
+    token_B = block_B * width + torch.searchsorted(ends_BV, target_B[:, None], right=True).squeeze(-1)
     return token_B.clamp_max(vocabulary - 1)
 
 
