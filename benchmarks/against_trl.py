@@ -1,14 +1,18 @@
-"""Seconds a step and peak memory of `rlvr train` against TRL's GRPOTrainer, on the embedded model.
+"""Seconds a step and peak memory of `rlvr train` against TRL's GRPOTrainer, at three sizes.
 
-    python benchmarks/against_trl.py                        # about 4 minutes on two quiet cores
-    python benchmarks/against_trl.py --steps 4 --rounds 1   # does it work?
+    python benchmarks/against_trl.py                          # all three; some 20 minutes on two quiet cores
+    python benchmarks/against_trl.py --size 152k              # one of them
+    python benchmarks/against_trl.py --steps 3 --rounds 1     # does it work?
 
-Both sides: the same weights, questions (16 a step, 16 completions each), length limit, temperature, learning rate,
-AdamW, GRPO loss and verifier in worker processes; float32, no gradient checkpointing, no evaluation. Each measurement
-is a process of its own, the two sides take turns, and the figures are medians over all steps but the first of each
-process. Ours is the `rlvr train` command: its times are read from the run's metrics, its memory from the kernel.
+embedded: the model and task of `rlvr train` without arguments, 16 questions × 16 completions. 30M and 152k: random
+weights (`random_models.py`) that never end a completion, 60 + 128 and 60 + 192 tokens.
 
-Writes `results/against_trl.md` beside itself.
+Both sides: the same weights, questions, length limit, temperature, learning rate, AdamW, GRPO loss and verifier in
+worker processes; float32, no gradient checkpointing, no evaluation. Each measurement is a process of its own, the two
+sides take turns, and the figures are medians over all steps but the first of each process. Ours is the `rlvr train`
+command: its times are read from the run's metrics, its memory from the kernel.
+
+Writes `results/against_trl_SIZE.md` beside itself.
 """
 
 from __future__ import annotations
@@ -23,16 +27,74 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from random_models import PROMPT_TOKENS, SHAPES, write_model, write_questions
+
 RESULTS = Path(__file__).parent / "results"
-WARM_UP = 2
+WARM_UP = 1
 """Steps of each process that are not counted."""
 PARTS = ("sample", "score", "train", "step")
-SETTINGS = {"trainer.name": "grpo", "verifier.name": "math", "eval.questions": 0, "checkpoint.every": 1_000_000}
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is trained, and how long it is measured."""
+
+    steps: int
+    """Of each process."""
+    rounds: int
+    """Processes of each side."""
+    settings: Mapping[str, Any]
+    note: str
+
+
+COMMON = {"trainer.name": "grpo", "eval.questions": 0, "checkpoint.every": 1_000_000}
+RANDOM = COMMON | {
+    "verifier.name": f"{Path(__file__).with_name('random_models.py')}:coin",
+    "trainer.mask_zero_variance": False,
+    "sampling.temperature": 1.0,
+    "dataset.max_prompt_tokens": PROMPT_TOKENS,
+    "model.dtype": "float32",
+}
+SIZES = {
+    "embedded": Size(
+        steps=60,
+        rounds=2,
+        settings=COMMON | {"verifier.name": "math", "sampling.prompts_per_step": 16, "sampling.group_size": 16},
+        note="rlvr's training leaves out groups whose rewards are all equal, whose gradient is zero, and computes what "
+        "the completions of a group share once; TRL computes all",
+    ),
+    "30M": Size(
+        steps=4,
+        rounds=2,
+        settings=RANDOM
+        | {"sampling.prompts_per_step": 4, "sampling.group_size": 8, "sampling.max_tokens": 128, "trainer.lr": 1e-6},
+        note="random weights, 32,000 tokens; both sides train on all rows",
+    ),
+    "152k": Size(
+        steps=4,
+        rounds=2,
+        settings=RANDOM
+        | {"sampling.prompts_per_step": 2, "sampling.group_size": 8, "sampling.max_tokens": 192, "trainer.lr": 1e-6},
+        note="random weights, hidden 256, 4 layers, 151,936 tokens; both sides train on all rows",
+    ),
+}
+
+
+def write_settings(size: str, folder: Path) -> Path:
+    """A file that `--config` reads, the model and the questions that it names beside it."""
+    settings = dict(SIZES[size].settings)
+    if size in SHAPES:
+        settings["model.name"] = str(write_model(size, folder / "model"))
+        settings["dataset.name"] = str(write_questions(folder / "questions.jsonl", 1000))
+    file = folder / "settings.json"
+    file.write_text(json.dumps(settings))
+    return file
 
 
 def measure(command: Sequence[str]) -> float:
@@ -45,27 +107,28 @@ def measure(command: Sequence[str]) -> float:
     return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def measure_rlvr(steps: int, folder: Path) -> tuple[list[dict[str, float]], float]:
+def measure_rlvr(settings: Path, steps: int, folder: Path) -> tuple[list[dict[str, float]], float]:
     """Of each step: seconds by part, tokens a completion. And MiB."""
     out = folder / "run"
-    options = [argument for key, value in SETTINGS.items() for argument in ("--set", f"{key}={value}")]
+    pairs = json.loads(settings.read_text()).items()
+    options = [argument for key, value in pairs for argument in ("--set", f"{key}={json.dumps(value)}")]
     memory = measure([sys.executable, "-m", "rlvr", "train", "--steps", str(steps), "--out", str(out), *options])
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{"length": line["length/mean"]} | {part: line[f"time/{part}"] for part in PARTS} for line in lines], memory
 
 
-def measure_trl(steps: int, folder: Path) -> tuple[list[dict[str, float]], float]:
+def measure_trl(settings: Path, steps: int, folder: Path) -> tuple[list[dict[str, float]], float]:
     """As `measure_rlvr`."""
     out = folder / "trl.json"
-    memory = measure([sys.executable, __file__, "--steps", str(steps), "--trl", str(out)])
+    memory = measure([sys.executable, __file__, "--steps", str(steps), "--trl", str(settings), str(out)])
     return json.loads(out.read_text()), memory
 
 
 # --- TRL's side, in its own process ---------------------------------------------------------------------------------
 
 
-def train_with_trl(steps: int, out: Path) -> None:
-    """Trains as the embedded preset says, with TRL; writes what `measure_trl` returns."""
+def train_with_trl(settings: Path, steps: int, out: Path) -> None:
+    """Trains as the settings say, with TRL; writes what `measure_trl` returns."""
     warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)  # TRL reads it
     import torch
     from datasets import Dataset
@@ -77,7 +140,8 @@ def train_with_trl(steps: int, out: Path) -> None:
     from rlvr.plan import make_plan
     from rlvr.scoring import Item, training_reward
 
-    config = resolve({key: Setting(value, "benchmark") for key, value in SETTINGS.items()})
+    pairs = json.loads(settings.read_text()).items()
+    config = resolve({key: Setting(value, "benchmark") for key, value in pairs})
     measured: list[dict[str, float]] = []
     with make_plan(config) as plan, tempfile.TemporaryDirectory() as folder:
         sampling, options = config.sampling, plan.options
@@ -179,39 +243,48 @@ def table(ours: list[dict[str, float]], theirs: list[dict[str, float]], memory: 
     return "\n".join(rows)
 
 
+def run(name: str, steps: int, rounds: int) -> str:
+    """Measures both sides at one size; the table with what it shows."""
+    sides: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
+    memories: tuple[list[float], list[float]] = ([], [])
+    with tempfile.TemporaryDirectory() as shared:
+        settings = write_settings(name, Path(shared))
+        for n in range(rounds):
+            for side, memory, measured in zip(sides, memories, (measure_rlvr, measure_trl), strict=True):
+                print(f"{name}, round {n + 1} of {rounds}: {measured.__name__}, {steps} steps", flush=True)
+                with tempfile.TemporaryDirectory() as folder:
+                    each, peak = measured(settings, steps, Path(folder))
+                side += each[WARM_UP:]
+                memory.append(peak)
+    asked = SIZES[name].settings
+    return (
+        f"{table(*sides, (statistics.median(memories[0]), statistics.median(memories[1])))}\n\n"
+        f"`python benchmarks/against_trl.py --size {name}`: {asked['sampling.prompts_per_step']} questions × "
+        f"{asked['sampling.group_size']} completions a step, {len(sides[0])} steps of each side in {rounds} processes "
+        f"that take turns; {processor()}, {torch_threads()} threads, Python {platform.python_version()}, torch "
+        f"{metadata.version('torch')}, transformers {metadata.version('transformers')}; {SIZES[name].note}. Peak "
+        "memory is the main process's resident set.\n"
+    )
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=80, help=f"of each process; the first {WARM_UP} do not count")
-    parser.add_argument("--rounds", type=int, default=2, help="processes of each side")
-    parser.add_argument("--trl", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--size", choices=SIZES, action="append", help="repeatable; all by default")
+    parser.add_argument("--steps", type=int, help=f"of each process; the first {WARM_UP} of them not counted")
+    parser.add_argument("--rounds", type=int, help="processes of each side")
+    parser.add_argument("--trl", type=Path, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.steps <= WARM_UP:
+    if arguments.steps is not None and arguments.steps <= WARM_UP:
         parser.error(f"--steps must be more than {WARM_UP}")
     if arguments.trl:
-        train_with_trl(arguments.steps, arguments.trl)
+        train_with_trl(arguments.trl[0], arguments.steps, arguments.trl[1])
         return
-    sides: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
-    memories: tuple[list[float], list[float]] = ([], [])
-    for _ in range(arguments.rounds):
-        for side, memory, run in zip(sides, memories, (measure_rlvr, measure_trl), strict=True):
-            with tempfile.TemporaryDirectory() as folder:
-                steps, peak = run(arguments.steps, Path(folder))
-            side += steps[WARM_UP:]
-            memory.append(peak)
-    text = (
-        f"{table(*sides, (statistics.median(memories[0]), statistics.median(memories[1])))}\n\n"
-        f"`python benchmarks/against_trl.py`: 16 questions × 16 completions a step, {len(sides[0])} steps of each side "
-        f"in {arguments.rounds} processes that take turns; {processor()}, {torch_threads()} threads, Python "
-        f"{platform.python_version()}, torch {metadata.version('torch')}, transformers "
-        f"{metadata.version('transformers')}. rlvr's training leaves out groups whose rewards are all equal, whose "
-        "gradient is zero, and computes what the completions "
-        "of a group share once; TRL computes all. Peak memory is the main process's "
-        "resident set.\n"
-    )
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "against_trl.md").write_text(text, encoding="utf-8")
-    print(text)
+    for name in arguments.size or SIZES:
+        text = run(name, arguments.steps or SIZES[name].steps, arguments.rounds or SIZES[name].rounds)
+        (RESULTS / f"against_trl_{name}.md").write_text(text, encoding="utf-8")
+        print(text, flush=True)
 
 
 def processor() -> str:

@@ -19,6 +19,11 @@ from rlvr.schema import GroupStats, Rollout
 
 from .advantage import has_signal
 
+_ENOUGH = 1 / 8
+"""Of the token limit of a micro-batch: what is worth a forward pass of its own."""
+_MUCH_SHORTER = 0.8
+"""Of the longest row."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -145,13 +150,22 @@ def check_trainable(rollout: Rollout, temperature: float) -> None:
         )
 
 
-def micro_batches(lengths_B: Tensor, max_tokens: int) -> Iterator[Tensor]:
+def micro_batches(lengths_B: Tensor, max_tokens: int, *, padded: bool = True) -> Iterator[Tensor]:
     """Index tensors that cut the rows into parts of at most `max_tokens` tokens, padding included (a longer row goes
     alone). Rows are sorted by length, so little padding is computed; the order depends on the lengths alone.
+
+    Where rows are `padded` to the longest of their part, a part also ends before a row much shorter than that, once it
+    is large enough to keep a device busy.
     """
     order = torch.argsort(lengths_B, descending=True, stable=True)
+    sorted_lengths = lengths_B[order].tolist()
     start = 0
     while start < len(order):
-        size = max(1, max_tokens // int(lengths_B[order[start]]))
+        longest = sorted_lengths[start]
+        size = max(1, max_tokens // longest)
+        if padded:
+            enough = max(1, int(_ENOUGH * max_tokens) // longest)
+            rest = sorted_lengths[start : start + size]
+            size = next((n for n in range(enough, len(rest)) if rest[n] < _MUCH_SHORTER * longest), size)
         yield order[start : start + size]
         start += size

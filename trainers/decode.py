@@ -17,14 +17,21 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from rlvr.schema import SamplingParams
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _WEIGHT_ONE = 2.0**62
+_BLOCK = 512
+"""Tokens whose weights `choose` adds up without looking at each sum on the way."""
 _COMPACT_AT = 0.9
 """Ended rows leave the cache when at most this share of it is still running: copying it costs something."""
+
+
+_ROOM = 64
+"""Tokens that the cache reserves ahead, or half of what it has. Where fewer are to come, copying it costs less."""
 
 
 class Completion(NamedTuple):
@@ -65,13 +72,13 @@ def decode(
     token_ids_BC = torch.zeros((len(rows), params.max_tokens), dtype=torch.long, device=device)
     logprobs_BC = torch.zeros(token_ids_BC.shape, device=device)
     for t in range(params.max_tokens):
-        distribution_BV = log_distribution(logits_NV, params)[node_B]
+        distribution_NV = log_distribution(logits_NV, params)
         if params.temperature == 0:
-            token_B = distribution_BV.argmax(-1)
+            token_B = distribution_NV.argmax(-1)[node_B]
         else:
-            token_B = choose(distribution_BV.to(exact), uniform(seeds_B, t)).to(device)
+            token_B = choose(distribution_NV.to(exact), node_B.to(exact), uniform(seeds_B, t)).to(device)
         token_ids_BC[place_B, t] = token_B
-        logprobs_BC[place_B, t] = distribution_BV.gather(-1, token_B[:, None]).squeeze(-1)
+        logprobs_BC[place_B, t] = distribution_NV[node_B, token_B]
         kept = (~stops_V[token_B]).nonzero().squeeze(-1)
         if len(kept) == 0 or t + 1 == params.max_tokens:
             break
@@ -125,7 +132,11 @@ class _Forward:
             padding_B1 = (longest - self.position_B)[:, None]
             self.mask_BT = (column >= padding_B1).long()
             positions_GP = (column[:longest] - padding_B1).clamp_min(0)
-        return self._call(token_ids_GP, positions_GP, **self.prefill_options)
+        logits_GV = self._call(token_ids_GP, positions_GP, **self.prefill_options)
+        if type(self.cache) is DynamicCache and max_tokens > _ROOM:
+            limit = longest + max_tokens
+            self.cache.layers = [_RoomyLayer(x, limit) if type(x) is DynamicLayer else x for x in self.cache.layers]
+        return logits_GV
 
     def step(self, token_B: Tensor) -> Tensor:
         """(B, V) logits of the token that follows `token_B`."""
@@ -164,6 +175,46 @@ class _Forward:
         return logits_BV
 
 
+class _RoomyLayer(DynamicLayer):
+    """Keys and values with room for more tokens, where the library's layer copies all it has at every token."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, layer: DynamicLayer, limit: int) -> None:
+        """`limit`: tokens that there will ever be."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        assert layer.keys is not None
+        assert layer.values is not None
+        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
+        self.keys, self.values, self._limit = layer.keys, layer.values, limit
+        self._move(torch.arange(len(layer.keys), device=layer.device))
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Appends (B, heads, new tokens, D); returns all."""
+        length, more = self.keys.shape[2], key_states.shape[2]
+        if length + more > self._rooms[0].shape[2]:
+            self._move(torch.arange(len(self.keys), device=self.device))
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room.narrow(2, length, more).copy_(states)
+        self.keys, self.values = (room.narrow(2, 0, length + more) for room in self._rooms)
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """From now on the rows are those at `beam_idx`."""
+        self._move(beam_idx)
+
+    def _move(self, index_B: Tensor) -> None:
+        """The rows at `index_B`, to a place with room."""
+        length = self.keys.shape[2]
+        room = min(self._limit, length + max(_ROOM, length // 2))
+        held = (self.keys, self.values)
+        self._rooms = tuple(x.new_empty((len(index_B), x.shape[1], room, x.shape[3])) for x in held)
+        self.keys, self.values = (x.narrow(2, 0, length) for x in self._rooms)
+        for old, new in zip(held, (self.keys, self.values), strict=True):
+            torch.index_select(old, 0, index_B, out=new)
+
+
 def log_distribution(logits_BV: Tensor, params: SamplingParams) -> Tensor:
     """(B, V) float32 log-probabilities that tokens are drawn with; -inf for those that the filters leave out.
 
@@ -174,7 +225,8 @@ def log_distribution(logits_BV: Tensor, params: SamplingParams) -> Tensor:
     logits_BV = logits_BV.float()
     if params.temperature == 0:
         return torch.log_softmax(logits_BV, -1)
-    logits_BV = logits_BV / params.temperature
+    if params.temperature != 1:
+        logits_BV = logits_BV / params.temperature
     if params.top_k or params.top_p < 1:
         sorted_BV, ids_BV = logits_BV.sort(dim=-1, descending=True, stable=True)
         if params.top_k:
@@ -190,18 +242,29 @@ def log_distribution(logits_BV: Tensor, params: SamplingParams) -> Tensor:
     return logprobs_BV
 
 
-def choose(logprobs_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """(B,) the token whose stretch of the cumulative distribution holds `uniform_B` (float64, in [0, 1)).
+def choose(logprobs_NV: Tensor, node_B: Tensor, uniform_B: Tensor) -> Tensor:
+    """(B,) the token whose stretch of row `node_B`'s cumulative distribution holds `uniform_B` (float64, in [0, 1)).
 
     Probabilities become integers of 62 bits first: their sums are exact in whatever order a device adds, so the
     cumulative distribution never falls, its end is its end, and a token of probability 0 (below 2**-62) is never
-    chosen. Rows with a NaN choose some token: its log-probability is NaN and tells.
+    chosen. So a sum by blocks, and the running sum in one block only, choose what the whole running sum would. Rows
+    with a NaN choose some token: its log-probability is NaN and tells.
     """
-    cumulative_BV = (logprobs_BV.exp().double() * _WEIGHT_ONE).long().cumsum(-1)
-    total_B = cumulative_BV[:, -1]
+    vocabulary = logprobs_NV.shape[-1]
+    width = min(_BLOCK, vocabulary)
+    blocks = -(-vocabulary // width)
+    weights_NV = torch.empty((len(logprobs_NV), blocks * width), dtype=torch.long, device=logprobs_NV.device)
+    weights_NV[:, :vocabulary] = logprobs_NV.exp().mul_(_WEIGHT_ONE)  # a power of two: nothing is rounded but down
+    weights_NV[:, vocabulary:] = 0
+    weights_NKV = weights_NV.view(-1, blocks, width)  # K: blocks
+    ends_BK = weights_NKV.sum(-1).cumsum(-1)[node_B]
+    total_B = ends_BK[:, -1]
     target_B = torch.minimum((uniform_B * total_B).long(), total_B - 1)
-    token_B = torch.searchsorted(cumulative_BV, target_B[:, None], right=True).squeeze(-1)
-    return token_B.clamp_max(logprobs_BV.shape[-1] - 1)
+    block_B = torch.searchsorted(ends_BK, target_B[:, None], right=True).squeeze(-1).clamp_max(blocks - 1)
+    ends_BV = weights_NKV[node_B, block_B].cumsum(-1)
+    target_B = target_B - (ends_BK.gather(1, block_B[:, None]).squeeze(-1) - ends_BV[:, -1])
+    token_B = block_B * width + torch.searchsorted(ends_BV, target_B[:, None], right=True).squeeze(-1)
+    return token_B.clamp_max(vocabulary - 1)
 
 
 def uniform(seeds_B: Tensor, t: int) -> Tensor:

@@ -24,6 +24,7 @@ from .advantage import ADVANTAGES
 from .aggregation import AGGREGATIONS, token_weights
 from .axes import bind, one_of
 from .batch import Batch, collate, micro_batches, token_columns
+from .lora import LoraOptions
 from .masks import FIXED_MASKS
 from .metrics import Removed, group_metrics, step_metrics
 from .policy import Policy
@@ -74,6 +75,8 @@ class PolicyGradientOptions(BaseModel):
     )
     micro_batch_tokens: int = Field(default=16384, ge=1, description="tokens, padding included, of one forward pass")
     gradient_checkpointing: bool = False
+    float32_head: bool = Field(default=False, description="the output layer computes in float32 at any dtype")
+    lora: LoraOptions | None = Field(default=None, description="train a low-rank adapter: {rank, alpha, targets}")
     share_prefixes: bool = Field(
         default=False,
         description="rows that begin alike go through the model once; the plain pass up to rounding; needs attention "
@@ -93,6 +96,13 @@ class PolicyGradientOptions(BaseModel):
             raise ValueError("trainer.max_lag: say both, masks: [max_lag] and max_lag: N, or neither")
         return self
 
+    @field_validator("lora")
+    @classmethod
+    def _adapter_off_is_the_reference(cls, lora: LoraOptions | None, info: ValidationInfo) -> LoraOptions | None:
+        if lora is not None and info.data.get("ref_reset_every") is not None:
+            raise ValueError("the reference is then the model without the adapter: leave trainer.ref_reset_every out")
+        return lora
+
 
 class PolicyGradient(ABC):
     """A `Trainer` whose subclasses say what is maximised, token by token."""
@@ -111,6 +121,9 @@ class PolicyGradient(ABC):
             gradient_checkpointing=options.gradient_checkpointing,
             with_reference=options.beta > 0,
             share_prefixes=options.share_prefixes,
+            float32_head=options.float32_head,
+            lora=options.lora,
+            seed=context.seed,
         )
         self.batches = 0
 

@@ -9,7 +9,7 @@ the rest), and attention costs the square of a tree's nodes, which pays where co
 Values differ from the plain pass by rounding.
 
 Shapes: B = rows, U = distinct rows, T = tokens, G = trees (prompts), S = sequences that the model reads, each of one or
-more trees, N = nodes of a sequence, M = masked tokens, P = nodes that predict a masked token, V = vocabulary.
+more trees, N = nodes of a sequence, M = masked tokens, P = nodes that predict a masked token, H = hidden size.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from rlvr.errors import ConfigError
 
 from .batch import micro_batches
+from .head import SplitModel, head_logprobs
 from .logprobs import TokenLogprobs, token_logprobs
 
 TOLERANCE = 1e-3
@@ -100,37 +100,32 @@ def _pack(size_G: Tensor) -> tuple[Tensor, tuple[int, int]]:
 
 
 def shared_token_logprobs(
-    model: PreTrainedModel, token_ids_BT: Tensor, mask_BT: Tensor, temperature: float
+    model: SplitModel, token_ids_BT: Tensor, mask_BT: Tensor, temperature: float
 ) -> TokenLogprobs:
     """`token_logprobs` by way of the rows' trees: the same contract."""
     device = token_ids_BT.device
     trees = prefix_trees(token_ids_BT.cpu(), mask_BT.cpu())
     rows_M, times_M = mask_BT.cpu().nonzero(as_tuple=True)
-    slot_P, place_M = torch.unique(trees.slot_BT[rows_M, times_M - 1], return_inverse=True)
-    sequence_P, index_P = slot_P // trees.end_SN.shape[1], slot_P % trees.end_SN.shape[1]
-    kept, kept_P = torch.unique(index_P, return_inverse=True)
-    logits = model(
-        input_ids=trees.token_ids_SN.to(device),
+    slot_M, order_M = trees.slot_BT[rows_M, times_M - 1].sort()
+    rows_M, times_M = rows_M[order_M].to(device), times_M[order_M].to(device)
+    slot_P, place_M = (x.to(device) for x in torch.unique_consecutive(slot_M, return_inverse=True))
+    hidden_SNH = model.hidden_states(
+        trees.token_ids_SN.to(device),
         position_ids=trees.position_ids_SN.to(device),
         attention_mask=trees.attention()[:, None].to(device),
-        use_cache=False,
-        logits_to_keep=kept.to(device),
-    ).logits
-    logits_PV = logits[sequence_P.to(device), kept_P.to(device)].float() / temperature
-    log_z_P = torch.logsumexp(logits_PV, -1)
-    with torch.no_grad():
-        entropy_P = log_z_P - (torch.softmax(logits_PV, -1) * logits_PV).sum(-1)
-    place_M = place_M.to(device)
-    logprobs_M = logits_PV[place_M, token_ids_BT[mask_BT]] - log_z_P[place_M]
+    )
+    logprobs_M, entropy_P = head_logprobs(
+        model.head, hidden_SNH.flatten(0, 1)[slot_P], place_M, token_ids_BT[rows_M, times_M], temperature
+    )
     zeros_BT = torch.zeros(mask_BT.shape, device=device)
-    return TokenLogprobs(*(zeros_BT.masked_scatter(mask_BT, x_M) for x_M in (logprobs_M, entropy_P[place_M])))
+    return TokenLogprobs(*(zeros_BT.index_put((rows_M, times_M), x_M) for x_M in (logprobs_M, entropy_P[place_M])))
 
 
 def tree_micro_batches(token_ids_BT: Tensor, mask_BT: Tensor, max_tokens: int) -> Iterator[Tensor]:
     """As `micro_batches`, with nodes for tokens: the rows of a prompt stay together, unless their tree alone has more
     than `max_tokens` nodes; then its rows are halved, neighbours in the tree together."""
     trees = prefix_trees(token_ids_BT, mask_BT)
-    for tree_ids in micro_batches(trees.size_G.clamp(min=1), max_tokens):
+    for tree_ids in micro_batches(trees.size_G.clamp(min=1), max_tokens, padded=False):
         index = torch.isin(trees.tree_B, tree_ids).nonzero().squeeze(1)
         if int(trees.size_G[tree_ids[0]]) <= max_tokens or len(index) == 1:
             yield index
@@ -141,10 +136,10 @@ def tree_micro_batches(token_ids_BT: Tensor, mask_BT: Tensor, max_tokens: int) -
 
 
 @torch.no_grad()
-def require_tree_attention(model: PreTrainedModel) -> None:
+def require_tree_attention(split_model: SplitModel) -> None:
     """Raises ConfigError unless the model gives a small tree the log-probabilities of its rows, and every layer sees
     the whole context (a ready-made mask replaces a sliding window, which a small tree would not show)."""
-    config = model.config.get_text_config()
+    config = split_model.model.config.get_text_config()
     advice = f"model.path: {config.model_type} cannot read rows as a tree ({{}}); set trainer.share_prefixes=false"
     windows = {kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"}
     if getattr(config, "sliding_window", None):
@@ -155,11 +150,11 @@ def require_tree_attention(model: PreTrainedModel) -> None:
     token_ids_BT = torch.randint(config.vocab_size, (4, 16), generator=draw)
     for b in range(1, 4):
         token_ids_BT[b, : 4 * b] = token_ids_BT[0, : 4 * b]
-    token_ids_BT = token_ids_BT.to(model.device)
-    mask_BT = (torch.arange(16, device=model.device) >= 4).expand(4, 16)
-    expected = token_logprobs(model, token_ids_BT, mask_BT, 1.0)
+    token_ids_BT = token_ids_BT.to(split_model.model.device)
+    mask_BT = (torch.arange(16, device=token_ids_BT.device) >= 4).expand(4, 16)
+    expected = token_logprobs(split_model, token_ids_BT, mask_BT, 1.0)
     try:
-        found = shared_token_logprobs(model, token_ids_BT, mask_BT, 1.0)
+        found = shared_token_logprobs(split_model, token_ids_BT, mask_BT, 1.0)
     except (TypeError, ValueError, RuntimeError) as error:  # an architecture without one of the arguments
         raise ConfigError(advice.format(f"{type(error).__name__}: {str(error).splitlines()[0]}")) from error
     difference = float((found.logprobs_BT - expected.logprobs_BT).abs().max())

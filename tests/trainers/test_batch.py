@@ -113,3 +113,15 @@ def test_micro_batches_hold_every_row_once_and_stay_within_bounds(lengths: list[
     assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
     for part in parts:
         assert len(part) == 1 or len(part) * max(lengths[row] for row in part) <= max_tokens
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 400))
+def test_little_padding_is_computed_once_a_part_is_large_enough(lengths: list[int], max_tokens: int) -> None:
+    lengths_B = torch.tensor(lengths)
+    parts = list(micro_batches(lengths_B, max_tokens))
+    for part in parts:
+        rows = lengths_B[part].tolist()
+        for n, length in enumerate(rows):
+            assert length >= 0.8 * rows[0] or (n - 1) * rows[0] < max_tokens / 8 or n == 0
+    assert len(parts) >= len(list(micro_batches(lengths_B, max_tokens, padded=False)))

@@ -14,6 +14,8 @@ from rlvr.draws import draw
 from rlvr.schema import SamplingParams
 from rlvr_trainers.decode import choose, log_distribution, uniform
 
+FIRST = torch.tensor([0])
+
 
 def splitmix64(seed: int, steps: int) -> list[int]:
     """The published algorithm, with its state, in Python's integers."""
@@ -54,7 +56,7 @@ def test_a_token_without_probability_is_never_chosen() -> None:
     logprobs_BV = torch.tensor([[-torch.inf, -torch.inf, math.log(0.5), -torch.inf, math.log(0.5), -torch.inf]])
     last_below_one = 1 - 2.0**-53
     for u, token in ((0.0, 2), (0.49, 2), (0.51, 4), (last_below_one, 4)):
-        assert choose(logprobs_BV, torch.tensor([u], dtype=torch.float64)).tolist() == [token]
+        assert choose(logprobs_BV, FIRST, torch.tensor([u], dtype=torch.float64)).tolist() == [token]
 
 
 @given(
@@ -64,15 +66,33 @@ def test_a_token_without_probability_is_never_chosen() -> None:
 @settings(deadline=None)
 def test_the_choice_inverts_the_cumulative_distribution(scores: list[float], u: float) -> None:
     logprobs = torch.log_softmax(torch.tensor(scores), -1)
-    token = int(choose(logprobs[None], torch.tensor([u], dtype=torch.float64))[0])
+    token = int(choose(logprobs[None], FIRST, torch.tensor([u], dtype=torch.float64))[0])
     cumulative = [0.0, *itertools.accumulate(math.exp(x) for x in logprobs.tolist())]
     slack = 1e-6
     assert cumulative[token] - slack <= u * cumulative[-1] <= cumulative[token + 1] + slack
 
 
+@given(st.integers(1, 1600), st.integers(0, 2**32 - 1), st.floats(0.1, 30))
+@settings(max_examples=60, deadline=None)
+def test_the_choice_is_that_of_the_whole_running_sum(vocabulary: int, seed: int, spread: float) -> None:
+    """In integers, to the last bit, for rows that share a distribution."""
+    generator = torch.Generator().manual_seed(seed)
+    logprobs_NV = torch.log_softmax(spread * torch.randn(3, vocabulary, generator=generator), -1)
+    node_B = torch.tensor([2, 0, 0, 1, 2])
+    uniform_B = torch.rand(5, generator=generator, dtype=torch.float64)
+    uniform_B[:2] = torch.tensor([0.0, 1 - 2.0**-53])
+    expected = []
+    for node, u in zip(node_B.tolist(), uniform_B.tolist(), strict=True):
+        weights = [int(p * 2**62) for p in logprobs_NV[node].exp().tolist()]
+        ends = list(itertools.accumulate(weights))
+        target = min(int(u * float(ends[-1])), ends[-1] - 1)
+        expected.append(next(token for token, end in enumerate(ends) if end > target))
+    assert choose(logprobs_NV, node_B, uniform_B).tolist() == expected
+
+
 def test_a_row_of_nan_chooses_something_and_leaves_the_others_alone() -> None:
     logprobs_BV = torch.tensor([[math.nan, math.nan, math.nan], [-torch.inf, 0.0, -torch.inf]])
-    tokens = choose(logprobs_BV, torch.tensor([0.3, 0.3], dtype=torch.float64)).tolist()
+    tokens = choose(logprobs_BV, torch.arange(2), torch.tensor([0.3, 0.3], dtype=torch.float64)).tolist()
     assert tokens[0] in range(3)
     assert tokens[1] == 1
 

@@ -541,3 +541,34 @@ def test_it_is_a_sampler_and_lets_go(tiny_model: Path) -> None:
     sampler.close()
     assert not hasattr(sampler, "model")
     assert sampler.collect() == []
+
+
+@pytest.mark.parametrize("name", ["tiny_model", "awkward_model"])
+def test_a_cache_with_room_gives_the_model_s_own_logprobs(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over rows that part, end and outgrow the room again and again, each token as a pass over its whole row has it."""
+    spec = ModelSpec(str(request.getfixturevalue(name)), device="cpu", dtype="float32")
+    model = load_model(spec, master=False)
+    prompts, rows, params = [[5, 9, 12], [8, 20]], [0, 0, 0, 1, 1, 1], SamplingParams(temperature=1.0, max_tokens=40)
+    stops = range(0, model.config.vocab_size, 25)
+    plain = decode.decode(model, prompts, rows, range(6), params, stops)
+    made: list[int] = []
+
+    class Counted(decode._RoomyLayer):
+        def _move(self, index_B: torch.Tensor) -> None:
+            made.append(len(index_B))
+            super()._move(index_B)
+
+    monkeypatch.setattr(decode, "_RoomyLayer", Counted)
+    monkeypatch.setattr(decode, "_ROOM", 3)
+    found = decode.decode(model, prompts, rows, range(6), params, stops)
+    assert len(made) > 8
+    assert [c.token_ids for c in found] == [c.token_ids for c in plain]
+    assert len({len(c.token_ids) for c in found}) > 1
+    for row, completion in zip(rows, found, strict=True):
+        ids = torch.tensor([prompts[row] + completion.token_ids])
+        with torch.no_grad():
+            logprobs_TV = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+        expected = logprobs_TV[:-1].gather(-1, ids[0, 1:, None])[len(prompts[row]) - 1 :, 0]
+        assert (torch.tensor(completion.logprobs) - expected).abs().max() <= 5e-6

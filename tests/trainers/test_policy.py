@@ -52,6 +52,18 @@ def test_bfloat16_changes_the_computation_alone(tiny_model: Path, oracle: Module
     assert rounded["train/grad_norm"] == pytest.approx(exact["train/grad_norm"], rel=0.05)
 
 
+def test_a_float32_head_reads_what_the_rest_computed_in_bfloat16(tiny_model: Path) -> None:
+    ids_BT, mask_BT = torch.tensor([[5, 9, 12, 3, 30]]), torch.tensor([[False, True, True, True, True]])
+    rounded, mixed = (make(tiny_model, dtype="bfloat16", float32_head=flag).policy for flag in (False, True))
+    with torch.no_grad():
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden_TH = mixed.model.base_model(input_ids=ids_BT).last_hidden_state[0]
+        logits_TV = hidden_TH.float() @ mixed.weights()["lm_head.weight"].T / 0.7
+        expected_T = torch.log_softmax(logits_TV, -1)[:-1].gather(-1, ids_BT[0, 1:, None])[:, 0]
+        found_T, other_T = (policy.logprobs(ids_BT, mask_BT).logprobs_BT[0, 1:] for policy in (mixed, rounded))
+    assert (found_T - expected_T).abs().max() < 1e-5 < 1e-4 < (other_T - expected_T).abs().max()
+
+
 OPTIONS: dict[str, Any] = {"lr": 1e-3, "beta": 0.2, "ref_reset_every": 2, "updates_per_batch": 2, "warmup_updates": 9}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import (
@@ -29,6 +29,7 @@ from transformers import (
 from rlvr.errors import ConfigError
 from rlvr.protocols import ModelSpec, TrainContext
 from rlvr_trainers.grpo import Grpo, GrpoOptions
+from rlvr_trainers.head import split
 from rlvr_trainers.logprobs import token_logprobs
 from rlvr_trainers.prefix_tree import (
     prefix_trees,
@@ -58,6 +59,7 @@ batches = prompts.flatmap(
 )
 
 
+@settings(deadline=None)
 @given(batches)
 def test_every_distinct_prefix_of_a_prompt_s_rows_is_one_node(rows: list[Row]) -> None:
     token_ids_BT, mask_BT = tensors(rows)
@@ -87,6 +89,7 @@ def test_every_distinct_prefix_of_a_prompt_s_rows_is_one_node(rows: list[Row]) -
         assert seen == {j for j, (g, other) in prefixes.items() if g == tree and own[: len(other)] == other}
 
 
+@settings(deadline=None)
 @given(batches, st.integers(1, 30))
 def test_micro_batches_hold_every_row_once_and_keep_the_budget(rows: list[Row], budget: int) -> None:
     token_ids_BT, mask_BT = tensors(rows)
@@ -124,7 +127,7 @@ def test_values_and_gradients_are_the_plain_pass_s(name: str, rows: list[Row], r
     results = []
     for function in (token_logprobs, shared_token_logprobs):
         model.zero_grad(set_to_none=False)
-        out = function(model, token_ids_BT, mask_BT, 0.7)
+        out = function(split(model), token_ids_BT, mask_BT, 0.7)
         (weights_BT * out.logprobs_BT).sum().backward()
         results.append((out, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
     (plain, expected), (shared, found) = results
@@ -139,8 +142,9 @@ def test_values_and_gradients_are_the_plain_pass_s(name: str, rows: list[Row], r
 def test_the_model_reads_each_prefix_once(tiny_model: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     read: list[int] = []
-    model.register_forward_pre_hook(lambda _, __, kw: read.append(kw["input_ids"].numel()), with_kwargs=True)
-    shared_token_logprobs(model, *tensors(MANY[:3]), 1.0)
+    scored = split(model)
+    scored.body.register_forward_pre_hook(lambda _, __, kw: read.append(kw["input_ids"].numel()), with_kwargs=True)
+    shared_token_logprobs(scored, *tensors(MANY[:3]), 1.0)
     assert read == [7]  # 5 9 12 3 30 8 8
 
 
@@ -149,7 +153,7 @@ LLAMA: dict[str, Any] = SMALL | {"intermediate_size": 32, "initializer_range": 0
 
 
 def test_learned_positions_are_served() -> None:
-    require_tree_attention(GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4)).eval())
+    require_tree_attention(split(GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4)).eval()))
 
 
 def eager() -> PreTrainedModel:
@@ -160,7 +164,10 @@ def eager() -> PreTrainedModel:
 REFUSED: dict[str, tuple[Any, str]] = {
     "recurrent": (lambda: MambaForCausalLM(MambaConfig(**SMALL, initializer_range=0.2)), "mamba"),
     "alibi": (lambda: BloomForCausalLM(BloomConfig(**SMALL)), "bloom"),
-    "window": (lambda: MistralForCausalLM(MistralConfig(**LLAMA, sliding_window=64)), "sliding_window=64"),
+    "window": (
+        lambda: MistralForCausalLM(MistralConfig(**LLAMA, num_key_value_heads=4, sliding_window=64)),
+        "sliding_window=64",
+    ),
     "eager": (eager, "differ by"),
 }
 
@@ -171,7 +178,7 @@ def test_what_cannot_read_a_tree_is_refused(build: Any, reason: str) -> None:
         torch.manual_seed(0)
         model = build().eval()
     with pytest.raises(ConfigError, match=rf"{reason}.*set trainer.share_prefixes=false"):
-        require_tree_attention(model)
+        require_tree_attention(split(model))
 
 
 @pytest.mark.parametrize("name", ["tiny_model", "awkward_model"])
