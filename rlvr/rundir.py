@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from rlvr.config import RunConfig, read_settings, to_yaml, validate
+from rlvr.config import RunConfig, Setting, read_settings, to_yaml, validate
 from rlvr.errors import RequestError, RlvrError, RunError
 from rlvr.files import replacing, sync, to_json
 from rlvr.parquet import batches_of
@@ -136,8 +136,15 @@ class RunDirectory:
         return []
 
     def _changed_settings(self) -> list[str]:
-        then = RunConfig.model_validate(self.manifest["config"]).model_dump(mode="json")
-        return _differences(_flat(then), _flat(self.config.model_dump(mode="json")))
+        manifest = self.path / "manifest.json"
+        given = self.manifest.get("config")
+        if given is None:
+            raise RequestError(
+                f"{manifest} holds no configuration: the run was begun by an older rlvr. Start a new one with --config "
+                f"{self.path / 'config.yaml'}"
+            )
+        then = validate(RunConfig, {key: Setting(value, str(manifest)) for key, value in _flat(given).items()})
+        return _differences(_flat(then.model_dump(mode="json")), _flat(self.config.model_dump(mode="json")))
 
     def _refuse_another_configuration(self) -> None:
         fixed = [change for change in self._changed_settings() if not change.startswith(MAY_CHANGE)]

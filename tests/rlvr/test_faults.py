@@ -173,6 +173,17 @@ def test_another_version_of_a_plugin_or_of_the_verifier_is_noted(tiny_model: Pat
     assert notes[1].startswith("judge:judge ")
 
 
+def test_a_manifest_of_another_rlvr_is_an_error(run: Path) -> None:
+    file = run / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"config": manifest["config"] | {"lr": 1}}))
+    with pytest.raises(RequestError, match=r"there is no key lr .*manifest.json"):
+        runs.resume(run)
+    file.write_text(json.dumps({key: value for key, value in manifest.items() if key != "config"}))
+    with pytest.raises(RequestError, match="holds no configuration: the run was begun by an older rlvr"):
+        runs.resume(run)
+
+
 def test_an_unreadable_manifest_is_an_error(run: Path) -> None:
     cut(run / "manifest.json")
     with pytest.raises(RequestError, match=r"manifest.json cannot be read, so the run cannot be resumed"):
