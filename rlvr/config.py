@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -395,7 +395,8 @@ def _explain(model: type[BaseModel], fault: Any, settings: Settings, prefix: str
     if fault["type"] == "extra_forbidden":
         owner: Any = model
         for section in loc[:-1]:
-            owner = owner.model_fields[section].annotation
+            declared = owner.model_fields[section].annotation
+            owner = next(t for t in (declared, *get_args(declared)) if hasattr(t, "model_fields"))  # maybe optional
         known = [f"{prefix}{'.'.join([*loc[:-1], name])}" for name in owner.model_fields]
         return f"there is no key {where}{nearest(f'{prefix}{dotted}', known)}"
     return f"{where}: {fault['msg'][:1].lower()}{fault['msg'][1:]}, got {fault['input']!r}"

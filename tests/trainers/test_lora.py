@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from rlvr.config import Setting, resolve, trainer_options
 from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import ModelSpec, TrainContext
 from rlvr_trainers.grpo import Grpo, GrpoOptions
@@ -179,6 +180,13 @@ def test_another_seed_draws_another_adapter(tiny_model: Path) -> None:
     first, again, other = (list(make(tiny_model, seed=seed).policy.parameters) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_misspelt_key_is_named_with_the_nearest() -> None:
+    config = resolve({"trainer.lora.rnk": Setting(4, "--set")})
+    with pytest.raises(ConfigError, match=r"no key trainer.lora.rnk; did you mean .trainer.lora.rank"):
+        trainer_options(config, GrpoOptions)
+    assert trainer_options(resolve({"trainer.lora.rank": Setting(4, "--set")}), GrpoOptions).lora is not None
 
 
 def test_what_cannot_be_is_refused(tiny_model: Path, awkward_model: Path, tmp_path: Path) -> None:
