@@ -75,6 +75,8 @@ def _same(gold: Expr, answer: Expr, options: Options) -> bool:
             return verdict
         if ends and gold.op != answer.op:
             return False
+        gold, answer = _as_list(gold), _as_list(answer)
+        kinds = {gold.op, answer.op}
     if kinds & {"list", "set", "tuple", "interval"} and not (
         kinds & {"mul", "add"} and rows_of(gold, True) and rows_of(answer, True)
     ):
@@ -137,6 +139,11 @@ def _inequality(node: Expr) -> bool:
     if node.op == "list":
         return any(_inequality(item) for item in node.args)
     return node.op == "rel" and any(op in _INEQUALITIES or op in ("in", "notin") for op in node.args[0])
+
+
+def _as_list(node: Expr) -> Expr:
+    """`x < a or x > b`, whose ends are symbols, as the list of its parts."""
+    return Expr("list", node.args) if node.op == "cup" and any(part.op == "rel" for part in node.args) else node
 
 
 def _as_interval(node: Expr) -> Expr | None:
@@ -482,6 +489,9 @@ def _same_quantities(gold: Expr, answer: Expr, options: Options) -> bool:
             return False
         factor = unit.size / gold_unit.size
         return same_values(gold_value, _scaled(value, factor), options) or _nearly(gold_value, _scaled(value, factor))
+    for side, named in ((gold_value, unit), (value, gold_unit)):
+        if named is not None and named.dimension == (("radian", 1),) and has(side, "deg"):
+            return same_values(gold_value, value, options)  # 60 rad is written out: the sign of degrees counts
     if options.units == "require" and gold_words and not words:
         return False
     if unit is not None and not gold_words and unit.dimension == (("degree", 1),):

@@ -56,6 +56,11 @@ def _check_depth(source: str) -> None:
             raise Unreadable("nested too deeply")
 
 
+def _is_ray(node: Expr) -> bool:
+    """`x < 3`, of which several joined by "or" are a union."""
+    return node.op == "rel" and len(node.args[0]) == 1 and node.args[0][0] in ("<", "<=", ">", ">=")
+
+
 class _Parser:
     def __init__(self, found: list[Token], start: int = 0, end: int | None = None) -> None:
         self.tokens = found
@@ -125,6 +130,8 @@ class _Parser:
         logic = kinds & {"land", "lor"}
         if len(items) > 1 and len(logic) == 1 and not any(item.op == "rel" for item in items):
             return Expr("cap" if "land" in logic else "cup", items)
+        if len(items) > 1 and kinds & {"or", "lor"} and kinds <= {"or", "lor", ",", ""} and all(map(_is_ray, items)):
+            return Expr("cup", items)
         return items[0] if len(items) == 1 else Expr("list", items)
 
     def item(self, start: int, end: int) -> Expr | None:
@@ -437,7 +444,7 @@ class _Parser:
         return base
 
     def after_degrees(self, base: Expr) -> Expr:
-        if self.at("sym", "C", "F") and not self.at("open"):
+        if any(self.at(kind, "C", "F") for kind in ("sym", "text", "unit")):
             return Expr("qty", (base, "deg" + self.take().value))
         result = Expr("deg", (base,))
         token = self.peek()
@@ -797,6 +804,8 @@ class _Parser:
             elif self.at("op", "_"):
                 self.take()
                 base = self.script()
+                if base == Expr("sym", ("e",)):
+                    base = Expr("const", ("e",))
         if name == "sqrt" and self.at("open", "["):
             self.take()
             index, closed = self.items("[")
@@ -927,6 +936,8 @@ class _Parser:
                 return Expr("fun", ("conj", inner))
             if inner == Expr("const", ("i",)):
                 inner = Expr("sym", ("i",))  # a unit vector
+            if name == "overrightarrow":
+                name = "vec"
             return Expr("call", (name, inner)) if inner.op != "sym" else Expr("sym", (inner.args[0] + "~" + name,))
         if name in ("angle", "triangle", "measuredangle"):
             points = [self.power()]

@@ -46,6 +46,7 @@ for _prefix, _word, _scale in (
         ("N", "newton newtons", "kg m s^-2", Fraction(1)),
         ("J", "joule joules", "kg m^2 s^-2", Fraction(1)),
         ("W", "watt watts", "kg m^2 s^-3", Fraction(1)),
+        ("ohm", "ohm ohms", "kg m^2 s^-3 A^-2", Fraction(1)),
         ("V", "volt volts", "kg m^2 s^-3 A^-1", Fraction(1)),
         ("A", "amp amps ampere amperes", "A", Fraction(1)),
         ("Hz", "hertz", "s^-1", Fraction(1)),
@@ -106,15 +107,27 @@ _define("yen JPY ¥", "yen")
 _define("rupee rupees INR Rs ₹", "rupee")
 _define("am a.m. AM", "am")
 _define("pm p.m. PM", "pm")
-_define("ohm ohms Omega", "kg m^2 s^-3 A^-2")
+_define("Omega", "kg m^2 s^-3 A^-2")
+_define("kilohm kilohms", "kg m^2 s^-3 A^-2", 1000)
+_define("M", "mol m^-3", 1000)
 _define("bit bits", "byte", Fraction(1, 8))
 
-UNIT_WORDS = frozenset({name for name in _TABLE if len(name) > 1 and name.isalpha()} - {"in", "mol", "pt"} | {"mol"})
-UNIT_LETTERS = frozenset({name for name in _TABLE if len(name) == 1 and name.isalpha()})
+for _names, _dimension, _size in (
+    ("毫米", "m", "0.001"), ("厘米", "m", "0.01"), ("分米", "m", "0.1"), ("米", "m", 1), ("千米 公里", "m", 1000),
+    ("平方厘米", "m^2", "0.0001"), ("平方米", "m^2", 1), ("平方千米 平方公里", "m^2", 10**6),
+    ("立方厘米 毫升", "m^3", "0.000001"), ("立方米", "m^3", 1), ("升", "m^3", "0.001"),
+    ("克", "kg", "0.001"), ("千克 公斤", "kg", 1), ("吨", "kg", 1000),
+    ("秒", "s", 1), ("分钟", "s", _MINUTE), ("小时", "s", _HOUR), ("天", "s", _DAY),
+):  # fmt: skip
+    _define(_names, _dimension, _size)
+
+_ASCII_NAMES = frozenset(name for name in _TABLE if name.isascii() and name.isalpha())
+UNIT_WORDS = frozenset({name for name in _ASCII_NAMES if len(name) > 1} - {"in", "pt"})
+UNIT_LETTERS = frozenset({name for name in _ASCII_NAMES if len(name) == 1})
 
 _PIECE = re.compile(
-    r"(?P<per>/|\bper\b|\\div)|(?P<times>\*|·|\\cdot|\\times|-|\.)|(?P<word>[A-Za-zµ$€£¥₹³²]+)"
-    r"|\^?\s*\{?\s*(?P<power>-?\s*\d+)\s*\}?|(?P<space>[\s{}()\\,~]+)"
+    r"(?P<per>/|\bper\b|\\div)|(?P<times>\*|·|\\cdot|\\times|-|\.)|(?P<word>[A-Za-zµ$€£¥₹³²\u4e00-\u9fff]+)"
+    r"|\^?\s*\{?\s*(?P<power>-?\s*\d+)\s*\}?|(?P<space>(?:[\s{}(),~]|\\(?!cdot|times|div))+)"
 )
 
 

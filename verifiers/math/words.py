@@ -21,7 +21,7 @@ _SAME = {
     "correct": "true", "incorrect": "false", "infinite solutions": "infinite", "real numbers": "reals",
 }  # fmt: skip
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
-_MARKS = re.compile(r"(?<=[A-Za-z])'(?![A-Za-z])|[0-9^_=<>+*/|\\]|(?<![A-Za-z]{2})-|-(?![A-Za-z]{2})")
+_MARKS = re.compile(r"(?<=[A-Za-z])'(?![A-Za-z])|[0-9^_=<>+*/|\\]|(?<![A-Za-z]{2})[-!]|-(?![A-Za-z]{2})")
 _CHOICE_LETTER = re.compile(r"\bA\b(?! [a-z]{3})")
 """The choice A, which is no article."""
 _CHOICE = re.compile(r"(?:option |choice |answer )?\(?\s*([A-Ja-j])\s*\)?", re.IGNORECASE)
