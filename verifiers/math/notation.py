@@ -36,6 +36,7 @@ _BUILDER = re.compile(r"\{\s*([A-Za-z](?:\s*\\in\s*\\mathbb\s?\{?[A-Z]\}?)?)\s*(
 """A set-builder whose braces lack their backslashes."""
 _CURRENCY = re.compile(r"(-?)(USD|US\s?\\?\$|EUR|GBP|INR|Rs\.?)\s?(?=\d)")
 _CURRENCIES = {"USD": "\\$", "EUR": "€", "GBP": "£", "INR": "₹", "Rs": "₹", "US": "\\$"}
+_CELSIUS = re.compile(r"\^\s?\{?\s?\\circ\s?\}?\s*\\(?:text|mathrm|textrm)\s?\{\s*([CF])\s*\}")
 _THERMOMETER = re.compile(
     r"\s?(?:\\text\s?\{\s?)?degrees? (?:Celsius|C\b)\}?|\s?(?:\\text\s?\{\s?)?degrees? (?:Fahrenheit|F\b)\}?",
     re.IGNORECASE,
@@ -87,6 +88,8 @@ def ordinary(text: str) -> str:
     if "\\text" in text or "\\math" in text:
         text = _UNIT_FRACTION.sub(lambda m: f"{m[1]}/{m[2]}", text)
         text = _SCALE_IN_TEXT.sub(lambda m: f" {m[1]} ", text)
+    if "circ" in text:
+        text = _CELSIUS.sub(r"^\\circ \1", text)
     if "egree" in text:
         text = _THERMOMETER.sub(lambda m: "^\\circ " + ("F" if "F" in m[0].upper() else "C"), text)
     if text[:1] in "UEGIR-":

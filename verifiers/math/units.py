@@ -112,14 +112,17 @@ _define("kilohm kilohms", "kg m^2 s^-3 A^-2", 1000)
 _define("M", "mol m^-3", 1000)
 _define("bit bits", "byte", Fraction(1, 8))
 
-for _names, _dimension, _size in (
-    ("毫米", "m", "0.001"), ("厘米", "m", "0.01"), ("分米", "m", "0.1"), ("米", "m", 1), ("千米 公里", "m", 1000),
-    ("平方厘米", "m^2", "0.0001"), ("平方米", "m^2", 1), ("平方千米 平方公里", "m^2", 10**6),
-    ("立方厘米 毫升", "m^3", "0.000001"), ("立方米", "m^3", 1), ("升", "m^3", "0.001"),
-    ("克", "kg", "0.001"), ("千克 公斤", "kg", 1), ("吨", "kg", 1000),
-    ("秒", "s", 1), ("分钟", "s", _MINUTE), ("小时", "s", _HOUR), ("天", "s", _DAY),
+for _chinese, _english in (
+    ("毫米", "mm"), ("厘米", "cm"), ("分米", "dm"), ("米", "m"), ("千米 公里", "km"),
+    ("毫升 立方厘米", "mL"), ("升", "L"),
+    ("克", "g"), ("千克 公斤", "kg"), ("吨", "ton"), ("秒", "s"), ("分钟", "min"), ("小时", "h"), ("天", "day"),
 ):  # fmt: skip
-    _define(_names, _dimension, _size)
+    for _name in _chinese.split():
+        _TABLE[_name] = _TABLE[_english]
+_define("平方厘米", "m^2", Fraction(1, 10**4))
+_define("平方米", "m^2")
+_define("平方千米 平方公里", "m^2", 10**6)
+_define("立方米", "m^3")
 
 _ASCII_NAMES = frozenset(name for name in _TABLE if name.isascii() and name.isalpha())
 UNIT_WORDS = frozenset({name for name in _ASCII_NAMES if len(name) > 1} - {"in", "pt"})
