@@ -150,7 +150,9 @@ def _plain_tex(text: str) -> str:
         text = _DOUBLED.sub(r"\\", text)
     if "array" in text or "aligned" in text:
         text = _SYSTEM.sub(r"\\begin{cases}\3\\end{cases}", text)
-    text = _LINE_END.sub(r"\\\\", text.replace("m\\angle", "\\angle").replace("\\surd", "\\sqrt"))
+    text = text.replace("m\\angle", "\\angle").replace("\\surd", "\\sqrt")
+    if "\\cr" in text:
+        text = _LINE_END.sub(r"\\\\", text)
     text = _HSPACE.sub(" ", _ENVIRONMENT.sub(" ", text))
     text = _LOOKS.sub("", text.replace("\\left\\{", "\\{").replace("\\right\\}", "\\}"))
     text = _NEGATIVE_SPACE.sub("", text.replace("{,}", ","))
@@ -165,6 +167,8 @@ def _plain_tex(text: str) -> str:
 def _undelimited(text: str) -> str:
     """Without the dollars, \\( \\) or full stop around the whole; dollars inside separate pieces and become spaces."""
     text = text.strip()
+    if text[:1].isalnum() and text[-1:].isalnum():
+        return text
     for _ in range(6):
         before = text
         text = text.rstrip(" \n\t").rstrip("\\") if text.endswith("\\") and not text.endswith("\\\\") else text.strip()
