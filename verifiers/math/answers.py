@@ -182,6 +182,12 @@ _DECIMAL_COMMA = re.compile(r"[-+]?(?:\d+,\d{2,}|0,\d+|\d{2,},\d+|\d{1,3}(?:\.\d
 _SETS_IN_WORDS = {"reals": Expr("domain", ("R",)), "no solution": Expr("set", ())}
 _QUANTITY = re.compile(r"([-+]?[\d.,]*\d|.*[\d})]) ?([A-Za-z°µ][A-Za-z0-9/^{}*\\ -]{0,30})")
 _CHOOSE = re.compile(r"\bC\(\s?(\d+|[a-z])\s?,\s?(\d+|[a-z])\s?\)")
+_CALL = re.compile(r"(?<![A-Za-z\\])[a-zA-Z]?[fghFGHPQp](?:\\left)?\(")
+_REMARK = re.compile(
+    r"(.*?\S)\s*(?:\\text\w*\s?\{\s*)?\(\s*(?:\\text\w*\s?\{\s*)?"
+    r"(?:since|because|as|reject|discard|extraneous|with multiplicity|multiplicity|double root|repeated)\w*\b.*\)\s?\}?"
+)
+"""An answer and, in brackets, a remark on how it was found."""
 _FIRST_SPACE = re.compile(r".*[\d})] [A-Za-z]")
 
 
@@ -249,6 +255,9 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
                 value = num(0)
             if value != num(0):
                 found.append(Expr("qty", (value, unit)))
+    remark = _REMARK.fullmatch(text) if not found and "(" in text and len(text) < 200 else None
+    if remark is not None:
+        attempt(remark[1])
     if is_prose(text) and not found:
         inner = answer_in_sentence(text, "words")
         if inner is not None and inner.text != text:
@@ -259,6 +268,7 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
 def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
     from .compare import same
     from .families import same_family
+    from .tidy import multiplied
 
     golds, answers = _readings(gold), _readings(answer)
     if any(tree.op == "qty" for tree in (*golds, *answers)):
@@ -271,9 +281,12 @@ def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
         if _is_words(answer):
             return _DIFFERENT["different words"]
         return Judgement("unparsed", f"the answer {answer[:80]!r} cannot be read")
-    for first in golds:
-        for second in answers:
+    for gold_tree in golds:
+        for answer_tree in answers:
+            first, second = gold_tree, answer_tree
             try:
+                if _CALL.search(gold) or _CALL.search(answer):
+                    first, second = multiplied(first, second)
                 if same(first, second, options) or same_family(first, second):
                     return _EQUAL["equal expressions"]
             except RecursionError:

@@ -12,7 +12,7 @@ from .options import Options
 from .piecewise import same_function
 from .region import integers, region, same_region
 from .tidy import content_of, label_of, labelled, tidy
-from .tree import Expr, has, num, rebuild, rename, symbols
+from .tree import Expr, has, num, rebuild, rename, symbols, walk
 from .units import Unit, read_unit
 from .values import same_values
 from .words import text_key
@@ -75,6 +75,8 @@ def _same(gold: Expr, answer: Expr, options: Options) -> bool:
             return verdict
         if ends and gold.op != answer.op:
             return False
+        gold, answer = _as_list(gold), _as_list(answer)
+        kinds = {gold.op, answer.op}
     if kinds & {"list", "set", "tuple", "interval"} and not (
         kinds & {"mul", "add"} and rows_of(gold, True) and rows_of(answer, True)
     ):
@@ -137,6 +139,11 @@ def _inequality(node: Expr) -> bool:
     if node.op == "list":
         return any(_inequality(item) for item in node.args)
     return node.op == "rel" and any(op in _INEQUALITIES or op in ("in", "notin") for op in node.args[0])
+
+
+def _as_list(node: Expr) -> Expr:
+    """`x < a or x > b`, whose ends are symbols, as the list of its parts."""
+    return Expr("list", node.args) if node.op == "cup" and any(part.op == "rel" for part in node.args) else node
 
 
 def _as_interval(node: Expr) -> Expr | None:
@@ -216,8 +223,13 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
             distinct = list(dict.fromkeys(content_of(i) for i in items))
             if len(distinct) == 1:
                 return same(distinct[0], other, options) if collection is gold else same(other, distinct[0], options)
+            if collection is gold and all(numeric.equal(distinct[0], again) for again in distinct[1:]):
+                return any(same(value, other, options) for value in distinct)  # 3/4 or 0.75
         return False
     golds, answers = _grouped(_items(gold)), _grouped(_items(answer))
+    names, answer_names = _names(golds), _names(answers)
+    if names and answer_names and sorted(names) == sorted(answer_names):
+        return all(same(g, answers[answer_names.index(name)], options) for g, name in zip(golds, names, strict=True))
     gold_labels, labels = _labels(golds), _labels(answers)
     if gold_labels and labels:
         if Counter(gold_labels) == Counter(labels) or _indexed(gold_labels, labels):
@@ -240,6 +252,14 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
     if in_order:
         return all(same(g, a, options) for g, a in zip(golds, answers, strict=True))
     return _matched(golds, answers, options)
+
+
+def _names(items: list[Expr]) -> list[str] | None:
+    """The words beside each item, `12 boys, 18 girls`, when all have their own and none is a unit; None otherwise."""
+    if not all(item.op == "qty" and read_unit(item.args[1]) is None for item in items):
+        return None
+    names = [text_key(item.args[1].strip("= ")) for item in items]
+    return names if len(set(names)) == len(names) else None
 
 
 def _falls(ends: list[Expr]) -> bool:
@@ -346,9 +366,41 @@ def _difference(node: Expr) -> Expr:
     return Expr("add", (left, Expr("neg", (right,))))
 
 
+def _cleared(node: Expr) -> Expr | None:
+    """Left minus right times the letters below: xy - 1 for y = 1/x. None where that would add solutions: y/x = 3."""
+    (above, below), (other_above, other_below) = (_over(side) for side in node.args[1])
+    cleared = Expr("add", (Expr("mul", (above, other_below)), Expr("neg", (Expr("mul", (other_above, below)),))))
+    below_names = symbols(below) | symbols(other_below)
+
+    def at_zero(n: Expr, name: str) -> Expr | None:
+        unknown = Expr("sym", (name,))
+        return num(0) if n == unknown or (n.op == "mul" and unknown in walk(n) and not has(n, "div", "add")) else None
+
+    if not all(numeric.rational(rebuild(cleared, lambda n, s=name: at_zero(n, s))) for name in below_names):  # type: ignore[misc]
+        return None
+    return cleared if all(n.op in ("sym", "mul", "num") for part in (below, other_below) for n in walk(part)) else None
+
+
+def _over(node: Expr) -> tuple[Expr, Expr]:
+    """Numerator and denominator of products, quotients and negations; a sum has the denominator 1."""
+    if node.op == "neg":
+        above, below = _over(node.args[0])
+        return Expr("neg", (above,)), below
+    if node.op == "mul":
+        parts = [_over(factor) for factor in node.args]
+        return Expr("mul", tuple(above for above, _ in parts)), Expr("mul", tuple(below for _, below in parts))
+    if node.op == "div":
+        (above, below), (inner_above, inner_below) = (_over(part) for part in node.args)
+        return Expr("mul", (above, inner_below)), Expr("mul", (below, inner_above))
+    return node, num(1)
+
+
 def _same_relations(gold: Expr, answer: Expr, options: Options) -> bool:
     if gold.op != answer.op:
         relation, other = (gold, answer) if gold.op == "rel" else (answer, gold)
+        if options.assignment and other.op == "modulo" and relation.args[0] == ("==",):  # x is congruent to ...
+            residue = relation.args[1][1]
+            return relation.args[1][0].op == "sym" and residue.op == "modulo" and _same(residue, other, options)
         if not options.assignment or not (labelled(relation) or (relation is answer and _states_a_value(relation))):
             return False
         content = content_of(relation) if labelled(relation) else relation.args[1][1]
@@ -381,7 +433,10 @@ def _same_relations(gold: Expr, answer: Expr, options: Options) -> bool:
                 return False
         if any(side.op in ("tuple", "set", "list", "text", "matrix") for rel in (gold, answer) for side in rel.args[1]):
             return all(_same(g, a, options) for g, a in zip(gold.args[1], answer.args[1], strict=True))
-        return bool(numeric.proportional(_difference(gold), _difference(answer)))
+        if numeric.proportional(_difference(gold), _difference(answer)):
+            return True
+        whole, answer_whole = _cleared(gold), _cleared(answer)
+        return whole is not None and answer_whole is not None and bool(numeric.proportional(whole, answer_whole))
     if len(operators) != len(answer_operators):
         return False
     if len(operators) == 1 and operators[0] in _INEQUALITIES:
@@ -482,6 +537,9 @@ def _same_quantities(gold: Expr, answer: Expr, options: Options) -> bool:
             return False
         factor = unit.size / gold_unit.size
         return same_values(gold_value, _scaled(value, factor), options) or _nearly(gold_value, _scaled(value, factor))
+    for side, named in ((gold_value, unit), (value, gold_unit)):
+        if named is not None and named.dimension == (("radian", 1),) and has(side, "deg"):
+            return same_values(gold_value, value, options)  # 60 rad is written out: the sign of degrees counts
     if options.units == "require" and gold_words and not words:
         return False
     if unit is not None and not gold_words and unit.dimension == (("degree", 1),):

@@ -31,7 +31,7 @@ GREEK = frozenset(
     | {"Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi", "Omega", "ell", "hbar", "partial"}
     | {"nabla", "aleph", "Upsilon"}
 )
-_VARIANTS = {"varepsilon": "epsilon", "vartheta": "theta", "varphi": "phi", "varrho": "rho", "ell": "l"}
+_VARIANTS = {"varepsilon": "epsilon", "vartheta": "theta", "varphi": "phi", "varrho": "rho", "ell": "l", "jmath": "j"}
 FUNCTIONS = {
     name: name
     for name in vocabulary(
@@ -114,6 +114,7 @@ _SCALES = {
     "billion": "1000000000",
     "trillion": "1000000000000",
 }
+_MYRIADS = {"百": "100", "千": "1000", "万": "10000", "萬": "10000", "亿": "100000000", "億": "100000000"}
 _CURRENCIES = {"euro": "€", "pounds": "£", "yen": "¥", "dollar": "$", "textdollar": "$", "texteuro": "€"}
 _PARTS = re.compile(r",? and |, ")
 _GROUP = re.compile(r"\s*\{")
@@ -170,7 +171,10 @@ def tokens(source: str) -> list[Token]:
 
 
 def _beyond(run: str, spaced: bool, out: list[Token]) -> None:
-    """Letters outside of ASCII are words; of other characters only currencies are known."""
+    """Letters outside of ASCII are words or scales; of other characters only currencies are known."""
+    if run in _MYRIADS and out and out[-1].kind == "num":
+        out += [Token("op", "*", False), Token("num", _MYRIADS[run], False)]
+        return
     if run in "€£¥₹":
         out.append(Token("unit", run, spaced))
     elif all(c.isalpha() for c in run):
@@ -240,7 +244,7 @@ def _command(name: str, source: str, here: int, spaced: bool, out: list[Token]) 
         return inner[1] if inner else here
     if name in CONSTANTS and name != "Pi":
         out.append(Token("const", CONSTANTS[name], spaced))
-    elif name in GREEK:
+    elif name in GREEK or name == "jmath":
         out.append(Token("sym", _VARIANTS.get(name, name), spaced))
     elif name in OPERATORS:
         out.append(Token("op", OPERATORS[name], spaced))
@@ -271,10 +275,15 @@ def _command(name: str, source: str, here: int, spaced: bool, out: list[Token]) 
 def _text(name: str, content: str, spaced: bool, out: list[Token]) -> None:
     words = content.replace("~", " ").replace("\\ ", " ").replace("$", "").strip()
     lower = words.lower().strip(" ,.")
+    if content.strip() in ("$", "\\$"):
+        out.append(Token("unit", "$", spaced))
+        return
     if not words:
         return
     if lower in _JOINERS and (len(lower) > 1):
         out.append(Token("op", _JOINERS[lower], True))
+    elif words == "min" and out and out[-1].kind == "num":
+        out.append(Token("unit", words, spaced))
     elif words in FUNCTIONS:
         out.append(Token("fun", FUNCTIONS[words], spaced))
     elif words in CONSTANTS:
@@ -300,6 +309,10 @@ def _text(name: str, content: str, spaced: bool, out: list[Token]) -> None:
             if i:
                 out.append(Token("op", "and", True))
             _text(name, part, True, out)
+    elif lower.endswith((" and", " or")) and len(words) < 24:
+        before, _, joiner = words.rpartition(" ")
+        _text(name, before, spaced, out)
+        out.append(Token("op", joiner.lower(), True))
     elif lower.split(" ", 1)[0] in ("and", "or", "but") and len(lower.split()) > 1:
         out += [Token("op", "and", True), *tokens(words.split(None, 1)[1])]
     else:
@@ -320,6 +333,8 @@ def _letters(run: str, spaced: bool, out: list[Token], after_number: bool, follo
         out.append(Token("op", _JOINERS[run.lower()], spaced))
     elif len(run) == 1:
         out.append(Token("const" if run in "ei" else "sym", run, spaced))
+    elif run == "mod" and out and not called and (out[-1].kind == "num" or out[-1].kind == "close"):
+        out.append(Token("op", "mod", spaced))
     elif run in FUNCTIONS and (called or run not in _SHORT_ONLY_AS_COMMAND):
         out.append(Token("fun", FUNCTIONS[run], spaced))
     elif run in CONSTANTS and run != "Pi":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from html import unescape
 
 from .notation import ordinary, unending
 from .vocabulary import vocabulary
@@ -42,7 +43,7 @@ _TABLE = str.maketrans({**_SYMBOLS, **{letter: f"\\{name} " for letter, name in 
 
 _LOOKS = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|bigl|bigr|Bigl|Bigr|biggl|biggr|Biggl|Biggr|bigg|Bigg|big"
-    r"|Big|left|right|middle|rm|bf|it|hline|nonumber|notag|allowbreak|strut|centering|mathstrut|boldmath)(?![A-Za-z])\.?"
+    r"|Big|left|right|middle|rm|bf|it|hline|nonumber|notag|allowbreak|strut|centering|mathstrut|boldmath|ensuremath|large|Large|LARGE|huge|Huge|small|normalsize)(?![A-Za-z])\.?"
 )
 _SPACING = re.compile(r"(?<!\\)\\(?:[,;: >]|quad(?![a-z])|qquad|enspace|thinspace|space(?![a-z])|hfill)|(?<!\\)~")
 _GROUPED_DIGITS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|,\\!|\\,)\s*(?=\d{3}(?!\d))")
@@ -60,6 +61,7 @@ _SYSTEM = re.compile(
 _GLUED = re.compile(r"(?<=[\d)])(or|and)(?=[A-Za-z(\d-])")
 _MATH_DOLLAR = re.compile(r"(?<!\\)\$")
 _LEAD = re.compile(r"(?i)(?:the )?(?:final |correct )?answer\s*(?:is|:|=)+\s*")
+_LINE_END = re.compile(r"\\cr(?![A-Za-z])")
 _NEGATIVE_SPACE = re.compile(r"(?<!\\)\\!|\\negthinspace|\{\}")
 _HSPACE = re.compile(r"\\[hv]space\*?\{[^{}]{0,20}\}|\\(?:tag|label)\*?\{[^{}]{0,40}\}")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z]{2}|[{}()\[\],;!%$])")
@@ -91,6 +93,10 @@ def normalise(text: str) -> str:
         text = text[lead.end() :] if lead else text
     if "," in text and ("{" in text or "\\" in text):
         text = _GROUPED_DIGITS.sub(lambda m: "," if "," in m[0] and len(m[0].strip()) > 1 else " ", text)
+    if "&" in text:
+        text = unescape(text)
+    if "{.}" in text or "{:}" in text:
+        text = text.replace("{.}", ".").replace("{:}", ":")
     if "\\" in text:
         text = _REPEATING.sub(_repeating, text)
         text = _plain_tex(text)
@@ -144,7 +150,9 @@ def _plain_tex(text: str) -> str:
         text = _DOUBLED.sub(r"\\", text)
     if "array" in text or "aligned" in text:
         text = _SYSTEM.sub(r"\\begin{cases}\3\\end{cases}", text)
-    text = text.replace("m\\angle", "\\angle")
+    text = text.replace("m\\angle", "\\angle").replace("\\surd", "\\sqrt")
+    if "\\cr" in text:
+        text = _LINE_END.sub(r"\\\\", text)
     text = _HSPACE.sub(" ", _ENVIRONMENT.sub(" ", text))
     text = _LOOKS.sub("", text.replace("\\left\\{", "\\{").replace("\\right\\}", "\\}"))
     text = _NEGATIVE_SPACE.sub("", text.replace("{,}", ","))
@@ -159,6 +167,8 @@ def _plain_tex(text: str) -> str:
 def _undelimited(text: str) -> str:
     """Without the dollars, \\( \\) or full stop around the whole; dollars inside separate pieces and become spaces."""
     text = text.strip()
+    if text[:1].isalnum() and text[-1:].isalnum():
+        return text
     for _ in range(6):
         before = text
         text = text.rstrip(" \n\t").rstrip("\\") if text.endswith("\\") and not text.endswith("\\\\") else text.strip()

@@ -8,6 +8,7 @@ from fractions import Fraction
 from .numerals import spelled
 from .tree import Expr, num
 from .units import read_unit
+from .words import unwrapped
 
 _EUROPEAN = re.compile(r"([-+]?\d{1,3}(?:\.\d{3}){2,})(?:,(\d+))?")
 _SWISS = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))")
@@ -35,10 +36,15 @@ _BUILDER = re.compile(r"\{\s*([A-Za-z](?:\s*\\in\s*\\mathbb\s?\{?[A-Z]\}?)?)\s*(
 """A set-builder whose braces lack their backslashes."""
 _CURRENCY = re.compile(r"(-?)(USD|US\s?\\?\$|EUR|GBP|INR|Rs\.?)\s?(?=\d)")
 _CURRENCIES = {"USD": "\\$", "EUR": "€", "GBP": "£", "INR": "₹", "Rs": "₹", "US": "\\$"}
+_CELSIUS = re.compile(r"\^\s?\{?\s?\\circ\s?\}?\s*\\(?:text|mathrm|textrm)\s?\{\s*([CF])\s*\}")
 _THERMOMETER = re.compile(
     r"\s?(?:\\text\s?\{\s?)?degrees? (?:Celsius|C\b)\}?|\s?(?:\\text\s?\{\s?)?degrees? (?:Fahrenheit|F\b)\}?",
     re.IGNORECASE,
 )
+_CHOOSE_BELOW = re.compile(r"(?<![A-Za-z])C_\s?\{?(\d+)\}?\s?\^\s?\{?(\d+)\}?")
+_SIGN_WORD = re.compile(r"(?i)(?:minus|negative) (?=[\d.\\])")
+_TO = re.compile(r"(\d+(?:\.\d+)?)\s*(?:\\text\s?\{\s*to\s*\}|to)\s*(\d+(?:\.\d+)?)")
+_MODULUS = re.compile(r"\(\s*mod\s+(\w+)\s*\)")
 _QUANTITY = re.compile(r"\s*,?\s*(?:and\s+)?(\d+(?:\.\d+)?)\s*([A-Za-z]+)\.?")
 
 
@@ -60,6 +66,10 @@ def ordinary(text: str) -> str:
             text = match[1] + text[match.end() :]
         if "'" in text:
             text = _SWISS.sub("", text)
+        if "to" in text:
+            match = _TO.fullmatch(text)
+            if match:
+                return f"{match[1]}:{match[2]}"
         if "x" in text or "X" in text:
             text = _POWER_OF_TEN.sub(r" \\times ", text)
     elif text[:1] == "{":
@@ -74,15 +84,22 @@ def ordinary(text: str) -> str:
     if "_" in text or "^" in text:
         text = _BASE_WORD.sub(lambda m: f"_{{{found}}}" if (found := spelled([m[1]])) else m[0], text)
         text = _CHOOSE.sub(_chosen, text)
+        text = _CHOOSE_BELOW.sub(_chosen_below, text)
     if "\\text" in text or "\\math" in text:
         text = _UNIT_FRACTION.sub(lambda m: f"{m[1]}/{m[2]}", text)
         text = _SCALE_IN_TEXT.sub(lambda m: f" {m[1]} ", text)
+    if "circ" in text:
+        text = _CELSIUS.sub(r"^\\circ \1", text)
     if "egree" in text:
         text = _THERMOMETER.sub(lambda m: "^\\circ " + ("F" if "F" in m[0].upper() else "C"), text)
     if text[:1] in "UEGIR-":
         text = _CURRENCY.sub(lambda m: m[1] + _CURRENCIES[m[2].rstrip(". \\$")], text)
-    if text[:1] in "aA":
-        match = _EXCEPT.fullmatch(text)
+    if "mod" in text:
+        text = _MODULUS.sub(r" \\pmod{\1}", text)
+    if text[:1] in "mMnN":
+        text = _SIGN_WORD.sub("-", text)
+    if text[:1] in "aA\\" and "all " in text.lower():
+        match = _EXCEPT.fullmatch(" ".join(unwrapped(text).split()))
         if match:
             return f"\\mathbb{{R}}\\setminus\\{{{match[1].replace(' and ', ',')}\\}}"
     return text
@@ -98,6 +115,12 @@ def _chosen(match: re.Match[str]) -> str:
     n, r = match[1], match[4]
     chosen = f"\\binom{{{n}}}{{{r}}}"
     return chosen if "C" in (match[2], match[3]) else f"{chosen}({r})!"
+
+
+def _chosen_below(match: re.Match[str]) -> str:
+    """`C_{10}^{3}`, with the larger number below; `C_1^2` is rather the square of a constant."""
+    n, r = int(match[1][:9]), int(match[2][:9])
+    return f"\\binom{{{n}}}{{{r}}}" if n >= r and n > 2 else match[0]
 
 
 def _repeating(sign: str, whole: str, fixed: str, period: str) -> str:

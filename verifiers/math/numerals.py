@@ -24,6 +24,9 @@ def spelled(words: list[str]) -> Fraction | None:
     words = [word for word in words if word != "and"]
     if not 0 < len(words) <= MAX_WORDS:
         return None
+    if words[0] in ("minus", "negative"):
+        size = spelled(words[1:])
+        return size and -size
     below = _DENOMINATORS.get(words[-1].removesuffix("s"))
     if below is not None and len(words) > 1:
         above = _cardinal(words[:-1])

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from .lex import Token, tokens
 from .tree import Expr, Unreadable, has, num, rebuild, text
+from .units import read_unit
 from .vocabulary import vocabulary
 
 MAX_DEPTH = 120
@@ -56,6 +57,17 @@ def _check_depth(source: str) -> None:
             raise Unreadable("nested too deeply")
 
 
+def _is_ray(node: Expr) -> bool:
+    """`x < 3`, of which several joined by "or" are a union."""
+    return node.op == "rel" and len(node.args[0]) == 1 and node.args[0][0] in ("<", "<=", ">", ">=")
+
+
+def _named(item: Expr, name: str) -> Expr:
+    """One of several parts with the words before it, `length 8`, as those behind it would be kept."""
+    scalar = item.op in ("num", "neg", "add", "mul", "div", "pow", "fun", "sym", "const")
+    return Expr("qty", (item, name)) if scalar and read_unit(name) is None else item
+
+
 class _Parser:
     def __init__(self, found: list[Token], start: int = 0, end: int | None = None) -> None:
         self.tokens = found
@@ -64,6 +76,7 @@ class _Parser:
         self.bars = 0
         self.depth = 0
         self.builders = 0
+        self.label = ""
 
     # --- tokens
 
@@ -97,6 +110,7 @@ class _Parser:
         start = 0
         depth = 0
         marks: list[tuple[int, str]] = []
+        names: list[str] = []
         for i, token in enumerate(self.tokens):
             if token.kind == "open" or (token.kind == "env" and token.value.startswith("begin")):
                 depth += 1
@@ -108,9 +122,11 @@ class _Parser:
             raise Unreadable("unbalanced environment")
         for i, mark in [*marks, (len(self.tokens), "")]:
             if i > start:
+                self.label = ""
                 item = self.item(start, i)
                 if item is not None:
                     groups[-1].append(item)
+                    names.append(self.label)
             kinds.add(mark)
             if mark == ";" and groups[-1]:
                 groups.append([])
@@ -122,9 +138,13 @@ class _Parser:
             items = tuple(group[0] if len(group) == 1 else Expr("list", tuple(group)) for group in groups)
         else:
             items = tuple(item for group in groups for item in group)
+        if 1 < len(items) == len(names) and all(names):
+            items = tuple(_named(item, name) for item, name in zip(items, names, strict=True))
         logic = kinds & {"land", "lor"}
         if len(items) > 1 and len(logic) == 1 and not any(item.op == "rel" for item in items):
             return Expr("cap" if "land" in logic else "cup", items)
+        if len(items) > 1 and kinds & {"or", "lor"} and kinds <= {"or", "lor", ",", ""} and all(map(_is_ray, items)):
+            return Expr("cup", items)
         return items[0] if len(items) == 1 else Expr("list", items)
 
     def item(self, start: int, end: int) -> Expr | None:
@@ -150,6 +170,7 @@ class _Parser:
         if all(t.kind in _UNITISH or (t.kind == "op" and t.value in ("'", "-")) for t in tokens_here[start:end]):
             return text(" ".join(t.value for t in tokens_here[start:end]))
         if start < lead < end and first.value.lower() not in _CONDITIONS:
+            self.label = " ".join(t.value for t in tokens_here[start:lead])
             start = lead
             if tokens_here[start] == Token("op", ":", tokens_here[start].spaced) and end - start > 1:
                 start += 1
@@ -437,7 +458,7 @@ class _Parser:
         return base
 
     def after_degrees(self, base: Expr) -> Expr:
-        if self.at("sym", "C", "F") and not self.at("open"):
+        if any(self.at(kind, "C", "F") for kind in ("sym", "text", "unit")):
             return Expr("qty", (base, "deg" + self.take().value))
         result = Expr("deg", (base,))
         token = self.peek()
@@ -797,6 +818,8 @@ class _Parser:
             elif self.at("op", "_"):
                 self.take()
                 base = self.script()
+                if base == Expr("sym", ("e",)):
+                    base = Expr("const", ("e",))
         if name == "sqrt" and self.at("open", "["):
             self.take()
             index, closed = self.items("[")
@@ -927,6 +950,11 @@ class _Parser:
                 return Expr("fun", ("conj", inner))
             if inner == Expr("const", ("i",)):
                 inner = Expr("sym", ("i",))  # a unit vector
+            if name == "overrightarrow":
+                name = "vec"
+            if inner.op == "mul" and all(f.op == "sym" and f.args[0].isupper() for f in inner.args):
+                points = [f.args[0] for f in inner.args]  # a vector has a direction, a segment has none
+                return Expr("sym", ("".join(points if name == "vec" else sorted(points)) + "~" + name,))
             return Expr("call", (name, inner)) if inner.op != "sym" else Expr("sym", (inner.args[0] + "~" + name,))
         if name in ("angle", "triangle", "measuredangle"):
             points = [self.power()]

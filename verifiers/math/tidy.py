@@ -39,6 +39,28 @@ def tidy(node: Expr) -> Expr:
     return node
 
 
+def multiplied(first: Expr, second: Expr) -> tuple[Expr, Expr]:
+    """The two with `p(1-p)` as a product, where p is a variable of theirs and they define no function p."""
+    names = {n.args[0] for side in (first, second) for n in walk(side) if n.op == "sym"}
+    called = {n.args[0] for side in (first, second) for n in walk(side) if n.op == "call" and len(n.args) == 2}
+    defined = {
+        n.args[1][0].args[0]
+        for side in (first, second)
+        for n in walk(side)
+        if n.op == "rel" and n.args[1][0].op == "call"
+    }
+    products = {name for name in (names & called) - defined if len(name) == 1}
+    if not products:
+        return first, second
+
+    def change(node: Expr) -> Expr | None:
+        if node.op == "call" and node.args[0] in products and len(node.args) == 2:
+            return Expr("mul", (Expr("sym", (node.args[0],)), rebuild(node.args[1], change)))
+        return None
+
+    return rebuild(first, change), rebuild(second, change)
+
+
 def _holds(first: Expr, last: Expr) -> bool:
     """Whether a computation comes out, give or take rounding. What cannot be evaluated gets the benefit."""
     left, right = numeric.constant(first), numeric.constant(last)
@@ -94,6 +116,8 @@ def _tidy_relation(node: Expr) -> Expr:
             operators, operands = operators[:at], operands[: at + 1]
         if not operators:
             return tidy(operands[0])
+    if operators == ("==",) and not any(side.op == "modulo" for side in operands):
+        operators = ("=",)  # identically equal
     if all(op == "=" for op in operators):
         first: Expr = operands[0]
         last: Expr = operands[-1]

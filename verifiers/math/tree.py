@@ -56,7 +56,8 @@ def walk(node: Expr) -> Iterator[Expr]:
     while stack:
         here = stack.pop()
         yield here
-        stack.extend(children(here))
+        if here.op not in ("num", "sym", "const"):
+            stack.extend(children(here))
 
 
 def has(node: Expr, *ops: str) -> bool:

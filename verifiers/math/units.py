@@ -46,6 +46,7 @@ for _prefix, _word, _scale in (
         ("N", "newton newtons", "kg m s^-2", Fraction(1)),
         ("J", "joule joules", "kg m^2 s^-2", Fraction(1)),
         ("W", "watt watts", "kg m^2 s^-3", Fraction(1)),
+        ("ohm", "ohm ohms", "kg m^2 s^-3 A^-2", Fraction(1)),
         ("V", "volt volts", "kg m^2 s^-3 A^-1", Fraction(1)),
         ("A", "amp amps ampere amperes", "A", Fraction(1)),
         ("Hz", "hertz", "s^-1", Fraction(1)),
@@ -106,15 +107,30 @@ _define("yen JPY ¥", "yen")
 _define("rupee rupees INR Rs ₹", "rupee")
 _define("am a.m. AM", "am")
 _define("pm p.m. PM", "pm")
-_define("ohm ohms Omega", "kg m^2 s^-3 A^-2")
+_define("Omega", "kg m^2 s^-3 A^-2")
+_define("kilohm kilohms", "kg m^2 s^-3 A^-2", 1000)
+_define("M", "mol m^-3", 1000)
 _define("bit bits", "byte", Fraction(1, 8))
 
-UNIT_WORDS = frozenset({name for name in _TABLE if len(name) > 1 and name.isalpha()} - {"in", "mol", "pt"} | {"mol"})
-UNIT_LETTERS = frozenset({name for name in _TABLE if len(name) == 1 and name.isalpha()})
+for _chinese, _english in (
+    ("毫米", "mm"), ("厘米", "cm"), ("分米", "dm"), ("米", "m"), ("千米 公里", "km"),
+    ("毫升 立方厘米", "mL"), ("升", "L"),
+    ("克", "g"), ("千克 公斤", "kg"), ("吨", "ton"), ("秒", "s"), ("分钟", "min"), ("小时", "h"), ("天", "day"),
+):  # fmt: skip
+    for _name in _chinese.split():
+        _TABLE[_name] = _TABLE[_english]
+_define("平方厘米", "m^2", Fraction(1, 10**4))
+_define("平方米", "m^2")
+_define("平方千米 平方公里", "m^2", 10**6)
+_define("立方米", "m^3")
+
+_ASCII_NAMES = frozenset(name for name in _TABLE if name.isascii() and name.isalpha())
+UNIT_WORDS = frozenset({name for name in _ASCII_NAMES if len(name) > 1} - {"in", "pt"})
+UNIT_LETTERS = frozenset({name for name in _ASCII_NAMES if len(name) == 1})
 
 _PIECE = re.compile(
-    r"(?P<per>/|\bper\b|\\div)|(?P<times>\*|·|\\cdot|\\times|-|\.)|(?P<word>[A-Za-zµ$€£¥₹³²]+)"
-    r"|\^?\s*\{?\s*(?P<power>-?\s*\d+)\s*\}?|(?P<space>[\s{}()\\,~]+)"
+    r"(?P<per>/|\bper\b|\\div)|(?P<times>\*|·|\\cdot|\\times|-|\.)|(?P<word>[A-Za-zµ$€£¥₹³²\u4e00-\u9fff]+)"
+    r"|\^?\s*\{?\s*(?P<power>-?\s*\d+)\s*\}?|(?P<space>(?:[\s{}(),~]|\\(?!cdot|times|div))+)"
 )
 
 

@@ -78,6 +78,8 @@ def _same_renamed(gold: Expr, answer: Expr) -> bool:
     answer_only = sorted(symbols(answer) - symbols(gold))
     if not gold_only or len(gold_only) != len(answer_only) or len(gold_only) > 2:
         return False
+    if gold.op == "call" and gold.args[0] in ("angle", "triangle"):
+        return False  # the angle ABC is not the angle ABD
     letters = gold.op == "mul" and all(factor.op == "sym" for factor in gold.args)  # ABC is no ABD
     constants = (
         not letters

@@ -20,10 +20,12 @@ _SAME = {
     "all reals": "reals", "infinitely many": "infinite", "infinitely many solutions": "infinite",
     "correct": "true", "incorrect": "false", "infinite solutions": "infinite", "real numbers": "reals",
 }  # fmt: skip
+_NONE_EXISTS = re.compile(r"(?i)(?:there (?:is|are) )?no (?:real |such )?(?:solutions?|roots?)(?: exists?)?")
+"""As the whole text."""
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
-_MARKS = re.compile(r"(?<=[A-Za-z])'(?![A-Za-z])|[0-9^_=<>+*/|\\]|(?<![A-Za-z]{2})-|-(?![A-Za-z]{2})")
-_CHOICE_LETTER = re.compile(r"\bA\b(?! [a-z]{3})")
-"""The choice A, which is no article."""
+_MARKS = re.compile(r"(?<=[A-Za-z])'(?![A-Za-z])|[0-9^_=<>+*/|\\]|(?<![A-Za-z]{2})[-!]|-(?![A-Za-z]{2})")
+_CHOICE_LETTER = re.compile(r"\b[Aa]\b(?! [A-Za-z]{2})")
+"""The choice A or the letter a, which are no articles."""
 _CHOICE = re.compile(r"(?:option |choice |answer )?\(?\s*([A-Ja-j])\s*\)?", re.IGNORECASE)
 _CHOICE_AND_TEXT = re.compile(r"\(?([A-J])\s*[).:]\s*(\S.*)", re.DOTALL)
 
@@ -32,7 +34,12 @@ def text_key(source: str) -> str:
     """What two texts that say the same have in common: no case, no punctuation, no articles, no TeX around them."""
     bare = _WRAPPERS.sub("", source)
     spaced = _PUNCTUATION.sub(" ", bare)
-    words = [word for word in _CHOICE_LETTER.sub("a_", spaced).casefold().split() if word not in _ARTICLES]
+    spaced = "no solution" if _NONE_EXISTS.fullmatch(spaced.strip()) else spaced
+    words = [
+        word
+        for word in _CHOICE_LETTER.sub(lambda m: "a_" if m[0] == "A" else "a__", spaced).casefold().split()
+        if word not in _ARTICLES
+    ]
     key = " ".join(words)
     return _SAME.get(key, key)
 
