@@ -152,7 +152,11 @@ def score(
                 at = done.source.path.name if len(sources) > 1 else ""
                 progress.advance(len(done.scores), at, statuses, replayed=done.replayed)
 
-            run(job, journal, census, report)
+            try:
+                run(job, journal, census, report)
+            except KeyboardInterrupt:
+                print("rlvr: interrupted; the same command goes on from here", file=sys.stderr)
+                raise
         fresh = census.rows.total() - journal.entries
     print(_summary(tallies, census.rows.total(), fresh / (time.monotonic() - begin)))
     if census.bad_lines:
