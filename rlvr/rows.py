@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +23,7 @@ from rlvr.errors import DataError, RequestError, nearest
 from rlvr.files import decoded, ending, existing, from_json, json_faults, kind_of, raw_lines_of
 from rlvr.parquet import BATCH_BYTES, BATCH_ROWS, batches_of
 from rlvr.schema import Rollout, Task
+from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, rollout_of, rows_of, upgrade
 from rlvr.verifying import Item
 
@@ -96,6 +97,15 @@ def last_said(messages: Sequence[Any], column: str) -> str | None:
         parts = [part.get("text") for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
         return "".join(text for text in parts if isinstance(text, str)) or None
     return None
+
+
+def joined(row: Row, sources: Mapping[str, str], beside: Sidecars) -> Row:
+    """The row with what the sidecars have for it; `sources` says which column of a foreign one is its id."""
+    try:
+        identity = row.text("id" if row.is_record else sources["id"])
+    except UnusableError:
+        return row
+    return replace(row, values=beside.with_scores(row.values, identity))
 
 
 # --- what a verification needs --------------------------------------------------------------------------------------

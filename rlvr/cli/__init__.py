@@ -51,7 +51,7 @@ def main() -> None:
         # Whoever opens a file says which one it is about; what is left is what we print.
         if error.filename is not None or error.errno not in DISK_FAULTS:
             raise
-        sys.stdout = None  # type: ignore[assignment]  # what it holds cannot be written at the end either
+        sys.stdout = None  # what it holds cannot be written at the end either
         print(f"rlvr: standard output cannot be written: {error.strerror}", file=sys.stderr)
         sys.exit(1)
 

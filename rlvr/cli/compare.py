@@ -36,6 +36,10 @@ def compare(
     mappings: Annotated[
         list[str] | None, typer.Option("--map", metavar="TARGET=SOURCE", help="As for rlvr score.")
     ] = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option("--scores", metavar="SIDECAR", help="Scores of rlvr score --scores-only, to take with the rows'."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
 ) -> None:
     """Compare two verifiers' scores on the same rollouts: flips, what they do to training, agreement, the worst ones.
@@ -45,20 +49,26 @@ def compare(
     from rlvr.comparing import compare as compared
     from rlvr.comparing import worst
     from rlvr.files import existing
-    from rlvr.rows import sources_of
+    from rlvr.rescoring import source_of
+    from rlvr.sidecar import Sidecars
     from rlvr.sides import pair, read_flips, read_scored
 
     if len(files) > 2:
         raise RequestError(f"{len(files)} files: one with scores by both verifiers, or two")
     for file in files:
         existing(file)
-    sources = sources_of(mappings or ())
+    sources = source_of(files[0], mappings or ()).columns
+    beside = Sidecars(scores or ())
     try:
-        pairs = pair(*[read_scored(file, sources) for file in files], a=a, b=b)
+        sides = [read_scored(file, sources, beside) for file in files]
+        beside.refuse_unused()
+        if len(files) == 1 and not sides[0].ids:
+            raise RequestError(_nothing_to_compare(files))
+        pairs = pair(*sides, a=a, b=b)
         if not pairs.ids:
             raise RequestError(_nothing_to_compare(files))
         comparison = compared(pairs, threshold=threshold, resamples=resamples)
-        shown = read_flips(pairs, worst(pairs, flips), sources)
+        shown = read_flips(pairs, worst(pairs, flips), sources, beside)
     except OSError as error:
         raise RunError(f"{' and '.join(map(str, files))} could not be read to the end: {error.strerror}") from error
     if as_json:

@@ -40,6 +40,10 @@ def train(
         ),
     ] = None,
     more_rollouts: Annotated[list[Path] | None, typer.Argument(metavar="FILE", hidden=True)] = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option("--scores", metavar="SIDECAR", help="Scores of them, by rlvr score --scores-only; repeatable."),
+    ] = None,
     skip_unusable: Annotated[
         bool, typer.Option("--skip-unusable", help="Leave out records that cannot be trained on, and say how many.")
     ] = False,
@@ -86,6 +90,7 @@ def train(
             "dataset.name": ("--dataset", dataset),
             "dataset.data_files": ("--data-files", [str(path) for path in data_files] if data_files else None),
             "rollouts.files": ("--rollouts", files or None),
+            "rollouts.scores": ("--scores", [str(path) for path in scores] if scores else None),
             "rollouts.skip_unusable": ("--skip-unusable", skip_unusable or None),
             "rollouts.behaviour_model": ("--behaviour-model", behaviour_model),
             "steps": ("--steps", steps),
