@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from rlvr.draws import permuted
 from rlvr.errors import DataError, RequestError
-from rlvr.files import ENDINGS, existing
+from rlvr.files import expanded
 from rlvr.groups import Drawn, Grader, has_signal
 from rlvr.protocols import Group
 from rlvr.schema import ModelRef, Rollout, Score
@@ -337,11 +337,9 @@ def record_files(path: Path) -> list[Path]:
 
     Raises RequestError when there is none.
     """
-    if (path / "config.yaml").is_file() and (path / "rollouts").is_dir():
-        path = path / "rollouts"
-    if not path.is_dir():
-        return [existing(path)]
-    files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and not file.name.startswith("."))
-    if not files:
-        raise RequestError(f"{path} holds no .parquet and no .jsonl file")
-    return files
+    return expanded([rollouts_of(path)])
+
+
+def rollouts_of(path: Path) -> Path:
+    """Of a run directory the folder of its rollouts; any other path is itself."""
+    return path / "rollouts" if (path / "config.yaml").is_file() and (path / "rollouts").is_dir() else path

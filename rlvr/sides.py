@@ -289,7 +289,7 @@ def _places_by_id(scored: Scored) -> dict[str, int]:
     for i, name in enumerate(scored.ids):
         if name is None:
             raise DataError(
-                f"{scored.path}, row {scored.places[i] + 1} has no id: rows of two files are matched by it (--map id=COLUMN)"
+                f"{scored.path}, row {scored.places[i] + 1} has no id: rows of two files are matched by it (--map id=…)"
             )
         places[name] = i
     return places

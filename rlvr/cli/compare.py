@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def compare(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE [FILE]", help="One file with scores by both, or one for each; matched by id."),
+        typer.Argument(metavar="FILE", help="One file with scores by both, or one for each; matched by id."),
     ],
     a: Annotated[
         str | None, typer.Option("--a", metavar="NAME", help="The verifier to compare from, as its scores name it.")
@@ -153,7 +153,7 @@ def _matrix(comparison: Comparison, threshold: float) -> str:
         said += f"; {comparison.regraded:,} stay what they are with another reward"
     if threshold != 0.5:
         said += f"; right is a reward of at least {threshold:g}"
-    return _right_aligned(lines) + "\n" + said
+    return columns(lines, numbers=True) + "\n" + said
 
 
 def _figures(comparison: Comparison, resamples: int) -> str:
@@ -169,7 +169,7 @@ def _figures(comparison: Comparison, resamples: int) -> str:
     kappa = "not defined" if agreement.kappa is None else f"{agreement.kappa:.4f}"
     raw = "not defined" if agreement.raw is None else f"{agreement.raw:.4f}"
     return (
-        _right_aligned(lines)
+        columns(lines, numbers=True)
         + f"\nagreement {raw}, Cohen's kappa {kappa} {_interval(agreement.kappa_interval, '')}".rstrip()
         + f"\n(over the {_counted(comparison.paired, 'rollout')} with a reward from both; bootstrap of whole groups, "
         + f"{resamples:,} resamples)"
@@ -224,15 +224,3 @@ def _flipped(verdict: FlippedVerdict) -> str:
     if verdict.reason is not None:
         parts.append(inline(verdict.reason))
     return ", ".join(parts)
-
-
-def _right_aligned(lines: list[list[str]]) -> str:
-    """The first column to the left, the others, which hold numbers, to the right."""
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )

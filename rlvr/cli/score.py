@@ -26,7 +26,7 @@ def score(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Rollouts or any other rows: .parquet, .jsonl, .jsonl.gz, .jsonl.zst; a folder of such files; a "
             "pattern in quotes.",
         ),
