@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.errors import ConfigError, DataError, RunError
-from rlvr.rows import plain
+from rlvr.rows import UnusableError, last_said, of_message, plain, text_of
 from rlvr.schema import Rollout, Score, Status, Task, digest
 from rlvr.scoring import Item, Scorer, training_reward
 from rlvr.verifying import load_verifier
@@ -102,7 +102,7 @@ class _Adapter:
         return None
 
     def _item(self, completion: Any, gold: str | None, prompt: Any = None, *, place: int = 0, **task: Any) -> Item:
-        text = _text_of(completion)
+        text = _completion_text(completion)
         about = Task(answer=gold, **task)
         if not self._wants_rollout:
             return Item(text, about)
@@ -110,7 +110,8 @@ class _Adapter:
         if isinstance(prompt, list | tuple):
             asked = {
                 "messages": [
-                    {"role": str(_field(turn, "role")), "content": _content(_field(turn, "content"))} for turn in prompt
+                    {"role": str(of_message(turn, "role")), "content": text_of(of_message(turn, "content"))}
+                    for turn in prompt
                 ]
             }
         # Consecutive completions of one prompt are a group: so TRL orders them.
@@ -254,24 +255,13 @@ def _columns_of(info: Any) -> Any:
     return plain(info) if isinstance(info, Mapping) else {}
 
 
-def _field(message: Any, name: str) -> Any:
-    """Of a message, which is a mapping or an object."""
-    return message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)
-
-
-def _text_of(completion: Any) -> str | None:
-    """Text as it is; of messages, what the assistant said last. None when there is neither."""
+def _completion_text(completion: Any) -> str | None:
     if completion is None or isinstance(completion, str):
         return completion
-    said = [turn for turn in completion if _field(turn, "role") == "assistant"]
-    return _content(_field(said[-1], "content")) if said else None
-
-
-def _content(content: Any) -> str:
-    """A message's text; of one in parts, that of its parts."""
-    if isinstance(content, list | tuple):
-        return "".join(str(_field(part, "text") or "") for part in content)
-    return content if isinstance(content, str) else ""
+    try:
+        return last_said(completion if isinstance(completion, Sequence) else [completion], "completion")
+    except UnusableError as error:
+        raise DataError(str(error)) from error
 
 
 # --- forked children ------------------------------------------------------------------------------------------------

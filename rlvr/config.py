@@ -96,6 +96,9 @@ class RolloutsConfig(Section):
     files: tuple[Path, ...] = Field(
         default=(), description="record files, folders of them, or run directories; none is: every rollout is sampled"
     )
+    scores: tuple[Path, ...] = Field(
+        default=(), description="sidecars of `rlvr score --scores-only`: scores that follow those in the files"
+    )
     share: float = Field(
         default=1.0, gt=0, le=1, description="of each batch's groups that are saved ones; the rest is sampled"
     )
@@ -324,6 +327,8 @@ def _passes(config: RunConfig, given: Settings) -> RunConfig:
 def _possible(config: RunConfig) -> None:
     """Raises ConfigError for settings of rollouts that contradict each other."""
     rollouts, replay, size = config.rollouts, config.replay, config.sampling.prompts_per_step
+    if rollouts.scores and not rollouts.files:
+        raise ConfigError("rollouts.scores are of saved rollouts: it needs --rollouts")
     if rollouts.epochs is not None and config.samples:
         raise ConfigError("rollouts.epochs counts passes over saved rollouts: it needs --rollouts and share 1")
     if not config.samples and replay.share:

@@ -26,7 +26,8 @@ ENDINGS = (".parquet", ".jsonl", *(f".jsonl{suffix}" for suffix in _CODECS))
 # Half of a surrogate pair has no UTF-8; U+0085, U+2028 and U+2029 end a line for some readers of lines.
 _ESCAPED = re.compile("[\ud800-\udfff\x85\u2028\u2029]")
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # `json.dumps` makes an encoder a call
-_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""The disk is full, or broken: no fault of the request."""
 _KINDS = {bool: "a bool", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
 
 
@@ -105,7 +106,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, target)
         sync(target.parent)
     except OSError as error:
-        if error.errno not in _DISK_FAULTS:  # of another file than this one
+        if error.errno not in DISK_FAULTS:  # of another file than this one
             raise
         raise RunError(f"{path} could not be written: {os.strerror(error.errno)}") from error
     finally:

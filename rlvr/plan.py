@@ -157,7 +157,14 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         if config.rollouts.files:
             expected = _expected(config, model, tokenizer, behaviour, grader)
             skip = config.rollouts.skip_unusable
-            saved = SavedRollouts(config.rollouts.files, expected, grader, skip_unusable=skip, told=told)
+            saved = SavedRollouts(
+                config.rollouts.files,
+                expected,
+                grader,
+                sidecars=config.rollouts.scores,
+                skip_unusable=skip,
+                told=told,
+            )
             notes += saved.notes
             config = _with_steps(config, saved)
     except BaseException:

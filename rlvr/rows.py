@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +23,7 @@ from rlvr.errors import DataError, RequestError, nearest
 from rlvr.files import decoded, ending, existing, from_json, json_faults, kind_of, raw_lines_of
 from rlvr.parquet import BATCH_BYTES, BATCH_ROWS, batches_of
 from rlvr.schema import Rollout, Task
+from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, rollout_of, rows_of, upgrade
 from rlvr.verifying import Item
 
@@ -84,18 +85,35 @@ class Row:
 
 
 def last_said(messages: Sequence[Any], column: str) -> str | None:
-    """The text of the assistant's last message; None when there is none. Raises UnusableError for what is no chat."""
-    if not all(isinstance(turn, Mapping) and isinstance(turn.get("role"), str) for turn in messages):
+    """What the assistant said last: the text of its last message that has any, "" when none has, None when it has none.
+
+    Messages are mappings or objects, their content text or parts. Raises UnusableError for what is no chat.
+    """
+    if not all(isinstance(of_message(turn, "role"), str) for turn in messages):
         raise UnusableError(f"{column!r} is {kind_of(messages)}: expected text, a number or messages")
-    for turn in reversed(messages):
-        content = turn.get("content")
-        if turn["role"] != "assistant" or not content:
-            continue
-        if isinstance(content, str):
-            return content
-        parts = [part.get("text") for part in content if isinstance(part, Mapping)] if isinstance(content, list) else []
-        return "".join(text for text in parts if isinstance(text, str)) or None
-    return None
+    texts = [text_of(of_message(turn, "content")) for turn in messages if of_message(turn, "role") == "assistant"]
+    return next(filter(None, reversed(texts)), "") if texts else None
+
+
+def of_message(message: Any, name: str) -> Any:
+    """A field of a message, which is a mapping or an object; None when it has no such field."""
+    return message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)
+
+
+def text_of(content: Any) -> str:
+    """A message's text; of one in parts, that of its parts."""
+    if isinstance(content, list | tuple):
+        return "".join(text for part in content if isinstance(text := of_message(part, "text"), str))
+    return content if isinstance(content, str) else ""
+
+
+def joined(row: Row, sources: Mapping[str, str], beside: Sidecars) -> Row:
+    """The row with what the sidecars have for it; `sources` says which column of a foreign one is its id."""
+    try:
+        identity = row.text("id" if row.is_record else sources["id"])
+    except UnusableError:
+        return row
+    return replace(row, values=beside.with_scores(row.values, identity))
 
 
 # --- what a verification needs --------------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ import pyarrow as pa
 
 from rlvr.draws import permuted
 from rlvr.errors import DataError, RequestError
-from rlvr.files import ENDINGS, existing
+from rlvr.files import expanded
 from rlvr.groups import Drawn, Grader, has_signal
 from rlvr.protocols import Group
-from rlvr.schema import ModelRef, Rollout
-from rlvr.store import read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
+from rlvr.schema import ModelRef, Rollout, Score
+from rlvr.sidecar import Sidecars
+from rlvr.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
 from rlvr.usability import NO_GROUP, NO_LOGPROBS, faults
 
 CHUNK = 512  # records of one Arrow batch
@@ -106,6 +107,7 @@ class SavedRollouts:
         expected: Expected,
         grader: Grader,
         *,
+        sidecars: Iterable[Path] = (),
         skip_unusable: bool,
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -118,6 +120,7 @@ class SavedRollouts:
         self.files = [file for path in paths for file in record_files(path)]
         if twice := [file for file, count in Counter(self.files).items() if count > 1]:
             raise RequestError(f"--rollouts: {twice[0]} is given twice")
+        self._beside = Sidecars(sidecars)
         self.expected, self.grader = expected, grader
         self.notes: list[str] = []
         self.rows = 0
@@ -134,9 +137,9 @@ class SavedRollouts:
         """Places of each group's members, in the order in which the groups begin."""
 
     def digests(self) -> dict[str, str]:
-        """File → SHA-256 of what is in it: a resumed run must find the same."""
+        """File, sidecars too → SHA-256 of what is in it: a resumed run must find the same."""
         hashes = {}
-        for file in self.files:
+        for file in (*self.files, *self._beside.paths):
             with file.open("rb") as stream:
                 hashes[str(file)] = hashlib.file_digest(stream, "sha256").hexdigest()
         return hashes
@@ -163,6 +166,10 @@ class SavedRollouts:
             for row, rollout in enumerate(read_rollouts(file), start=1):
                 self.rows += 1
                 where = f"{file}, record {row}"
+                if new := self._beside.scores_of(rollout.id, rollout.segment):
+                    with field_faults(f"a sidecar of {where}"):
+                        later = [Score.model_validate(score) for score in new]
+                    rollout = rollout.model_copy(update={"scores": (*rollout.scores, *later)})
                 reasons = self.expected.faults(rollout)
                 source = str(file) if rollout.run_id is None else rollout.run_id
                 name = (source, rollout.branch, rollout.id, rollout.segment)
@@ -176,6 +183,7 @@ class SavedRollouts:
                 if len(held) == CHUNK:
                     self._keep(held)
         self._keep(held)
+        self._beside.refuse_unused()
 
     def _join(self, key: tuple[Any, ...], rollout: Rollout, held: list[Rollout], file: int) -> tuple[str, ...]:
         members = self._members.setdefault(key, _Members(prompt=(rollout.prompt, rollout.messages)))
@@ -329,11 +337,9 @@ def record_files(path: Path) -> list[Path]:
 
     Raises RequestError when there is none.
     """
-    if (path / "config.yaml").is_file() and (path / "rollouts").is_dir():
-        path = path / "rollouts"
-    if not path.is_dir():
-        return [existing(path)]
-    files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and not file.name.startswith("."))
-    if not files:
-        raise RequestError(f"{path} holds no .parquet and no .jsonl file")
-    return files
+    return expanded([rollouts_of(path)])
+
+
+def rollouts_of(path: Path) -> Path:
+    """Of a run directory the folder of its rollouts; any other path is itself."""
+    return path / "rollouts" if (path / "config.yaml").is_file() and (path / "rollouts").is_dir() else path

@@ -19,28 +19,39 @@ class Sidecars:
     def __init__(self, paths: Iterable[str | Path]) -> None:
         """Raises RequestError for a file that is not there, DataError for a row that is not one of a sidecar."""
         self._files: list[tuple[Path, dict[Key, Sequence[Mapping[str, Any]]]]] = []
-        for path in expanded(paths):
+        self.paths = expanded(paths)
+        for path in self.paths:
             scores: dict[Key, Sequence[Mapping[str, Any]]] = {}
             for row, where in _rows(path):
                 identity, there = (row.get("id"), row.get("scores")) if isinstance(row, dict) else (None, None)
                 if not isinstance(identity, str) or not isinstance(there, list):
                     raise DataError(f"{where}: a row of a sidecar has an id, text, and a list of scores")
-                key = (identity, row.get("segment") or 0)
+                if not isinstance(segment := row.get("segment") or 0, int):
+                    raise DataError(f"{where}: the segment of a row of a sidecar is a number")
+                key = (identity, segment)
                 if key in scores:
                     raise DataError(f"{where}: id {identity!r} (segment {key[1]}) is there twice")
                 scores[key] = there
             self._files.append((path, scores))
-        self._unused = {path for path, scores in self._files if scores}
+        self._unused: set[Path] = {path for path, scores in self._files if scores}
 
-    def with_scores(self, values: Mapping[str, Any], column: str = "id") -> Mapping[str, Any]:
-        """The row with the scores that the sidecars have for it after its own; `column` holds its id."""
-        key = (str(values.get(column)), values.get("segment") or 0)
+    def scores_of(self, identity: str, segment: int = 0) -> list[Mapping[str, Any]]:
+        """What the sidecars have for a row, in their order."""
         found: list[Mapping[str, Any]] = []
         for path, scores in self._files:
-            if key in scores:
+            if (identity, segment) in scores:
                 self._unused.discard(path)
-                found += scores[key]
-        return {**values, "scores": [*(values.get("scores") or ()), *found]} if found else values
+                found += scores[identity, segment]
+        return found
+
+    def with_scores(self, values: Mapping[str, Any], identity: str | None) -> Mapping[str, Any]:
+        """The row with its scores and then those of the sidecars. One without an id, or whose own scores are no list,
+        stays as it is."""
+        segment, own = values.get("segment") or 0, values.get("scores") or []
+        if identity is None or not isinstance(segment, int) or not isinstance(own, list):
+            return values
+        found = self.scores_of(identity, segment)
+        return {**values, "scores": [*own, *found]} if found else values
 
     def refuse_unused(self) -> None:
         """Raises DataError when there is a sidecar of which no row so far had an id."""
@@ -50,7 +61,8 @@ class Sidecars:
     def join(self, rows: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator[tuple[Mapping[str, Any], str]]:
         """Rows and where they stand, as `with_scores`. Raises as `refuse_unused` at the end."""
         for values, where in rows:
-            yield self.with_scores(values), where
+            identity = values.get("id")
+            yield self.with_scores(values, identity if isinstance(identity, str) else None), where
         self.refuse_unused()
 
 

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from rlvr.errors import DataError, RequestError, RunError, nearest
 from rlvr.files import kind_of
 from rlvr.paired import Floats, Integers
-from rlvr.rows import ArrowBatch, Row, UnusableError, read_batches
+from rlvr.rows import ArrowBatch, Row, UnusableError, joined, read_batches
 from rlvr.schema import Status
 from rlvr.scoring import DEFAULT_REWARDS
+from rlvr.sidecar import Sidecars
 from rlvr.store import TOKEN_COLUMNS, upgrade
 
 KINDS = ("right", "wrong", *(status.value for status in Status if status is not Status.GRADED), "unscored")
@@ -74,12 +75,13 @@ class Scored:
         return ", ".join(f"{name} ({column.scored:,})" for name, column in self.columns.items()) or "none"
 
 
-def read_scored(path: Path, sources: Mapping[str, str]) -> Scored:
+def read_scored(path: Path, sources: Mapping[str, str], beside: Sidecars | None = None) -> Scored:
     """The verdicts in a file, by verifier.
 
     Args:
         path: Records, or any other rows with a column `scores` as `rlvr score` writes it.
         sources: Target -> column, as `rlvr.rows.sources_of` has it.
+        beside: Scores that follow the rows' own.
 
     Raises DataError for a row that cannot be read, and for ids that several rows have; segments of one rollout share
     their id and count once.
@@ -88,7 +90,7 @@ def read_scored(path: Path, sources: Mapping[str, str]) -> Scored:
     segments: dict[str, set[int] | None] = {}  # id -> its segments; None is the first one alone, as nearly always
     doubles: dict[str, str] = {}  # id -> where it stands again
     wanted = _WANTED | {sources["id"], sources["group_id"]}
-    for place, row in enumerate(_rows(path, sources, wanted)):
+    for place, row in enumerate(_rows(path, sources, beside, wanted)):
         values, identity, group, segment = _identified(row, sources)
         if identity is not None:
             if identity in segments:
@@ -121,12 +123,15 @@ def read_scored(path: Path, sources: Mapping[str, str]) -> Scored:
     return found
 
 
-def _rows(path: Path, sources: Mapping[str, str], wanted: frozenset[str] | None = None) -> Iterator[Row]:
+def _rows(
+    path: Path, sources: Mapping[str, str], beside: Sidecars | None, wanted: frozenset[str] | None = None
+) -> Iterator[Row]:
     """The rows without their tokens; of a file in columns, only those `wanted`, if that is given."""
     for batch in read_batches(path):
         if wanted is not None and isinstance(batch, ArrowBatch):
             batch = replace(batch, batch=batch.batch.select([n for n in batch.batch.schema.names if n in wanted]))
-        yield from batch.rows(sources.values(), without=TOKEN_COLUMNS)
+        rows = batch.rows(sources.values(), without=TOKEN_COLUMNS)
+        yield from rows if beside is None else (joined(row, sources, beside) for row in rows)
 
 
 def _identified(row: Row, sources: Mapping[str, str]) -> tuple[Mapping[str, Any], str | None, str | None, int]:
@@ -225,6 +230,10 @@ def choose(scored: Scored, given: str | None, option: str, *, but: str | None = 
             hint = nearest(given, scored.columns) or "; it holds no scores"
             raise RequestError(f"{option} {given}: {scored.path} has no score by {given!r}{hint}")
         return given
+    if not scored.columns:
+        raise RequestError(
+            f"{scored.path} holds no scores: rlvr score gives it some, --scores takes them from a sidecar"
+        )
     left = [name for name in scored.columns if name != but]
     if len(left) != 1:
         raise RequestError(f"{option}: which verifier? {scored.path} has scores by: {scored.names()}")
@@ -279,7 +288,9 @@ def _places_by_id(scored: Scored) -> dict[str, int]:
     places = {}
     for i, name in enumerate(scored.ids):
         if name is None:
-            raise DataError(f"{scored.path}, row {scored.places[i] + 1} has no id: rows of two files are matched by it")
+            raise DataError(
+                f"{scored.path}, row {scored.places[i] + 1} has no id: rows of two files are matched by it (--map id=…)"
+            )
         places[name] = i
     return places
 
@@ -322,11 +333,13 @@ class Flip:
     b: FlippedVerdict
 
 
-def read_flips(pairs: Pairs, chosen: Sequence[int], sources: Mapping[str, str]) -> list[Flip]:
+def read_flips(
+    pairs: Pairs, chosen: Sequence[int], sources: Mapping[str, str], beside: Sidecars | None = None
+) -> list[Flip]:
     """The texts of the pairs at `chosen`, in that order: the files are read again up to the last of them."""
-    rows_a = _rows_at(pairs.a.path, (int(pairs.a.places[i]) for i in chosen), sources)
+    rows_a = _rows_at(pairs.a.path, (int(pairs.a.places[i]) for i in chosen), sources, beside)
     same_file = pairs.a.path == pairs.b.path and all(pairs.a.places[i] == pairs.b.places[i] for i in chosen)
-    rows_b = rows_a if same_file else _rows_at(pairs.b.path, (int(pairs.b.places[i]) for i in chosen), sources)
+    rows_b = rows_a if same_file else _rows_at(pairs.b.path, (int(pairs.b.places[i]) for i in chosen), sources, beside)
     flips = []
     for i in chosen:
         row_a, row_b = rows_a[int(pairs.a.places[i])], rows_b[int(pairs.b.places[i])]
@@ -345,11 +358,11 @@ def read_flips(pairs: Pairs, chosen: Sequence[int], sources: Mapping[str, str]) 
     return flips
 
 
-def _rows_at(path: Path, places: Iterable[int], sources: Mapping[str, str]) -> dict[int, Row]:
+def _rows_at(path: Path, places: Iterable[int], sources: Mapping[str, str], beside: Sidecars | None) -> dict[int, Row]:
     wanted = set(places)
     found: dict[int, Row] = {}
     if wanted:
-        for place, row in enumerate(_rows(path, sources)):
+        for place, row in enumerate(_rows(path, sources, beside)):
             if place in wanted:
                 found[place] = row
                 if len(found) == len(wanted):

@@ -115,9 +115,10 @@ class Workers:
     def _introduce(self, ref: str, options: bytes, memory: int | None) -> Mapping[str, Any]:
         path = [entry or os.getcwd() for entry in sys.path]
         order = {"path": path, "ref": ref, "options": options, "memory": memory}
-        with contextlib.suppress(ConnectionError):  # the answer will be missing
+        answer = None
+        with contextlib.suppress(ConnectionError):  # it has ended, and left unread what we sent
             zygote.send_frame(self.control, pickle.dumps(order))
-        answer = zygote.receive_frame(self.control)
+            answer = zygote.receive_frame(self.control)
         if answer is None:
             ending = ending_of(self._process.wait())
             raise PluginError(f"verifier {ref!r} ended its process while it was loaded: {ending}")

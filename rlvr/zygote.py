@@ -301,4 +301,5 @@ def main(control_fd: int, cells_fd: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    with contextlib.suppress(ConnectionError):  # who asked is gone
+        main(int(sys.argv[1]), int(sys.argv[2]))

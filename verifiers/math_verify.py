@@ -6,6 +6,7 @@ instead. Known to accept `1/2^{99}` for `1/2^{98}` and to reject `50%` for `1/2`
 
 from __future__ import annotations
 
+import logging
 from importlib import metadata
 
 from rlvr import Status, Task, Verdict, verifier
@@ -15,6 +16,8 @@ def preload() -> None:
     """Import sympy and the parser before worker processes are forked."""
     from math_verify import parse
 
+    # They warn that nothing limits them; the worker is limited.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
     parse("$1$", parsing_timeout=None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -35,8 +36,33 @@ app.add_typer(recipes, name="recipes")
 
 def main() -> None:
     """Run the command line; an error made on purpose is one line on standard error and its exit code."""
+    _open_standard_streams()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except RlvrError as error:
         print(f"rlvr: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        from rlvr.files import DISK_FAULTS
+
+        # Whoever opens a file says which one it is about; what is left is what we print.
+        if error.filename is not None or error.errno not in DISK_FAULTS:
+            raise
+        sys.stdout = None  # what it holds cannot be written at the end either
+        print(f"rlvr: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _open_standard_streams() -> None:
+    """Streams that were closed for us (`>&-`) lead nowhere: else the next files to be opened were in their place."""
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number, inheritable=True)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode))

@@ -12,9 +12,8 @@ from typing import Annotated, Literal
 import typer
 
 from rlvr.cli.options import verifier_options
+from rlvr.cli.progress import Said
 from rlvr.errors import RequestError
-
-SAY_EVERY = 10.0  # seconds between lines of progress
 
 check = typer.Typer(help="Put a plugin to the test.", no_args_is_help=True)
 
@@ -99,13 +98,9 @@ def verifier(
 
 def _progress() -> Callable[[int, int], None]:
     """Says now and then on standard error how far it is."""
-    begin = said = time.monotonic()
+    begin, say = time.monotonic(), Said()
 
     def advance(done: int, total: int) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if now - said >= SAY_EVERY:
-            said = now
-            print(f"{done:,} of {total:,} completions, {done / (now - begin):,.0f} a second", file=sys.stderr)
+        say(f"{done:,} of {total:,} completions, {done / max(1e-9, time.monotonic() - begin):,.0f} a second")
 
     return advance

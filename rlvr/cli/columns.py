@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """One line a row; the columns start two spaces after the widest cell before them."""
+def columns(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """One line a row; the columns start two spaces after the widest cell before them.
+
+    With `numbers` all but the first column stand to the right.
+    """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  ".join(
+            cell.rjust(width) if numbers and place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
     )

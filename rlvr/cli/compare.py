@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def compare(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE [FILE]", help="One file with scores by both, or one for each; matched by id."),
+        typer.Argument(metavar="FILE", help="One file with scores by both, or one for each; matched by id."),
     ],
     a: Annotated[
         str | None, typer.Option("--a", metavar="NAME", help="The verifier to compare from, as its scores name it.")
@@ -36,6 +36,10 @@ def compare(
     mappings: Annotated[
         list[str] | None, typer.Option("--map", metavar="TARGET=SOURCE", help="As for rlvr score.")
     ] = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option("--scores", metavar="SIDECAR", help="Scores of rlvr score --scores-only, to take with the rows'."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
 ) -> None:
     """Compare two verifiers' scores on the same rollouts: flips, what they do to training, agreement, the worst ones.
@@ -45,20 +49,26 @@ def compare(
     from rlvr.comparing import compare as compared
     from rlvr.comparing import worst
     from rlvr.files import existing
-    from rlvr.rows import sources_of
+    from rlvr.rescoring import source_of
+    from rlvr.sidecar import Sidecars
     from rlvr.sides import pair, read_flips, read_scored
 
     if len(files) > 2:
         raise RequestError(f"{len(files)} files: one with scores by both verifiers, or two")
     for file in files:
         existing(file)
-    sources = sources_of(mappings or ())
+    sources = source_of(files[0], mappings or ()).columns
+    beside = Sidecars(scores or ())
     try:
-        pairs = pair(*[read_scored(file, sources) for file in files], a=a, b=b)
+        sides = [read_scored(file, sources, beside) for file in files]
+        beside.refuse_unused()
+        if len(files) == 1 and not sides[0].ids:
+            raise RequestError(_nothing_to_compare(files))
+        pairs = pair(*sides, a=a, b=b)
         if not pairs.ids:
             raise RequestError(_nothing_to_compare(files))
         comparison = compared(pairs, threshold=threshold, resamples=resamples)
-        shown = read_flips(pairs, worst(pairs, flips), sources)
+        shown = read_flips(pairs, worst(pairs, flips), sources, beside)
     except OSError as error:
         raise RunError(f"{' and '.join(map(str, files))} could not be read to the end: {error.strerror}") from error
     if as_json:
@@ -143,7 +153,7 @@ def _matrix(comparison: Comparison, threshold: float) -> str:
         said += f"; {comparison.regraded:,} stay what they are with another reward"
     if threshold != 0.5:
         said += f"; right is a reward of at least {threshold:g}"
-    return _right_aligned(lines) + "\n" + said
+    return columns(lines, numbers=True) + "\n" + said
 
 
 def _figures(comparison: Comparison, resamples: int) -> str:
@@ -159,7 +169,7 @@ def _figures(comparison: Comparison, resamples: int) -> str:
     kappa = "not defined" if agreement.kappa is None else f"{agreement.kappa:.4f}"
     raw = "not defined" if agreement.raw is None else f"{agreement.raw:.4f}"
     return (
-        _right_aligned(lines)
+        columns(lines, numbers=True)
         + f"\nagreement {raw}, Cohen's kappa {kappa} {_interval(agreement.kappa_interval, '')}".rstrip()
         + f"\n(over the {_counted(comparison.paired, 'rollout')} with a reward from both; bootstrap of whole groups, "
         + f"{resamples:,} resamples)"
@@ -214,15 +224,3 @@ def _flipped(verdict: FlippedVerdict) -> str:
     if verdict.reason is not None:
         parts.append(inline(verdict.reason))
     return ", ".join(parts)
-
-
-def _right_aligned(lines: list[list[str]]) -> str:
-    """The first column to the left, the others, which hold numbers, to the right."""
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlvr.cli.columns import columns
+from rlvr.cli.progress import Said
 
 if TYPE_CHECKING:
     from rlvr.diagnosis import Advice, Found, Line, Lineage, Sample
     from rlvr.protocols import ModelSpec
     from rlvr.schema import Rollout
 
-PLAIN_EVERY = 10.0  # seconds between lines of progress
 CHUNK = 64  # rollouts between two looks at the clock
 
 
@@ -104,9 +102,10 @@ def _records(paths: Sequence[Path]) -> Iterator[Found]:
     there is none."""
     from rlvr.diagnosis import Found
     from rlvr.errors import RequestError
+    from rlvr.saved import rollouts_of
     from rlvr.store import read_rollouts
 
-    streams = [(str(path), read_rollouts(_folder(path))) for path in paths]  # what does not exist is said at once
+    streams = [(str(path), read_rollouts(rollouts_of(path))) for path in paths]  # what does not exist is said at once
     empty = True
     for source, stream in streams:
         for rollout in stream:
@@ -116,19 +115,15 @@ def _records(paths: Sequence[Path]) -> Iterator[Found]:
         raise RequestError(f"{' '.join(map(str, paths))}: there is no record to diagnose")
 
 
-def _folder(path: Path) -> Path:
-    return path / "rollouts" if (path / "config.yaml").is_file() else path
-
-
 def _sample(first: Found, rest: Iterator[Found], limit: int, **expected: Any) -> Sample:
     from itertools import chain
 
     from rlvr.diagnosis import Sample
 
-    sample, clock = Sample(limit, **expected), Clock()
+    sample, say = Sample(limit, **expected), Said()
     for source, rollout in chain([first], rest):
         sample.add(source, rollout)
-        clock.tell(f"{sample.records:,} records read")
+        say(f"{sample.records:,} records read")
     return sample
 
 
@@ -145,10 +140,10 @@ def _logprobs(
     factory = registry().load("trainer", trainer)
     loaded = factory(factory.Options(), TrainContext(spec, seed=0, temperature=temperature, total_updates=1))
     found: list[tuple[float | None, ...]] = []
-    clock = Clock()
+    say = Said()
     for start in range(0, len(rollouts), CHUNK):
         found += loaded.logprobs(rollouts[start : start + CHUNK])
-        clock.tell(f"log-probabilities of {len(found):,} of {len(rollouts):,} rollouts")
+        say(f"log-probabilities of {len(found):,} of {len(rollouts):,} rollouts")
     return found
 
 
@@ -165,20 +160,6 @@ def _lineage(spec: ModelSpec) -> Lineage:
         return Lineage(weights_hash=weights_hash(folder))
     version = json.loads(state.read_text())["metrics"]["policy_version"]
     return Lineage(json.loads(manifest.read_text())["run_id"], version, weights_hash(folder))
-
-
-class Clock:
-    """Says how long work goes, on standard error, a line every now and then."""
-
-    def __init__(self) -> None:
-        self._said = time.monotonic()
-
-    def tell(self, text: str) -> None:
-        """If it is time."""
-        now = time.monotonic()
-        if now - self._said >= PLAIN_EVERY:
-            self._said = now
-            print(text, file=sys.stderr, flush=True)
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------

@@ -51,6 +51,20 @@ class Tally:
         return [("mean reward", mean), *((status, f"{count:,}") for status, count in self.statuses.most_common())]
 
 
+class Said:
+    """Says how far long work is on standard error, a line every now and then."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        """Print the text, if it is time."""
+        now = time.monotonic()
+        if now - self.last >= PLAIN_EVERY:
+            self.last = now
+            print(text, file=sys.stderr, flush=True)
+
+
 class Progress(Protocol):
     """Is told how far the work is."""
 
@@ -107,11 +121,8 @@ class _Bar:
 
 class _Plain:
     def __init__(self, total: int) -> None:
-        self._total, self._pace, self._said = total, _Pace(total), time.monotonic()
+        self._total, self._pace, self._say = total, _Pace(total), Said()
 
     def advance(self, rows: int, at: str, statuses: Mapping[str, int], *, replayed: int = 0) -> None:
         self._pace.advance(rows, replayed)
-        if time.monotonic() - self._said >= PLAIN_EVERY:
-            self._said = time.monotonic()
-            done = f"{self._pace.done:,} of {self._total:,} rows"
-            print(f"{done}, {self._pace.text()}; {_counts(at, statuses)}", file=sys.stderr)
+        self._say(f"{self._pace.done:,} of {self._total:,} rows, {self._pace.text()}; {_counts(at, statuses)}")

@@ -26,7 +26,7 @@ def score(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Rollouts or any other rows: .parquet, .jsonl, .jsonl.gz, .jsonl.zst; a folder of such files; a "
             "pattern in quotes.",
         ),
@@ -152,7 +152,11 @@ def score(
                 at = done.source.path.name if len(sources) > 1 else ""
                 progress.advance(len(done.scores), at, statuses, replayed=done.replayed)
 
-            run(job, journal, census, report)
+            try:
+                run(job, journal, census, report)
+            except KeyboardInterrupt:
+                print("rlvr: interrupted; the same command goes on from here", file=sys.stderr)
+                raise
         fresh = census.rows.total() - journal.entries
     print(_summary(tallies, census.rows.total(), fresh / (time.monotonic() - begin)))
     if census.bad_lines:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,15 +78,14 @@ def show(
 
 
 def _rows(file: Path, sources: Mapping[str, str], sidecars: Sequence[str]) -> Iterator[Row]:
-    from rlvr.rows import read_batches
+    from rlvr.rows import joined, read_batches
     from rlvr.sidecar import Sidecars
     from rlvr.store import TOKEN_COLUMNS
 
     beside = Sidecars(sidecars)
     for batch in read_batches(file):
         for row in batch.rows(sources.values(), without=TOKEN_COLUMNS - {"loss_mask"}):
-            column = "id" if row.is_record else sources["id"]
-            yield replace(row, values=beside.with_scores(row.values, column)) if sidecars else row
+            yield joined(row, sources, beside)
     beside.refuse_unused()
 
 

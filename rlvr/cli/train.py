@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from rlvr.cli.progress import Said
 
 if TYPE_CHECKING:
     from rlvr.config import RunConfig
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # the shell's own code for an end by Ctrl-C
 SECONDS_BETWEEN_LINES = 5.0
-SECONDS_BETWEEN_NEWS = 10.0
 
 
 def train(
@@ -40,6 +40,10 @@ def train(
         ),
     ] = None,
     more_rollouts: Annotated[list[Path] | None, typer.Argument(metavar="FILE", hidden=True)] = None,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option("--scores", metavar="SIDECAR", help="Scores of them, by rlvr score --scores-only; repeatable."),
+    ] = None,
     skip_unusable: Annotated[
         bool, typer.Option("--skip-unusable", help="Leave out records that cannot be trained on, and say how many.")
     ] = False,
@@ -86,6 +90,7 @@ def train(
             "dataset.name": ("--dataset", dataset),
             "dataset.data_files": ("--data-files", [str(path) for path in data_files] if data_files else None),
             "rollouts.files": ("--rollouts", files or None),
+            "rollouts.scores": ("--scores", [str(path) for path in scores] if scores else None),
             "rollouts.skip_unusable": ("--skip-unusable", skip_unusable or None),
             "rollouts.behaviour_model": ("--behaviour-model", behaviour_model),
             "steps": ("--steps", steps),
@@ -182,20 +187,6 @@ def _headline(plan: Plan) -> str:
         f"{algorithm} on {config.dataset.name} with {config.model.name}, verified by {verifier}: "
         f"{config.steps} steps of {size} prompts × {config.sampling.group_size} completions"
     )
-
-
-class Said:
-    """Says how far long work is, every ten seconds, on standard error."""
-
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-
-    def __call__(self, text: str) -> None:
-        """Print the text, if it is time."""
-        now = time.monotonic()
-        if now - self.last >= SECONDS_BETWEEN_NEWS:
-            self.last = now
-            print(text, file=sys.stderr, flush=True)
 
 
 class ProgressLines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import pickle
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ import pytest
 import rlvr
 from rlvr.adapters import TrlReward, VerifiersReward, VerlScore
 from rlvr.errors import ConfigError, DataError, PluginError, RunError
+from rlvr.rows import last_said
 from rlvr.scoring import score
 
 HERE = Path(__file__).parent
@@ -370,3 +373,23 @@ def test_a_generator_that_nobody_finishes_leaves_no_process() -> None:
     assert zygote.exists()
     del scores
     assert not zygote.exists()
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([{"role": "user", "content": "q"}], None),
+        ([{"role": "assistant", "content": ""}], ""),
+        ([{"role": "assistant", "content": "a"}, {"role": "assistant", "content": [], "tool_calls": [1]}], "a"),
+        ([SimpleNamespace(role="assistant", content=[{"type": "text", "text": "a"}, SimpleNamespace(text="b")])], "ab"),
+    ],
+)
+def test_what_was_said_last_is_one_rule(messages: list[Any], said: str | None) -> None:
+    assert last_said(messages, "completion") == said
+
+
+def test_a_completion_that_is_no_chat_is_an_error_that_says_so() -> None:
+    with contextlib.closing(rlvr.to_trl("math", workers=0)) as reward:
+        assert reward(["q"], [[{"role": "assistant", "content": ""}]], answer=["1"]) == [0.0]
+        with pytest.raises(DataError, match="'completion' is a list: expected text, a number or messages"):
+            reward(["q"], [[1, 2]], answer=["1"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from rlvr import load_verifier
-from rlvr.cli import main
+from rlvr.cli import main, progress
 from rlvr.errors import PluginError, RequestError
 from rlvr.intervals import wilson
 from rlvr.testing import check_verifier
@@ -164,7 +163,7 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(check: Run, arguments: list
 
 
 def test_progress_is_said_on_standard_error(check: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["rlvr.cli.check"], "SAY_EVERY", 0.0)  # its name in the package is the command's
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
     said = check("mistaken.py:sound").err.splitlines()
     assert len(said) > 100
     assert said[0].startswith("1 of ")

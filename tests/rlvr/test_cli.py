@@ -304,3 +304,20 @@ def test_doctor_is_not_alarmed_by_pypi_s_verifiers(install: Install, capsys: pyt
     assert report["plugin", "verifiers"][0] == "ok"
     assert "0.4.0" in report["plugin", "verifiers"][1]
     assert report.error is None
+
+
+@pytest.mark.parametrize("command", ["plugins", "--help"])
+def test_output_that_cannot_be_written_is_one_line(command: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "rlvr", command], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "rlvr: standard output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_lead_nowhere(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"completion": "\\\\boxed{3}", "answer": "3"}\n')
+    score = f'"{sys.executable}" -m rlvr score in.jsonl -v math -o out.jsonl --workers 1 {closed}'
+    done = subprocess.run(["bash", "-c", score], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads((tmp_path / "out.jsonl").read_text())["scores"]
+    assert (found["status"], found["reward"]) == ("graded", 1.0)

@@ -156,7 +156,7 @@ def test_two_files(compare: Compare) -> None:
         (("in.jsonl", "in.jsonl", "in.jsonl"), "3 files"),
         (("in.csv",), "in.csv does not exist"),
         (("in.jsonl", "--map", "id"), "--map id: write TARGET=SOURCE"),
-        (("empty.jsonl",), "--a: which verifier? empty.jsonl has scores by: none"),
+        (("empty.jsonl",), "empty.jsonl has no rows"),
         (("in.jsonl", "other.jsonl", "--a", "math", "--b", "math"), "have no id in common"),
         (("broken.jsonl",), "broken.jsonl, line 1 is not JSON"),
     ],
@@ -178,3 +178,32 @@ def test_a_console_that_has_no_such_letters(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rlvr", "compare", str(tmp_path / "in.jsonl")]
     done = subprocess.run(command, env={"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True, check=True)
     assert "prompt  \\xbd \\U0001f642?" in done.stdout
+
+
+def test_the_second_verifier_s_scores_may_lie_beside_the_file(compare: Compare) -> None:
+    both = [rollout.model_dump(mode="json") for rollout in ROLLOUTS]
+    Path("both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in both))
+    alone = [row | {"scores": row["scores"][:1]} for row in both]
+    Path("alone.jsonl").write_text("".join(json.dumps(row) + "\n" for row in alone))
+    beside = [{"id": row["id"], "segment": 0, "scores": row["scores"][1:]} for row in both]
+    Path("beside.jsonl").write_text("".join(json.dumps(row) + "\n" for row in beside))
+    one, two = compare("both.jsonl", "--json"), compare("alone.jsonl", "--scores", "beside.jsonl", "--json")
+    assert json.loads(two.out) == json.loads(one.out.replace("both.jsonl", "alone.jsonl"))
+    none = compare("alone.jsonl", "--scores", "stranger.jsonl")
+    assert (none.code, none.err) == (2, "rlvr: stranger.jsonl does not exist\n")
+    Path("stranger.jsonl").write_text('{"id": "x", "scores": []}\n')
+    unused = compare("alone.jsonl", "--scores", "stranger.jsonl")
+    assert unused.code == 2
+    assert "none of the ids of stranger.jsonl" in unused.err
+
+
+def test_a_row_without_an_id_is_nobody_s(compare: Compare) -> None:
+    """Least of all that of a row whose id is the word None; and ids that are numbers are text in a sidecar."""
+    rows = [{"completion": "c", "scores": [verdict("a", 1.0).model_dump(mode="json")]} for _ in range(2)]
+    rows[1]["id"] = 7
+    Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    beside = [{"id": name, "scores": [verdict("b", 0.0).model_dump(mode="json")]} for name in ("None", "7")]
+    Path("beside.jsonl").write_text("".join(json.dumps(row) + "\n" for row in beside))
+    found = json.loads(compare("in.jsonl", "--scores", "beside.jsonl", "--a", "a", "--b", "b", "--json").out)
+    assert found["matrix"]["right"] | {"wrong": 0, "unscored": 0} == dict.fromkeys(found["matrix"]["right"], 0)
+    assert (found["matrix"]["right"]["wrong"], found["matrix"]["right"]["unscored"]) == (1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -363,3 +364,27 @@ def test_training_from_files_keeps_every_weight_finite_and_moves_them(
     state = runs.final_state(tmp_path / "run")
     weights = [torch.frombuffer(bytearray(v), dtype=torch.float32) for k, v in state.items() if k.startswith("model.")]
     assert all(bool(torch.isfinite(w).all()) for w in weights)
+
+
+def test_scores_may_come_from_a_sidecar(tiny_model: Path, tmp_path: Path, records: list[Rollout]) -> None:
+    bare, beside = tmp_path / "bare.parquet", tmp_path / "beside.jsonl"
+    write_rollouts(bare, [record.model_copy(update={"scores": ()}) for record in records])
+    rows = [{"id": record.id, "segment": record.segment, "scores": to_dicts(record)} for record in records]
+    beside.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rollouts(tmp_path / "whole.parquet", records)
+    with (
+        plan_of(tiny_model, bare, rollouts__scores=[str(beside)]) as plan,
+        plan_of(tiny_model, tmp_path / "whole.parquet") as whole,
+    ):
+        assert plan.saved.members == len(records)
+        assert [plan.saved.group(i) for i in range(9)] == [whole.saved.group(i) for i in range(9)]
+        assert set(plan.saved.digests()) == {str(bare), str(beside)}
+    beside.write_text('{"id": "x", "scores": [{"status": "graded"}]}\n')
+    with pytest.raises(DataError, match=r"none of the ids of .*beside\.jsonl"):
+        plan_of(tiny_model, tmp_path / "whole.parquet", rollouts__scores=[str(beside)])
+    with pytest.raises(ConfigError, match=r"rollouts\.scores are of saved rollouts"):
+        make_plan(runs.small_config(tiny_model, rollouts__scores=[str(beside)]))
+
+
+def to_dicts(record: Rollout) -> list[dict[str, Any]]:
+    return [score.model_dump(mode="json") for score in record.scores]

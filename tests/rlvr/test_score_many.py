@@ -488,3 +488,20 @@ def test_the_cache_serves_the_next_run(rlvr: Run) -> None:
     assert rlvr("in.jsonl", "--out", "two.jsonl", "--cache", "verdicts.sqlite", "--as", "again").code == 0
     assert {score["seconds"] for row in lines("two.jsonl") for score in row["scores"]} == {0.0}
     assert rewards("two.jsonl") == rewards("one.jsonl")
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    rows = [json.dumps({"id": str(i), "completion": "a", "answer": "a"}) for i in range(2000)]
+    (tmp_path / "in.jsonl").write_text("\n".join(rows))
+    asked = [sys.executable, "-m", "rlvr", "score", "in.jsonl", "-v", "mine.py:slow", "-o", "out.jsonl"]
+    process = subprocess.Popen(asked, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / ".out.jsonl.journal"
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "rlvr: interrupted; the same command goes on from here\n")
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "rows were verified before, going on from there" in done.stderr
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == len(rows)
