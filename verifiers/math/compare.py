@@ -242,8 +242,8 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
             return _matched([content_of(g) for g in golds], [content_of(a) for a in answers], options)
         return len(golds) == len(answers) and _matched(golds, answers, options)
     one = gold_labels or labels
-    golds = [content_of(g) for g in golds]
-    answers = [content_of(a) for a in answers]
+    golds = [content_of(g) for g in _by_axis(golds, gold_labels)]
+    answers = [content_of(a) for a in _by_axis(answers, labels)]
     if len(golds) != len(answers):
         golds, answers = _distinct(golds), _distinct(answers)
         if len(golds) != len(answers):
@@ -279,6 +279,16 @@ def _distinct(items: list[Expr]) -> list[Expr]:
 def _labels(items: list[Expr]) -> list[Expr] | None:
     """The labels, when every item has one; None otherwise (`n = 1, 2, 3` has one for all)."""
     return [label_of(item) for item in items] if items and all(labelled(item) for item in items) else None
+
+
+_AXES = [Expr("sym", (name,)) for name in "xyz"]
+
+
+def _by_axis(items: list[Expr], labels: list[Expr] | None) -> list[Expr]:
+    """`y=1, x=2` as the point (2, 1): coordinates in the order of their axes, other values as they stand."""
+    if labels is None or len(set(labels)) < len(labels) or not all(label in _AXES for label in labels):
+        return items
+    return [item for _, item in sorted(zip(labels, items, strict=True), key=lambda pair: _AXES.index(pair[0]))]
 
 
 def _indexed(a: list[Expr], b: list[Expr]) -> bool:
