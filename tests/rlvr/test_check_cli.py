@@ -6,12 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from rlvr import load_verifier
-from rlvr.cli import main, progress
+from rlvr.cli import progress
 from rlvr.errors import PluginError, RequestError
 from rlvr.intervals import wilson
 from rlvr.testing import check_verifier
@@ -26,28 +26,18 @@ FEW = """\
 """
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def check(cli: Run) -> Run:
     """Runs `rlvr check verifier` with one worker, in a folder that holds the mistaken verifiers and a few cases."""
-    monkeypatch.chdir(tmp_path)
     for name in ("mistaken.py", "mistaken.jsonl"):
         shutil.copy(HERE / name, name)
     Path("few.jsonl").write_text(FEW)
 
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr("sys.argv", ["rlvr", "check", "verifier", *arguments, "--workers", "1"])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        return Done(int(exit_.value.code or 0), *capsys.readouterr())
+    def run(*arguments: str) -> Any:
+        return cli("check", "verifier", *arguments, "--workers", "1")
 
     return run
 

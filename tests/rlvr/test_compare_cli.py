@@ -7,36 +7,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from rlvr.cli import main
 from rlvr.schema import Rollout, Score
 from rlvr.store import write_rollouts
 
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Compare = Callable[..., Done]
+Compare = Callable[..., Any]
 
 
 @pytest.fixture
-def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Compare:
+def compare(cli: Compare) -> Compare:
     """Runs `rlvr compare` in this process."""
-    monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["rlvr", "compare", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Done(int(ended.value.code or 0), captured.out, captured.err)
+    def run(*arguments: str) -> Any:
+        return cli("compare", *arguments)
 
     return run
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlvr import cache, column_types, parquet, rows
-from rlvr.cli import main, progress
+from rlvr.cli import progress
 from rlvr.cli.progress import Tally
 from rlvr.column_types import ColumnTypes
 from rlvr.errors import DataError, RequestError
@@ -60,33 +60,21 @@ def together(rollouts):
 """
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def rlvr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def rlvr(cli: Run) -> Run:
     """Runs the command line in this process, in a folder that holds `echo.py`; `--workers 0` unless told otherwise."""
-    monkeypatch.chdir(tmp_path)
     Path("echo.py").write_text(ECHO)
 
-    def run(*arguments: str) -> Done:
+    def run(*arguments: str) -> Any:
         given = list(map(str, arguments))
         if given[0] == "score" and "--workers" not in given:
             given += ["--workers", "0"]
         if given[0] == "score" and "--verifier" not in given:
             given += ["--verifier", "echo.py:check"]
-        monkeypatch.setattr(sys, "argv", ["rlvr", *given])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Done(int(ended.value.code or 0), captured.out, captured.err)
+        return cli(*given)
 
     return run
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr.cli import main
 from rlvr.errors import RequestError
 from rlvr.journal import Journal
 from rlvr.layouts import layout_of
@@ -46,32 +45,20 @@ def together(rollouts):
 """
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def rlvr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def rlvr(cli: Run) -> Run:
     """Runs `rlvr score` in this process and without workers, in a folder that holds `mine.py`."""
-    monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(MINE)
 
-    def run(*arguments: str, command: str = "score") -> Done:
-        given = ["rlvr", command, *arguments]
+    def run(*arguments: str, command: str = "score") -> Any:
+        given = [command, *arguments]
         if command == "score":
             given += ["--workers", "0"]
             given += [] if {"-v", "--verifier"} & set(arguments) else ["-v", "mine.py:length"]
-        monkeypatch.setattr(sys, "argv", given)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Done(int(ended.value.code or 0), captured.out, captured.err)
+        return cli(*given)
 
     return run
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr.cli import main
 from rlvr.cli.filters import condition
 from rlvr.cli.show import LONG
 from rlvr.cli.texts import printable
@@ -23,28 +22,15 @@ from rlvr.errors import RequestError
 from rlvr.schema import Rollout
 from rlvr.store import write_rollouts
 
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Show = Callable[..., Done]
+Show = Callable[..., Any]
 
 
 @pytest.fixture
-def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Show:
+def show(cli: Show) -> Show:
     """Runs `rlvr show` in this process."""
-    monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["rlvr", "show", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Done(int(ended.value.code or 0), captured.out, captured.err)
+    def run(*arguments: str) -> Any:
+        return cli("show", *arguments)
 
     return run
 
@@ -115,7 +101,7 @@ def test_a_foreign_row_is_printed_as_far_as_it_goes(show: Show) -> None:
     ]
 
 
-def ids(done: Done) -> list[str]:
+def ids(done: Any) -> list[str]:
     assert done.code == 0, done.err
     return [line.split("id ")[1].split(" ")[0] for line in done.out.splitlines() if line.startswith("--- ")]
 
