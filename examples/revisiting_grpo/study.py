@@ -5,8 +5,8 @@
     python examples/revisiting_grpo/study.py --base gsm8k.yaml          # another model and data set
 
 Every run is a real `rlvr train` in a directory of its own below `--runs`. The command may be killed and started again:
-what has ended is not run again, what has begun is resumed. Then it writes, for each part, a table (`NAME.md`) and a
-plot (`NAME.png`) into `--results`.
+what has ended is not run again, what has begun is resumed. Then it writes into `--results`, for each part, its tables
+(`NAME.md`), the drift of its samples by their age (`NAME_drift.md`) and a plot (`NAME.png`).
 """
 
 from __future__ import annotations
@@ -182,34 +182,30 @@ class Result:
         """Accuracy at the end, by seed; `kind` is `sampled` or `greedy`."""
         return {seed: getattr(points[-1], kind) for seed, points in self.curves.items()}
 
-    def worst(self) -> Estimate:
-        """The lowest sampled accuracy after the first quarter of the evaluations: what instability costs."""
-        return Estimate.of([min(p.sampled for p in points[len(points) // 4 :]) for points in self.curves.values()])
+    def last(self, unit: str) -> int:
+        """How far the runs went, in `gradient_steps` or `rollouts`."""
+        return min(getattr(points[-1], unit) for points in self.curves.values())
+
+    def at_gradient_steps(self, count: int) -> dict[int, Point]:
+        """The evaluation nearest to so many gradient steps, by seed."""
+        return {seed: min(points, key=lambda p: abs(p.gradient_steps - count)) for seed, points in self.curves.items()}
+
+    def over_the_run(self) -> dict[int, float]:
+        """Sampled accuracy averaged over the rollouts of a run (trapezoids), by seed: how fast it learns."""
+        return {
+            seed: sum((b.rollouts - a.rollouts) * (a.sampled + b.sampled) / 2 for a, b in itertools.pairwise(points))
+            / points[-1].rollouts
+            for seed, points in self.curves.items()
+        }
+
+    def lowest(self) -> dict[int, float]:
+        """The lowest sampled accuracy after the first quarter of the evaluations, by seed: what instability costs."""
+        return {seed: min(p.sampled for p in points[len(points) // 4 :]) for seed, points in self.curves.items()}
 
     def mean_of(self, key: str) -> float | None:
         """A metric's mean over steps and seeds; None where no step has it."""
         found = [line[key] for lines in self.steps.values() for line in lines if line.get(key) is not None]
         return statistics.fmean(found) if found else None
-
-    def at(self, rollouts: int) -> Estimate | None:
-        """Sampled accuracy at the last evaluation that had seen at most so many rollouts; None when none had any."""
-        values = []
-        for points in self.curves.values():
-            seen = [p for p in points if 0 < p.rollouts <= rollouts]
-            if not seen:
-                return None
-            values.append(seen[-1].sampled)
-        return Estimate.of(values)
-
-    def at_gradient_steps(self, count: int) -> Estimate | None:
-        """The same for optimizer steps."""
-        values = []
-        for points in self.curves.values():
-            seen = [p for p in points if 0 < p.gradient_steps <= count]
-            if not seen:
-                return None
-            values.append(seen[-1].sampled)
-        return Estimate.of(values)
 
 
 def result(regime: Regime, jobs: Iterable[Job]) -> Result:
@@ -222,44 +218,92 @@ def result(regime: Regime, jobs: Iterable[Job]) -> Result:
     )
 
 
-def table(part: Part, results: Sequence[Result]) -> str:
-    """A row a regime."""
-    first = results[0]
-    reference = first.final("sampled")
-    budget = max(p.rollouts for r in results for points in r.curves.values() for p in points)
-    fewest = min(max(p.gradient_steps for points in r.curves.values() for p in points) for r in results)
-    rows = [
-        f"### {part.title}",
-        "",
-        f"| regime | sampled, % | against `{first.regime.name}`, points | greedy, % | lowest, % "
-        f"| at {fewest:,} gradient steps, % | at {budget:,} rollouts, % | signal | ESS | clipped | s/step |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+def tables(part: Part, results: Sequence[Result]) -> str:
+    """The part's results, a row a regime: at equal rollouts, and at equal gradient steps where these differ."""
+    rollouts = min(each.last("rollouts") for each in results)
+    steps = [each.last("gradient_steps") for each in results]
+    if any(each.last("rollouts") != rollouts for each in results):
+        raise SystemExit(f"part {part.name}: its regimes did not see equally many rollouts")
+    text = [f"**After {rollouts:,} rollouts**", "", *at_equal_rollouts(results)]
+    if max(steps) > 2 * min(steps):  # a batch without a signal makes no step: a few less are no difference
+        text += ["", f"**After {min(steps):,} gradient steps**", "", *at_equal_gradient_steps(results, min(steps))]
+    return "\n".join(text)
+
+
+COLUMNS = (("signal/groups", 100), ("ess/sequence", 100), ("kl/k3", 1000), ("clip/fraction", 100))
+"""Metrics of a run, averaged over its steps, and their scale in the table."""
+
+
+def at_equal_rollouts(results: Sequence[Result]) -> list[str]:
+    """The ends of the runs, and how they went there."""
+    first = results[0].regime.name
+    lines = [
+        f"| regime | seeds | sampled, % | against `{first}` | over the run, % | against `{first}` | lowest, % "
+        "| greedy, % | signal, % | ESS, % | KL, 10⁻³ | clipped, % |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in results:
-        final = each.final("sampled")
-        shared = sorted(final.keys() & reference.keys())
-        gained = Estimate.of([final[seed] - reference[seed] for seed in shared]) if each is not first else None
         cells = [
             f"`{each.regime.name}`",
-            Estimate.of(list(final.values())).percent(),
-            gained.percent(signed=True) if gained else "–",
-            Estimate.of(list(each.final("greedy").values())).percent(),
-            each.worst().percent(),
-            _or_dash(each.at_gradient_steps(fewest)),
-            _or_dash(each.at(budget)),
-            *(_share(each.mean_of(key)) for key in ("signal/groups", "ess/token", "clip/fraction")),
-            f"{each.mean_of('time/step') or 0:.2f}",
+            str(len(each.curves)),
+            *_and_gain(each.final("sampled"), results[0].final("sampled"), each is results[0]),
+            *_and_gain(each.over_the_run(), results[0].over_the_run(), each is results[0]),
+            _percent(each.lowest()),
+            _percent(each.final("greedy")),
+            *("–" if (value := each.mean_of(key)) is None else f"{scale * value:.1f}" for key, scale in COLUMNS),
         ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
-def _or_dash(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else estimate.percent()
+def at_equal_gradient_steps(results: Sequence[Result], steps: int) -> list[str]:
+    """The policies that had made so many optimizer steps, and what they had seen for it."""
+    first = {seed: point.sampled for seed, point in results[0].at_gradient_steps(steps).items()}
+    lines = [
+        f"| regime | gradient steps | rollouts | sampled, % | against `{results[0].regime.name}` |",
+        "|---|---|---|---|---|",
+    ]
+    for each in results:
+        points = each.at_gradient_steps(steps)
+        made, seen = ({getattr(point, unit) for point in points.values()} for unit in ("gradient_steps", "rollouts"))
+        sampled = {seed: point.sampled for seed, point in points.items()}
+        cells = [
+            f"`{each.regime.name}`",
+            *("–".join(f"{n:,}" for n in sorted({min(found), max(found)})) for found in (made, seen)),
+            *_and_gain(sampled, first, each is results[0]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+def drift(results: Sequence[Result]) -> str:
+    """What the age of samples does to them: a row a regime, a column a bucket of lag."""
+    keys = {key for each in results for lines in each.steps.values() for line in lines for key in line}
+    buckets = sorted(
+        {key.split("/")[0] for key in keys if key.startswith("lag_")}, key=lambda name: int(name[4:].split("-")[0])
+    )
+    lines = [
+        f"| regime | {' | '.join(f'lag {name[4:]}' for name in buckets)} |",
+        f"|---|{'---|' * len(buckets)}",
+    ]
+    for each in results:
+        cells = [f"`{each.regime.name}`"]
+        for bucket in buckets:
+            kl, ess = each.mean_of(f"{bucket}/kl_k3"), each.mean_of(f"{bucket}/ess_sequence")
+            cells.append("–" if kl is None or ess is None else f"{1000 * kl:.2f} · {100 * ess:.0f} %")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _percent(values: Mapping[int, float]) -> str:
+    return Estimate.of(list(values.values())).percent()
+
+
+def _and_gain(values: Mapping[int, float], reference: Mapping[int, float], is_reference: bool) -> tuple[str, str]:
+    """The values, and the differences seed by seed."""
+    shared = sorted(values.keys() & reference.keys())
+    gain = "–" if is_reference else Estimate.of([values[s] - reference[s] for s in shared]).percent(signed=True)
+    return _percent(values), gain
 
 
 def plot(part: Part, results: Sequence[Result], path: Path) -> None:
@@ -332,10 +376,11 @@ def main() -> None:
         if not results:
             print(f"{part.name}: no run has ended")
             continue
-        text = table(part, results)
+        text = tables(part, results)
         (arguments.results / f"{part.name}.md").write_text(text + "\n", encoding="utf-8")
+        (arguments.results / f"{part.name}_drift.md").write_text(drift(results) + "\n", encoding="utf-8")
         plot(part, results, arguments.results / f"{part.name}.png")
-        print(f"\n{text}")
+        print(f"\n{part.title}\n\n{text}")
     if failed:
         raise SystemExit(f"{failed} runs failed")
 
