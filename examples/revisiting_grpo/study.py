@@ -125,21 +125,21 @@ class Point:
 def curve(directory: Path) -> list[Point]:
     """The evaluations of a run, from the base model to the end."""
     lines = metrics(directory)
-    config = yaml.safe_load((directory / "config.yaml").read_text())["sampling"]
-    batch = config["prompts_per_step"] * config["group_size"]
-    points = []
+    sampling = yaml.safe_load((directory / "config.yaml").read_text())["sampling"]
+    points, sampled = [], 0
     for line in lines:
-        if "eval/accuracy" not in line:
-            continue
-        at_end = line is lines[-1] and line["eval/policy_version"] == line["policy_version"]
-        points.append(
-            Point(
-                line["eval/policy_version"],
-                (line["step"] + at_end) * batch,
-                line["eval/accuracy"],
-                line["eval/greedy_accuracy"],
+        before = sampled  # an evaluation is of the policy before the step, but for the last
+        sampled += round(sampling["prompts_per_step"] + line.get("refill/groups", 0)) * sampling["group_size"]
+        if "eval/accuracy" in line:
+            at_end = line is lines[-1] and line["eval/policy_version"] == line["policy_version"]
+            points.append(
+                Point(
+                    line["eval/policy_version"],
+                    sampled if at_end else before,
+                    line["eval/accuracy"],
+                    line["eval/greedy_accuracy"],
+                )
             )
-        )
     return points
 
 
@@ -219,12 +219,12 @@ def result(regime: Regime, jobs: Iterable[Job]) -> Result:
 
 
 def tables(part: Part, results: Sequence[Result]) -> str:
-    """The part's results, a row a regime: at equal rollouts, and at equal gradient steps where these differ."""
-    rollouts = min(each.last("rollouts") for each in results)
+    """The part's results, a row a regime: after equally many batches, and gradient steps where these differ."""
+    batches = {len(lines) for each in results for lines in each.steps.values()}
+    if len(batches) > 1:
+        raise SystemExit(f"part {part.name}: its runs learnt from {sorted(batches)} batches")
     steps = [each.last("gradient_steps") for each in results]
-    if any(each.last("rollouts") != rollouts for each in results):
-        raise SystemExit(f"part {part.name}: its regimes did not see equally many rollouts")
-    text = [f"**After {rollouts:,} rollouts**", "", *at_equal_rollouts(results)]
+    text = [f"**After {batches.pop():,} batches**", "", *at_equal_batches(results)]
     if max(steps) > 2 * min(steps):  # a batch without a signal makes no step: a few less are no difference
         text += ["", f"**After {min(steps):,} gradient steps**", "", *at_equal_gradient_steps(results, min(steps))]
     return "\n".join(text)
@@ -234,18 +234,19 @@ COLUMNS = (("signal/groups", 100), ("ess/sequence", 100), ("kl/k3", 1000), ("cli
 """Metrics of a run, averaged over its steps, and their scale in the table."""
 
 
-def at_equal_rollouts(results: Sequence[Result]) -> list[str]:
+def at_equal_batches(results: Sequence[Result]) -> list[str]:
     """The ends of the runs, and how they went there."""
     first = results[0].regime.name
     lines = [
-        f"| regime | seeds | sampled, % | against `{first}` | over the run, % | against `{first}` | lowest, % "
-        "| greedy, % | signal, % | ESS, % | KL, 10⁻³ | clipped, % |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| regime | seeds | rollouts | sampled, % | against `{first}` | over the run, % | against `{first}` "
+        "| lowest, % | greedy, % | signal, % | ESS, % | KL, 10⁻³ | clipped, % |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in results:
         cells = [
             f"`{each.regime.name}`",
             str(len(each.curves)),
+            f"{each.last('rollouts'):,}",
             *_and_gain(each.final("sampled"), results[0].final("sampled"), each is results[0]),
             *_and_gain(each.over_the_run(), results[0].over_the_run(), each is results[0]),
             _percent(each.lowest()),
