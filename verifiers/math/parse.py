@@ -189,10 +189,8 @@ class _Parser:
             and tokens_here[start + 1].kind == "unit"
             and tokens_here[start + 1].value == "$"
         ):
-            money = "$"
-            tokens_here = self.tokens = [*tokens_here[: start + 1], *tokens_here[start + 2 :]]
-            tokens_here.append(Token("op", ",", False))
-            return self._measured(start, end - 1, money)
+            bare = _Parser([*tokens_here[: start + 1], *tokens_here[start + 2 : end]])
+            return bare._measured(start, end - 1, "$")
         return self._measured(start, end, money)
 
     def _without_remark(self, start: int, end: int) -> int:
