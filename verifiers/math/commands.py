@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .cursor import RELATIONS
 from .names import Names
-from .tree import Expr, Unreadable, has, rebuild, text
+from .tree import Expr, Unreadable, has, num, rebuild, text
 
 _CASE_WORDS = frozenset({"if", "for", "when", "where", "otherwise", "else", "elsewhere", "and"})
 _ACCENTS = frozenset(
@@ -67,6 +67,8 @@ class Commands(Names):
 
     def accented(self, name: str) -> Expr:
         inner = self.tex_argument()
+        if name in ("vec", "overrightarrow") and inner == num(0):
+            return Expr("sym", ("0~vec",))
         if inner.op == "num":
             raise Unreadable("a repeating decimal without its point")
         if name in ("overline", "bar") and has(inner, "const") and not has(inner, "sym"):
