@@ -162,6 +162,17 @@ def test_parts_import_only_the_core_and_themselves(folder: str) -> None:
         assert "cli" not in core_imports(path), f"{path} imports the command line"
 
 
+@pytest.mark.parametrize("folder", PARTS)
+def test_no_part_has_an_import_cycle(folder: str) -> None:
+    """Late imports count: a cycle that a function hides is one. That a module names its own package is none."""
+    graph: dict[str, set[str]] = {}
+    for path in files(folder, "*.py"):
+        package = ".".join([PARTS[folder], *path.parent.relative_to(ROOT / folder).parts])
+        module = package if path.name == "__init__.py" else f"{package}.{path.stem}"
+        graph[module] = {name for name in imported(path, package) if not f"{module}.".startswith(f"{name}.")}
+    list(TopologicalSorter(graph).static_order())
+
+
 def test_verifiers_and_entry_points_need_no_torch() -> None:
     paths = [*files("verifiers", "*.py"), *(ROOT / folder / "plugin.py" for folder in PARTS)]
     for path in paths:

@@ -1,8 +1,8 @@
 """The verifier `math`: is the completion's final answer the gold answer?
 
 Stages, each cheaper than the next: extraction (`extract`), one spelling (`normalise`), exact numbers (`exact`), words
-(`words`), a tree (`lex`, `parse`, `tree`), collections, relations and units (`compare`, `region`, `units`), values
-(`numeric`). The first four import nothing; mpmath is imported when the last is reached.
+(`parts`, `words`), a tree (`lex`, `parse`, `tree`), collections, relations and units (`compare`, `region`, `units`),
+values (`numeric`). The first four import nothing; mpmath is imported when the last is reached.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def preload() -> None:
     context()
 
 
-@verifier(name="math", version="2", preload=preload, sees="answer", cases="corpus.jsonl")
+@verifier(name="math", version="3", preload=preload, sees="answer", cases="corpus.jsonl")
 def check(
     completion: str,
     task: Task,

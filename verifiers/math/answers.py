@@ -11,6 +11,7 @@ from .memo import remembered
 from .moments import same_date, same_time
 from .normalise import is_prose, normalise
 from .options import Options
+from .parts import parts, parts_as, without_labels
 from .tree import Expr
 from .words import (
     choice,
@@ -39,11 +40,17 @@ class Judgement(NamedTuple):
 
 _EQUAL = {
     stage: Judgement("equal", stage)
-    for stage in ("the same text", "exact arithmetic", "the same words", "the same choice", "equal expressions")
+    for stage in (
+        *("the same text", "exact arithmetic", "part by part", "the same words", "the same choice"),
+        "equal expressions",
+    )
 }
 _DIFFERENT = {
     stage: Judgement("different", stage)
-    for stage in ("exact arithmetic", "different words", "different choices", "different times", "not equal")
+    for stage in (
+        *("exact arithmetic", "different parts", "different words", "different choices", "different times"),
+        "not equal",
+    )
 }
 
 
@@ -66,7 +73,7 @@ def judge(gold: str, answer: str, options: Options) -> Judgement:
         decided = _numbers(gold_number, number)
         if decided is not None and (options.unreduced or not decided or "." in answer):
             return _EQUAL["exact arithmetic"] if decided else _DIFFERENT["exact arithmetic"]
-    return _by_words(gold, answer) or _by_tree(gold, answer, options)
+    return _by_parts(gold, answer, options) or _by_words(gold, answer) or _by_tree(gold, answer, options)
 
 
 _AROUND_SIGNS = re.compile(r"\s*([^\w\s])\s*")
@@ -87,6 +94,35 @@ def _numbers(gold: Number, number: Number) -> bool | None:
         return False
     return None if abs(gold.value - number.value) * 50 <= abs(gold.value) else False
 
+
+def _by_parts(gold: str, answer: str, options: Options) -> Judgement | None:
+    """`(a) 3, (b) 5`: each part for itself. Where one side leaves the labels out, the order counts."""
+    golds, answers = parts(gold), parts(answer)
+    if golds is None and answers is None:
+        return None
+    explained = (golds is None and _explains(answer, gold)) or (answers is None and _explains(gold, answer))
+    if explained or not readable(gold):
+        return None
+    golds, answers = golds or parts_as(answers, gold), answers or parts_as(golds, answer)
+    if golds is not None and answers is not None and golds.keys() != answers.keys():
+        return _DIFFERENT["different parts"]
+    first = list(golds.values()) if golds else without_labels(gold)
+    second = list(answers.values()) if answers else without_labels(answer)
+    if len(first) != len(second):
+        return _DIFFERENT["different parts"]
+    found = [judge(one, other, options) for one, other in zip(first, second, strict=True)]
+    worst = max(found, key=lambda judgement: _GRAVITY.index(judgement.status))
+    if worst.status == "invalid":
+        return None  # no parts, then: it may be read as a whole
+    return {"equal": _EQUAL["part by part"], "different": _DIFFERENT["different parts"]}.get(worst.status, worst)
+
+
+def _explains(text: str, other: str) -> bool:
+    """`(A), because (B) is too large` beside a choice."""
+    return is_prose(text) and (choice(other) or choice_and_text(other)) is not None
+
+
+_GRAVITY: tuple[Outcome, ...] = ("equal", "unparsed", "different", "invalid")
 
 _OPPOSITE = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 _LETTERS = re.compile(r"[a-z]+")
@@ -194,6 +230,9 @@ _FIRST_SPACE = re.compile(r".*[\d})] [A-Za-z]")
 def readable(gold: str) -> bool:
     """Whether anything could equal this gold: it parses, or it is words or a number."""
     text = normalise(gold)
+    divided = parts(text)
+    if divided is not None and all(map(readable, divided.values())):
+        return True
     return bool(read_number(text) or _readings(text) or _is_words(text))
 
 
@@ -268,8 +307,10 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
 def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
     from .compare import same
     from .families import same_family
+    from .notation import with_arrows
     from .tidy import multiplied
 
+    gold, answer = with_arrows(gold, answer), with_arrows(answer, gold)
     golds, answers = _readings(gold), _readings(answer)
     if any(tree.op == "qty" for tree in (*golds, *answers)):
         golds, answers = _readings(gold, True), _readings(answer, True)

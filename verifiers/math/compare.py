@@ -263,9 +263,10 @@ def _names(items: list[Expr]) -> list[str] | None:
 
 
 def _falls(ends: list[Expr]) -> bool:
-    """Whether a pair cannot be an interval: [3, -2] is a vector."""
+    """Whether a pair cannot be an interval: [3, -2] and [1, 2i] are vectors."""
     low, high = (numeric.real_constant(end) for end in ends)
-    return low is not None and high is not None and bool(low > high)
+    mp = numeric.context()
+    return low is not None and high is not None and bool(mp.im(low) or mp.im(high) or mp.re(low) > mp.re(high))
 
 
 def _numeric(node: Expr) -> bool:

@@ -45,6 +45,10 @@ _CHOOSE_BELOW = re.compile(r"(?<![A-Za-z])C_\s?\{?(\d+)\}?\s?\^\s?\{?(\d+)\}?")
 _SIGN_WORD = re.compile(r"(?i)(?:minus|negative) (?=[\d.\\])")
 _TO = re.compile(r"(\d+(?:\.\d+)?)\s*(?:\\text\s?\{\s*to\s*\}|to)\s*(\d+(?:\.\d+)?)")
 _MODULUS = re.compile(r"\(\s*mod\s+(\w+)\s*\)")
+_BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm|pmb)\s*(?:\{\s*([A-Za-z]{1,2}|0)\s*\}|([A-Za-z](?![A-Za-z])|0))")
+_ARROW = re.compile(
+    r"\\(vec|overrightarrow|hat)\s*(?:\{\s*(\\?[A-Za-z]{1,5}|0)\s*\}|(\\[ij]math|[A-Za-z](?![A-Za-z])|0))"
+)
 _QUANTITY = re.compile(r"\s*,?\s*(?:and\s+)?(\d+(?:\.\d+)?)\s*([A-Za-z]+)\.?")
 
 
@@ -128,6 +132,19 @@ def _repeating(sign: str, whole: str, fixed: str, period: str) -> str:
     below = (10 ** len(period) - 1) * 10 ** len(fixed)
     above = int((whole or "0") + fixed + period) - int((whole or "0") + fixed)
     return f"{sign}\\frac{{{above}}}{{{below}}}"
+
+
+def with_arrows(text: str, other: str) -> str:
+    """`\\mathbf{a}` as `\\vec{a}`, and `\\mathbf{i}` as `\\hat{i}`, for the vectors that the other text writes so.
+
+    A hat on any other letter is another vector, or an estimate.
+    """
+    arrows: dict[str, str] = {}
+    for accent, inner, single in _ARROW.findall(other):
+        name = (inner or single).removeprefix("\\").replace("math", "")
+        if accent != "hat" or name in ("i", "j", "k"):
+            arrows[name] = f"\\{accent}{{{name}}}"
+    return _BOLD.sub(lambda m: arrows.get(m[1] or m[2], m[0]), text) if arrows else text
 
 
 def compound(text: str) -> Expr | None:

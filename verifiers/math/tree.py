@@ -37,6 +37,17 @@ def text(words: str) -> Expr:
     return Expr("text", (words,))
 
 
+def signed(sign: str | None, term: Expr) -> Expr:
+    """The term behind `+`, `-`, `pm`, `mp` or no sign."""
+    if sign in (None, "+"):
+        return term
+    if sign == "-":
+        if term.op == "num":
+            return num(-term.args[0], term.args[1])
+        return Expr("neg", (term,))
+    return Expr("pm", (term, 1 if sign == "pm" else -1))
+
+
 def children(node: Expr) -> Iterator[Expr]:
     """The nodes directly below."""
     for arg in node.args:

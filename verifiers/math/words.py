@@ -14,12 +14,20 @@ _SAME = {
     "no solutions": "no solution", "none": "no solution", "emptyset": "no solution", "empty set": "no solution",
     "no real solution": "no solution", "no real solutions": "no solution", "varnothing": "no solution",
     "there no solution": "no solution", "divergent": "diverges", "diverge": "diverges", "convergent": "converges",
-    "converge": "converges", "not defined": "undefined",
+    "converge": "converges", "not defined": "undefined", "does not converge": "diverges",
+    "not convergent": "diverges", "absolutely convergent": "converges absolutely",
+    "conditionally convergent": "converges conditionally",
     "there are no solutions": "no solution", "not exist": "dne",
     "does not exist": "dne", "doesnt exist": "dne", "all real numbers": "reals",
     "all reals": "reals", "infinitely many": "infinite", "infinitely many solutions": "infinite",
     "correct": "true", "incorrect": "false", "infinite solutions": "infinite", "real numbers": "reals",
 }  # fmt: skip
+_SUBJECT = re.compile(
+    r"(?:(?:this|given|infinite|improper) )*(series|integral|sequence|sum|limit) "
+    r"(diverges|(?:absolutely |conditionally )?convergent|divergent|does not (?:converge|exist)|not convergent"
+    r"|converges(?: absolutely| conditionally)?)"
+)
+"""A whole key: what the question is about, and what it does."""
 _NONE_EXISTS = re.compile(r"(?i)(?:there (?:is|are) )?no (?:real |such )?(?:solutions?|roots?)(?: exists?)?")
 """As the whole text."""
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
@@ -45,16 +53,26 @@ def text_key(source: str) -> str:
 
 
 def same_text(gold: str, answer: str) -> bool:
-    """Whether two answers are the same words, or the same word without spaces between its letters."""
+    """Whether two answers are the same words, one of them perhaps with its subject: the series diverges."""
     gold_key, key = text_key(gold), text_key(answer)
     if not gold_key or not key or not any(c.isalnum() for c in gold_key):
         return False
     bare_gold, bare = _WRAPPERS.sub("", gold), _WRAPPERS.sub("", answer)
-    if gold_key != key or (len(key) == 1 and (key in bare_gold) != (key in bare)):
+    if gold_key != key:
+        (gold_subject, said), (subject, also_said) = _parted(gold_key), _parted(key)
+        if said != also_said or (gold_subject and subject and gold_subject != subject):
+            return False
+    if len(key) == 1 and (key in bare_gold) != (key in bare):
         return False  # a single letter is a symbol, and its case counts
     if _no_lost_marks(gold, answer):
         return True
     return bool(_LONG_WORD.search(gold)) and " ".join(gold.casefold().split()) == " ".join(answer.casefold().split())
+
+
+def _parted(key: str) -> tuple[str, str]:
+    """What is said to converge, diverge or not exist, and which of these; no subject in any other key."""
+    match = _SUBJECT.fullmatch(key)
+    return (match[1], _SAME.get(match[2], match[2])) if match else ("", key)
 
 
 def _no_lost_marks(gold: str, answer: str) -> bool:
