@@ -36,6 +36,8 @@ _CHOICE_LETTER = re.compile(r"\b[Aa]\b(?! [A-Za-z]{2})")
 """The choice A or the letter a, which are no articles."""
 _CHOICE = re.compile(r"(?:option |choice |answer )?\(?\s*([A-Ja-j])\s*\)?", re.IGNORECASE)
 _CHOICE_AND_TEXT = re.compile(r"\(?([A-J])\s*[).:]\s*(\S.*)", re.DOTALL)
+_ANOTHER_CHOICE = re.compile(r"(?:^|[\s,;/])\(?[A-J]\)|(?:\bor|/)\s*[A-J](?=[\s.:]|$)")
+_EXPLAINS = re.compile(r"(?i)\b(?:because|since|as|for|not|unlike|while|whereas)\b")
 
 
 def text_key(source: str) -> str:
@@ -88,10 +90,15 @@ def choice(source: str) -> str | None:
 
 
 def choice_and_text(source: str) -> tuple[str, str] | None:
-    """The letter and the text of `C) 12` or `(C) twelve`."""
+    """The letter and the text of `C) 12` or `(C) twelve`; None for `(B) 42 or (C) 43`, which does not choose."""
     bare = _WRAPPERS.sub("", source).replace("{", "").replace("}", "").strip()
     match = _CHOICE_AND_TEXT.fullmatch(bare)
-    return (match[1], match[2].strip()) if match else None
+    if match is None:
+        return None
+    another = _ANOTHER_CHOICE.search(match[2])
+    if another and not _EXPLAINS.search(match[2], 0, another.end()):
+        return None
+    return match[1], match[2].strip()
 
 
 _LETTERS = re.compile(r"[A-J](?:(?:,|;|&|and|\s)*[A-J])+")
