@@ -80,7 +80,7 @@ def read_scored(path: Path, sources: Mapping[str, str], beside: Sidecars | None 
 
     Args:
         path: Records, or any other rows with a column `scores` as `rlvr score` writes it.
-        sources: Target -> column, as `rlvr.rows.sources_of` has it.
+        sources: Target -> column, for each of `rlvr.rows.TARGETS`.
         beside: Scores that follow the rows' own.
 
     Raises DataError for a row that cannot be read, and for ids that several rows have; segments of one rollout share
