@@ -49,6 +49,8 @@ class Sample:
         """Reason → records that have it; a record may have several."""
         self.only_logprobs = 0
         """Records that lack their log-probabilities and nothing else."""
+        self.scored: Counter[str] = Counter()
+        """Verifier → records that it has a score on."""
         self._expected = expected
         self._groups: dict[tuple[int, str], list[Found]] = {}
         self._heap: list[tuple[int, str]] = []
@@ -57,6 +59,7 @@ class Sample:
     def add(self, source: str, rollout: Rollout) -> None:
         """One record more."""
         self.records += 1
+        self.scored.update({score.verifier for score in rollout.scores})
         found = faults(rollout, **self._expected) or _without_reward(rollout, self._expected["verifier"])
         self.reasons.update(found)
         self.only_logprobs += found == (NO_LOGPROBS,)

@@ -181,15 +181,6 @@ def _short(value: Any, limit: int = 120) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
 
 
-def same_request(path: Path, request: Mapping[str, Any]) -> bool:
-    """Whether there is a journal of this request."""
-    try:
-        with path.open("rb") as file:
-            return bool(_parsed(file.readline()) == request)
-    except FileNotFoundError:
-        return False
-
-
 def stale_temporaries(path: Path) -> Sequence[Path]:
     """What killed writers of `path` have left: whoever holds its journal may remove them."""
     return sorted(path.parent.glob(f".{glob.escape(path.name[:200])}.????????.tmp"))

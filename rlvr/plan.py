@@ -21,6 +21,7 @@ from rlvr.protocols import ModelSpec, PromptSource, SourceRequest
 from rlvr.registry import registry
 from rlvr.saved import Expected, SavedRollouts
 from rlvr.schema import ModelRef, Score
+from rlvr.score_names import score_name, without_label
 from rlvr.scoring import Item, Scorer
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     verifier = config.verifier.name or getattr(source or held_out, "default_verifier", None) or "math"
     scorer = _scorer(config, verifier, needed=config.samples or bool(questions))
     grader = Grader(
-        verifier if scorer is None else scorer.name, config.verifier.rewards, config.rollouts.single_version
+        score_name(verifier) if scorer is None else scorer.name, config.verifier.rewards, config.rollouts.single_version
     )
     behaviour = _behaviour(config, model)
     saved = None
@@ -192,10 +193,11 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
 
 def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
     """The verifier's processes; None where its name is all that is wanted: of the scores in saved records."""
-    known = {entry.name for entry in registry().entries("verifier")}
-    if not needed and ".py:" not in verifier:  # a file's function has a name that only loading it tells
+    if not needed:
         return None
-    if config.rollouts.files and ":" not in verifier and verifier not in known:
+    known = {entry.name for entry in registry().entries("verifier")}
+    variant = bool(without_label(verifier)[1])
+    if config.rollouts.files and verifier not in known and (variant or ":" not in verifier):
         raise ConfigError(
             f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}. Where the saved records hold "
             "scores of that name, sample nothing and ask no held-out questions: --set eval.questions=0"

@@ -49,11 +49,6 @@ def mapped(mappings: Iterable[str]) -> dict[str, str]:
     return sources
 
 
-def sources_of(mappings: Iterable[str]) -> dict[str, str]:
-    """As `mapped`, for all of `TARGETS`: what is not mapped has its own name."""
-    return {target: target for target in TARGETS} | mapped(mappings)
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row: where it stands, its columns as plain Python values, and the literal text of some numbers."""

@@ -21,6 +21,7 @@ from rlvr.files import expanded
 from rlvr.groups import Drawn, Grader, has_signal
 from rlvr.protocols import Group
 from rlvr.schema import ModelRef, Rollout, Score
+from rlvr.score_names import require_score
 from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
 from rlvr.usability import NO_GROUP, NO_LOGPROBS, faults
@@ -68,7 +69,7 @@ class Expected:
         for start, advice in (
             (NO_LOGPROBS, "name the model that sampled them with --behaviour-model"),
             (NO_GROUP, "give the answers to one prompt a common group_id: equal prompts are not taken for a group"),
-            ("no score", f"rlvr score FILE --verifier {self.verifier} --out SCORED, then train from SCORED"),
+            ("no score", "rlvr score FILE --verifier NAME --out SCORED, then train from SCORED"),
             (
                 "sampled at temperature",
                 "train at the temperature that they were sampled at: --set sampling.temperature=T",
@@ -113,8 +114,8 @@ class SavedRollouts:
     ) -> None:
         """Reads and checks every record, and tells now and then how far it is.
 
-        Raises DataError, with the count of each reason, when some cannot be learnt from; with `skip_unusable` only when
-        none is left.
+        Raises RequestError when none has the score that is asked for, and DataError, with the count of each reason,
+        when some cannot be learnt from; with `skip_unusable` only when none is left.
         """
         self._told = told
         self.files = [file for path in paths for file in record_files(path)]
@@ -127,6 +128,8 @@ class SavedRollouts:
         self.missing: dict[int, list[Place]] = {}
         """Records without log-probabilities, by the number of their file."""
         self._chunks: list[pa.RecordBatch] = []
+        self._scored: Counter[str] = Counter()
+        """Verifier → records that it has a score on."""
         self._reasons: Counter[str] = Counter()
         self._unusable = 0
         self._first = ""
@@ -170,6 +173,7 @@ class SavedRollouts:
                     with field_faults(f"a sidecar of {where}"):
                         later = [Score.model_validate(score) for score in new]
                     rollout = rollout.model_copy(update={"scores": (*rollout.scores, *later)})
+                self._scored.update({score.verifier for score in rollout.scores})
                 reasons = self.expected.faults(rollout)
                 source = str(file) if rollout.run_id is None else rollout.run_id
                 name = (source, rollout.branch, rollout.id, rollout.segment)
@@ -215,6 +219,7 @@ class SavedRollouts:
             if not self.rows:
                 raise DataError(f"{', '.join(map(str, self.files))}: there is no record")
             return
+        require_score(self.expected.verifier, self._scored, "--rollouts")
         counts = "; ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common())
         what = f"{self._unusable:,} of {self.rows:,} records cannot be trained on: {counts}"
         if not skip_unusable or self._unusable == self.rows:

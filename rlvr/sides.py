@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlvr.errors import DataError, RequestError, RunError, nearest
+from rlvr.errors import DataError, RequestError, RunError
 from rlvr.files import kind_of
 from rlvr.paired import Floats, Integers
 from rlvr.rows import ArrowBatch, Row, UnusableError, joined, read_batches
 from rlvr.schema import Status
+from rlvr.score_names import counted, require_score, score_name
 from rlvr.scoring import DEFAULT_REWARDS
 from rlvr.sidecar import Sidecars
 from rlvr.store import TOKEN_COLUMNS, upgrade
@@ -70,9 +71,10 @@ class Scored:
     """Which row of the file a rollout is, from 0: later segments of a rollout are rows too."""
     columns: dict[str, Column] = field(default_factory=dict)
 
-    def names(self) -> str:
-        """The verifiers and how many scores each has, for messages."""
-        return ", ".join(f"{name} ({column.scored:,})" for name, column in self.columns.items()) or "none"
+    @property
+    def counts(self) -> dict[str, int]:
+        """Verifier -> how many rollouts it has a score on."""
+        return {name: column.scored for name, column in self.columns.items()}
 
 
 def read_scored(path: Path, sources: Mapping[str, str], beside: Sidecars | None = None) -> Scored:
@@ -80,7 +82,7 @@ def read_scored(path: Path, sources: Mapping[str, str], beside: Sidecars | None 
 
     Args:
         path: Records, or any other rows with a column `scores` as `rlvr score` writes it.
-        sources: Target -> column, as `rlvr.rows.sources_of` has it.
+        sources: Target -> column, for each of `rlvr.rows.TARGETS`.
         beside: Scores that follow the rows' own.
 
     Raises DataError for a row that cannot be read, and for ids that several rows have; segments of one rollout share
@@ -226,17 +228,16 @@ class Pairs:
 def choose(scored: Scored, given: str | None, option: str, *, but: str | None = None) -> str:
     """The verifier that an option names, or the only one in the file beside `but`. Raises RequestError."""
     if given is not None:
-        if given not in scored.columns:
-            hint = nearest(given, scored.columns) or "; it holds no scores"
-            raise RequestError(f"{option} {given}: {scored.path} has no score by {given!r}{hint}")
-        return given
+        name = score_name(given)
+        require_score(name, scored.counts, f"{option} {given}: {scored.path}")
+        return name
     if not scored.columns:
         raise RequestError(
             f"{scored.path} holds no scores: rlvr score gives it some, --scores takes them from a sidecar"
         )
     left = [name for name in scored.columns if name != but]
     if len(left) != 1:
-        raise RequestError(f"{option}: which verifier? {scored.path} has scores by: {scored.names()}")
+        raise RequestError(f"{option}: which verifier? {scored.path} has scores by: {counted(scored.counts)}")
     return left[0]
 
 
@@ -250,7 +251,7 @@ def pair(first: Scored, second: Scored | None = None, *, a: str | None = None, b
         if a is None and b is None and len(first.columns) == 2:
             a, b = first.columns
         if b is not None:
-            choose(first, b, "--b")
+            b = choose(first, b, "--b")
         a = choose(first, a, "--a", but=b)
         b = choose(first, b, "--b", but=a)
         second = first

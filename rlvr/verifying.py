@@ -307,11 +307,21 @@ def load_verifier(ref: str, /, **options: Any) -> FunctionVerifier:
         PluginError: there is no such verifier, it cannot be imported, or it has none of the known forms.
         ConfigError: it has no such option, or the value does not fit.
     """
+    return FunctionVerifier(*_found(ref), options)
+
+
+def verifier_name(ref: str) -> str:
+    """What scores call the verifier that `ref` names. Needs no options; raises PluginError as `load_verifier` does."""
+    return _found(ref)[1]
+
+
+def _found(ref: str) -> tuple[Callable[..., Any], str, str]:
+    """The function, its name and its version."""
     place, colon, attribute = ref.rpartition(":")
     if not colon:
         if ref.endswith(".py"):
             raise PluginError(f"which function of {ref}? Write {ref}:NAME")
-        return _from_registry(ref, options)
+        return _from_registry(ref)
     if place.endswith(".py"):
         module, version = _import_file(Path(place))
         name, pinned = f"{Path(place).stem}:{attribute}", version
@@ -324,10 +334,10 @@ def load_verifier(ref: str, /, **options: Any) -> FunctionVerifier:
     function = _attribute(module, attribute, ref)
     declared = getattr(function, "__rlvr_verifier__", Declaration())
     version = pinned or declared.version or _source_hash(function, module, ref)
-    return FunctionVerifier(function, declared.name or name, version, options)
+    return function, declared.name or name, version
 
 
-def _from_registry(name: str, options: Mapping[str, Any]) -> FunctionVerifier:
+def _from_registry(name: str) -> tuple[Callable[..., Any], str, str]:
     from rlvr.registry import registry
 
     entry = registry().entry("verifier", name)
@@ -338,7 +348,7 @@ def _from_registry(name: str, options: Mapping[str, Any]) -> FunctionVerifier:
             f"{entry.distribution} {entry.version} registers {entry.target} as verifier {name!r}, "
             f"and its decorator calls it {declared.name!r}: make the two names one"
         )
-    return FunctionVerifier(function, name, declared.version or entry.version, options)
+    return function, name, declared.version or entry.version
 
 
 def _import_file(path: Path) -> tuple[ModuleType, str]:

@@ -34,7 +34,7 @@ LAYERS = [
     {"registry"},
     # What works on records and verifiers, and knows of no run.
     {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds", "usability", "staleness"}
-    | {"verifying", "zygote", "workers", "pool", "cache", "scoring", "scored"}
+    | {"verifying", "zygote", "workers", "pool", "cache", "scoring", "scored", "score_names"}
     | {"layouts", "journal", "sidecar", "rescoring", "groups", "saved"}
     | {"intervals", "cases", "attacks", "trials", "bench"}
     | {"paired", "sides", "comparing", "adapters"},

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rlvr.protocols import Group
@@ -46,12 +45,6 @@ class Removed(NamedTuple):
     """bool: the objective is flat in the ratio there, so it gives no gradient."""
     masked_BT: Tensor
     """bool: a correction or a mask took the token out."""
-
-    @classmethod
-    def none(cls, batch: Batch) -> Removed:
-        """Every token counts."""
-        nothing_BT = torch.zeros_like(batch.mask_BT)
-        return cls(nothing_BT, nothing_BT)
 
 
 def step_metrics(

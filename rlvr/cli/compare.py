@@ -25,7 +25,8 @@ def compare(
         typer.Argument(metavar="FILE", help="One file with scores by both, or one for each; matched by id."),
     ],
     a: Annotated[
-        str | None, typer.Option("--a", metavar="NAME", help="The verifier to compare from, as its scores name it.")
+        str | None,
+        typer.Option("--a", metavar="NAME", help="The verifier to compare from: a name, or FILE.py:FUNCTION."),
     ] = None,
     b: Annotated[str | None, typer.Option("--b", metavar="NAME", help="The verifier to compare with.")] = None,
     flips: Annotated[int, typer.Option("--flips", min=0, help="How many of the worst flips to show.")] = 5,

@@ -29,7 +29,10 @@ def diagnose(
     ],
     model: Annotated[str, typer.Option("--model", "-m", help="The model that is to learn: a directory or a hub name.")],
     verifier: Annotated[
-        str | None, typer.Option("--verifier", "-v", help="Whose score is the reward. [default: the last score]")
+        str | None,
+        typer.Option(
+            "--verifier", "-v", help="Whose score is the reward: a name, or FILE.py:FUNCTION. [default: the last score]"
+        ),
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(min=1e-6, help="Of all log-probabilities. [default: the first record's]")
@@ -52,7 +55,9 @@ def diagnose(
     from rlvr.diagnosis import Evidence, measure, recommend
     from rlvr.models import load_tokenizer, tokenizer_hash, vocabulary_size
     from rlvr.protocols import ModelSpec
+    from rlvr.score_names import require_score, score_name
 
+    score = None if verifier is None else score_name(verifier)
     named = model_config(model, device=device, dtype=dtype)
     spec = ModelSpec(named.location, revision=named.revision, device=named.device, dtype=named.dtype)
     tokenizer, vocabulary = tokenizer_hash(load_tokenizer(spec)), vocabulary_size(spec)
@@ -67,14 +72,16 @@ def diagnose(
         tokenizer_hash=tokenizer,
         temperature=temperature,
         vocabulary=vocabulary,
-        verifier=verifier,
+        verifier=score,
     )
+    if score is not None:
+        require_score(score, sample.scored, f"--verifier {verifier}: {' '.join(map(str, rollouts))}")
     lines: list[Line] = []
     if sample.usable:
         assert temperature is not None  # a record without one is not usable
         groups = sample.groups
         own = _logprobs([each.rollout for group in groups for each in group], trainer, spec, temperature)
-        lines = measure(groups, own, _lineage(spec), verifier)
+        lines = measure(groups, own, _lineage(spec), score)
     by_part = {line.part: line for line in lines}
     evidence = Evidence(sample.records, sample.usable, sample.only_logprobs, by_part.get("all"), by_part.get("lag 0"))
     advice = recommend(evidence)

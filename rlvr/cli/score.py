@@ -229,10 +229,12 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _refuse_twice(verifiers: Sequence[str], label: str | None) -> None:
+    from rlvr.score_names import LABEL
+
     for each in verifiers:
         if verifiers.count(each) > 1:
             raise RequestError(f"--verifier {each} is given twice: variants are scored one after the other, with --as")
-    if label is not None and not re.fullmatch(r"[\w.-]+", label):
+    if label is not None and not re.fullmatch(LABEL, label):
         raise RequestError(f"--as {label}: a label is letters, digits, '_', '.' and '-'")
 
 

@@ -2,8 +2,9 @@
 
     python kill_and_resume.py MODEL DIRECTORY
 
-One process imports torch once and forks a child for each run, so a run costs a fraction of a second. All work is the
-children's: a fork of a process whose libraries have threads may wait for one of them for ever. The benchmark
+One process imports all that a run needs once and forks a child for each run, so a run costs a fraction of a second. All
+work with tensors and files is the children's: a fork of a process whose libraries have threads may wait for one of them
+for ever. The benchmark
 `benchmarks/kills.py` kills the same modes at many random moments.
 """
 
@@ -18,16 +19,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import runs
 import torch
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+from transformers.models.qwen2 import modeling_qwen2
 
 from rlvr.config import RunConfig
+from rlvr.protocols import SourceRequest
 from rlvr.store import read_rollouts, write_rollouts
 from rlvr_plugins.embedded import task
 from rlvr_trainers import grpo_off, hf_sampler
 
 torch.set_num_threads(1)  # no thread pool exists when children are forked
-IMPORTED_ONCE = (task, grpo_off, hf_sampler)
+IMPORTED_ONCE = (task, grpo_off, hf_sampler, modeling_qwen2, pandas)  # pyarrow imports pandas for its first array
 
 Moment = Callable[[Path], bool]
 
@@ -116,8 +121,15 @@ OFF_POLICY = EVERY_MODE | {
 }
 
 
+def remember() -> None:
+    """Tables that a process makes once, which every child then has: the held-out questions, the names of weights."""
+    assert task.Arithmetic(SourceRequest(split="eval", seed=0))[0]
+    get_checkpoint_conversion_mapping("qwen2")
+
+
 def main(model: Path, directory: Path) -> None:
     """Of every mode, runs of twelve steps: one whole, the others killed and resumed."""
+    remember()
     saved = make_saved(model, directory)
     for mode in MODES:
         config = config_of(mode, model, saved)

@@ -136,7 +136,10 @@ def test_two_files(compare: Compare) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("in.jsonl", "--a", "maht", "--b", "math"), "no score by 'maht'; did you mean 'math'?"),
+        (
+            ("in.jsonl", "--a", "maht", "--b", "math"),
+            "in.jsonl: no score by 'maht'; the scores there are by: math (6), math@strict (6)",
+        ),
         (("in.jsonl", "in.jsonl"), "--a: which verifier? in.jsonl has scores by: math (6), math@strict (6)"),
         (("in.jsonl", "nothing.jsonl"), "nothing.jsonl does not exist"),
         (("in.jsonl", "in.jsonl", "in.jsonl"), "3 files"),

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from rlvr.comparing import Change, Comparison, compare, worst
 from rlvr.errors import DataError, RequestError, RunError
-from rlvr.rows import sources_of
+from rlvr.rescoring import source_of
+from rlvr.rows import TARGETS
 from rlvr.schema import GroupStats, Rollout, Score, Status
 from rlvr.scoring import training_reward
 from rlvr.sides import KINDS, Pairs, pair, read_flips, read_scored
 from rlvr.store import write_rollouts
 
-SOURCES = sources_of([])
+SOURCES = {target: target for target in TARGETS}
 LETTERS: dict[str, dict[str, Any] | None] = {
     "1": {"status": "graded", "reward": 1.0},
     "0": {"status": "graded", "reward": 0.0},
@@ -302,9 +303,9 @@ def test_rows_without_an_id_compare_within_one_file_only(tmp_path: Path) -> None
     [
         ({}, r"--a: which verifier\? .* has scores by: math \(1\), math@strict \(1\), mine \(1\)"),
         ({"a": "math"}, "--b: which verifier"),
-        ({"a": "math", "b": "math@strickt"}, r"--b math@strickt: .* no score .*; did you mean 'math@strict'\?"),
-        ({"b": "maht"}, r"--b maht: .* no score .*; did you mean 'math'\?"),
-        ({"a": "nothing", "b": "math"}, "--a nothing: .*; known: math, math@strict, mine"),
+        ({"a": "math", "b": "math@strickt"}, "--b math@strickt: .*: no score by 'math@strickt'; the scores there"),
+        ({"b": "maht"}, r"--b maht: .* by: math \(1\), math@strict \(1\), mine \(1\)"),
+        ({"a": "nothing", "b": "math"}, "--a nothing: .* no score by 'nothing'"),
     ],
 )
 def test_wrong_names_are_requests(tmp_path: Path, names: dict[str, str], message: str) -> None:
@@ -400,7 +401,7 @@ def test_a_flip_says_what_was_asked_and_what_both_made_of_it(tmp_path: Path) -> 
 def test_a_flip_of_two_files_takes_each_side_from_its_own(tmp_path: Path) -> None:
     old = put(tmp_path / "old.jsonl", [{"id": "x", "q": "1+1?", "gold": 2.5, "scores": scores(math="1")}])
     new = put(tmp_path / "new.jsonl", [{"id": "y"}, {"id": "x", "group_id": "g", "scores": scores(math="0")}])
-    sources = sources_of(["prompt=q", "answer=gold"])
+    sources = source_of(old, ["prompt=q", "answer=gold"]).columns
     pairs = pair(read_scored(old, sources), read_scored(new, sources))
     (flip,) = read_flips(pairs, worst(pairs, 5), sources)
     assert (flip.id, flip.group_id, flip.prompt, flip.gold) == ("x", "g", "1+1?", "2.5")

@@ -87,11 +87,10 @@ def test_what_only_lacks_log_probabilities_can_be_mended(
     assert "AGE" not in shown
 
 
-def test_other_tokens_other_verifiers_and_other_temperatures_are_told(
+def test_other_tokens_and_other_temperatures_are_told(
     run: Path, awkward_model: Path, tiny_model: Path, diagnose: Any
 ) -> None:
     assert "another tokenizer (" in diagnose(run, "--model", awkward_model)
-    assert "no score by math" in diagnose(run, "--model", tiny_model, "--verifier", "math")
     assert "sampled at temperature 1, not 0.5" in diagnose(run, "--model", tiny_model, "--temperature", 0.5)
 
 

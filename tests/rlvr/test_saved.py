@@ -68,7 +68,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("vocabulary", lambda r: {"token_ids": (10**6, *(r.token_ids or ())[1:])}, "token ids beyond the vocabulary of 52"),
     ("logprobs", lambda r: {"behaviour_logprobs": None}, "no behaviour log-probabilities. * --behaviour-model"),
     ("group", lambda r: {"group_id": None}, "no group. * equal prompts are not taken for a group"),
-    ("score", lambda r: {"scores": ()}, "no score by digits. * rlvr score FILE --verifier digits --out SCORED"),
+    ("score", lambda r: {"scores": ()}, "no score by digits. * rlvr score FILE --verifier NAME --out SCORED"),
     ("prompt", lambda r: {"prompt": "2+2="}, "another prompt than the rest of its group"),
 ]
 
@@ -102,7 +102,7 @@ def test_reasons_are_counted_before_one_is_shown(tiny_model: Path, tmp_path: Pat
 
 
 def test_leaving_out_every_record_is_an_error(tiny_model: Path, tmp_path: Path, records: list[Rollout]) -> None:
-    write_rollouts(tmp_path / "records.parquet", [r.model_copy(update={"scores": ()}) for r in records])
+    write_rollouts(tmp_path / "records.parquet", [r.model_copy(update={"group_id": None}) for r in records])
     with pytest.raises(DataError, match="36 of 36 records"):
         plan_of(tiny_model, tmp_path / "records.parquet", rollouts__skip_unusable=True)
 

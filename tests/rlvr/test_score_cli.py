@@ -30,7 +30,8 @@ from rlvr.cli import progress
 from rlvr.cli.progress import Tally
 from rlvr.column_types import ColumnTypes
 from rlvr.errors import DataError, RequestError
-from rlvr.rows import item_of, line_of, read_batches, sources_of
+from rlvr.rescoring import source_of
+from rlvr.rows import item_of, line_of, mapped, read_batches
 from rlvr.schema import Rollout, Score, Task
 from rlvr.scored import line_with
 from rlvr.store import read_rollouts, write_rollouts
@@ -210,7 +211,7 @@ def test_a_mapping_twice_or_for_records_is_refused(rlvr: Run) -> None:
     assert done.code == 2
     assert "in.jsonl holds records, which have fixed columns" in done.err
     with pytest.raises(RequestError, match="completion is mapped twice"):
-        sources_of(["completion=a", "completion=b"])
+        mapped(["completion=a", "completion=b"])
 
 
 def test_no_completion_anywhere_is_said_aloud(rlvr: Run) -> None:
@@ -867,7 +868,7 @@ def test_a_foreign_row_becomes_an_item_with_the_rest_of_the_row(tmp_path: Path) 
         '{"completion": "c", "answer": 0.10, "prompt": "p", "id": 3, "group_id": 4, "level": 5, "scores": []}'
     )
     (batch,) = read_batches(path)
-    sources = sources_of([])
+    sources = source_of(path, []).columns
     (row,) = batch.rows(sources.values())
     item = item_of(row, sources, wants_rollout=True)
     assert item.completion == "c"

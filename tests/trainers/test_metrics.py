@@ -28,6 +28,10 @@ def batch(oracle: ModuleType) -> Batch:
     return replace(batch, advantages_B=torch.tensor([1.0]))
 
 
+def nothing_removed(batch: Batch) -> Removed:
+    return Removed(torch.zeros_like(batch.mask_BT), torch.zeros_like(batch.mask_BT))
+
+
 @pytest.mark.parametrize("shift", [(0.3, -0.4, 0.01), (-0.3, -0.4, -0.01)])
 def test_metrics(shift: tuple[float, ...], batch: Batch) -> None:
     """Also where all ratios are below 1: prompt and padding have ratio 1 and must not be counted."""
@@ -100,7 +104,7 @@ def test_removed_tokens_go_by_the_advantage_s_sign(oracle: ModuleType) -> None:
 
 def test_engines_are_compared_at_lag_zero_only(batch: Batch) -> None:
     stale = replace(batch, versions_BT=torch.where(batch.mask_BT, 3, -1))
-    metrics = step_metrics(stale, torch.zeros(1, 5), torch.zeros(1, 5), Removed.none(batch), 9)
+    metrics = step_metrics(stale, torch.zeros(1, 5), torch.zeros(1, 5), nothing_removed(batch), 9)
     assert metrics["lag/max"] == metrics["lag/mean"] == 6
     assert "mismatch/max" not in metrics
 
@@ -108,14 +112,14 @@ def test_engines_are_compared_at_lag_zero_only(batch: Batch) -> None:
 def test_an_unknown_lag_is_a_bucket_of_its_own_and_never_zero(oracle: ModuleType) -> None:
     foreign = oracle.make_rollout("a", [2], [3, 4], [-1.0, -1.0], policy_versions=None)
     batch = token_columns([foreign])
-    metrics = step_metrics(batch, torch.zeros(1, 3), torch.zeros(1, 3), Removed.none(batch), 0)
+    metrics = step_metrics(batch, torch.zeros(1, 3), torch.zeros(1, 3), nothing_removed(batch), 0)
     assert {name.split("/")[0] for name in metrics if name.startswith("lag_")} == {"lag_unknown"}
     assert not {"lag/max", "lag/mean", "mismatch/mean"} & metrics.keys()
     assert metrics["lag_unknown/share"] == 1
 
 
 def test_every_bucket_has_every_name_and_the_batch_has_them_all(batch: Batch) -> None:
-    metrics = step_metrics(batch, torch.zeros(1, 5), torch.zeros(1, 5), Removed.none(batch), 9)
+    metrics = step_metrics(batch, torch.zeros(1, 5), torch.zeros(1, 5), nothing_removed(batch), 9)
     names = {name.removeprefix("lag_4-7/") for name in metrics if name.startswith("lag_4-7/")}
     assert names - {"share", "log_w_mean"} == BATCH_WIDE.keys()
     assert metrics.keys() >= set(BATCH_WIDE.values())
@@ -124,7 +128,7 @@ def test_every_bucket_has_every_name_and_the_batch_has_them_all(batch: Batch) ->
 def test_one_bucket_s_numbers_are_the_batch_s(batch: Batch) -> None:
     same = replace(batch, versions_BT=torch.where(batch.mask_BT, 0, -1))
     logprobs_BT = torch.tensor([[0.0, 0.0, -1.1, -1.7, -0.6]])
-    metrics = step_metrics(same, logprobs_BT, torch.rand(1, 5), Removed.none(batch), 70)
+    metrics = step_metrics(same, logprobs_BT, torch.rand(1, 5), nothing_removed(batch), 70)
     assert {wide: metrics[f"lag_64-up/{name}"] for name, wide in BATCH_WIDE.items()} == pytest.approx(
         {wide: metrics[wide] for wide in BATCH_WIDE.values()}
     )
