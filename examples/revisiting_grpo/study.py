@@ -198,9 +198,15 @@ class Result:
             for seed, points in self.curves.items()
         }
 
-    def lowest(self) -> dict[int, float]:
-        """The lowest sampled accuracy after the first quarter of the evaluations, by seed: what instability costs."""
-        return {seed: min(p.sampled for p in points[len(points) // 4 :]) for seed, points in self.curves.items()}
+    def fall(self) -> dict[int, float]:
+        """How far sampled accuracy fell below what it had been at most, by seed: what instability costs."""
+        return {
+            seed: max(
+                best - p.sampled
+                for best, p in zip(itertools.accumulate((p.sampled for p in points), max), points, strict=True)
+            )
+            for seed, points in self.curves.items()
+        }
 
     def mean_of(self, key: str) -> float | None:
         """A metric's mean over steps and seeds; None where no step has it."""
@@ -225,7 +231,7 @@ def tables(part: Part, results: Sequence[Result]) -> str:
         raise SystemExit(f"part {part.name}: its runs learnt from {sorted(batches)} batches")
     steps = [each.last("gradient_steps") for each in results]
     text = [f"**After {batches.pop():,} batches**", "", *at_equal_batches(results)]
-    if max(steps) > 2 * min(steps):  # a batch without a signal makes no step: a few less are no difference
+    if max(steps) > 1.5 * min(steps):  # a batch without a signal makes no step: a few less are no difference
         text += ["", f"**After {min(steps):,} gradient steps**", "", *at_equal_gradient_steps(results, min(steps))]
     return "\n".join(text)
 
@@ -239,7 +245,7 @@ def at_equal_batches(results: Sequence[Result]) -> list[str]:
     first = results[0].regime.name
     lines = [
         f"| regime | seeds | rollouts | sampled, % | against `{first}` | over the run, % | against `{first}` "
-        "| lowest, % | greedy, % | signal, % | ESS, % | KL, 10⁻³ | clipped, % |",
+        "| fall | greedy, % | signal, % | ESS, % | KL, 10⁻³ | clipped, % |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in results:
@@ -249,7 +255,7 @@ def at_equal_batches(results: Sequence[Result]) -> list[str]:
             f"{each.last('rollouts'):,}",
             *_and_gain(each.final("sampled"), results[0].final("sampled"), each is results[0]),
             *_and_gain(each.over_the_run(), results[0].over_the_run(), each is results[0]),
-            _percent(each.lowest()),
+            _percent(each.fall()),
             _percent(each.final("greedy")),
             *("–" if (value := each.mean_of(key)) is None else f"{scale * value:.1f}" for key, scale in COLUMNS),
         ]
@@ -315,9 +321,9 @@ def plot(part: Part, results: Sequence[Result], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, both = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
-    colours = mpl.colormaps["viridis" if len(results) > 8 else "tab10"]
+    colours = mpl.colormaps["tab20" if len(results) > 10 else "tab10"]
     for number, each in enumerate(results):
-        colour = colours(number / max(1, len(results) - 1)) if len(results) > 8 else colours(number)
+        colour = colours(number)
         points = list(zip(*each.curves.values(), strict=False))
         estimates = [Estimate.of([p.sampled for p in at]) for at in points]
         low = [e.mean - (0 if math.isinf(e.half) else e.half) for e in estimates]
@@ -328,7 +334,8 @@ def plot(part: Part, results: Sequence[Result], path: Path) -> None:
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     both[0].set(xlabel="gradient steps", ylabel="held-out accuracy, sampled", ylim=(0, 1))
     if max(p.gradient_steps for r in results for points in r.curves.values() for p in points) > 500:
-        both[0].set_xscale("symlog", linthresh=100)
+        both[0].set_xscale("symlog", linthresh=200)
+        both[0].set_xlim(left=0)
     both[1].set(xlabel="rollouts")
     for axes in both:
         axes.grid(alpha=0.3)
