@@ -121,6 +121,7 @@ def killed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return modes
 
 
+@pytest.mark.timeout(1200)  # the set-up trains some fifty times: a busy machine may take its time
 @pytest.mark.parametrize("mode", ["on-policy", "off-policy", "saved", "mixed", "replay", "refill"])
 def test_a_run_killed_at_any_moment_and_resumed_ends_bitwise_like_one_that_was_not(
     killed: dict[str, list[Path]], mode: str
@@ -133,6 +134,7 @@ def test_a_run_killed_at_any_moment_and_resumed_ends_bitwise_like_one_that_was_n
         assert not list(run.rglob("*.tmp")), "a torn file is left behind"
 
 
+@pytest.mark.timeout(1200)
 def test_the_killed_runs_did_what_they_were_for(killed: dict[str, list[Path]]) -> None:
     lines = {mode: metrics_of(paths[0]) for mode, paths in killed.items()}
     assert {line["lag/max"] for line in lines["off-policy"]} == set(range(10))
