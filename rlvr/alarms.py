@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rlvr.schema import Frozen
 
-Consequence: TypeAlias = Literal["warn", "skip", "stop"]
-"""warn: say so; skip: the batch's next optimizer steps are not taken; stop: nor are they, and the run ends."""
+Consequence: TypeAlias = Literal["none", "warn", "skip", "stop"]
+"""none: the alarm is off; warn: say so; skip: the batch's next optimizer steps are not taken; stop: nor are they, and
+the run ends."""
 NumbersByName: TypeAlias = Mapping[str, Any]
 
 
@@ -43,7 +44,8 @@ class Alarms(Frozen):
     mismatch: Alarm = _default(0.1, "warn", "mean |log π - log α| at lag 0: sampler against trainer, nats")
     no_signal: Alarm = _default(10, "warn", "batches in a row without a group whose rewards differ")
     verdicts: Alarm = _default(0.05, "stop", "share of a batch's verdicts that are `error` or `invalid`")
-    skipped: Alarm = _default(3, "stop", "batches in a row of which a step was skipped")
+    no_step: Alarm = _default(3, "stop", "batches with a signal in a row that masks or the correction left nothing of")
+    skipped: Alarm = _default(3, "stop", "batches in a row of which a step was skipped that newer samples do not mend")
 
     @model_validator(mode="before")
     @classmethod
@@ -56,14 +58,25 @@ class Alarms(Frozen):
             for name, value in data.items()
         }
 
+    @field_validator("*")
+    @classmethod
+    def _neither_always_nor_never(cls, alarm: Alarm, info: ValidationInfo) -> Alarm:
+        rule = RULES[str(info.field_name)]
+        if not rule.sensible(alarm.threshold):
+            raise ValueError(
+                f"with threshold {alarm.threshold:g} it would fire always or never: the threshold must be "
+                f"{rule.thresholds} (alarms.{info.field_name}.consequence=none switches the alarm off)"
+            )
+        return alarm
+
     @field_validator("not_finite")
     @classmethod
     def _no_step_on_nan(cls, alarm: Alarm) -> Alarm:
-        if alarm.consequence == "warn":
+        if alarm.consequence in ("none", "warn"):
             raise ValueError("such a step destroys the weights: its consequence is skip or stop")
         return alarm
 
-    @field_validator("skipped", "no_signal")
+    @field_validator("skipped", "no_signal", "no_step")
     @classmethod
     def _nothing_left_to_skip(cls, alarm: Alarm) -> Alarm:
         if alarm.consequence == "skip":
@@ -79,6 +92,21 @@ class Rule:
     symbol: Literal[">", "<", "≥"]
     number: str
     """How the measured number is written."""
+    low: float = 0.0
+    high: float = math.inf
+    """Between which the measured number lies."""
+
+    def sensible(self, threshold: float) -> bool:
+        """Whether some numbers set the alarm off and others do not."""
+        above = threshold >= self.low if self.symbol == ">" else threshold > self.low
+        below = threshold < self.high if self.symbol == ">" else threshold <= self.high
+        return above and below
+
+    @property
+    def thresholds(self) -> str:
+        """The sensible ones, in words."""
+        low, high = ("at least", "below") if self.symbol == ">" else ("above", "at most")
+        return f"{low} {self.low:g}" + (f" and {high} {self.high:g}" if math.isfinite(self.high) else "")
 
 
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {">": operator.gt, "<": operator.lt, "≥": operator.ge}
@@ -100,12 +128,13 @@ def _broken(metrics: NumbersByName) -> float | None:
 
 
 RULES: Mapping[str, Rule] = {
-    "not_finite": Rule(_not_finite, ">", ".0f"),
-    "ratio": Rule(_metric("ratio/max"), ">", ",.4g"),
-    "ess": Rule(_metric("ess/token"), "<", ".3f"),
+    "not_finite": Rule(_not_finite, ">", ".0f", high=1),  # of both numbers, but one is enough to destroy the weights
+    "ratio": Rule(_metric("ratio/max"), ">", ",.4g", low=1),  # weights are 1 on average
+    "ess": Rule(_metric("ess/token"), "<", ".3f", high=1),
     "mismatch": Rule(_metric("mismatch/mean"), ">", ".3f"),
     "no_signal": Rule(_metric("signal/none_in_a_row"), "≥", ".0f"),
-    "verdicts": Rule(_broken, ">", ".1%"),
+    "verdicts": Rule(_broken, ">", ".1%", high=1),
+    "no_step": Rule(_metric("train/no_step_in_a_row"), "≥", ".0f"),
     "skipped": Rule(_metric("train/skipped_in_a_row"), "≥", ".0f"),
 }
 """Alarm → its rule, in the order in which they are told."""
@@ -128,13 +157,18 @@ class Fired:
         value = "infinite" if self.value is None else f"{self.value:{rule.number}}"
         return f"{self.alarm} {value} {rule.symbol} {self.threshold:g} ({self.consequence})"
 
+    @property
+    def about(self) -> str:
+        """What is measured, in words."""
+        return str(Alarms.model_fields[self.alarm].description)
+
 
 def fired(metrics: NumbersByName, alarms: Alarms) -> list[Fired]:
     """The alarms that these metrics set off, in the order of `RULES`. A metric that is absent sets off none."""
     found = []
     for name, rule in RULES.items():
         alarm: Alarm = getattr(alarms, name)
-        value = rule.measure(metrics)
+        value = None if alarm.consequence == "none" else rule.measure(metrics)
         if value is not None and _COMPARE[rule.symbol](value, alarm.threshold):
             finite = value if math.isfinite(value) else None
             found.append(Fired(name, finite, alarm.threshold, alarm.consequence))
@@ -146,18 +180,31 @@ def blocking(found: Iterable[Fired]) -> bool:
     return any(each.consequence != "warn" for each in found)
 
 
-def in_a_row(before: NumbersByName, metrics: NumbersByName) -> dict[str, int]:
+def in_a_row(before: NumbersByName, metrics: NumbersByName, alarms: Alarms) -> dict[str, int]:
     """The metrics that count batches; `before` are the last batch's.
 
-    signal/none_in_a_row: batches without a signal up to this one; train/skipped_in_a_row: batches of which a step was
-    skipped.
+    signal/none_in_a_row: batches without a signal up to this one. train/no_step_in_a_row: batches with a signal, and
+    not skipped, since the last optimizer step. train/skipped_in_a_row: batches up to this one of which a step was
+    skipped, but for those that were only too old: the next push mends these.
     """
     skipped = bool(metrics.get("train/skipped"))
+    steps, signal = metrics.get("train/optimizer_steps"), metrics.get("signal/groups")
     now = {
-        "signal/none_in_a_row": metrics.get("signal/groups") == 0 and not skipped,
-        "train/skipped_in_a_row": skipped,
+        "signal/none_in_a_row": signal == 0 and not skipped,
+        "train/no_step_in_a_row": steps == 0 and bool(signal) and not skipped,
+        "train/skipped_in_a_row": skipped and not _only_too_old(metrics, alarms),
     }
-    return {name: int(before.get(name) or 0) + 1 if again else 0 for name, again in now.items()}
+    goes_on = {"train/no_step_in_a_row": steps == 0}
+    return {
+        name: int(before.get(name) or 0) + again if again or goes_on.get(name) else 0 for name, again in now.items()
+    }
+
+
+def _only_too_old(metrics: NumbersByName, alarms: Alarms) -> bool:
+    """Whether a step was skipped for nothing but the distance of samples that an older policy drew. At lag 0, and where
+    the lag is unknown, newer samples would be no nearer."""
+    why = {each.alarm for each in fired(metrics, alarms) if each.consequence != "warn"}
+    return bool(why) and why <= {"ratio", "ess"} and (metrics.get("lag/max") or 0) > 0
 
 
 def summary(steps: Sequence[NumbersByName]) -> str:

@@ -179,7 +179,7 @@ class Run:
             "time/step": end - began,
             "tokens_per_second": tokens / (end - drawing),
         }
-        metrics |= in_a_row(self.last_metrics, metrics)
+        metrics |= in_a_row(self.last_metrics, metrics, self.config.alarms)
         metrics["alarms"] = [asdict(each) for each in fired(metrics, self.config.alarms)]
         # A mean of nothing is null: JSON has no NaN, in the metrics as in a checkpoint.
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
@@ -196,7 +196,8 @@ class Run:
             if alarm.consequence == "stop":
                 self._log(metrics)
                 raise RunError(
-                    f"step {metrics['step'] + 1}: {alarm.text}; its numbers are the last line of "
+                    f"step {metrics['step'] + 1}: {alarm.text}; {alarm.alarm} is {alarm.about}. The step's numbers are "
+                    "the last line of "
                     f"{self.directory.metrics_path}. To go on all the same, change alarms.{alarm.alarm} in "
                     f"{self.directory.path / 'config.yaml'} and continue with --resume {self.directory.path}"
                 )

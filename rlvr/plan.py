@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from rlvr.alarms import fired
 from rlvr.config import RunConfig, portion, trainer_options
-from rlvr.errors import ConfigError, RlvrError, nearest
+from rlvr.errors import ConfigError, DataError, RlvrError, nearest
 from rlvr.groups import Grader
 from rlvr.models import load_tokenizer, model_ref, tokenizer_hash, vocabulary_size
 from rlvr.prompts import Encoded, PromptStream, encode, load_source
@@ -117,6 +118,12 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     wrong."""
     trainer = registry().load("trainer", config.trainer.name)
     options = trainer_options(config, trainer.Options)
+    needs_lag = getattr(options, "needs_lag", ())
+    if needs_lag and config.rollouts.files:
+        raise ConfigError(
+            f"{needs_lag[0]} needs the lag of what is learnt from, and that of saved rollouts is unknown: policy "
+            "versions compare only within the run that sampled them. Leave it out, or do without --rollouts"
+        )
     sampler = registry().load("sampler", config.sampling.engine)
     trackers = {name: registry().load("tracker", name) for name in config.trackers}
     model = ModelSpec(
@@ -167,6 +174,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
                 told=told,
             )
             notes += saved.notes
+            notes += _broken_verdicts(config, saved)
             config = _with_steps(config, saved)
     except BaseException:
         if scorer is not None:
@@ -233,6 +241,23 @@ def _expected(
         verifier=grader.verifier,
         behaviour=reference,
     )
+
+
+def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:
+    """What the alarm about broken verdicts says of the saved ones: a step's metrics do not have what has no reward.
+    Raises DataError where it stops the run."""
+    notes = []
+    for alarm in fired(saved.verdicts, config.alarms):
+        notes.append(
+            f"{alarm.text}: so many of the saved scores by {saved.grader.verifier} are `error` or `invalid`, which "
+            "says that something other than the policy is broken"
+        )
+        if alarm.consequence == "stop":
+            raise DataError(
+                f"{notes[-1]}. Score the rollouts anew with a mended verifier (rlvr score), or train on the rest: "
+                "--set alarms.verdicts.consequence=warn"
+            )
+    return notes
 
 
 def _with_steps(config: RunConfig, saved: SavedRollouts) -> RunConfig:

@@ -191,7 +191,8 @@ class Group:
 class TrainContext:
     """What a trainer's factory is told: `factory(options, context) -> Trainer`.
 
-    `factory.Options` is a pydantic model: the keys of the configuration's `trainer` section, with defaults.
+    `factory.Options` is a pydantic model: the keys of the configuration's `trainer` section, with defaults. A property
+    `needs_lag` of it names the settings that can do nothing with rollouts of unknown lag; it may be left out.
     """
 
     model: ModelSpec

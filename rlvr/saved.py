@@ -20,7 +20,7 @@ from rlvr.errors import DataError, RequestError
 from rlvr.files import expanded
 from rlvr.groups import Drawn, Grader, has_signal
 from rlvr.protocols import Group
-from rlvr.schema import ModelRef, Rollout, Score
+from rlvr.schema import ModelRef, Rollout, Score, Status
 from rlvr.score_names import require_score
 from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
@@ -234,9 +234,11 @@ class SavedRollouts:
         """Groups with a reward, and notes on what is lost."""
         groups, mixed, unrewarded, signal = [], 0, 0, 0
         partial, recomputed = 0, 0
+        statuses: Counter[Status] = Counter()
         for number, members in enumerate(self._members.values()):
             self._told(f"{number:,} of {len(self._members):,} saved groups checked")
             rollouts = list(self.rollouts(members.places))
+            statuses.update(self.grader.score(rollout).status for rollout in rollouts)
             group = self.grader.group(rollouts)
             if group is None:
                 lacks_version = self.grader.mixed([rollouts]).get("groups/mixed_versions")
@@ -247,6 +249,8 @@ class SavedRollouts:
             if members.planned is not None and len(members.ids) < members.planned:
                 partial += 1
                 recomputed += group.stats is not rollouts[0].group_stats
+        self.verdicts = {f"verdict/{status.value}": n / statuses.total() for status, n in statuses.items()}
+        """As `rlvr.groups.verdict_shares` has them, of all records that are usable, those without a reward too."""
         self.members = sum(map(len, groups))
         self.signal = signal / max(1, len(groups))
         """Share of the groups whose rewards differ."""

@@ -86,6 +86,10 @@ class LossOptions(BaseModel):
         around_one = (self.ratio, self.denominator, self.centre) == ("token", "behaviour", "one")
         bounds = (self.correction_low, self.correction_high, self.mismatch_low, self.mismatch_high)
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        stale = Bounds(self.correction_low, self.correction_high)
+        mismatch = Bounds(self.mismatch_low, self.mismatch_high)
+        limits = [] if correction is None else [correction.limits(stale), correction.limits(mismatch, stale)]
+        empty = next(((below, above) for below, above in limits if below > above), (0.0, 0.0))
         return [
             (
                 self.denominator == "iterate" and self.centre != "one",
@@ -113,6 +117,11 @@ class LossOptions(BaseModel):
             (
                 correction is None and any(bound is not None for bound in bounds),
                 "trainer.correction is none: bounds of w (correction_low, …, mismatch_high) would do nothing",
+            ),
+            (
+                any(empty),
+                f"trainer.correction={self.correction} would bound w from {empty[0]:g} to {empty[1]:g}, where nothing "
+                "lies: mind its own bounds where only one is given (`rlvr recipes parts`)",
             ),
             (
                 self.delta is not None and (self.kernel != "clip" or self.delta <= 1 + high),

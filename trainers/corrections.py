@@ -21,6 +21,13 @@ from .axes import summary
 from .ratios import geometric, sequence, token
 
 
+class Bounds(NamedTuple):
+    """Of w; None takes the correction's own."""
+
+    low: float | None = None
+    high: float | None = None
+
+
 class Correction(NamedTuple):
     """`level` of w is what is bounded, `apply` what is done about it; the bounds are defaults."""
 
@@ -34,6 +41,12 @@ class Correction(NamedTuple):
     def about(self) -> str:
         """What it does, in a line."""
         return f"{summary(self.apply)}; {self.level.__name__} w, [{self.low:g}, {self.high:g}]"
+
+    def limits(self, *given: Bounds) -> tuple[float, float]:
+        """Low and high of w: each the first of the given ones that is not None, else its own."""
+        lows = (bounds.low for bounds in given if bounds.low is not None)
+        highs = (bounds.high for bounds in given if bounds.high is not None)
+        return next(lows, self.low), next(highs, self.high)
 
     @property
     def truncates(self) -> bool:
@@ -69,13 +82,6 @@ CORRECTIONS: Mapping[str, Correction | None] = {
 }
 
 
-class Bounds(NamedTuple):
-    """Of w; None takes the correction's own."""
-
-    low: float | None = None
-    high: float | None = None
-
-
 def correct(
     correction: Correction, log_w_BT: Tensor, mask_BT: Tensor, fresh_BT: Tensor, stale: Bounds, mismatch: Bounds
 ) -> tuple[Tensor, Tensor]:
@@ -83,13 +89,12 @@ def correct(
     whole sequence: all its tokens), `stale` ones elsewhere."""
     if correction.level is not token:
         fresh_BT = (fresh_BT | ~mask_BT).all(1, keepdim=True).expand_as(mask_BT)
-    low_BT = _by_lag(fresh_BT, stale.low, mismatch.low, correction.low, log_w_BT)
-    high_BT = _by_lag(fresh_BT, stale.high, mismatch.high, correction.high, log_w_BT)
+    low_BT, high_BT = (
+        torch.where(fresh_BT, _log(fresh, log_w_BT), _log(old, log_w_BT))
+        for fresh, old in zip(correction.limits(mismatch, stale), correction.limits(stale), strict=True)
+    )
     return correction.apply(log_w_BT, correction.level(log_w_BT, mask_BT), low_BT, high_BT)
 
 
-def _by_lag(fresh_BT: Tensor, stale: float | None, mismatch: float | None, default: float, like: Tensor) -> Tensor:
-    stale = default if stale is None else stale
-    mismatch = stale if mismatch is None else mismatch
-    logs = [math.log(bound) if bound > 0 else -math.inf for bound in (mismatch, stale)]
-    return torch.where(fresh_BT, like.new_tensor(logs[0]), like.new_tensor(logs[1]))
+def _log(bound: float, like: Tensor) -> Tensor:
+    return like.new_tensor(math.log(bound) if bound > 0 else -math.inf)

@@ -36,6 +36,11 @@ AXES: Mapping[str, Mapping[str, Any]] = {
 class GrpoOptions(LossOptions, PolicyGradientOptions):
     """Keys of `trainer` for `grpo`."""
 
+    @property
+    def needs_lag(self) -> tuple[str, ...]:
+        """Also a centre that is found by the policy version."""
+        return super().needs_lag + (("trainer.centre=interpolated",) if self.centre == "interpolated" else ())
+
     @classmethod
     def parts(cls) -> list[tuple[str, str, str]]:
         """Axis, name, and what it stands for: all that there is."""

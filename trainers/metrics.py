@@ -32,8 +32,6 @@ BATCH_WIDE = {
     "entropy": "entropy",
     "clip_high": "clip/high",
     "clip_low": "clip/low",
-    "mask_high": "mask/high",
-    "mask_low": "mask/low",
 }
 """Name within a bucket → name of the same over the whole batch."""
 
@@ -48,13 +46,14 @@ class Removed(NamedTuple):
 
 
 def step_metrics(
-    batch: Batch, logprobs_BT: Tensor, entropy_BT: Tensor, removed: Removed, version: int
+    batch: Batch, logprobs_BT: Tensor, entropy_BT: Tensor, clipped_BT: Tensor, version: int
 ) -> dict[str, float]:
-    """Of one gradient step, over the tokens it looked at; `version` is the trainer's before the step.
+    """Of one gradient step, over the sampled tokens of the rollouts that it computes, those of `batch`: each has a
+    token that no mask takes out by what the records say. `version` is the trainer's before the step.
 
     lag/max, lag/mean: in optimizer steps, of the tokens whose lag is known; absent where none is. ratio/*: of π/α a
     token; log_square is the mean of (log π/α)². kl/*: nats a token, estimates of KL(α‖π). ess/*, chi2/token: see
-    `rlvr.staleness.distances`. clip/*, mask/*: shares of all tokens, high those with A > 0, low those with A ≤ 0.
+    `rlvr.staleness.distances`. clip/*: shares of these tokens, high those with A > 0, low those with A ≤ 0.
     mismatch/*: |log π - log α| of tokens at lag 0, where it should be rounding alone: it is what sampler and trainer
     disagree by. `batch` and the tensors are on the CPU.
     """
@@ -64,14 +63,16 @@ def step_metrics(
     version_N = batch.versions_BT.numpy()[mask_BT]
     known_N, lag_N = version_N >= 0, version - version_N
     high_N = (batch.advantages_B.numpy() > 0)[row_N]
-    values = {"entropy": entropy_BT.numpy()[mask_BT]}
-    for name, removed_BT in (("clip", removed.clipped_BT), ("mask", removed.masked_BT)):
-        removed_N = removed_BT.numpy()[mask_BT]
-        values |= {f"{name}_high": removed_N & high_N, f"{name}_low": removed_N & ~high_N}
+    clipped_N = clipped_BT.numpy()[mask_BT]
+    values = {
+        "entropy": entropy_BT.numpy()[mask_BT],
+        "clip_high": clipped_N & high_N,
+        "clip_low": clipped_N & ~high_N,
+    }
 
     whole = _by_part(log_w_N, row_N, np.zeros_like(row_N), 1, values)
     metrics = {wide: float(whole[name][0]) for name, wide in BATCH_WIDE.items()}
-    metrics |= {f"{name}/fraction": metrics[f"{name}/high"] + metrics[f"{name}/low"] for name in ("clip", "mask")}
+    metrics["clip/fraction"] = metrics["clip/high"] + metrics["clip/low"]
     if known_N.any():
         metrics |= {"lag/max": float(lag_N[known_N].max()), "lag/mean": float(lag_N[known_N].mean())}
     fresh_N = known_N & (lag_N == 0)
@@ -83,6 +84,29 @@ def step_metrics(
     parts = _by_part(log_w_N, row_N, bucket_N, len(BUCKETS), values)
     share_P = np.bincount(bucket_N, minlength=len(BUCKETS)) / len(bucket_N)
     return metrics | by_bucket({**parts, "share": share_P}, share_P > 0)
+
+
+def mask_metrics(batch: Batch, signal_BT: Tensor, masked_BT: Tensor, version: int) -> dict[str, float]:
+    """Of one gradient step, over `signal_BT`, the sampled tokens that there is something to learn from: those of
+    rollouts that nobody computes too, but not those of groups that `mask_zero_variance` leaves out.
+
+    mask/*: shares of these tokens that a mask or a correction takes out (`masked_BT`), high those with A > 0, low those
+    with A ≤ 0; the same by bucket of lag. Empty where there is no such token. `version` is the trainer's before the
+    step.
+    """
+    if not signal_BT.any():
+        return {}
+    masked_N, version_N = masked_BT[signal_BT].numpy(), batch.versions_BT[signal_BT].numpy()
+    high_N = (batch.advantages_B[:, None] > 0).expand_as(signal_BT)[signal_BT].numpy()
+    removed = {"mask_high": masked_N & high_N, "mask_low": masked_N & ~high_N}
+    bucket_N = bucket_of(version - version_N, version_N >= 0)
+    parts = {name: means(removed_N, bucket_N, len(BUCKETS)) for name, removed_N in removed.items()}
+    return {
+        "mask/high": float(removed["mask_high"].mean()),
+        "mask/low": float(removed["mask_low"].mean()),
+        "mask/fraction": float(masked_N.mean()),
+        **by_bucket(parts, np.bincount(bucket_N, minlength=len(BUCKETS)) > 0),
+    }
 
 
 def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:

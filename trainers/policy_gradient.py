@@ -26,7 +26,7 @@ from .axes import bind, one_of
 from .batch import Batch, collate, micro_batches, token_columns
 from .lora import LoraOptions
 from .masks import FIXED_MASKS
-from .metrics import Removed, group_metrics, step_metrics
+from .metrics import Removed, group_metrics, mask_metrics, step_metrics
 from .policy import Policy
 from .prefix_tree import tree_micro_batches
 from .ratios import log_ratio
@@ -96,6 +96,12 @@ class PolicyGradientOptions(BaseModel):
             raise ValueError("trainer.max_lag: say both, masks: [max_lag] and max_lag: N, or neither")
         return self
 
+    @property
+    def needs_lag(self) -> tuple[str, ...]:
+        """The settings that can do nothing with a token whose policy version is unknown."""
+        given = {"max_lag": self.max_lag, "lag_base": self.lag_base}
+        return tuple(f"trainer.{name}" for name, value in given.items() if value is not None)
+
     @field_validator("lora")
     @classmethod
     def _adapter_off_is_the_reference(cls, lora: LoraOptions | None, info: ValidationInfo) -> LoraOptions | None:
@@ -155,30 +161,37 @@ class PolicyGradient(ABC):
             groups = [shape_overlong(group, options.overlong_buffer) for group in groups]
         advantage = bind(ADVANTAGES[options.advantage], options)
         batch = collate(groups, advantage=advantage, temperature=self.policy.temperature)
+        whole, signal_BT = batch, self.signal(batch)
         batch = replace(batch, keep_BT=self.keep(batch))
+        masked_BT = signal_BT & ~batch.keep_BT
         metrics = group_metrics(groups, version)
         # Rows without weight add nothing to the gradient: they are not even computed.
         rows = batch.keep_BT.any(1).nonzero().squeeze(1)
         if len(rows) == 0:
-            return {**metrics, "train/optimizer_steps": 0.0}
-        mask_BT, keep_BT = batch.mask_BT, torch.zeros_like(batch.keep_BT)
+            masks = mask_metrics(whole, signal_BT, masked_BT, version)
+            return {**metrics, **masks, "train/optimizer_steps": 0.0}
+        keep_BT = torch.zeros_like(batch.keep_BT)
         batch = self.prepare(batch.rows(rows))
         width = batch.mask_BT.shape[1]
         keep_BT[rows, :width] = batch.keep_BT
         weights_BT = token_weights(
-            mask_BT, keep_BT, options.aggregation, divide_by=options.divide_by, max_tokens=options.max_tokens
+            whole.mask_BT, keep_BT, options.aggregation, divide_by=options.divide_by, max_tokens=options.max_tokens
         )[rows, :width]
         for step in range(options.updates_per_batch):
-            metrics |= self._optimizer_step(self.begin_step(batch, step), weights_BT)
+            before = self.version
+            found, masked_BT[rows, :width] = self._optimizer_step(self.begin_step(batch, step), weights_BT)
+            metrics |= found | mask_metrics(whole, signal_BT, masked_BT, before)
             if metrics["train/skipped"]:
                 break
         return {**metrics, "train/optimizer_steps": float(self.version - version)}
 
+    def signal(self, batch: Batch) -> Tensor:
+        """(B, T) bool: the sampled tokens, without those of groups that `mask_zero_variance` leaves out."""
+        return batch.mask_BT & batch.signal_B[:, None] if self.options.mask_zero_variance else batch.mask_BT
+
     def keep(self, batch: Batch) -> Tensor:
-        """(B, T) bool: what is learnt from, by what the records say."""
-        keep_BT = batch.mask_BT
-        if self.options.mask_zero_variance:
-            keep_BT = keep_BT & batch.signal_B[:, None]
+        """(B, T) bool: what of it is learnt from, by what the records say."""
+        keep_BT = self.signal(batch)
         for name in self.options.masks:
             if name in FIXED_MASKS:
                 keep_BT = keep_BT & bind(FIXED_MASKS[name], self.options)(batch, self.version)
@@ -188,7 +201,8 @@ class PolicyGradient(ABC):
         """The batch with what its gradient step number `step`, from 0, needs to know of it as a whole."""
         return batch
 
-    def _optimizer_step(self, batch: Batch, weights_BT: Tensor) -> dict[str, float]:
+    def _optimizer_step(self, batch: Batch, weights_BT: Tensor) -> tuple[dict[str, float], Tensor]:
+        """Its metrics, and (B, T) which tokens a mask or a correction took out."""
         logprobs_BT = torch.zeros_like(batch.behaviour_logprobs_BT)
         entropy_BT = torch.zeros_like(logprobs_BT)
         loss = 0.0
@@ -208,17 +222,18 @@ class PolicyGradient(ABC):
             "train/loss": loss,
             "train/grad_norm": self.policy.clip_gradients(self.options.max_grad_norm),
             "train/lr": lr,
-            **step_metrics(batch, logprobs_BT, entropy_BT, removed, version),
+            **step_metrics(batch, logprobs_BT, entropy_BT, removed.clipped_BT, version),
             **self.objective_metrics(batch, logprobs_BT),
         }
         skipped = blocking(fired(metrics, self.alarms))
         # Where everything is masked, AdamW's momentum would move the weights without a gradient.
-        empty = self.options.beta == 0 and bool((removed.masked_BT | ~batch.mask_BT).all())
-        if skipped or empty:
+        # What a live mask takes out of the objective keeps its KL term.
+        learnt_BT = batch.keep_BT if self.options.beta > 0 else batch.mask_BT & ~removed.masked_BT
+        if skipped or not learnt_BT.any():
             self.policy.discard_gradients()
         else:
             self.policy.step(lr)
-        return {**metrics, "train/skipped": float(skipped)}
+        return {**metrics, "train/skipped": float(skipped)}, removed.masked_BT
 
     def removed(self, batch: Batch, logprobs_BT: Tensor) -> Removed:
         """The tokens that the objective learns nothing from at these log-probabilities."""

@@ -190,14 +190,14 @@ def _headline(plan: Plan) -> str:
 
 
 class ProgressLines:
-    """A line for the first step, for each evaluation, for an alarm that the step before had not, for the last, and
-    otherwise one every few seconds."""
+    """A line for the first step, for each evaluation, for an alarm that the step before had not, likewise for a step
+    that learnt nothing, for the last, and otherwise one every few seconds."""
 
     def __init__(self) -> None:
         self.began: float | None = None
         self.printed = -math.inf
         self.first = 0
-        self.alarms: set[str] = set()
+        self.troubles: set[str] = set()
 
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         """Print the step, if it is time."""
@@ -205,9 +205,9 @@ class ProgressLines:
         step = metrics["step"] + 1
         if self.began is None:
             self.began, self.first = now, step
-        alarms = {each["alarm"] for each in metrics["alarms"]}
-        news = "eval/accuracy" in metrics or alarms - self.alarms
-        self.alarms = alarms
+        troubles = {each["alarm"] for each in metrics["alarms"]} | set(_nothing_kept(metrics))
+        news = "eval/accuracy" in metrics or troubles - self.troubles
+        self.troubles = troubles
         if not news and step < total and now - self.printed < SECONDS_BETWEEN_LINES:
             return
         self.printed = now
@@ -226,6 +226,7 @@ def _line(metrics: Mapping[str, Any], step: int, total: int, seconds_left: float
         f"signal {metrics['signal/groups']:4.0%}",
         "lag ?" if lag is None else f"lag {lag:.0f}",
         *([f"ess {metrics['ess/token']:.2f}"] if lag != 0 and metrics.get("ess/token") is not None else []),
+        *_nothing_kept(metrics),
         f"{metrics['tokens_per_second']:,.0f} tok/s",
     ]
     if seconds_left is not None:
@@ -237,6 +238,12 @@ def _line(metrics: Mapping[str, Any], step: int, total: int, seconds_left: float
         )
     parts += [f"ALARM {Fired(**each).text}" for each in metrics["alarms"]]
     return "  ".join(parts)
+
+
+def _nothing_kept(metrics: Mapping[str, Any]) -> list[str]:
+    """Said of a batch with a signal of which masks or the correction left nothing to learn from."""
+    learnt = metrics.get("train/optimizer_steps") != 0 or metrics.get("train/skipped")
+    return [] if learnt or not metrics["signal/groups"] else ["nothing kept"]
 
 
 def _dry_run(config: RunConfig) -> None:

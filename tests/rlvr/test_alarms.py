@@ -16,6 +16,7 @@ import pytest
 from safetensors.torch import load_file
 
 from rlvr.alarms import RULES, Alarm, Alarms, Fired, blocking, fired, in_a_row, summary
+from rlvr.cli.train import ProgressLines
 from rlvr.config import command_line_settings, resolve
 from rlvr.errors import ConfigError, RunError
 
@@ -32,6 +33,7 @@ HEALTHY = {
     "ess/token": 0.97,
     "mismatch/mean": 1e-3,
     "signal/none_in_a_row": 9,
+    "train/no_step_in_a_row": 2,
     "train/skipped_in_a_row": 2,
     "verdict/error": 0.01,
     "verdict/invalid": 0.04,
@@ -60,6 +62,7 @@ def test_a_healthy_step_sets_off_nothing_and_neither_does_an_empty_one() -> None
         ({"mismatch/mean": 0.2}, "mismatch 0.200 > 0.1 (warn)"),
         ({"signal/none_in_a_row": 10}, "no_signal 10 ≥ 10 (warn)"),
         ({"verdict/error": 0.02}, "verdicts 6.0% > 0.05 (stop)"),
+        ({"train/no_step_in_a_row": 3}, "no_step 3 ≥ 3 (stop)"),
         ({"train/skipped_in_a_row": 3}, "skipped 3 ≥ 3 (stop)"),
     ],
 )
@@ -71,13 +74,44 @@ def test_each_alarm_at_its_threshold(change: dict[str, Any], text: str) -> None:
 
 
 def test_batches_in_a_row_are_counted_from_the_batch_before() -> None:
-    quiet, skipped = {"signal/groups": 0.0}, {"signal/groups": 0.5, "train/skipped": 1.0}
-    once = in_a_row({}, quiet)
-    assert once == {"signal/none_in_a_row": 1, "train/skipped_in_a_row": 0}
-    assert in_a_row(once, quiet) == {"signal/none_in_a_row": 2, "train/skipped_in_a_row": 0}
-    assert in_a_row(once, skipped) == {"signal/none_in_a_row": 0, "train/skipped_in_a_row": 1}
+    quiet = {"signal/groups": 0.0, "train/optimizer_steps": 0.0}
+    masked, learnt = quiet | {"signal/groups": 0.5}, {"signal/groups": 0.5, "train/optimizer_steps": 1.0}
+    skipped = masked | {"train/skipped": 1.0, "train/loss": math.nan}
+
+    def counts(*batches: dict[str, float]) -> list[int]:
+        """Without a signal, without a step, skipped; after these batches."""
+        row: dict[str, int] = {}
+        for batch in batches:
+            row = in_a_row(row, batch, Alarms())
+        return [row[f"{name}_in_a_row"] for name in ("signal/none", "train/no_step", "train/skipped")]
+
+    assert counts(quiet) == [1, 0, 0]
+    assert counts(quiet, quiet) == [2, 0, 0]
+    assert counts(quiet, skipped) == [0, 0, 1]
+    assert counts(skipped, skipped, learnt) == [0, 0, 0]
     # A batch that was not learnt from for its verdicts says nothing about its signal.
-    assert in_a_row(once, quiet | {"train/skipped": 1.0})["signal/none_in_a_row"] == 0
+    assert counts(quiet, quiet | {"train/skipped": 1.0}) == [0, 0, 1]
+    # What had nothing to learn from is no step either, and hides none.
+    assert counts(masked, masked) == [0, 2, 0]
+    assert counts(masked, quiet, skipped, masked) == [0, 2, 0]
+    assert counts(masked, masked, learnt) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "counts"),
+    [
+        ({"ess/token": 0.05, "lag/max": 7}, False),
+        ({"ess/token": 0.05, "ratio/max": 2000.0, "lag/max": 7}, False),
+        ({"ess/token": 0.05, "lag/max": 0}, True),  # a push would bring nothing newer
+        ({"ess/token": 0.05, "lag/max": math.nan}, True),  # nor to what is saved
+        ({"ess/token": 0.05, "lag/max": 7, "train/loss": math.nan}, True),
+        ({"ess/token": 0.05, "lag/max": 7, "verdict/error": 0.5}, True),
+        ({"lag/max": 7}, True),  # for a reason of the trainer's own
+    ],
+)
+def test_what_was_skipped_for_its_age_alone_is_not_counted(metrics: dict[str, float], counts: bool) -> None:
+    settings = Alarms.model_validate({"ess": {"consequence": "skip"}, "ratio": {"consequence": "skip"}})
+    assert in_a_row({}, {"train/skipped": 1.0, **metrics}, settings)["train/skipped_in_a_row"] == counts
 
 
 def test_the_summary_counts_and_places() -> None:
@@ -110,6 +144,38 @@ def test_half_a_setting_keeps_the_other_half() -> None:
     assert given.mismatch == Alarms().mismatch
 
 
+def test_an_alarm_can_be_switched_off() -> None:
+    assert fired({"ess/token": 0.01}, alarms("alarms.ess.consequence=none")) == []
+
+
+@pytest.mark.parametrize("setting", ["ess=1", "ratio=1", "mismatch=0", "verdicts=0", "skipped=1", "no_step=0.5"])
+def test_thresholds_at_the_edge_are_taken(setting: str) -> None:
+    name, _, threshold = setting.partition("=")
+    assert getattr(alarms(f"alarms.{name}.threshold={threshold}"), name).threshold == float(threshold)
+
+
+@pytest.mark.parametrize(
+    ("setting", "bounds"),
+    [
+        ("ess.threshold=2", "above 0 and at most 1 "),
+        ("ess.threshold=-1", "above 0 and at most 1 "),
+        ("ess.threshold=0", "above 0 and at most 1 "),
+        ("ratio.threshold=0.5", "at least 1 "),
+        ("mismatch.threshold=-0.1", "at least 0 "),
+        ("verdicts.threshold=1", "at least 0 and below 1 "),
+        ("not_finite.threshold=1", "at least 0 and below 1 "),
+        ("no_signal.threshold=0", "above 0 "),
+        ("no_step.threshold=0", "above 0 "),
+        ("skipped.threshold=0", "above 0 "),
+    ],
+)
+def test_a_threshold_that_fires_always_or_never_is_refused(setting: str, bounds: str) -> None:
+    name = setting.partition(".")[0]
+    off = rf"\(alarms.{name}.consequence=none switches the alarm off\)"
+    with pytest.raises(ConfigError, match=f"would fire always or never: the threshold must be {bounds}{off}"):
+        alarms(f"alarms.{setting}")
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -123,8 +189,10 @@ def test_half_a_setting_keeps_the_other_half() -> None:
             "alarms.ess.threshold (--set alarms.ess.threshold=low): input should be a valid n",
         ),
         ("alarms.not_finite.consequence=warn", "such a step destroys the weights"),
+        ("alarms.not_finite.consequence=none", "such a step destroys the weights"),
         ("alarms.no_signal.consequence=skip", "there is nothing to skip"),
         ("alarms.skipped.consequence=skip", "there is nothing to skip"),
+        ("alarms.no_step.consequence=skip", "there is nothing to skip"),
     ],
 )
 def test_a_wrong_setting_is_refused(setting: str, message: str) -> None:
@@ -163,6 +231,42 @@ def test_a_batch_that_is_skipped_leaves_the_weights_untouched(tiny_model: Path, 
     runs.resume(tmp_path / "resumed", steps=4)
     assert weights(tmp_path / "resumed", 4) == weights(tmp_path / "run", 4)
     assert [line["train/skipped"] for line in metrics_of(tmp_path / "resumed")] == [0, 1, 0, 1]
+
+
+def test_a_run_that_skips_stale_batches_goes_on_at_the_next_push(tiny_model: Path, tmp_path: Path) -> None:
+    """More of them in a row than `skipped` allows."""
+    config = runs.small_config(
+        tiny_model, trainer="grpo-off", trainer__push_every=6, steps=8, eval__questions=0,
+        alarms__ess__threshold=1 - 1e-9, alarms__ess__consequence="skip",
+    )  # fmt: skip
+    assert runs.start(config, tmp_path / "run").finished
+    lines = metrics_of(tmp_path / "run")
+    assert [line["train/skipped"] for line in lines] == [0, 1, 1, 1, 1, 1, 0, 1]
+    assert [line["policy_version"] for line in lines] == [1, 1, 1, 1, 1, 1, 2, 2]
+    assert {line["train/skipped_in_a_row"] for line in lines} == {0}
+
+
+def test_a_run_whose_masks_keep_nothing_stops(tiny_model: Path, tmp_path: Path) -> None:
+    config = runs.small_config(
+        tiny_model, trainer="grpo-off", trainer__masks=["max_lag"], trainer__max_lag=1, steps=8, eval__questions=0
+    )
+    with pytest.raises(RunError, match=r"step 5: no_step 3 ≥ 3 \(stop\); no_step is batches with a signal"):
+        runs.start(config, tmp_path / "run")
+    lines = metrics_of(tmp_path / "run")
+    assert [line["train/optimizer_steps"] for line in lines] == [1, 1, 0, 0, 0]
+    assert [line["train/no_step_in_a_row"] for line in lines] == [0, 0, 1, 2, 3]
+    assert [line["mask/fraction"] for line in lines] == [0, 0, 1, 1, 1]
+
+
+def test_the_progress_line_says_when_a_step_begins_to_learn_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    told = ProgressLines()
+    line = {"reward/mean": 0.5, "signal/groups": 1.0, "lag/max": 1, "tokens_per_second": 1.0, "alarms": []}
+    for step, taken in enumerate((1.0, 1.0, 0.0, 0.0, 1.0)):
+        told.step({**line, "step": step, "train/optimizer_steps": taken}, 9)
+    told.step({**line, "step": 8, "train/optimizer_steps": 0.0, "train/skipped": 1.0}, 9)
+    first, kept_nothing, last = capsys.readouterr().out.splitlines()
+    assert kept_nothing.startswith("step 3/9")
+    assert ["nothing kept" in text for text in (first, kept_nothing, last)] == [False, True, False]
 
 
 def skipping(model: Path, **changes: Any) -> Any:

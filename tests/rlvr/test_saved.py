@@ -179,6 +179,38 @@ def test_a_status_without_a_reward_is_left_out_as_when_sampling(
         assert plan.notes == ["1 saved groups have no reward (see verifier.rewards) and are left out"]
 
 
+def test_broken_verdicts_of_saved_rollouts_set_the_alarm_off(
+    tiny_model: Path, tmp_path: Path, records: list[Rollout]
+) -> None:
+    """A whole group of them too, although it is left out; with fresh rollouts beside them as without."""
+    broken = Score(status=Status.ERROR, verifier="digits", version="2")
+    write_rollouts(tmp_path / "r.parquet", [r.with_score(broken) if i < 5 else r for i, r in enumerate(records)])
+    for share in (1.0, 0.34):
+        with pytest.raises(DataError, match=r"verdicts 13.9% > 0.05 \(stop\): so many of the saved scores by digits"):
+            plan_of(tiny_model, tmp_path / "r.parquet", rollouts__share=share)
+    with plan_of(tiny_model, tmp_path / "r.parquet", alarms__verdicts__consequence="warn") as plan:
+        assert [note.partition(":")[0] for note in plan.notes[1:]] == ["verdicts 13.9% > 0.05 (warn)"]
+    with plan_of(tiny_model, tmp_path / "r.parquet", alarms__verdicts__threshold=0.2) as plan:
+        assert len(plan.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"trainer__masks": ["max_lag"], "trainer__max_lag": 2}, "trainer.max_lag"),
+        ({"trainer__lag_base": 4}, "trainer.lag_base"),
+        ({"trainer__centre": "interpolated"}, "trainer.centre=interpolated"),
+    ],
+)
+def test_what_needs_a_lag_is_refused_where_none_is_known(
+    options: dict[str, Any], name: str, tiny_model: Path, sampled: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"{name} needs the lag .* that of saved rollouts is unknown"):
+        plan_of(tiny_model, sampled, trainer="grpo-off", **options)
+    with make_plan(runs.small_config(tiny_model, trainer="grpo-off", eval__questions=0, **options)):
+        pass
+
+
 def test_groups_of_several_versions_can_be_left_out(tiny_model: Path, tmp_path: Path, records: list[Rollout]) -> None:
     tokens = sum(records[1].loss_mask or ())
     later = (VersionRun(version=0, count=1), VersionRun(version=1, count=tokens - 1))

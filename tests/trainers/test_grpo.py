@@ -13,7 +13,7 @@ import torch
 from rlvr.alarms import Alarms
 from rlvr.errors import RunError
 from rlvr.protocols import Group, ModelSpec, TrainContext
-from rlvr.schema import GroupStats, Sampling, VersionRun
+from rlvr.schema import GroupStats, Rollout, Sampling, VersionRun
 from rlvr_trainers.grpo import Grpo, GrpoOptions
 
 TEMPERATURE = 0.7
@@ -156,6 +156,82 @@ def test_batches_without_signal_leave_the_weights_untouched(tiny_model: Path, or
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
     assert moments.abs().max() > 0
     assert torch.equal(moments, torch.cat([s["exp_avg"].flatten() for s in trainer.policy.optimizer.state.values()]))
+
+
+MASKS: list[dict[str, Any]] = [{"masks": ["truncated"]}, {"masks": ["max_lag"], "max_lag": 0}]
+
+
+def cut(rollout: Rollout, options: dict[str, Any]) -> Rollout:
+    """So changed that the options' mask takes it out, of a trainer at version 1."""
+    if "max_lag" in options:
+        return rollout.model_copy(update={"policy_versions": (VersionRun(version=0, count=sum(rollout.loss_mask)),)})
+    return rollout.model_copy(update={"finish_reason": "length"})
+
+
+def lagless(group: Group) -> list[Rollout]:
+    """Its rollouts, sampled by version 1."""
+    return [
+        r.model_copy(update={"policy_versions": (VersionRun(version=1, count=sum(r.loss_mask or ())),)})
+        for r in group.rollouts
+    ]
+
+
+@pytest.mark.parametrize("options", MASKS)
+def test_what_a_mask_takes_out_is_counted(options: dict[str, Any], tiny_model: Path, oracle: ModuleType) -> None:
+    """Although its rollouts are not computed; of the groups with a signal, by the sign of the advantage and by lag."""
+    first, second, mute = oracle.Oracle(tiny_model).groups(21, [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], noise=0.1)
+    trainer = make(tiny_model, **options)
+    assert trainer.update([first])["mask/fraction"] == 0
+    (bad, good), (right, wrong) = lagless(first), lagless(second)
+    groups = [
+        oracle.make_group([bad, cut(good, options)], [0.0, 1.0]),
+        oracle.make_group([cut(right, options), cut(wrong, options)], [1.0, 0.0]),
+        oracle.make_group([cut(r, options) for r in mute.rollouts], [1.0, 1.0]),
+    ]
+    metrics = trainer.update(groups)
+    high, low = (sum(sum(r.loss_mask) for r in rollouts) for rollouts in ([good, right], [wrong]))
+    total = high + low + sum(bad.loss_mask)
+    found = [metrics[f"mask/{name}"] for name in ("high", "low", "fraction")]
+    assert found == pytest.approx([high / total, low / total, (high + low) / total])
+    if "max_lag" in options:
+        assert metrics["lag_1-3/mask_high"] == pytest.approx(high / (high + low))
+        assert metrics["lag_0/mask_high"] == metrics["lag_0/mask_low"] == 0
+        assert "lag_1-3/ess_token" not in metrics, "nothing of that age was computed"
+    else:
+        assert metrics["lag_0/mask_high"] == pytest.approx(high / total)
+    assert metrics["train/optimizer_steps"] == 1
+
+
+@pytest.mark.parametrize("options", MASKS)
+def test_a_batch_that_is_masked_as_a_whole_says_so(
+    options: dict[str, Any], tiny_model: Path, oracle: ModuleType
+) -> None:
+    groups = oracle.Oracle(tiny_model).groups(22, [[0.0, 1.0], [1.0, 1.0]], noise=0.1)
+    trainer = make(tiny_model, **options)
+    trainer.update(groups)
+    metrics = trainer.update([oracle.make_group([cut(r, options) for r in g.rollouts], g.rewards) for g in groups])
+    assert (metrics["train/optimizer_steps"], metrics["signal/groups"], metrics["mask/fraction"]) == (0, 0.5, 1)
+    assert metrics["mask/high"] + metrics["mask/low"] == pytest.approx(1)
+    assert metrics["lag_1-3/mask_high"] == metrics["mask/high"]
+    assert "ess/token" not in metrics
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_a_batch_that_the_correction_rejects_as_a_whole_leaves_the_weights_untouched(
+    beta: float, tiny_model: Path, oracle: ModuleType
+) -> None:
+    """Also with a KL term, which is of the kept tokens: without one, only momentum would move the weights."""
+    groups = oracle.Oracle(tiny_model).groups(23, [[0.0, 1.0]], noise=0.0)
+    trainer = make(tiny_model, lr=1e-2, beta=beta, correction="mis")
+    assert trainer.update(groups)["train/optimizer_steps"] == 1
+    before = snapshot(trainer)
+    far = [
+        r.model_copy(update={"behaviour_logprobs": tuple(p and -50.0 for p in r.behaviour_logprobs)})
+        for r in groups[0].rollouts
+    ]
+    metrics = trainer.update([oracle.make_group(far, groups[0].rewards)])
+    assert (metrics["train/optimizer_steps"], metrics["mask/fraction"]) == (0, 1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
 
 
 def test_no_groups_are_no_step(tiny_model: Path) -> None:

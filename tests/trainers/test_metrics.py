@@ -15,7 +15,7 @@ from rlvr.protocols import Group
 from rlvr.schema import Rollout, VersionRun
 from rlvr.staleness import BUCKETS
 from rlvr_trainers.batch import Batch, token_columns
-from rlvr_trainers.metrics import BATCH_WIDE, Removed, group_metrics, step_metrics
+from rlvr_trainers.metrics import BATCH_WIDE, group_metrics, mask_metrics, step_metrics
 
 ALPHA = [-1.0, -2.0, -0.5]
 LAGS = [5, 5, 0]  # the trainer is at version 9
@@ -28,8 +28,8 @@ def batch(oracle: ModuleType) -> Batch:
     return replace(batch, advantages_B=torch.tensor([1.0]))
 
 
-def nothing_removed(batch: Batch) -> Removed:
-    return Removed(torch.zeros_like(batch.mask_BT), torch.zeros_like(batch.mask_BT))
+def nothing_clipped(batch: Batch) -> torch.Tensor:
+    return torch.zeros_like(batch.mask_BT)
 
 
 @pytest.mark.parametrize("shift", [(0.3, -0.4, 0.01), (-0.3, -0.4, -0.01)])
@@ -38,7 +38,7 @@ def test_metrics(shift: tuple[float, ...], batch: Batch) -> None:
     # What stands at tokens that nobody sampled must not matter.
     logprobs_BT = torch.tensor([[-7.0, -7.0, *(a + s for a, s in zip(ALPHA, shift, strict=True))]])
     entropy_BT = torch.tensor([[50.0, 50.0, 1.0, 2.0, 6.0]])
-    removed = Removed(torch.tensor([[True, True, True, False, False]]), torch.tensor([[True, True, False, True, True]]))
+    clipped_BT = torch.tensor([[True, True, True, False, False]])
     w = [math.exp(s) for s in shift]
     expected = {
         "lag/max": 5.0,
@@ -55,13 +55,10 @@ def test_metrics(shift: tuple[float, ...], batch: Batch) -> None:
         "clip/fraction": 1 / 3,
         "clip/high": 1 / 3,
         "clip/low": 0.0,
-        "mask/fraction": 2 / 3,
-        "mask/high": 2 / 3,
-        "mask/low": 0.0,
         "mismatch/mean": 0.01,
         "mismatch/max": 0.01,
     }
-    found = step_metrics(batch, logprobs_BT, entropy_BT, removed, 9)
+    found = step_metrics(batch, logprobs_BT, entropy_BT, clipped_BT, 9)
     batch_wide = {name: value for name, value in found.items() if not name.startswith("lag_")}
     assert batch_wide == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert {name.split("/")[0] for name in found if name.startswith("lag_")} == {"lag_0", "lag_4-7"}
@@ -80,8 +77,6 @@ def test_metrics(shift: tuple[float, ...], batch: Batch) -> None:
             "entropy": 1.5,
             "clip_high": 0.5,
             "clip_low": 0.0,
-            "mask_high": 0.5,
-            "mask_low": 0.0,
             "share": 2 / 3,
         },
         rel=1e-4,
@@ -96,15 +91,37 @@ def test_removed_tokens_go_by_the_advantage_s_sign(oracle: ModuleType) -> None:
     batch = replace(token_columns(rows), advantages_B=torch.tensor([0.5, -0.5, 0.0]))
     clipped_BT = torch.tensor([[False, True, False], [False, True, True], [False, False, False]])
     masked_BT = torch.tensor([[False, False, False], [False, False, False], [False, True, False]])
-    found = step_metrics(batch, torch.zeros(3, 3), torch.zeros(3, 3), Removed(clipped_BT, masked_BT), 0)
-    shares = {name: found[name] for name in ("clip/high", "clip/low", "clip/fraction", "mask/high", "mask/low")}
-    expected = {"clip/high": 1, "clip/low": 2, "clip/fraction": 3, "mask/high": 0, "mask/low": 1}
-    assert shares == pytest.approx({name: count / 6 for name, count in expected.items()})
+    found = step_metrics(batch, torch.zeros(3, 3), torch.zeros(3, 3), clipped_BT, 0)
+    found |= mask_metrics(batch, batch.mask_BT, masked_BT, 0)
+    names = ("clip/high", "clip/low", "clip/fraction", "mask/high", "mask/low", "mask/fraction")
+    counts = (1, 2, 3, 0, 1, 1)
+    assert [found[name] for name in names] == pytest.approx([count / 6 for count in counts])
+
+
+def test_masks_are_counted_by_lag_over_the_groups_with_a_signal(oracle: ModuleType) -> None:
+    """The second rollout's group has none, and the version of the third is unknown."""
+    versions = [(VersionRun(version=4, count=2),), (VersionRun(version=4, count=2),), None]
+    rows = [oracle.make_rollout(str(i), [2], [3, 4], [-1.0] * 2, policy_versions=v) for i, v in enumerate(versions)]
+    batch = replace(token_columns(rows), advantages_B=torch.tensor([0.5, 0.0, -0.5]))
+    signal_BT = batch.mask_BT & torch.tensor([True, False, True])[:, None]
+    masked_BT = torch.tensor([[False, True, False], [False, True, True], [False, True, True]]) & signal_BT
+    assert mask_metrics(batch, signal_BT, masked_BT, 9) == pytest.approx(
+        {
+            "mask/high": 1 / 4,
+            "mask/low": 2 / 4,
+            "mask/fraction": 3 / 4,
+            "lag_4-7/mask_high": 1 / 2,
+            "lag_4-7/mask_low": 0.0,
+            "lag_unknown/mask_high": 0.0,
+            "lag_unknown/mask_low": 1.0,
+        }
+    )
+    assert mask_metrics(batch, torch.zeros_like(signal_BT), masked_BT, 9) == {}
 
 
 def test_engines_are_compared_at_lag_zero_only(batch: Batch) -> None:
     stale = replace(batch, versions_BT=torch.where(batch.mask_BT, 3, -1))
-    metrics = step_metrics(stale, torch.zeros(1, 5), torch.zeros(1, 5), nothing_removed(batch), 9)
+    metrics = step_metrics(stale, torch.zeros(1, 5), torch.zeros(1, 5), nothing_clipped(batch), 9)
     assert metrics["lag/max"] == metrics["lag/mean"] == 6
     assert "mismatch/max" not in metrics
 
@@ -112,14 +129,14 @@ def test_engines_are_compared_at_lag_zero_only(batch: Batch) -> None:
 def test_an_unknown_lag_is_a_bucket_of_its_own_and_never_zero(oracle: ModuleType) -> None:
     foreign = oracle.make_rollout("a", [2], [3, 4], [-1.0, -1.0], policy_versions=None)
     batch = token_columns([foreign])
-    metrics = step_metrics(batch, torch.zeros(1, 3), torch.zeros(1, 3), nothing_removed(batch), 0)
+    metrics = step_metrics(batch, torch.zeros(1, 3), torch.zeros(1, 3), nothing_clipped(batch), 0)
     assert {name.split("/")[0] for name in metrics if name.startswith("lag_")} == {"lag_unknown"}
     assert not {"lag/max", "lag/mean", "mismatch/mean"} & metrics.keys()
     assert metrics["lag_unknown/share"] == 1
 
 
 def test_every_bucket_has_every_name_and_the_batch_has_them_all(batch: Batch) -> None:
-    metrics = step_metrics(batch, torch.zeros(1, 5), torch.zeros(1, 5), nothing_removed(batch), 9)
+    metrics = step_metrics(batch, torch.zeros(1, 5), torch.zeros(1, 5), nothing_clipped(batch), 9)
     names = {name.removeprefix("lag_4-7/") for name in metrics if name.startswith("lag_4-7/")}
     assert names - {"share", "log_w_mean"} == BATCH_WIDE.keys()
     assert metrics.keys() >= set(BATCH_WIDE.values())
@@ -128,7 +145,7 @@ def test_every_bucket_has_every_name_and_the_batch_has_them_all(batch: Batch) ->
 def test_one_bucket_s_numbers_are_the_batch_s(batch: Batch) -> None:
     same = replace(batch, versions_BT=torch.where(batch.mask_BT, 0, -1))
     logprobs_BT = torch.tensor([[0.0, 0.0, -1.1, -1.7, -0.6]])
-    metrics = step_metrics(same, logprobs_BT, torch.rand(1, 5), nothing_removed(batch), 70)
+    metrics = step_metrics(same, logprobs_BT, torch.rand(1, 5), nothing_clipped(batch), 70)
     assert {wide: metrics[f"lag_64-up/{name}"] for name, wide in BATCH_WIDE.items()} == pytest.approx(
         {wide: metrics[wide] for wide in BATCH_WIDE.values()}
     )
