@@ -19,7 +19,7 @@ import numpy as np
 from rlvr.schema import Rollout
 from rlvr.scoring import training_reward
 from rlvr.staleness import BUCKETS, UNKNOWN, bucket_of, distances, means, oldest
-from rlvr.usability import NO_LOGPROBS, faults
+from rlvr.usability import NO_LOGPROBS, NO_REWARD, faults
 
 VERSION_RANGES = 6  # lines a source, where versions say nothing of the lag
 
@@ -87,7 +87,7 @@ class Sample:
 def _without_reward(rollout: Rollout, verifier: str | None) -> tuple[str, ...]:
     score = rollout.last_score(verifier)
     assert score is not None  # or there is a fault
-    return () if training_reward(score) is not None else (f"a verdict without a reward ({score.status.value})",)
+    return () if training_reward(score) is not None else (f"{NO_REWARD} ({score.status.value})",)
 
 
 # --- how far ----------------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ ADVICE: tuple[Advice, ...] = (
         (),
         lambda e: e.usable == 0,
         "nothing is usable",
-        "the reasons above say what is missing or incompatible",
+        "under each reason above is what to do about it",
     ),
     Advice(
         "no signal",

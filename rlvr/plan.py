@@ -21,7 +21,7 @@ from rlvr.protocols import ModelSpec, PromptSource, SourceRequest
 from rlvr.registry import registry
 from rlvr.saved import Expected, SavedRollouts
 from rlvr.schema import ModelRef, Score
-from rlvr.score_names import score_name, without_label
+from rlvr.score_names import can_judge, score_name
 from rlvr.scoring import Item, Scorer
 
 if TYPE_CHECKING:
@@ -195,9 +195,8 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
     """The verifier's processes; None where its name is all that is wanted: of the scores in saved records."""
     if not needed:
         return None
-    known = {entry.name for entry in registry().entries("verifier")}
-    variant = bool(without_label(verifier)[1])
-    if config.rollouts.files and verifier not in known and (variant or ":" not in verifier):
+    if config.rollouts.files and not can_judge(verifier):
+        known = {entry.name for entry in registry().entries("verifier")}
         raise ConfigError(
             f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}. Where the saved records hold "
             "scores of that name, sample nothing and ask no held-out questions: --set eval.questions=0"

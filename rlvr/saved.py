@@ -24,7 +24,7 @@ from rlvr.schema import ModelRef, Rollout, Score
 from rlvr.score_names import require_score
 from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
-from rlvr.usability import NO_GROUP, NO_LOGPROBS, faults
+from rlvr.usability import ANOTHER_MODEL, ANOTHER_PROMPT, NO_LOGPROBS, TWICE, faults, remedy
 
 CHUNK = 512  # records of one Arrow batch
 
@@ -56,30 +56,13 @@ class Expected:
         if self.behaviour is None or NO_LOGPROBS not in found:
             return found
         others = tuple(reason for reason in found if reason != NO_LOGPROBS)
-        return others if self._may_have_sampled(self.behaviour, rollout) else (*others, "another model sampled it")
+        return others if self._may_have_sampled(self.behaviour, rollout) else (*others, ANOTHER_MODEL)
 
     def _may_have_sampled(self, behaviour: ModelRef, rollout: Rollout) -> bool:
         """False where the record names other weights. Those that a run began with are not those of a later version."""
         named = rollout.model.weights_hash if rollout.model is not None else None
         first = all(run.version == 0 for run in rollout.policy_versions or ())
         return not first or None in (named, behaviour.weights_hash) or named == behaviour.weights_hash
-
-    def advice(self, reason: str) -> str:
-        """What to do about a reason."""
-        for start, advice in (
-            (NO_LOGPROBS, "name the model that sampled them with --behaviour-model"),
-            (NO_GROUP, "give the answers to one prompt a common group_id: equal prompts are not taken for a group"),
-            ("no score", "rlvr score FILE --verifier NAME --out SCORED, then train from SCORED"),
-            (
-                "sampled at temperature",
-                "train at the temperature that they were sampled at: --set sampling.temperature=T",
-            ),
-            ("another tokenizer", "train a model with the tokenizer that sampled them"),
-            ("another model", "name the model that sampled them with --behaviour-model"),
-        ):
-            if reason.startswith(start):
-                return advice
-        return "docs/offline.md says what a record needs"
 
 
 class Place(NamedTuple):
@@ -178,7 +161,7 @@ class SavedRollouts:
                 source = str(file) if rollout.run_id is None else rollout.run_id
                 name = (source, rollout.branch, rollout.id, rollout.segment)
                 if (before := seen.setdefault(name, where)) != where:
-                    reasons += ("a rollout that is there already",)
+                    reasons += (TWICE,)
                     where = f"{where} (as {before})"
                 if not reasons:
                     reasons = self._join((source, rollout.branch, rollout.group_id), rollout, held, number)
@@ -192,7 +175,7 @@ class SavedRollouts:
     def _join(self, key: tuple[Any, ...], rollout: Rollout, held: list[Rollout], file: int) -> tuple[str, ...]:
         members = self._members.setdefault(key, _Members(prompt=(rollout.prompt, rollout.messages)))
         if members.prompt != (rollout.prompt, rollout.messages):
-            return ("another prompt than the rest of its group",)
+            return (ANOTHER_PROMPT,)
         place = Place(len(self._chunks), len(held))
         members.places.append(place)
         members.ids.add(rollout.id)
@@ -223,7 +206,7 @@ class SavedRollouts:
         counts = "; ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common())
         what = f"{self._unusable:,} of {self.rows:,} records cannot be trained on: {counts}"
         if not skip_unusable or self._unusable == self.rows:
-            advice = self.expected.advice(self._reasons.most_common(1)[0][0])
+            advice = remedy(self._reasons.most_common(1)[0][0])
             leave = "" if self._unusable == self.rows else "; or leave them out with --skip-unusable"
             raise DataError(f"{what}. The first is {self._first}. What to do: {advice}{leave}")
         self.notes.append(f"{what}; they are left out (rollouts.skip_unusable)")

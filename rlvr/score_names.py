@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from rlvr.errors import RequestError
+from rlvr.registry import registry
 from rlvr.verifying import verifier_name
 
 LABEL = r"[\w.-]+"
@@ -30,6 +31,13 @@ def score_name(verifier: str) -> str:
     if ".py:" in reference or reference.endswith(".py"):
         return verifier_name(reference) + label
     return verifier
+
+
+def can_judge(verifier: str) -> bool:
+    """Whether the name is of something that gives verdicts, and not only of scores that are there: a variant, or a
+    file's function without its file, can be read but judges nothing."""
+    known = {entry.name for entry in registry().entries("verifier")}
+    return verifier in known or (":" in verifier and not without_label(verifier)[1])
 
 
 def require_score(name: str, there: Mapping[str, int], where: str) -> None:
