@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from rlvr.errors import RequestError
 from rlvr.registry import registry
@@ -34,10 +35,19 @@ def score_name(verifier: str) -> str:
 
 
 def can_judge(verifier: str) -> bool:
-    """Whether the name is of something that gives verdicts, and not only of scores that are there: a variant, or a
-    file's function without its file, can be read but judges nothing."""
-    known = {entry.name for entry in registry().entries("verifier")}
-    return verifier in known or (":" in verifier and not without_label(verifier)[1])
+    """Whether the name is of something that gives verdicts, and not only of scores that are there: a variant, or what
+    scores call a file's function, can be read but judges nothing."""
+    if verifier in {entry.name for entry in registry().entries("verifier")}:
+        return True
+    place = verifier.rpartition(":")[0]
+    if not place or without_label(verifier)[1]:
+        return False
+    if place.endswith(".py"):
+        return True
+    try:
+        return find_spec(place) is not None
+    except ImportError:  # of the package that it would be in
+        return False
 
 
 def require_score(name: str, there: Mapping[str, int], where: str) -> None:

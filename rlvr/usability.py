@@ -17,6 +17,7 @@ NO_TOKENS = "no token ids"
 NO_MASK = "no loss mask"
 NO_GROUP = "no group"
 ANOTHER_MODEL = "another model sampled it"
+ANOTHER_VERSION = "another policy version sampled it"
 ANOTHER_PROMPT = "another prompt than the rest of its group"
 TWICE = "a rollout that is there already"
 NO_REWARD = "a verdict without a reward"
@@ -52,6 +53,11 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ("another tokenizer", "train a model with the tokenizer that sampled them"),
     ("token ids beyond", "train the model that the token ids were made for"),
     (ANOTHER_MODEL, "name the model that sampled them with --behaviour-model"),
+    (
+        ANOTHER_VERSION,
+        "of a run that trains, each version is another model: name the checkpoint of the version that sampled them "
+        "with --behaviour-model, or leave the others out",
+    ),
     (ANOTHER_PROMPT, "mend group_id: the answers to one prompt have it in common, and nothing else has it"),
     (TWICE, "leave out the file that holds the same rollouts once more"),
     (NO_REWARD, "verifier.rewards says what such a verdict counts as"),

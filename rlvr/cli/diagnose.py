@@ -16,7 +16,7 @@ from rlvr.cli.columns import columns
 from rlvr.cli.progress import Said
 
 if TYPE_CHECKING:
-    from rlvr.diagnosis import Advice, Found, Line, Lineage, Sample
+    from rlvr.diagnosis import Advice, Found, Line, Sample
     from rlvr.protocols import ModelSpec
     from rlvr.schema import Rollout
 
@@ -56,7 +56,8 @@ def diagnose(
 
     from rlvr.config import model_config
     from rlvr.diagnosis import Evidence, measure, recommend
-    from rlvr.models import load_tokenizer, tokenizer_hash, vocabulary_size
+    from rlvr.lineage import lineage_of
+    from rlvr.models import load_tokenizer, local_weights_hash, tokenizer_hash, vocabulary_size
     from rlvr.protocols import ModelSpec
     from rlvr.score_names import require_score, score_name
 
@@ -83,7 +84,7 @@ def diagnose(
         assert temperature is not None  # a record without one is not usable
         groups = sample.groups
         own = _logprobs([each.rollout for group in groups for each in group], trainer, spec, temperature)
-        lines = measure(groups, own, _lineage(spec), score)
+        lines = measure(groups, own, lineage_of(spec.path, local_weights_hash(spec.path)), score)
     by_part = {line.part: line for line in lines}
     evidence = Evidence(sample.records, sample.usable, sample.only_logprobs, by_part.get("all"), by_part.get("lag 0"))
     advice = recommend(evidence)
@@ -164,21 +165,6 @@ def _logprobs(
         found += loaded.logprobs(rollouts[start : start + CHUNK])
         say(f"log-probabilities of {len(found):,} of {len(rollouts):,} rollouts")
     return found
-
-
-def _lineage(spec: ModelSpec) -> Lineage:
-    """Where the model stands: what its own files and the run around a checkpoint say."""
-    from rlvr.diagnosis import Lineage
-    from rlvr.models import weights_hash
-
-    folder = Path(spec.path).resolve()
-    if not folder.is_dir():
-        return Lineage()
-    state, manifest = folder / "run.json", folder.parent.parent / "manifest.json"
-    if not (state.is_file() and manifest.is_file()):
-        return Lineage(weights_hash=weights_hash(folder))
-    version = json.loads(state.read_text())["metrics"]["policy_version"]
-    return Lineage(json.loads(manifest.read_text())["run_id"], version, weights_hash(folder))
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------

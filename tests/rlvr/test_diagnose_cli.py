@@ -123,7 +123,8 @@ CHANGED: list[tuple[str, Callable[[int, Rollout], Rollout], str, list[str]]] = [
         "two temperatures",
         lambda i, r: at(0.7, r) if i < 4 else r,
         "not usable   8 (66.7%): sampled at temperature 1, not 0.7\n"
-        "             train at the temperature that they were sampled at: --set sampling.temperature=T; two temperatures are two runs",
+        "             train at the temperature that they were sampled at: "
+        "--set sampling.temperature=T; two temperatures are two runs",
         ["--set sampling.temperature=0.7", "--skip-unusable"],
     ),
     (
@@ -163,15 +164,16 @@ def test_the_command_that_is_recommended_is_one_that_train_takes(
     assert f"scores by {command[command.index('--verifier') + 1]}" in done.out
 
 
+@pytest.mark.parametrize("verifier", ["short", "mine:short"])
 def test_the_command_goes_with_a_model_that_has_questions_of_its_own(
-    records: list[Rollout], tmp_path: Path, diagnose: Any, cli: Any
+    records: list[Rollout], tmp_path: Path, diagnose: Any, cli: Any, verifier: str
 ) -> None:
     """The embedded model's preset asks held-out questions, which a name of mere scores cannot judge."""
     own = tokenizer_hash(load_tokenizer(ModelSpec(model_config("embedded").location)))
     write_rollouts(
         tmp_path / "short.jsonl",
         [
-            scored("short", i, r).model_copy(update={"model": ModelRef(tokenizer_hash=own)})
+            scored(verifier, i, r).model_copy(update={"model": ModelRef(tokenizer_hash=own)})
             for i, r in enumerate(records)
         ],
     )
