@@ -334,7 +334,10 @@ def _possible(config: RunConfig) -> None:
     if not config.samples and replay.share:
         raise ConfigError("replay.share: there is nothing to replay where nothing is sampled")
     if not config.samples and config.sampling.refill:
-        raise ConfigError("sampling.refill: there is nothing to refill with where nothing is sampled")
+        raise ConfigError(
+            "sampling.refill: there is nothing to refill with where nothing is sampled; leave it out with "
+            "--set sampling.refill=false"
+        )
     saved = portion(rollouts.share, size) if rollouts.files and config.samples else 0
     past = portion(replay.share, size) if replay.share else 0
     if config.samples and saved + past >= size:

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from rlvr.lineage import Lineage
 from rlvr.schema import Rollout
 from rlvr.scoring import training_reward
 from rlvr.staleness import BUCKETS, UNKNOWN, bucket_of, distances, means, oldest
-from rlvr.usability import NO_LOGPROBS, faults
+from rlvr.usability import NO_LOGPROBS, NO_REWARD, faults
 
 VERSION_RANGES = 6  # lines a source, where versions say nothing of the lag
 
@@ -87,29 +88,10 @@ class Sample:
 def _without_reward(rollout: Rollout, verifier: str | None) -> tuple[str, ...]:
     score = rollout.last_score(verifier)
     assert score is not None  # or there is a fault
-    return () if training_reward(score) is not None else (f"a verdict without a reward ({score.status.value})",)
+    return () if training_reward(score) is not None else (f"{NO_REWARD} ({score.status.value})",)
 
 
 # --- how far ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """Where a model stands: after `version` optimizer steps of a run, and which weights it has."""
-
-    run_id: str | None = None
-    version: int = 0
-    weights_hash: str | None = None
-
-    def version_for(self, rollout: Rollout) -> int | None:
-        """The model's version in the record's own counting; None where the two do not compare.
-
-        They do in the run that the model is a checkpoint of, and in one that began with the model.
-        """
-        if self.run_id is not None and (rollout.run_id, rollout.branch) == (self.run_id, 0):
-            return self.version
-        began_with = rollout.model.weights_hash if rollout.model is not None else None
-        return 0 if began_with is not None and began_with == self.weights_hash else None
 
 
 @dataclass(frozen=True)
@@ -292,7 +274,7 @@ ADVICE: tuple[Advice, ...] = (
         (),
         lambda e: e.usable == 0,
         "nothing is usable",
-        "the reasons above say what is missing or incompatible",
+        "under each reason above is what to do about it",
     ),
     Advice(
         "no signal",

@@ -66,7 +66,8 @@ class Run:
         self.stopping = False
         checkpoint = directory.intact_checkpoint()
         self.notes = self._changes()
-        """What is otherwise than when the run began."""
+        """What is otherwise than when the run last went on."""
+        directory.extend(self.config)
         self._recompute()
         self.trainer: Trainer = plan.trainer(plan.options, self._context(plan.model))
         self.sampler: Sampler | None = (
@@ -90,7 +91,8 @@ class Run:
         )
 
     def _changes(self) -> list[str]:
-        """Raises RequestError where the saved rollouts are others than the run began with."""
+        """Raises RequestError where the saved rollouts are others than the run began with, or what decides what is
+        learnt is another version."""
         saved, scorer = self.plan.saved, self.plan.scorer
         others = [] if saved is None else self.directory.remember("inputs", saved.digests())
         if others:
@@ -98,10 +100,8 @@ class Run:
                 f"the saved rollouts changed since the run began: {', '.join(others)} (SHA-256); nothing was done. Put "
                 "them back, or start a new run"
             )
-        changes = self.directory.changes()
-        if scorer is not None:
-            changes += self.directory.remember("verifier", {scorer.name: scorer.version})
-        return [f"{change} since the run began: its end may be another one's" for change in changes]
+        verifier = {} if scorer is None else {scorer.name: scorer.version}
+        return self.directory.go_on(verifier, self.plan.distributions)
 
     def _recompute(self) -> None:
         """Log-probabilities that saved records lack, by the trainer's own computation on the behaviour model."""

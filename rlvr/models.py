@@ -66,13 +66,17 @@ def vocabulary_size(spec: ModelSpec) -> int:
 
 def model_ref(spec: ModelSpec, name: str, tokenizer: str) -> ModelRef:
     """What identifies the weights of `spec`, as records carry it; `tokenizer` is its tokenizer's hash."""
-    local = Path(spec.path).is_dir()
     return ModelRef(
         name=name,
         revision=spec.revision,
-        weights_hash=weights_hash(spec.path) if local else None,
+        weights_hash=local_weights_hash(spec.path),
         tokenizer_hash=tokenizer,
     )
+
+
+def local_weights_hash(path: str) -> str | None:
+    """`weights_hash` of a directory; None of a hub name, whose files are not looked for."""
+    return weights_hash(path) if Path(path).is_dir() else None
 
 
 def weights_hash(path: str | Path) -> str:

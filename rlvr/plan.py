@@ -13,16 +13,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from rlvr.alarms import fired
-from rlvr.config import RunConfig, portion, trainer_options
+from rlvr.config import RunConfig, model_config, portion, trainer_options
 from rlvr.errors import ConfigError, DataError, RlvrError, nearest
 from rlvr.groups import Grader
+from rlvr.lineage import Lineage, lineage_of
 from rlvr.models import load_tokenizer, model_ref, tokenizer_hash, vocabulary_size
 from rlvr.prompts import Encoded, PromptStream, encode, load_source
 from rlvr.protocols import ModelSpec, PromptSource, SourceRequest
 from rlvr.registry import registry
 from rlvr.saved import Expected, SavedRollouts
 from rlvr.schema import ModelRef, Score
-from rlvr.score_names import score_name, without_label
+from rlvr.score_names import can_judge, score_name
 from rlvr.scoring import Item, Scorer
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ class Plan:
     def needs_sampler(self) -> bool:
         """Whether a model is loaded to sample from, to learn or to ask held-out questions."""
         return self.config.samples or bool(self.questions)
+
+    @property
+    def distributions(self) -> set[str]:
+        """Whose code decides what is learnt: rlvr's own, and that of the plugins that the run names."""
+        config = self.config
+        names = {("trainer", config.trainer.name), ("sampler", config.sampling.engine)}
+        names |= {("prompt_source", config.dataset.name)} if self.prompts is not None else set()
+        names |= {("verifier", self.grader.verifier)} if self.scorer is not None else set()
+        return {"rlvr"} | {each.distribution for each in registry().entries() if (each.kind, each.name) in names}
 
     @property
     def sampled_groups(self) -> int:
@@ -203,9 +213,8 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
     """The verifier's processes; None where its name is all that is wanted: of the scores in saved records."""
     if not needed:
         return None
-    known = {entry.name for entry in registry().entries("verifier")}
-    variant = bool(without_label(verifier)[1])
-    if config.rollouts.files and verifier not in known and (variant or ":" not in verifier):
+    if config.rollouts.files and not can_judge(verifier):
+        known = {entry.name for entry in registry().entries("verifier")}
         raise ConfigError(
             f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}. Where the saved records hold "
             "scores of that name, sample nothing and ask no held-out questions: --set eval.questions=0"
@@ -214,10 +223,12 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
 
 
 def _behaviour(config: RunConfig, model: ModelSpec) -> ModelSpec | None:
+    """What sampled the records; a name means what it means as the model that learns."""
     name = config.rollouts.behaviour_model
     if name is None:
         return None
-    return replace(model, path=name, revision=config.rollouts.behaviour_revision)
+    named = model_config(name)
+    return replace(model, path=named.location, revision=config.rollouts.behaviour_revision or named.revision)
 
 
 def _expected(
@@ -226,6 +237,7 @@ def _expected(
     """What a saved record must be. Raises ConfigError for a behaviour model of another tokenizer."""
     own = tokenizer_hash(tokenizer)
     reference: ModelRef | None = None
+    lineage = Lineage()
     if behaviour is not None:
         theirs = tokenizer_hash(load_tokenizer(behaviour))
         if theirs != own:
@@ -234,12 +246,14 @@ def _expected(
                 f"learns ({own}): its token ids mean something else"
             )
         reference = model_ref(behaviour, behaviour.path, theirs)
+        lineage = lineage_of(behaviour.path, reference.weights_hash)
     return Expected(
         tokenizer_hash=own,
         temperature=config.sampling.temperature,
         vocabulary=vocabulary_size(model),
         verifier=grader.verifier,
         behaviour=reference,
+        lineage=lineage,
     )
 
 

@@ -18,7 +18,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -34,8 +34,10 @@ from rlvr.schema import Rollout, utc_now
 from rlvr.store import read_rollouts, rollout_of, rows_of, write_rollouts
 
 SUMS = "SHA256SUMS"
+# A longer verifier.timeout is how a run goes on that stopped over slow verdicts: it says how long to wait for one, not
+# what is right.
 MAY_CHANGE = ("steps ", "eval.", "checkpoint.", "alarms.", "trackers ", "verifier.workers ", "verifier.timeout ")
-"""Settings that a resumed run may have otherwise than it began; the end is then another one's."""
+"""Settings that a resumed run may have otherwise than it began."""
 _VERSIONED = ("torch", "transformers", "datasets", "sympy", "math-verify", "pyarrow", "pydantic")
 
 
@@ -46,6 +48,8 @@ class RunDirectory:
         """Use `create` or `resume`."""
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
+        self.accepts_changes = False
+        """Whether the run may go on with another version of what decides what is learnt."""
         self._made: list[Path] = []
         self._lock = (path / ".lock").open("w")
         try:
@@ -76,11 +80,12 @@ class RunDirectory:
         return directory
 
     @classmethod
-    def resume(cls, path: Path) -> Self:
+    def resume(cls, path: Path, *, accept_changes: bool = False) -> Self:
         """A run that was there before. Raises RequestError when it was not."""
         if not (path / "config.yaml").is_file():
             raise RequestError(f"{path} holds no run to resume (no config.yaml)")
         directory = cls(path)
+        directory.accepts_changes = accept_changes
         try:
             directory._refuse_another_configuration()
         except RequestError:
@@ -112,19 +117,50 @@ class RunDirectory:
 
     def extend(self, config: RunConfig) -> None:
         """Replace the configuration, by one with another number of steps."""
-        with replacing(self.path / "config.yaml") as temporary:
-            temporary.write_text(to_yaml(config), encoding="utf-8")
+        if config != self.config:
+            with replacing(self.path / "config.yaml") as temporary:
+                temporary.write_text(to_yaml(config), encoding="utf-8")
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Versions, seed and plugins of the run's start."""
+        """Seed and configuration of the run's start; versions, and what was otherwise before they were these."""
         return _json_of(self.path / "manifest.json")
 
-    def changes(self) -> list[str]:
-        """What is installed now in another version than at the run's start, and settings that may change: the end may
-        differ from an undisturbed run's."""
-        then, now = self.manifest["versions"], _versions()
-        return _differences(then, now) + self._changed_settings()
+    def go_on(self, verifier: Mapping[str, str], deciding: Collection[str]) -> list[str]:
+        """Notes on what is otherwise than when the run last went on. The manifest gets it, so each is told once.
+
+        Args:
+            verifier: Name → version, of what gives verdicts; empty where nothing does.
+            deciding: Distributions whose code decides what is learnt.
+
+        Raises RequestError, and writes nothing, where one of these is another and changes are not accepted.
+        """
+        manifest = self.manifest
+        earlier = manifest.get("changes", [])
+        judge = {f"verifier {name}": version for name, version in verifier.items()}
+        then = judge | manifest["versions"]  # a new run's manifest has no verifier yet
+        now = {name: version for name, version in then.items() if name.startswith("verifier ")} | _versions() | judge
+        versions = _differences(then, now)
+        decisive = _differences(*({n: v for n, v in side.items() if n in {*deciding, *judge}} for side in (then, now)))
+        if decisive and not self.accepts_changes:
+            raise RequestError(
+                f"{self.path} cannot go on as it was: {', '.join(decisive)}, and that decides what is learnt; nothing "
+                f"was done. Put back the version that was, or go on with this one: --resume {self.path} "
+                "--accept-changes"
+            )
+        told = {setting for change in earlier for setting in change["settings"]}
+        settings = [each for each in self._changed_settings() if each not in told and not each.startswith("steps ")]
+        if versions or settings:
+            change = {"at": utc_now(), "versions": versions, "settings": settings, "accepted": decisive}
+            manifest["changes"] = [*earlier, change]
+        if versions or settings or then != manifest["versions"]:
+            manifest["versions"] = now
+            with replacing(self.path / "manifest.json") as temporary:
+                temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+        return [
+            *(f"{each} since the run last went on: numbers from here on may differ for it" for each in versions),
+            *(f"{each} (config.yaml) since the run began" for each in settings),
+        ]
 
     def remember(self, name: str, facts: Mapping[str, Any]) -> list[str]:
         """The first time, writes what is so to `NAME.json`; later, says what is otherwise (`key old → new`)."""

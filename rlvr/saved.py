@@ -19,12 +19,13 @@ from rlvr.draws import permuted
 from rlvr.errors import DataError, RequestError
 from rlvr.files import expanded
 from rlvr.groups import Drawn, Grader, has_signal
+from rlvr.lineage import Lineage
 from rlvr.protocols import Group
 from rlvr.schema import ModelRef, Rollout, Score, Status
 from rlvr.score_names import require_score
 from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
-from rlvr.usability import NO_GROUP, NO_LOGPROBS, faults
+from rlvr.usability import ANOTHER_MODEL, ANOTHER_PROMPT, ANOTHER_VERSION, NO_LOGPROBS, TWICE, faults, remedy
 
 CHUNK = 512  # records of one Arrow batch
 
@@ -43,6 +44,8 @@ class Expected:
     """Whose last score is the reward."""
     behaviour: ModelRef | None = None
     """The model that sampled the records without log-probabilities."""
+    lineage: Lineage = field(default_factory=Lineage)
+    """Where that model stands."""
 
     def faults(self, rollout: Rollout) -> tuple[str, ...]:
         """Every reason why it is not; empty when it is."""
@@ -56,30 +59,26 @@ class Expected:
         if self.behaviour is None or NO_LOGPROBS not in found:
             return found
         others = tuple(reason for reason in found if reason != NO_LOGPROBS)
-        return others if self._may_have_sampled(self.behaviour, rollout) else (*others, "another model sampled it")
+        return (*others, *self._against_the_behaviour_model(rollout))
 
-    def _may_have_sampled(self, behaviour: ModelRef, rollout: Rollout) -> bool:
-        """False where the record names other weights. Those that a run began with are not those of a later version."""
+    def _against_the_behaviour_model(self, rollout: Rollout) -> tuple[str, ...]:
+        """Why it cannot have sampled the record. The weights that a record names are those that its run began with."""
+        versions = _versions(rollout)
+        here, weights = self.lineage.version_for(rollout), self.lineage.weights_hash
+        if here is not None:
+            return (f"{ANOTHER_VERSION} than the behaviour model's ({here})",) if versions - {here} else ()
         named = rollout.model.weights_hash if rollout.model is not None else None
-        first = all(run.version == 0 for run in rollout.policy_versions or ())
-        return not first or None in (named, behaviour.weights_hash) or named == behaviour.weights_hash
+        known = named is not None and weights is not None
+        return (ANOTHER_MODEL,) if known and versions <= {0} else ()
 
-    def advice(self, reason: str) -> str:
-        """What to do about a reason."""
-        for start, advice in (
-            (NO_LOGPROBS, "name the model that sampled them with --behaviour-model"),
-            (NO_GROUP, "give the answers to one prompt a common group_id: equal prompts are not taken for a group"),
-            ("no score", "rlvr score FILE --verifier NAME --out SCORED, then train from SCORED"),
-            (
-                "sampled at temperature",
-                "train at the temperature that they were sampled at: --set sampling.temperature=T",
-            ),
-            ("another tokenizer", "train a model with the tokenizer that sampled them"),
-            ("another model", "name the model that sampled them with --behaviour-model"),
-        ):
-            if reason.startswith(start):
-                return advice
-        return "docs/offline.md says what a record needs"
+    def is_unchecked(self, rollout: Rollout) -> bool:
+        """Whether nothing in the record says if the behaviour model sampled it."""
+        here = self.lineage.version_for(rollout)
+        return here is None or (here > 0 and rollout.policy_versions is None)
+
+
+def _versions(rollout: Rollout) -> set[int]:
+    return {run.version for run in rollout.policy_versions or ()}
 
 
 class Place(NamedTuple):
@@ -133,9 +132,13 @@ class SavedRollouts:
         self._reasons: Counter[str] = Counter()
         self._unusable = 0
         self._first = ""
+        self._unchecked = 0
+        """Records of which nobody knows whether the behaviour model sampled them."""
+        self._unchecked_versions: set[int] = set()
         self._members: dict[tuple[Any, ...], _Members] = {}
         self._read()
         self._judge(skip_unusable)
+        self._tell_unchecked()
         self.groups = self._learnable()
         """Places of each group's members, in the order in which the groups begin."""
 
@@ -178,7 +181,7 @@ class SavedRollouts:
                 source = str(file) if rollout.run_id is None else rollout.run_id
                 name = (source, rollout.branch, rollout.id, rollout.segment)
                 if (before := seen.setdefault(name, where)) != where:
-                    reasons += ("a rollout that is there already",)
+                    reasons += (TWICE,)
                     where = f"{where} (as {before})"
                 if not reasons:
                     reasons = self._join((source, rollout.branch, rollout.group_id), rollout, held, number)
@@ -192,13 +195,16 @@ class SavedRollouts:
     def _join(self, key: tuple[Any, ...], rollout: Rollout, held: list[Rollout], file: int) -> tuple[str, ...]:
         members = self._members.setdefault(key, _Members(prompt=(rollout.prompt, rollout.messages)))
         if members.prompt != (rollout.prompt, rollout.messages):
-            return ("another prompt than the rest of its group",)
+            return (ANOTHER_PROMPT,)
         place = Place(len(self._chunks), len(held))
         members.places.append(place)
         members.ids.add(rollout.id)
         members.planned = max(members.planned or 0, rollout.group_size or 0) or None
         if rollout.behaviour_logprobs is None:
             self.missing.setdefault(file, []).append(place)
+            if self.expected.is_unchecked(rollout):
+                self._unchecked += 1
+                self._unchecked_versions |= _versions(rollout)
             rollout = rollout.model_copy(update={"recomputed_by": self.expected.behaviour})
         held.append(rollout)
         return ()
@@ -223,10 +229,20 @@ class SavedRollouts:
         counts = "; ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common())
         what = f"{self._unusable:,} of {self.rows:,} records cannot be trained on: {counts}"
         if not skip_unusable or self._unusable == self.rows:
-            advice = self.expected.advice(self._reasons.most_common(1)[0][0])
+            advice = remedy(self._reasons.most_common(1)[0][0])
             leave = "" if self._unusable == self.rows else "; or leave them out with --skip-unusable"
             raise DataError(f"{what}. The first is {self._first}. What to do: {advice}{leave}")
         self.notes.append(f"{what}; they are left out (rollouts.skip_unusable)")
+
+    def _tell_unchecked(self) -> None:
+        if self._unchecked:
+            assert self.expected.behaviour is not None
+            versions = self._unchecked_versions
+            of = f" of policy versions {min(versions)} to {max(versions)}" if versions else ""
+            self.notes.append(
+                f"that {self.expected.behaviour.name} sampled {self._unchecked:,} records{of} cannot be checked: they "
+                "do not name the weights that did. Were it another model, their log-probabilities would be wrong"
+            )
 
     # --- groups -----------------------------------------------------------------------------------------------------
 

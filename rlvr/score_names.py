@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from rlvr.errors import RequestError
+from rlvr.registry import registry
 from rlvr.verifying import verifier_name
 
 LABEL = r"[\w.-]+"
@@ -30,6 +32,22 @@ def score_name(verifier: str) -> str:
     if ".py:" in reference or reference.endswith(".py"):
         return verifier_name(reference) + label
     return verifier
+
+
+def can_judge(verifier: str) -> bool:
+    """Whether the name is of something that gives verdicts, and not only of scores that are there: a variant, or what
+    scores call a file's function, can be read but judges nothing."""
+    if verifier in {entry.name for entry in registry().entries("verifier")}:
+        return True
+    place = verifier.rpartition(":")[0]
+    if not place or without_label(verifier)[1]:
+        return False
+    if place.endswith(".py"):
+        return True
+    try:
+        return find_spec(place) is not None
+    except ImportError:  # of the package that it would be in
+        return False
 
 
 def require_score(name: str, there: Mapping[str, int], where: str) -> None:

@@ -125,7 +125,10 @@ def upgrade(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """The record as this version of rlvr has it. Raises DataError for a version that is unknown here."""
     version = row.get("schema_version")
     if version is None:
-        raise DataError(f"{where} is not a record: it has no schema_version")
+        raise DataError(
+            f"{where} is not a record: it has no schema_version. Rows of another software become records with "
+            "rlvr.store.write_rollouts; docs/offline.md has the code (Records from elsewhere)"
+        )
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DataError(
             f"{where}: schema_version is {version!r}, not a whole number: a record has the version of its schema "

@@ -1,7 +1,7 @@
 """What keeps a saved record from being trained on: reasons that can be counted, since thousands of records share each.
 
-Pure: a record and what the model expects go in, words come out. Which reason is mended, and how, is the caller's to
-say (`rlvr diagnose`, `rlvr train --rollouts`).
+Pure: a record and what the model expects go in, words come out; a reason goes in, what to do about it comes out.
+`rlvr diagnose` and `rlvr train --rollouts` both say these.
 """
 
 from __future__ import annotations
@@ -16,6 +16,58 @@ NO_LOGPROBS = "no behaviour log-probabilities"
 NO_TOKENS = "no token ids"
 NO_MASK = "no loss mask"
 NO_GROUP = "no group"
+ANOTHER_MODEL = "another model sampled it"
+ANOTHER_VERSION = "another policy version sampled it"
+ANOTHER_PROMPT = "another prompt than the rest of its group"
+TWICE = "a rollout that is there already"
+NO_REWARD = "a verdict without a reward"
+
+REMEDIES: tuple[tuple[str, str], ...] = (
+    (NO_LOGPROBS, "name the model that sampled them with --behaviour-model"),
+    (NO_GROUP, "give the answers to one prompt a common group_id: equal prompts are not taken for a group"),
+    (NO_TOKENS, "take the token ids from what sampled them: they are never made again from text"),
+    (NO_MASK, "write a loss_mask, true for each token that was sampled: it is never made again from text"),
+    ("the loss mask marks", "mend loss_mask: true for each token that was sampled, false for those of the prompt"),
+    ("no score", "rlvr score FILE --verifier NAME --out SCORED, then train from SCORED"),
+    ("sampled greedily", "sample again at a temperature above 0: no temperature of training fits a greedy sample"),
+    (
+        "sampled at temperature",
+        "train at the temperature that they were sampled at: --set sampling.temperature=T; two temperatures are two "
+        "runs",
+    ),
+    (
+        "sampled with",
+        "sample again without: a filter or a penalty draws from another distribution than softmax(logits / "
+        "temperature), which is what a trainer computes",
+    ),
+    ("unknown sampling", "write into the record's `sampling` the temperature and the filters that it was sampled with"),
+    (
+        "log-probabilities are",
+        "sample again with logprob_mode: processed (after the division by the temperature), or leave "
+        "behaviour_logprobs out and name the model that sampled them with --behaviour-model",
+    ),
+    (
+        "unknown tokenizer",
+        "write into the record's `model` the tokenizer_hash of what made its token ids (rlvr.models.tokenizer_hash)",
+    ),
+    ("another tokenizer", "train a model with the tokenizer that sampled them"),
+    ("token ids beyond", "train the model that the token ids were made for"),
+    (ANOTHER_MODEL, "name the model that sampled them with --behaviour-model"),
+    (
+        ANOTHER_VERSION,
+        "of a run that trains, each version is another model: name the checkpoint of the version that sampled them "
+        "with --behaviour-model, or leave the others out",
+    ),
+    (ANOTHER_PROMPT, "mend group_id: the answers to one prompt have it in common, and nothing else has it"),
+    (TWICE, "leave out the file that holds the same rollouts once more"),
+    (NO_REWARD, "verifier.rewards says what such a verdict counts as"),
+)
+"""What a reason begins with → what to do about it."""
+
+
+def remedy(reason: str) -> str:
+    """What to do about a reason; every one has a remedy."""
+    return next(advice for start, advice in REMEDIES if reason.startswith(start))
 
 
 @dataclass(frozen=True)
@@ -60,9 +112,11 @@ def _logprobs(rollout: Rollout, _: _Expected) -> str | None:
 def _temperature(rollout: Rollout, expected: _Expected) -> str | None:
     if rollout.sampling is None:
         return "unknown sampling parameters"
+    if rollout.sampling.temperature == 0:
+        return "sampled greedily: temperature 0 has no log-probabilities"
     if expected.temperature is not None and rollout.sampling.temperature != expected.temperature:
         return f"sampled at temperature {rollout.sampling.temperature:g}, not {expected.temperature:g}"
-    return "sampled greedily: temperature 0 has no log-probabilities" if rollout.sampling.temperature == 0 else None
+    return None
 
 
 def _filters(rollout: Rollout, _: _Expected) -> str | None:

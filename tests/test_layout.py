@@ -35,7 +35,7 @@ LAYERS = [
     # What works on records and verifiers, and knows of no run.
     {"files", "parquet", "tables", "column_types", "rows", "store", "models", "golds", "usability", "staleness"}
     | {"verifying", "zygote", "workers", "pool", "cache", "scoring", "scored", "score_names"}
-    | {"layouts", "journal", "sidecar", "rescoring", "groups", "saved"}
+    | {"layouts", "journal", "sidecar", "rescoring", "lineage", "groups", "saved"}
     | {"intervals", "cases", "attacks", "trials", "bench"}
     | {"paired", "sides", "comparing", "adapters"},
     {"diagnosis"},

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,11 +16,12 @@ from rlvr.cli.columns import columns
 from rlvr.cli.progress import Said
 
 if TYPE_CHECKING:
-    from rlvr.diagnosis import Advice, Found, Line, Lineage, Sample
+    from rlvr.diagnosis import Advice, Found, Line, Sample
     from rlvr.protocols import ModelSpec
     from rlvr.schema import Rollout
 
 CHUNK = 64  # rollouts between two looks at the clock
+T = TypeVar("T")
 
 
 def diagnose(
@@ -31,7 +32,9 @@ def diagnose(
     verifier: Annotated[
         str | None,
         typer.Option(
-            "--verifier", "-v", help="Whose score is the reward: a name, or FILE.py:FUNCTION. [default: the last score]"
+            "--verifier",
+            "-v",
+            help="Whose score is the reward: a name, or FILE.py:FUNCTION. [default: the first record's last]",
         ),
     ] = None,
     temperature: Annotated[
@@ -53,21 +56,21 @@ def diagnose(
 
     from rlvr.config import model_config
     from rlvr.diagnosis import Evidence, measure, recommend
-    from rlvr.models import load_tokenizer, tokenizer_hash, vocabulary_size
+    from rlvr.lineage import lineage_of
+    from rlvr.models import load_tokenizer, local_weights_hash, tokenizer_hash, vocabulary_size
     from rlvr.protocols import ModelSpec
     from rlvr.score_names import require_score, score_name
 
-    score = None if verifier is None else score_name(verifier)
     named = model_config(model, device=device, dtype=dtype)
     spec = ModelSpec(named.location, revision=named.revision, device=named.device, dtype=named.dtype)
     tokenizer, vocabulary = tokenizer_hash(load_tokenizer(spec)), vocabulary_size(spec)
-    found = _records(rollouts)
-    first = next(found)
     if temperature is None:
-        temperature = first.rollout.sampling.temperature if first.rollout.sampling is not None else None
+        temperature = _of_the_first(rollouts, lambda r: None if r.sampling is None else r.sampling.temperature or None)
+    if verifier is None:
+        verifier = _of_the_first(rollouts, lambda r: r.scores[-1].verifier if r.scores else None)
+    score = None if verifier is None else score_name(verifier)
     sample = _sample(
-        first,
-        found,
+        _records(rollouts),
         limit,
         tokenizer_hash=tokenizer,
         temperature=temperature,
@@ -81,15 +84,22 @@ def diagnose(
         assert temperature is not None  # a record without one is not usable
         groups = sample.groups
         own = _logprobs([each.rollout for group in groups for each in group], trainer, spec, temperature)
-        lines = measure(groups, own, _lineage(spec), score)
+        lines = measure(groups, own, lineage_of(spec.path, local_weights_hash(spec.path)), score)
     by_part = {line.part: line for line in lines}
     evidence = Evidence(sample.records, sample.usable, sample.only_logprobs, by_part.get("all"), by_part.get("lag 0"))
     advice = recommend(evidence)
-    command = _command(rollouts, model, verifier, advice)
+    command = None
+    if advice.recipe is not None:
+        assert verifier is not None  # a record without a score is not usable
+        assert temperature is not None
+        command = _command(rollouts, model, verifier, temperature, sample, advice)
     if as_json:
-        print(json.dumps(_as_json(sample, lines, advice, command), indent=2))
+        said = {"temperature": temperature, "verifier": score} | _as_json(sample, lines, advice, command)
+        print(json.dumps(said, indent=2))
         return
-    print(f"{' '.join(map(str, rollouts))} against {model} at temperature {temperature or '?'}\n")
+    at = "" if temperature is None else f" at temperature {temperature}"
+    by = "" if score is None else f", scores by {score}"
+    print(f"{' '.join(map(str, rollouts))} against {model}{at}{by}\n")
     print("\n".join(_usable(sample)))
     if sample.usable:
         print(f"measured     {sample.kept:,} of them, whole groups drawn from all files (--limit)")
@@ -122,13 +132,16 @@ def _records(paths: Sequence[Path]) -> Iterator[Found]:
         raise RequestError(f"{' '.join(map(str, paths))}: there is no record to diagnose")
 
 
-def _sample(first: Found, rest: Iterator[Found], limit: int, **expected: Any) -> Sample:
-    from itertools import chain
+def _of_the_first(paths: Sequence[Path], what: Callable[[Rollout], T | None]) -> T | None:
+    """Of the first record that has it; None where none has."""
+    return next((value for found in _records(paths) if (value := what(found.rollout)) is not None), None)
 
+
+def _sample(found: Iterator[Found], limit: int, **expected: Any) -> Sample:
     from rlvr.diagnosis import Sample
 
     sample, say = Sample(limit, **expected), Said()
-    for source, rollout in chain([first], rest):
+    for source, rollout in found:
         sample.add(source, rollout)
         say(f"{sample.records:,} records read")
     return sample
@@ -154,31 +167,22 @@ def _logprobs(
     return found
 
 
-def _lineage(spec: ModelSpec) -> Lineage:
-    """Where the model stands: what its own files and the run around a checkpoint say."""
-    from rlvr.diagnosis import Lineage
-    from rlvr.models import weights_hash
-
-    folder = Path(spec.path).resolve()
-    if not folder.is_dir():
-        return Lineage()
-    state, manifest = folder / "run.json", folder.parent.parent / "manifest.json"
-    if not (state.is_file() and manifest.is_file()):
-        return Lineage(weights_hash=weights_hash(folder))
-    version = json.loads(state.read_text())["metrics"]["policy_version"]
-    return Lineage(json.loads(manifest.read_text())["run_id"], version, weights_hash(folder))
-
-
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
 def _usable(sample: Sample) -> Iterator[str]:
+    from rlvr.score_names import counted
+    from rlvr.usability import remedy
+
     yield f"records      {sample.records:,}"
+    if len(sample.scored) > 1:
+        yield f"scores       by {counted(sample.scored)}: --verifier says which is the reward"
     yield f"usable       {sample.usable:,} ({sample.usable / sample.records:.1%})"
     for reason, count in sample.reasons.most_common():
         yield f"not usable   {count:,} ({count / sample.records:.1%}): {reason}"
+        yield f"             {remedy(reason)}"
     if sample.only_logprobs:
-        yield f"             {sample.only_logprobs:,} of them lack nothing else: --behaviour-model mends these"
+        yield f"             {sample.only_logprobs:,} of them lack nothing else: --behaviour-model MODEL mends these"
 
 
 _SHOWN = {
@@ -210,12 +214,25 @@ def _shown(value: Any, shown: str) -> str:
     return f"{value:.3g}" if isinstance(value, float) and abs(value) >= 1000 else shown.format(value)
 
 
-def _command(paths: Sequence[Path], model: str, verifier: str | None, advice: Advice) -> str | None:
-    if advice.recipe is None:
-        return None
-    words = ["rlvr", "train", "--rollouts", *map(str, paths), "--model", model, "--recipe", advice.recipe]
-    words += ["--verifier", verifier] if verifier else []
-    return shlex.join([*words, *(word for each in advice.settings for word in ("--set", each))])
+def _command(
+    paths: Sequence[Path], model: str, verifier: str, temperature: float, sample: Sample, advice: Advice
+) -> str:
+    """`rlvr train`, with all that it needs to take these records as they were read here."""
+    from rlvr.config import command_line_settings, resolve
+    from rlvr.score_names import can_judge
+
+    assert advice.recipe is not None
+    files = [str(path) for path in paths]
+    words = ["rlvr", "train", "--rollouts", *files, "--model", model, "--recipe", advice.recipe, "--verifier", verifier]
+    words += ["--skip-unusable"] if sample.usable < sample.records else []
+    settings = list(advice.settings)
+    given = {"rollouts.files": files, "model.name": model, "recipe": advice.recipe}
+    config = resolve(command_line_settings([], {key: (key, value) for key, value in given.items()}))
+    if config.sampling.temperature != temperature:
+        settings.append(f"sampling.temperature={temperature}")
+    if not can_judge(verifier):  # held-out answers
+        settings.append("eval.questions=0")
+    return shlex.join([*words, *(word for each in settings for word in ("--set", each))])
 
 
 def _as_json(sample: Sample, lines: Sequence[Line], advice: Advice, command: str | None) -> dict[str, Any]:

@@ -67,6 +67,13 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's directory. [default: runs/DATE-TRAINER]")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="With --resume: go on with another version of the verifier, a plugin or rlvr; the manifest says so.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all that needs no weights, and stop.")] = False,
 ) -> None:
     """Train a model on questions whose answers can be verified.
@@ -110,10 +117,12 @@ def train(
         others += [flag for flag, given in (("--config", config), ("--out", out), ("--dry-run", dry_run)) if given]
         if others:
             raise ConfigError(
-                f"--resume continues the run as {resume}/config.yaml has it; only --steps goes with it, "
-                f"not {', '.join(others)}"
+                f"--resume continues the run as {resume}/config.yaml has it; only --steps and "
+                f"--accept-changes go with it, not {', '.join(others)}"
             )
-        _resume(resume, steps)
+        _resume(resume, steps, accept_changes)
+    elif accept_changes:
+        raise ConfigError("--accept-changes is for a run that goes on: it needs --resume")
     elif dry_run:
         _dry_run(resolve(settings, config))
     else:
@@ -131,12 +140,12 @@ def _start(config: RunConfig, out: Path | None) -> None:
             _run(plan, directory)
 
 
-def _resume(path: Path, steps: int | None) -> None:
+def _resume(path: Path, steps: int | None, accept_changes: bool) -> None:
     from rlvr.errors import ConfigError
     from rlvr.plan import make_plan
     from rlvr.rundir import RunDirectory
 
-    with RunDirectory.resume(path) as directory:
+    with RunDirectory.resume(path, accept_changes=accept_changes) as directory:
         config = directory.config
         newest = directory.newest_checkpoint()
         if steps is not None and newest is not None and steps < newest[0]:
@@ -144,7 +153,6 @@ def _resume(path: Path, steps: int | None) -> None:
         if steps is not None:
             config = config.model_copy(update={"steps": steps})
         with make_plan(config, Said()) as plan:
-            directory.extend(plan.config)
             _run(plan, directory)
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlvr.cli import main
+from rlvr.config import model_config
+from rlvr.models import load_tokenizer, tokenizer_hash
+from rlvr.protocols import ModelSpec
+from rlvr.schema import ModelRef, Rollout, Score, Status
 from rlvr.store import read_rollouts, write_rollouts
 
 _spec = importlib.util.spec_from_file_location("runs", Path(__file__).parent / "runs.py")
@@ -39,6 +46,27 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return captured.err if exit_.value.code else captured.out
 
     return call
+
+
+@pytest.fixture
+def records(run: Path) -> list[Rollout]:
+    """The run's first batch: three groups of four, scored by digits."""
+    return list(read_rollouts(run / "rollouts" / "step-000000.parquet"))
+
+
+def at(temperature: float, rollout: Rollout) -> Rollout:
+    assert rollout.sampling is not None
+    sampling = rollout.sampling.model_copy(update={"temperature": temperature, "logprob_mode": "processed"})
+    return rollout.model_copy(update={"sampling": sampling})
+
+
+def scored(verifier: str, i: int, rollout: Rollout) -> Rollout:
+    return rollout.with_score(Score(status=Status.GRADED, reward=float(i % 2), verifier=verifier, version="1"))
+
+
+def command_of(shown: str) -> list[str]:
+    (command,) = re.findall(r"^ +rlvr (train .+)$", shown, flags=re.MULTILINE)
+    return shlex.split(command)
 
 
 def measured(answer: str) -> dict[str, Any]:
@@ -85,6 +113,84 @@ def test_what_only_lacks_log_probabilities_can_be_mended(
     assert "--behaviour-model" in shown
     assert "recommended  nothing yet: recompute" in shown
     assert "AGE" not in shown
+
+
+CHANGED: list[tuple[str, Callable[[int, Rollout], Rollout], str, list[str]]] = [
+    ("two verifiers", lambda i, r: scored("short", i, r), "scores by short", ["--verifier short", "eval.questions=0"]),
+    ("one that can judge", lambda i, r: scored("math", i, r), "scores by math", ["--verifier math"]),
+    ("temperature", lambda i, r: at(0.7, r), "at temperature 0.7", ["--set sampling.temperature=0.7"]),
+    (
+        "two temperatures",
+        lambda i, r: at(0.7, r) if i < 4 else r,
+        "not usable   8 (66.7%): sampled at temperature 1, not 0.7\n"
+        "             train at the temperature that they were sampled at: "
+        "--set sampling.temperature=T; two temperatures are two runs",
+        ["--set sampling.temperature=0.7", "--skip-unusable"],
+    ),
+    (
+        "some without log-probabilities",
+        lambda i, r: r.model_copy(update={"behaviour_logprobs": None}) if i < 4 else r,
+        "4 of them lack nothing else: --behaviour-model MODEL mends these",
+        ["--skip-unusable"],
+    ),
+    (
+        "some greedy",
+        lambda i, r: at(0.0, r) if i < 4 else r,
+        "sampled greedily: temperature 0 has no log-probabilities\n             sample again at a temperature above 0",
+        ["--skip-unusable"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "told", "options"), [case[1:] for case in CHANGED], ids=[c[0] for c in CHANGED])
+def test_the_command_that_is_recommended_is_one_that_train_takes(
+    records: list[Rollout],
+    tiny_model: Path,
+    tmp_path: Path,
+    diagnose: Any,
+    cli: Any,
+    change: Callable[[int, Rollout], Rollout],
+    told: str,
+    options: list[str],
+) -> None:
+    write_rollouts(tmp_path / "changed.jsonl", [change(i, record) for i, record in enumerate(records)])
+    shown = diagnose(tmp_path / "changed.jsonl", "--model", tiny_model)
+    assert told in shown
+    command = command_of(shown)
+    for option in ("--verifier", *options):
+        assert option in shlex.join(command)
+    done = cli(*command, "--dry-run")
+    assert done.code == 0, done.err
+    assert f"scores by {command[command.index('--verifier') + 1]}" in done.out
+
+
+@pytest.mark.parametrize("verifier", ["short", "mine:short"])
+def test_the_command_goes_with_a_model_that_has_questions_of_its_own(
+    records: list[Rollout], tmp_path: Path, diagnose: Any, cli: Any, verifier: str
+) -> None:
+    """The embedded model's preset asks held-out questions, which a name of mere scores cannot judge."""
+    own = tokenizer_hash(load_tokenizer(ModelSpec(model_config("embedded").location)))
+    write_rollouts(
+        tmp_path / "short.jsonl",
+        [
+            scored(verifier, i, r).model_copy(update={"model": ModelRef(tokenizer_hash=own)})
+            for i, r in enumerate(records)
+        ],
+    )
+    done = cli(*command_of(diagnose(tmp_path / "short.jsonl", "--model", "embedded")), "--dry-run")
+    assert done.code == 0, done.err
+
+
+def test_where_nothing_is_usable_each_reason_has_its_remedy(
+    records: list[Rollout], tiny_model: Path, tmp_path: Path, diagnose: Any
+) -> None:
+    greedy = [at(0.0, record).model_copy(update={"group_id": None, "scores": ()}) for record in records]
+    write_rollouts(tmp_path / "greedy.jsonl", greedy)
+    shown = diagnose(tmp_path / "greedy.jsonl", "--model", tiny_model)
+    assert shown.startswith(f"{tmp_path / 'greedy.jsonl'} against {tiny_model}\n")
+    for text in ("sample again at a temperature above 0", "a common group_id", "rlvr score FILE --verifier NAME"):
+        assert text in shown
+    assert "rlvr train" not in shown
 
 
 def test_other_tokens_and_other_temperatures_are_told(

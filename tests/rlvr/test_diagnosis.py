@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from rlvr.diagnosis import ADVICE, Evidence, Found, Line, Lineage, Sample, measure, recommend
+from rlvr.diagnosis import ADVICE, Evidence, Found, Line, Sample, measure, recommend
+from rlvr.lineage import Lineage
 from rlvr.schema import ModelRef, Rollout, Sampling, Score, Status, VersionRun
 from rlvr.usability import NO_LOGPROBS
 

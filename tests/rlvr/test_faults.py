@@ -148,14 +148,31 @@ def test_a_changed_configuration_is_refused_with_both_values(run: Path, setting:
     assert runs.resume(run).finished, "the lock was let go of"
 
 
-def test_a_setting_that_decides_nothing_of_the_training_may_change_and_is_noted(run: Path) -> None:
+def went_on(path: Path, *, accept_changes: bool = False) -> list[str]:
+    """The notes of a run that was resumed."""
+    with RunDirectory.resume(path, accept_changes=accept_changes) as directory, make_plan(directory.config) as plan:
+        notes: list[str] = runs.Run(plan, directory, runs.Silent()).notes
+    return notes
+
+
+def test_a_setting_that_decides_nothing_of_the_training_may_change_and_is_noted_once(run: Path) -> None:
     file = run / "config.yaml"
-    file.write_text(file.read_text().replace("keep: 3", "keep: 5"))
-    with RunDirectory.resume(run) as directory:
-        assert directory.changes() == ["checkpoint.keep 3 → 5"]
+    file.write_text(file.read_text().replace("keep: 3", "keep: 5").replace("\nsteps: 6", "\nsteps: 7"))
+    assert went_on(run) == ["checkpoint.keep 3 → 5 (config.yaml) since the run began"]
+    assert went_on(run) == []
 
 
-def test_another_version_of_a_plugin_or_of_the_verifier_is_noted(tiny_model: Path, tmp_path: Path) -> None:
+def test_another_version_of_what_only_computes_is_noted_once(run: Path) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["versions"]["torch"] = "1.0"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (note,) = went_on(run)
+    assert note.startswith("torch 1.0 → ")
+    assert note.endswith(" since the run last went on: numbers from here on may differ for it")
+    assert went_on(run) == []
+
+
+def test_another_version_of_what_decides_is_refused_until_it_is_accepted(tiny_model: Path, tmp_path: Path) -> None:
     judge = tmp_path / "judge.py"
     source = "def judge(completion, task):\n    return len(completion) % 2\n"
     judge.write_text(source)
@@ -166,11 +183,14 @@ def test_another_version_of_a_plugin_or_of_the_verifier_is_noted(tiny_model: Pat
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["versions"]["rlvr"] = "0.0.1"
     (path / "manifest.json").write_text(json.dumps(manifest))
-    with RunDirectory.resume(path) as directory, make_plan(directory.config) as plan:
-        notes = runs.Run(plan, directory, runs.Silent()).notes
-    assert len(notes) == 2, notes
-    assert notes[0].startswith("rlvr 0.0.1 → ")
-    assert notes[1].startswith("judge:judge ")
+    before = contents(path)
+    with pytest.raises(RequestError, match=r"rlvr 0\.0\.1 → \S+, verifier judge:judge \w+ → \w+, .* --accept-changes"):
+        went_on(path)
+    assert contents(path) == before
+    assert [note.split()[0] for note in went_on(path, accept_changes=True)] == ["rlvr", "verifier"]
+    (change,) = json.loads((path / "manifest.json").read_text())["changes"]
+    assert [each.split()[0] for each in change["accepted"]] == ["rlvr", "verifier"]
+    assert went_on(path) == [], "what was accepted is the run's own from then on"
 
 
 def test_a_manifest_of_another_rlvr_is_an_error(run: Path) -> None:

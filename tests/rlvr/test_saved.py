@@ -47,6 +47,12 @@ def plan_of(model: Path, *files: Path, **changes: Any) -> Any:
     return make_plan(runs.small_config(model, **changes))
 
 
+def version_of(rollout: Rollout) -> int:
+    """The one that sampled all of it."""
+    (run,) = rollout.policy_versions or ()
+    return run.version
+
+
 def rescored(rollout: Rollout, reward: float, verifier: str = "digits", version: str = "2") -> Rollout:
     return rollout.with_score(Score(status=Status.GRADED, reward=reward, verifier=verifier, version=version))
 
@@ -120,7 +126,7 @@ def test_a_rollout_is_not_learnt_from_twice_because_two_files_hold_it(
 
 def test_foreign_rows_are_sent_to_the_document(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1=", "completion": "2"}\n')
-    with pytest.raises(DataError, match=r"rows.jsonl, line 1 is not a record: it has no schema_version"):
+    with pytest.raises(DataError, match=r"rows.jsonl, line 1 is not a record: it has no schema_version.*docs/offline"):
         plan_of(tiny_model, tmp_path / "rows.jsonl")
 
 
@@ -323,8 +329,38 @@ def test_only_the_model_that_sampled_them_gives_log_probabilities(
     with pytest.raises(ConfigError, match="has another tokenizer"):
         plan_of(tiny_model, tmp_path / "bare.parquet", rollouts__behaviour_model=str(awkward_model))
     stranger = build_tiny_model(tmp_path / "stranger", seed=7)
-    with pytest.raises(DataError, match=r"12 of 36 .*: 12 another model sampled it"):  # of later versions none can tell
+    with pytest.raises(DataError, match=r"12 of 36 .*: 12 another model sampled it"):
         plan_of(tiny_model, tmp_path / "bare.parquet", rollouts__behaviour_model=str(stranger))
+    with plan_of(
+        tiny_model,
+        tmp_path / "bare.parquet",
+        rollouts__behaviour_model=str(stranger),
+        rollouts__skip_unusable=True,
+    ) as plan:  # of later versions none can tell
+        assert f"that {stranger} sampled 24 records of policy versions 1 to 2 cannot be checked" in plan.notes[1]
+
+
+def test_each_version_of_a_run_is_another_model(
+    tiny_model: Path, tmp_path: Path, sampled: Path, records: list[Rollout]
+) -> None:
+    write_rollouts(tmp_path / "bare.parquet", [r.model_copy(update={"behaviour_logprobs": None}) for r in records])
+    with pytest.raises(DataError, match=r"24 of 36 .*: 24 another policy version .* \(0\)\..*name the checkpoint"):
+        plan_of(tiny_model, tmp_path / "bare.parquet", rollouts__behaviour_model=str(tiny_model))
+    second = sampled / "checkpoints" / "step-000002"
+    with pytest.raises(DataError, match=r"24 of 36 .*: 24 another policy version .* \(2\)\."):
+        plan_of(tiny_model, tmp_path / "bare.parquet", rollouts__behaviour_model=str(second))
+    write_rollouts(
+        tmp_path / "its.parquet", [r for r in read_rollouts(tmp_path / "bare.parquet") if version_of(r) == 2]
+    )
+    with plan_of(tiny_model, tmp_path / "its.parquet", rollouts__behaviour_model=str(second)) as plan:
+        assert plan.saved.members == 12
+        assert plan.notes == []
+
+
+def test_the_behaviour_model_may_be_a_preset(tiny_model: Path, tmp_path: Path, records: list[Rollout]) -> None:
+    write_rollouts(tmp_path / "bare.parquet", [r.model_copy(update={"behaviour_logprobs": None}) for r in records])
+    with pytest.raises(ConfigError, match="has another tokenizer"):  # so it was found
+        plan_of(tiny_model, tmp_path / "bare.parquet", rollouts__behaviour_model="embedded")
 
 
 def test_files_that_changed_end_a_resume_before_anything_is_written(
@@ -372,7 +408,10 @@ def test_records_from_elsewhere_as_the_document_makes_them(
     [
         ({"steps": None, "rollouts__epochs": 1}, "rollouts.epochs counts passes over saved rollouts"),
         ({"rollouts__files": ["x.parquet"], "replay__share": 0.5}, "replay.share: there is nothing to replay"),
-        ({"rollouts__files": ["x.parquet"], "sampling__refill": True}, "sampling.refill: there is nothing to refill"),
+        (
+            {"rollouts__files": ["x.parquet"], "sampling__refill": True},
+            "sampling.refill: .*--set sampling.refill=false",
+        ),
         ({"rollouts__files": ["x.parquet"], "rollouts__share": 0.6, "replay__share": 0.4}, "at least one must be samp"),
         ({"replay__share": 0.9}, "at least one must be sampled"),
         ({"steps": 3, "rollouts__epochs": 2}, "steps and rollouts.epochs say the same thing"),

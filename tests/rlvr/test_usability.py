@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from rlvr.schema import ModelRef, Rollout, Sampling, Score, Status, VersionRun
-from rlvr.usability import NO_GROUP, NO_LOGPROBS, NO_MASK, NO_TOKENS, faults
+from rlvr.usability import (
+    ANOTHER_MODEL,
+    ANOTHER_PROMPT,
+    NO_GROUP,
+    NO_LOGPROBS,
+    NO_MASK,
+    NO_REWARD,
+    NO_TOKENS,
+    TWICE,
+    faults,
+    remedy,
+)
 
 GOOD: dict[str, Any] = {
     "id": "a",
@@ -85,6 +96,17 @@ def test_one_fault_is_one_reason(expected: dict[str, Any], changes: dict[str, An
     found = reasons(expected, **changes)
     assert reason in found
     assert len(found) == (2 if reason == NO_MASK else 1)  # without a mask there are no log-probabilities either
+    assert remedy(reason)
+
+
+@pytest.mark.parametrize("reason", [ANOTHER_MODEL, ANOTHER_PROMPT, TWICE, f"{NO_REWARD} (error)"])
+def test_a_reason_that_only_a_whole_file_or_a_run_has_is_mended_as_well(reason: str) -> None:
+    assert remedy(reason)
+
+
+def test_greedy_samples_are_not_sent_to_a_temperature_that_no_run_has() -> None:
+    (reason,) = reasons({"temperature": 1.0}, sampling=Sampling(temperature=0.0, logprob_mode="processed"))
+    assert "sampling.temperature" not in remedy(reason)
 
 
 def test_text_alone_lacks_everything() -> None:
