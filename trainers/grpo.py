@@ -34,7 +34,7 @@ AXES: Mapping[str, Mapping[str, Any]] = {
     "aggregation": AGGREGATIONS,
     "divide_by": {
         "all": "what masks and corrections take out counts in the mean",
-        "kept": "it does not count; only what opsm and dppo_tv take out does, always",
+        "kept": "what masks and corrections take out leaves the mean; what opsm and dppo_tv do counts always",
     },
     "masks": {**FIXED_MASKS, **LIVE_MASKS},
     "mask_zero_variance": {

@@ -75,6 +75,14 @@ def test_the_recipe_of_the_document_is_one(
     assert "the band is around the policy that sampled" not in out
 
 
+def test_a_dry_run_says_what_a_constant_aggregation_divides_by(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = rlvr(capsys, monkeypatch, "train", "--recipe", "dr-grpo", "--dry-run", "--max-tokens", "20")
+    assert code == 0, err
+    assert "note: trainer.aggregation=constant divides by 20 tokens a rollout, the run's sampling.max_tokens" in out
+
+
 def test_parts_name_everything_that_an_option_may_say(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
