@@ -142,6 +142,9 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     tokenizer = load_tokenizer(model)
     chat = tokenizer.chat_template is not None
     notes: list[str] = []
+    if hasattr(options, "with_run"):  # a plugin's trainer need not take anything from the run
+        options, taken = options.with_run(max_tokens=config.sampling.max_tokens)
+        notes += taken
     source = _train_source(config, chat) if config.samples else None
     prompts, size = None, None
     to_ids = partial(encode, tokenizer=tokenizer)

@@ -10,24 +10,28 @@ Shapes: B = rollouts, T = tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from . import late_torch as torch
 
 
-def sequence_mean(counted_BT: Tensor, max_tokens: int) -> Tensor:
+def sequence_mean(counted_BT: Tensor, max_tokens: int | None) -> Tensor:
     """rollouts · tokens of the rollout: every rollout weighs the same (GRPO, and the paper's eq. 7)."""
     return _rollouts(counted_BT) * counted_BT.sum(1, keepdim=True).clamp(min=1)
 
 
-def token_mean(counted_BT: Tensor, max_tokens: int) -> Tensor:
+def token_mean(counted_BT: Tensor, max_tokens: int | None) -> Tensor:
     """tokens of the batch: every token weighs the same (DAPO, arXiv 2503.14476, eq. 12)."""
     return counted_BT.sum().clamp(min=1)
 
 
-def constant(counted_BT: Tensor, max_tokens: int) -> Tensor:
+def constant(counted_BT: Tensor, max_tokens: int | None) -> Tensor:
     """rollouts · max_tokens: a sum a rollout, whatever its length (Dr. GRPO, arXiv 2503.20783)."""
+    assert max_tokens is not None
     return _rollouts(counted_BT) * max_tokens
 
 
@@ -35,7 +39,7 @@ def _rollouts(counted_BT: Tensor) -> Tensor:
     return counted_BT.any(1).sum().clamp(min=1)
 
 
-AGGREGATIONS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
+AGGREGATIONS: Mapping[str, Callable[[Tensor, int | None], Tensor]] = {
     "sequence_mean": sequence_mean,
     "token_mean": token_mean,
     "constant": constant,
@@ -43,7 +47,7 @@ AGGREGATIONS: Mapping[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def token_weights(
-    mask_BT: Tensor, keep_BT: Tensor, how: str, *, divide_by: Literal["all", "kept"], max_tokens: int
+    mask_BT: Tensor, keep_BT: Tensor, how: str, *, divide_by: Literal["all", "kept"], max_tokens: int | None
 ) -> Tensor:
     """The weight of each token in the batch's objective: 0 where `keep_BT` is False.
 

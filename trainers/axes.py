@@ -38,10 +38,23 @@ def bind(function: Callable[..., R], options: BaseModel) -> Callable[..., R]:
     return partial(function, **{name: getattr(options, name) for name in names})
 
 
+def readers(axes: Mapping[str, Mapping[str, Any]], options: type[BaseModel]) -> dict[str, set[tuple[str, str]]]:
+    """Option → the parts (axis, name) whose functions have a parameter of its name."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for axis, table in axes.items():
+        for name, entry in table.items():
+            for function in filter(callable, entry if isinstance(entry, tuple) else (entry,)):
+                for option in inspect.signature(function).parameters.keys() & options.model_fields.keys():
+                    found.setdefault(option, set()).add((axis, name))
+    return found
+
+
 def summary(entry: Any) -> str:
     """What an entry of an axis does: what it says itself, or the first sentence of its function's docstring."""
     if entry is None:
         return "there is none"
+    if isinstance(entry, str):
+        return entry
     if hasattr(entry, "about"):
         return str(entry.about)
     function = entry[0] if isinstance(entry, tuple) else entry

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from . import late_torch as torch
 
-Edges: TypeAlias = tuple[Tensor, Tensor]
+
+Edges: TypeAlias = "tuple[Tensor, Tensor]"
 
 
 class Band(NamedTuple):

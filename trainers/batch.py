@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rlvr.errors import RunError
 from rlvr.protocols import Group
 from rlvr.schema import GroupStats, Rollout
 
 from .advantage import has_signal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from . import late_torch as torch
 
 _ENOUGH = 1 / 8
 """Of the token limit of a micro-batch: what is worth a forward pass of its own."""

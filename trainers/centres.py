@@ -6,16 +6,22 @@ Each gives log r' a token, without a gradient. `log_ratio_BT` is log π/α, deta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from .batch import Batch
 from .ratios import log_ratio
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .batch import Batch
+else:
+    from . import late_torch as torch
 
 
 def one(batch: Batch, log_ratio_BT: Tensor) -> Tensor:
-    """r' = 1: the band is around the policy that sampled. So in PPO, GRPO and the runs of arXiv 2505.22257."""
+    """r' = 1: the band is around the policy in the ratio's denominator. In PPO, GRPO and the runs of arXiv 2505.22257
+    it is the policy that sampled."""
     return torch.zeros_like(log_ratio_BT)
 
 

@@ -21,8 +21,14 @@ from .losses import Loss
 from .masks import FIXED_MASKS, LIVE_MASKS
 from .ratios import LEVELS
 
+DENOMINATORS = {
+    "behaviour": "r = π/μ, μ the policy that sampled, as the record has it; a correction makes c(w)/w a factor",
+    "iterate": "r = π/π_k, π_k the policy before the batch's first gradient step; a correction makes c(w) a factor, "
+    "without one stale data is taken for fresh",
+}
 LOSS_AXES: Mapping[str, Mapping[str, Any]] = {
     "ratio": LEVELS,
+    "denominator": DENOMINATORS,
     "centre": CENTRES,
     "band": BANDS,
     "kernel": KERNELS,
@@ -73,6 +79,16 @@ class LossOptions(BaseModel):
         default="k3", description="estimator of KL(π ‖ π_ref): k1, k2, k3, k3_weighted"
     )
 
+    @property
+    def stale_bounds(self) -> Bounds:
+        """Of w, at any lag that `mismatch_bounds` do not speak of."""
+        return Bounds(self.correction_low, self.correction_high)
+
+    @property
+    def mismatch_bounds(self) -> Bounds:
+        """Of w at lag 0."""
+        return Bounds(self.mismatch_low, self.mismatch_high)
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         for impossible, why in self._refusals():
@@ -84,7 +100,7 @@ class LossOptions(BaseModel):
         """What does not go together, and why."""
         kernel, correction = KERNELS[self.kernel], CORRECTIONS[self.correction]
         around_one = (self.ratio, self.denominator, self.centre) == ("token", "behaviour", "one")
-        bounds = (self.correction_low, self.correction_high, self.mismatch_low, self.mismatch_high)
+        bounds = (*self.stale_bounds, *self.mismatch_bounds)
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
         stale = Bounds(self.correction_low, self.correction_high)
         mismatch = Bounds(self.mismatch_low, self.mismatch_high)
@@ -145,6 +161,6 @@ def compose(options: LossOptions, beta: float) -> Loss:
         beta=beta,
         denominator=options.denominator,
         correction=CORRECTIONS[options.correction],
-        stale=Bounds(options.correction_low, options.correction_high),
-        mismatch=Bounds(options.mismatch_low, options.mismatch_high),
+        stale=options.stale_bounds,
+        mismatch=options.mismatch_bounds,
     )

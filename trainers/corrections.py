@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from .axes import summary
 from .ratios import geometric, sequence, token
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from . import late_torch as torch
 
 
 class Bounds(NamedTuple):
@@ -36,11 +39,20 @@ class Correction(NamedTuple):
     level: Callable[[Tensor, Tensor], Tensor]
     low: float
     high: float
+    source: str
 
     @property
     def about(self) -> str:
-        """What it does, in a line."""
-        return f"{summary(self.apply)}; {self.level.__name__} w, [{self.low:g}, {self.high:g}]"
+        """What it does, in a line, with its own bounds."""
+        return self.within(Bounds(), Bounds())
+
+    def within(self, stale: Bounds, mismatch: Bounds) -> str:
+        """What it does, in a line, with bounds of which None is its own."""
+        low, high = self.limits(stale)
+        fresh = self.limits(mismatch, stale)
+        at_lag_0 = "" if mismatch == Bounds() else f", at lag 0 [{fresh[0]:g}, {fresh[1]:g}]"
+        w = {token: "π_k/μ of the token", sequence: "∏_t π_k/μ", geometric: "exp(mean_t log π_k/μ)"}[self.level]
+        return f"{summary(self.apply)}; w = {w}, [lo, hi] = [{low:g}, {high:g}]{at_lag_0} ({self.source})"
 
     def limits(self, *given: Bounds) -> tuple[float, float]:
         """Low and high of w: each the first of the given ones that is not None, else its own."""
@@ -72,13 +84,18 @@ def select(log_w_BT: Tensor, log_level_BT: Tensor, low_BT: Tensor, high_BT: Tens
 
 CORRECTIONS: Mapping[str, Correction | None] = {
     "none": None,
-    "tis": Correction(truncate, token, 0.0, 2.0),  # truncated importance sampling, as in verl
-    "mis": Correction(reject, token, 0.5, 2.0),  # masked importance sampling, as in verl
-    "icepop": Correction(reject, token, 0.5, 5.0),  # as in NeMo-RL
-    "sequence_tis": Correction(truncate, sequence, 0.0, 3.0),
-    "sequence_mis": Correction(reject, sequence, 0.0, 3.0),  # TRL's sequence_mask
-    # As in verl. So narrow that it is a test of the engine: at v = 50 it rejects nearly everything.
-    "geo_rs": Correction(select, geometric, 0.999, 1.001),
+    "tis": Correction(truncate, token, 0.0, 2.0, "TIS, truncated importance sampling, as in verl"),
+    "mis": Correction(reject, token, 0.5, 2.0, "MIS, masked importance sampling, as in verl"),
+    "icepop": Correction(reject, token, 0.5, 5.0, "IcePop, as in NeMo-RL"),
+    "sequence_tis": Correction(truncate, sequence, 0.0, 3.0, "sequence TIS, as in verl and TRL"),
+    "sequence_mis": Correction(reject, sequence, 0.0, 3.0, "sequence MIS, as in verl; TRL's sequence_mask"),
+    "geo_rs": Correction(
+        select,
+        geometric,
+        0.999,
+        1.001,
+        "Geo-RS, as in verl: so narrow that it is a test of the engine; at v = 50 it rejects nearly everything",
+    ),
 }
 
 

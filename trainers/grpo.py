@@ -8,28 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from torch import Tensor
+from pydantic import model_validator
 
 from rlvr.protocols import TrainContext
 
 from .advantage import ADVANTAGES, has_signal
 from .aggregation import AGGREGATIONS
-from .axes import summary
+from .axes import readers, summary
 from .batch import Batch
 from .composition import LOSS_AXES, LossOptions, compose
+from .corrections import CORRECTIONS
 from .masks import FIXED_MASKS, LIVE_MASKS
 from .metrics import Removed
 from .policy_gradient import PolicyGradient, PolicyGradientOptions
 from .ratios import log_ratio
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 AXES: Mapping[str, Mapping[str, Any]] = {
     "advantage": ADVANTAGES,
     **LOSS_AXES,
     "aggregation": AGGREGATIONS,
+    "divide_by": {
+        "all": "what masks and corrections take out counts in the mean",
+        "kept": "what masks and corrections take out leaves the mean; what opsm and dppo_tv do counts always",
+    },
     "masks": {**FIXED_MASKS, **LIVE_MASKS},
-    "mask_zero_variance": {"true": has_signal},
+    "mask_zero_variance": {
+        "true": has_signal,
+        "false": "groups whose rewards are all equal train as well: their KL term does, and advantages that are not 0",
+    },
 }
 
 
@@ -40,6 +51,19 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
     def needs_lag(self) -> tuple[str, ...]:
         """Also a centre that is found by the policy version."""
         return super().needs_lag + (("trainer.centre=interpolated",) if self.centre == "interpolated" else ())
+
+    @model_validator(mode="after")
+    def _every_number_is_read(self) -> Self:
+        """A number that no chosen part reads would do nothing: refused, where it was set to something."""
+        chosen = {(axis, name) for axis, name, _ in self.composition()}
+        for option, parts in readers(AXES, type(self)).items():
+            default = type(self).model_fields[option].default
+            if option in self.model_fields_set and getattr(self, option) != default and not chosen & parts:
+                belongs = " or ".join(f"{axis}={name}" for axis, name in sorted(parts))
+                raise ValueError(f"trainer.{option} does nothing here, leave it out: it belongs to {belongs}")
+        if self.beta == 0 and self.kl != type(self).model_fields["kl"].default:
+            raise ValueError(f"trainer.kl={self.kl} does nothing while trainer.beta is 0, leave it out")
+        return self
 
     @classmethod
     def parts(cls) -> list[tuple[str, str, str]]:
@@ -53,10 +77,20 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
         }
         without = {"kl"} if self.beta == 0 else set()
         return [
-            (axis, name, what)
+            (axis, name, self._as_set(axis, what))
             for axis, name, what in self.parts()
             if axis not in without and (name in given[axis] if axis == "masks" else name == given[axis])
         ]
+
+    def _as_set(self, axis: str, what: str) -> str:
+        """What a part stands for, with the numbers that these options give it."""
+        correction = CORRECTIONS[self.correction]
+        if axis == "correction" and correction is not None:
+            return correction.within(self.stale_bounds, self.mismatch_bounds)
+        if axis == "aggregation" and self.aggregation == "constant":
+            divisor = "sampling.max_tokens of the run" if self.max_tokens is None else self.max_tokens
+            return f"{what}; max_tokens is {divisor}"
+        return what
 
 
 class Grpo(PolicyGradient):

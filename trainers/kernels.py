@@ -6,10 +6,13 @@ Shapes: B = rollouts, T = tokens. Further parameters of a function are trainer o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from . import late_torch as torch
 
 
 class Kernel(NamedTuple):

@@ -10,10 +10,9 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -21,21 +20,11 @@ from transformers import PreTrainedModel
 from rlvr.draws import draw
 from rlvr.errors import ConfigError, RunError
 
+from .lora_options import LoraOptions
+
 NAME = "default"
 PREFIX = "base_model.model."
 """What peft puts before the names of weights in its files."""
-
-
-class LoraOptions(BaseModel):
-    """Keys of `trainer.lora`."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-
-    rank: int = Field(default=16, ge=1)
-    alpha: int = Field(default=32, ge=1, description="the adapter's output is multiplied by alpha / rank")
-    targets: Literal["all-linear"] | tuple[str, ...] = Field(
-        default="all-linear", description="names of the layers that get one; all-linear is all but the output layer"
-    )
 
 
 class Adapter:

@@ -18,10 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rlvr.errors import RunError
 
@@ -30,6 +27,12 @@ from .batch import Batch
 from .centres import interpolated, iterate, proximal_share
 from .corrections import Bounds, Correction, correct
 from .ratios import log_ratio
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from . import late_torch as torch
 
 
 class Terms(NamedTuple):

@@ -10,11 +10,15 @@ Shapes: B = rollouts, T = tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-from .batch import Batch
+    from .batch import Batch
+else:
+    from . import late_torch as torch
 
 
 def truncated(batch: Batch, version: int) -> Tensor:

@@ -9,16 +9,18 @@ Shapes: B = rollouts, T = tokens, N = sampled tokens of the batch, flat.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from rlvr.protocols import Group
 from rlvr.staleness import BUCKETS, Bools, Floats, Ints, bucket_of, distances, means, oldest
 
 from .advantage import has_signal
 from .batch import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BATCH_WIDE = {
     "log_w_square": "ratio/log_square",

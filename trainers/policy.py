@@ -25,7 +25,8 @@ from rlvr.protocols import ModelSpec
 
 from .head import SplitModel, split
 from .logprobs import TokenLogprobs, token_logprobs
-from .lora import Adapter, LoraOptions
+from .lora import Adapter
+from .lora_options import LoraOptions
 from .models import load_model, resolve
 from .prefix_tree import require_tree_attention, shared_token_logprobs
 

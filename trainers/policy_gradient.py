@@ -9,14 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from torch import Tensor
 
 from rlvr.alarms import blocking, fired
-from rlvr.errors import RunError
+from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import Group, Metrics, TrainContext, Weights
 from rlvr.schema import Rollout
 
@@ -24,14 +22,18 @@ from .advantage import ADVANTAGES
 from .aggregation import AGGREGATIONS, token_weights
 from .axes import bind, one_of
 from .batch import Batch, collate, micro_batches, token_columns
-from .lora import LoraOptions
+from .lora_options import LoraOptions
 from .masks import FIXED_MASKS
 from .metrics import Removed, group_metrics, mask_metrics, step_metrics
-from .policy import Policy
-from .prefix_tree import tree_micro_batches
 from .ratios import log_ratio
 from .schedule import ess_factor, lag_factor, warmup
 from .shaping import shape_overlong
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from . import late_torch as torch
 
 
 class PolicyGradientOptions(BaseModel):
@@ -56,14 +58,18 @@ class PolicyGradientOptions(BaseModel):
     aggregation: Annotated[str, one_of("aggregation", AGGREGATIONS)] = Field(
         default="sequence_mean", description="sequence_mean, token_mean or constant"
     )
-    max_tokens: int = Field(default=1024, ge=1, description="the divisor of aggregation=constant")
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="the divisor of aggregation=constant; sampling.max_tokens by default"
+    )
     mask_zero_variance: bool = Field(default=True, description="eq. 8: groups with equal rewards train nothing")
     masks: tuple[Annotated[str, one_of("mask", FIXED_MASKS)], ...] = Field(
         default=(), description="what else trains nothing: truncated, max_lag"
     )
     max_lag: int | None = Field(default=None, ge=0, description="policy versions; of the mask max_lag")
     divide_by: Literal["all", "kept"] = Field(
-        default="all", description="whether masked groups and rejected tokens count in the mean"
+        default="all",
+        description="whether masked groups and rejected tokens count in the mean: all, kept; what the masks opsm and "
+        "dppo_tv take out counts always",
     )
     advantage: Annotated[str, one_of("advantage", ADVANTAGES)] = Field(
         default="whitened", description="whitened, centred, opmd or raw"
@@ -82,6 +88,14 @@ class PolicyGradientOptions(BaseModel):
         description="rows that begin alike go through the model once; the plain pass up to rounding; needs attention "
         "that takes a 4-D mask",
     )
+
+    def with_run(self, max_tokens: int) -> tuple[Self, list[str]]:
+        """The options with what they leave to the run, whose completions have at most `max_tokens` tokens, and what
+        was taken, a line each."""
+        if self.aggregation != "constant" or self.max_tokens is not None:
+            return self, []
+        note = f"trainer.aggregation=constant divides by {max_tokens} tokens a rollout, the run's sampling.max_tokens"
+        return self.model_copy(update={"max_tokens": max_tokens}), [f"{note} (trainer.max_tokens is not set)"]
 
     @field_validator("ref_reset_every")
     @classmethod
@@ -117,6 +131,10 @@ class PolicyGradient(ABC):
     push_every: int = 1
 
     def __init__(self, options: PolicyGradientOptions, context: TrainContext) -> None:
+        if options.aggregation == "constant" and options.max_tokens is None:
+            raise ConfigError("trainer.max_tokens: aggregation=constant needs its divisor")
+        from .policy import Policy  # torch and transformers, which reading options needs not
+
         self.options = options
         self.alarms = context.alarms
         self.policy = Policy(
@@ -274,17 +292,19 @@ class PolicyGradient(ABC):
         """(B, T) under the current weights, without gradients, on the CPU."""
         return self._no_grad(batch, lambda token_ids, mask: self.policy.logprobs(token_ids, mask).logprobs_BT)
 
-    @torch.no_grad()
     def _no_grad(self, batch: Batch, logprobs: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         result_BT = torch.zeros_like(batch.behaviour_logprobs_BT)
-        for part, index in self._parts(batch):
-            result_BT[index, : part.token_ids_BT.shape[1]] = logprobs(part.token_ids_BT, part.mask_BT).cpu()
+        with torch.no_grad():
+            for part, index in self._parts(batch):
+                result_BT[index, : part.token_ids_BT.shape[1]] = logprobs(part.token_ids_BT, part.mask_BT).cpu()
         return result_BT
 
     def _parts(self, batch: Batch) -> Iterator[tuple[Batch, Tensor]]:
         """Micro-batches on the model's device, each with the rows that it holds."""
         budget = self.options.micro_batch_tokens
         if self.options.share_prefixes:
+            from .prefix_tree import tree_micro_batches
+
             indices = tree_micro_batches(batch.token_ids_BT, batch.mask_BT, budget)
         else:
             indices = micro_batches(batch.lengths_B, budget)

@@ -6,9 +6,13 @@ Shapes: B = rollouts, T = tokens.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from . import late_torch as torch
 
 
 def warmup(version: int, updates: int) -> float:

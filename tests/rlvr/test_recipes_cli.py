@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -69,7 +70,17 @@ def test_the_recipe_of_the_document_is_one(
     (tmp_path / "mine.yaml").write_text(text)
     code, out, err = rlvr(capsys, monkeypatch, "recipes", "show", str(tmp_path / "mine.yaml"))
     assert code == 0, err
-    assert "c = clip(w, lo, hi); token w, [0, 2]" in out
+    assert "c = clip(w, lo, hi); w = π_k/μ of the token, [lo, hi] = [0, 2] (TIS" in out
+    assert "denominator         iterate " in out
+    assert "the band is around the policy that sampled" not in out
+
+
+def test_a_dry_run_says_what_a_constant_aggregation_divides_by(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = rlvr(capsys, monkeypatch, "train", "--recipe", "dr-grpo", "--dry-run", "--max-tokens", "20")
+    assert code == 0, err
+    assert "note: trainer.aggregation=constant divides by 20 tokens a rollout, the run's sampling.max_tokens" in out
 
 
 def test_parts_name_everything_that_an_option_may_say(
@@ -80,7 +91,25 @@ def test_parts_name_everything_that_an_option_may_say(
     rows = [line.split(maxsplit=2) for line in out.splitlines()[1:]]
     assert all(len(row) == 3 for row in rows), "each with a line of what it stands for"
     assert {"kernel", "ratio", "centre", "band", "correction", "kl", "masks", "advantage"} < {row[0] for row in rows}
-    assert ["correction", "geo_rs"] in [row[:2] for row in rows]
+    said = {(axis, name): what for axis, name, what in rows}
+    assert {"behaviour", "iterate", "all", "kept", "true", "false"} < {name for _, name in said}
+    for name in ("tis", "mis", "icepop", "sequence_tis", "sequence_mis", "geo_rs"):
+        assert re.search(r"c = .*; w = .*, \[lo, hi\] = \[.*\] \(.* as in ", said["correction", name])
+    assert "at v = 50 it rejects nearly everything" in said["correction", "geo_rs"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["recipes"], ["recipes", "show", "gspo"], ["recipes", "parts"], ["recipes", "show", "gsop"]]
+)
+def test_what_only_prints_text_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom rlvr.cli import main\n"
+        f"sys.argv = ['rlvr', *{arguments!r}]\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from pydantic import ValidationError
 
 from rlvr.errors import RunError
 from rlvr_trainers.aggregation import AGGREGATIONS, token_weights
-from rlvr_trainers.axes import bind
+from rlvr_trainers.axes import bind, readers
 from rlvr_trainers.bands import BANDS
 from rlvr_trainers.batch import Batch
 from rlvr_trainers.centres import CENTRES
 from rlvr_trainers.composition import compose
 from rlvr_trainers.corrections import CORRECTIONS
+from rlvr_trainers.grpo import AXES as AXES_OF_OPTIONS
 from rlvr_trainers.grpo import GrpoOptions
 from rlvr_trainers.kernels import KERNELS
 from rlvr_trainers.kl import KL_TERMS
@@ -94,11 +95,20 @@ def as_batch(rows: list[Any]) -> tuple[Batch, torch.Tensor]:
     return batch, column("pi", -800.0).requires_grad_()
 
 
+def read(options: dict[str, Any]) -> dict[str, Any]:
+    """Without the numbers that no chosen part reads, which would be refused; the oracle wants them all."""
+    chosen = {("masks", name) for name in options.get("masks", ())} | {
+        (axis, name) for axis, name in options.items() if isinstance(name, str)
+    }
+    parts = readers(AXES_OF_OPTIONS, GrpoOptions)
+    return {key: value for key, value in options.items() if key not in parts or parts[key] & chosen}
+
+
 def composed(
     batch: Batch, logprobs_BT: torch.Tensor, options: dict[str, Any], *, steps: int = 0, beta: float = 0.0
 ) -> torch.Tensor:
     """Our loss, put together as `PolicyGradient.update` does it."""
-    given = GrpoOptions(**options, beta=beta, max_tokens=MAX_TOKENS)
+    given = GrpoOptions(**read(options), beta=beta, max_tokens=MAX_TOKENS)
     loss = compose(given, beta)
     keep_BT = batch.keep_BT
     for name in given.masks:
@@ -378,6 +388,14 @@ def test_products_beyond_floating_point_leave_a_finite_gradient(kernel: str, a: 
         ({"delta": 5.0, "kernel": "cispo"}, "trainer.delta belongs to kernel=clip"),
         ({"masks": ["max_lag"]}, "say both, masks: \\[max_lag\\] and max_lag: N, or neither"),
         ({"max_lag": 3}, "say both"),
+        ({"tau": 0.5}, "trainer.tau does nothing here, leave it out: it belongs to advantage=opmd"),
+        ({"advantage": "raw", "advantage_epsilon": 0.1}, "it belongs to advantage=whitened"),
+        ({"tv_delta": 0.1}, "trainer.tv_delta does nothing here, leave it out: it belongs to masks=dppo_tv"),
+        ({"opsm_delta": 0.1, "masks": ["dppo_tv"]}, "it belongs to masks=opsm"),
+        ({"m2_budget": 0.1}, "it belongs to band=second_moment"),
+        ({"band": "none", "epsilon_high": 0.3}, "belongs to band=additive or band=multiplicative or band=upper"),
+        ({"band": "second_moment", "epsilon": 0.3}, "trainer.epsilon does nothing here"),
+        ({"kl": "k1"}, "trainer.kl=k1 does nothing while trainer.beta is 0, leave it out"),
         ({"kernel": "clop"}, "there is no kernel 'clop'; did you mean 'clip'"),
         ({"ratio": "tokens"}, "there is no ratio 'tokens'; did you mean 'token'"),
     ],
@@ -385,3 +403,40 @@ def test_products_beyond_floating_point_leave_a_finite_gradient(kernel: str, a: 
 def test_what_does_not_go_together_is_refused_with_the_reason(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         GrpoOptions(**options)
+
+
+def test_a_number_that_is_read_or_left_at_its_default_is_not_refused() -> None:
+    """A recipe spells out its numbers: with one of its parts replaced by hand it goes on."""
+    GrpoOptions(tau=1.0, tv_delta=0.2, opsm_delta=0.5, m2_budget=0.04, epsilon=0.2, band="none", kl="k3")
+    GrpoOptions(advantage="opmd", tau=0.5, masks=("dppo_tv", "opsm"), tv_delta=0.1, opsm_delta=0.1)
+    GrpoOptions(band="second_moment", m2_budget=0.1, beta=0.1, kl="k1")
+
+
+def test_a_constant_divisor_is_the_run_s_length_limit_unless_it_is_set() -> None:
+    options, taken = GrpoOptions(aggregation="constant").with_run(max_tokens=24)
+    assert options.max_tokens == 24
+    assert taken == [
+        "trainer.aggregation=constant divides by 24 tokens a rollout, the run's sampling.max_tokens "
+        "(trainer.max_tokens is not set)"
+    ]
+    options, taken = GrpoOptions(aggregation="constant", max_tokens=7).with_run(max_tokens=24)
+    assert (options.max_tokens, taken) == (7, [])
+    assert GrpoOptions().with_run(max_tokens=24) == (GrpoOptions(), [])
+
+
+def test_a_composition_says_what_is_computed() -> None:
+    """The parts that differ from the defaults are there, with the numbers that they have."""
+    options = GrpoOptions(
+        denominator="iterate", correction="icepop", correction_low=0.9, correction_high=1.1, mismatch_high=1.01,
+        divide_by="kept", mask_zero_variance=False, aggregation="constant",
+    )  # fmt: skip
+    found = {axis: (name, what) for axis, name, what in options.composition()}
+    assert found["denominator"][1].startswith("r = π/π_k")
+    assert "sampled" not in found["centre"][1]
+    assert "[lo, hi] = [0.9, 1.1], at lag 0 [0.9, 1.01]" in found["correction"][1]
+    assert found["divide_by"][0] == "kept"
+    assert found["mask_zero_variance"][0] == "false"
+    assert found["aggregation"][1].endswith("max_tokens is sampling.max_tokens of the run")
+    plain = {axis: (name, what) for axis, name, what in GrpoOptions(correction="icepop").composition()}
+    assert plain["denominator"][0] == "behaviour"
+    assert "[lo, hi] = [0.5, 5] (IcePop" in plain["correction"][1]

@@ -1,18 +1,22 @@
-"""Every recipe: its formula once more, a token at a time in float64, against a whole update; micro-batches; two real
-steps of the embedded model through the configuration that `rlvr train --recipe` makes."""
+"""Every recipe: its formula once more, a token at a time in float64, against a whole update; the same with each of its
+settings changed, which must show; micro-batches; two real steps of the embedded model through the configuration that
+`rlvr train --recipe` makes."""
 
 from __future__ import annotations
 
 import json
 import math
+import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from rlvr.config import command_line_settings, read_recipe, resolve
@@ -22,13 +26,16 @@ from rlvr.protocols import Group, ModelSpec, TrainContext
 from rlvr.registry import registry
 from rlvr.rundir import RunDirectory
 from rlvr.schema import GroupStats
+from rlvr_trainers.grpo import AXES
 from rlvr_trainers.grpo_off import GrpoOff, GrpoOffOptions
 
 RECIPES = [entry.name for entry in registry().entries("recipe")]
-SHAPES = [[0.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5], [1.0, 0.0, 0.25]]
+SHAPES = [[0.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5], [1.0, 0.0, 0.25], [0.0, 1.0, 0.0, 0.0, 1.0, 0.5, 0.0, 1.0]]
 """Rewards of groups, one of them without a signal."""
 LIMIT = 8
 """Length limit that the records name."""
+SHORT = 6
+"""Longest completion of a group without a signal, so that no length penalty gives it one."""
 MAX_TOKENS = 12
 """Divisor of the constant aggregation."""
 
@@ -159,46 +166,99 @@ FORMULAS = {
 # --- against whole updates ------------------------------------------------------------------------------------------
 
 
-def make(path: Path, name: str, **options: Any) -> GrpoOff:
-    """The trainer of a recipe, away from its reference."""
+class Stale(NamedTuple):
+    """How a batch lies to the policy that learns from it, so that a recipe's own thresholds split its tokens."""
+
+    noise: float = 0.4
+    """Standard deviation of log μ around the model that sampled, nats a token."""
+    outliers: float = 1.0
+    """Factor of the noise of one token in six."""
+    drift: float = 0.02
+    """Standard deviation of what the trainer's weights are away from that model."""
+    own: bool = False
+    """The model sampled the tokens itself, so that many are likely ones; else they are random."""
+    repeat: int = 2
+    """How often the batch has the groups of `SHAPES`."""
+
+
+STALE = {
+    "dapo": Stale(repeat=4),
+    "gspo": Stale(noise=1e-3, drift=0.0, repeat=6),  # the band is 4e-4 wide
+    "cispo": Stale(noise=1.5),  # the weight is cut at 5
+    "m2po": Stale(noise=0.05, outliers=20.0, drift=0.0, repeat=3),  # few are far out: t is wider than [0.7, 1.5]
+    "dppo-tv": Stale(noise=1.0, own=True),  # probabilities that can move by 0.2
+    "decoupled-ppo": Stale(drift=0.0),  # π leaves π_k by a step, here a large one
+}
+LR = 2e-3
+
+
+def changed(name: str, **changes: Any) -> GrpoOffOptions:
+    """A recipe's options; a change to None leaves the setting out."""
     settings = {
         key.removeprefix("trainer."): s.value for key, s in read_recipe(name)[1].items() if key[:8] == "trainer."
     }
     assert settings.pop("name") == "grpo-off"
+    return GrpoOffOptions(**{key: value for key, value in (settings | changes).items() if value is not None})
+
+
+def make(path: Path, name: str, **changes: Any) -> GrpoOff:
+    """The trainer of a recipe, away from its reference."""
     spec = ModelSpec(str(path), device="cpu", dtype="float32")
     trainer = GrpoOff(
-        GrpoOffOptions(**settings | {"max_grad_norm": 1e9, "max_tokens": MAX_TOKENS, "updates_per_batch": 1} | options),
+        changed(name, **{"max_grad_norm": 1e9, "max_tokens": MAX_TOKENS, "lr": LR} | changes),
         TrainContext(spec, seed=0, temperature=0.7, total_updates=10),
     )
     draw = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in trainer.policy.parameters:
-            parameter += 0.02 * torch.randn(parameter.shape, generator=draw)
+            parameter += STALE.get(name, Stale()).drift * torch.randn(parameter.shape, generator=draw)
     return trainer
 
 
-def stale_groups(reference: Any, seed: int = 1) -> list[Group]:
+def stale_groups(reference: Any, stale: Stale, seed: int = 1) -> list[Group]:
     """Ragged groups whose behaviour policy is noise away, sampled with a limit of `LIMIT` tokens."""
-    return [
-        Group(
-            tuple(
-                r.model_copy(update={"sampling": r.sampling.model_copy(update={"max_tokens": LIMIT})})
-                for r in group.rollouts
-            ),
-            group.rewards,
-            group.stats,
+    draw = random.Random(seed)
+
+    def noisy(p: float | None) -> float | None:
+        noise = stale.noise * (stale.outliers if draw.random() < 1 / 6 else 1.0)
+        return None if p is None else min(-1e-6, p + draw.gauss(0, noise))
+
+    groups = []
+    for number, shape in enumerate(SHAPES * stale.repeat):
+        longest = LIMIT + 1 if max(shape) > min(shape) else SHORT
+        (group,) = reference.groups(100 * seed + number, [shape], noise=0.0, longest=longest, own_tokens=stale.own)
+        rollouts = tuple(
+            r.model_copy(
+                update={
+                    "sampling": r.sampling.model_copy(update={"max_tokens": LIMIT}),
+                    "behaviour_logprobs": tuple(map(noisy, r.behaviour_logprobs)),
+                }
+            )
+            for r in group.rollouts
         )
-        for group in reference.groups(seed, SHAPES, noise=0.4)
-    ]
+        groups.append(Group(rollouts, group.rewards, group.stats))
+    return groups
 
 
-def update(trainer: GrpoOff, groups: list[Group]) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Metrics, and the gradients that the optimizer was given."""
-    seen: dict[str, Tensor] = {}
-    trainer.policy.optimizer.register_step_pre_hook(
-        lambda *_: seen.update({n: p.grad.clone() for n, p in trainer.policy.model.named_parameters()})
-    )
-    return dict(trainer.update(groups)), seen
+class Step(NamedTuple):
+    """The last gradient step of an update: the gradients that the optimizer was given, and where they were taken."""
+
+    metrics: dict[str, float]
+    gradients: dict[str, Tensor]
+    weights: dict[str, Tensor]
+
+
+def update(trainer: GrpoOff, groups: list[Group]) -> Step:
+    gradients: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
+
+    def before_a_step(*_: object) -> None:
+        for name, parameter in trainer.policy.model.named_parameters():
+            assert parameter.grad is not None
+            gradients[name], weights[name] = parameter.grad.clone(), parameter.detach().clone()
+
+    trainer.policy.optimizer.register_step_pre_hook(before_a_step)
+    return Step(dict(trainer.update(groups)), gradients, weights)
 
 
 def relative(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
@@ -210,47 +270,124 @@ def test_every_recipe_has_a_formula_here() -> None:
     assert FORMULAS.keys() == set(RECIPES)
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_loss_and_gradient_are_those_of_the_formula(name: str, tiny_model: Path, oracle: ModuleType) -> None:
-    formula, reference = FORMULAS[name], oracle.Oracle(tiny_model)
-    trainer = make(tiny_model, name)
-    groups = stale_groups(reference)
+class Worked(NamedTuple):
+    """A recipe's batch, what its trainer made of it, and what the formula says."""
+
+    groups: list[Group]
+    step: Step
+    loss: float
+    gradients: dict[str, Tensor]
+
+
+@cache
+def worked(name: str, path: Path, oracle: ModuleType) -> Worked:
+    formula, reference, trainer = FORMULAS[name], oracle.Oracle(path), make(path, name)
+    groups = stale_groups(reference, STALE.get(name, Stale()))
     at_first = reference.all_logprobs(groups)
-    with torch.no_grad():
-        for own, theirs in zip(reference.model.parameters(), trainer.policy.parameters, strict=True):
-            own.copy_(theirs)
+    write(reference, dict(trainer.policy.model.named_parameters()))
+    iterate = reference.all_logprobs(groups)
+    step = update(trainer, groups)
+    write(reference, step.weights)
     rows, signal = [], []
     for group in groups:
         lengths = [sum(r.loss_mask or ()) for r in group.rollouts]
         rewards = [formula.reward(*pair) for pair in zip(group.rewards, lengths, strict=True)]
         different = max(rewards) > min(rewards)
         for rollout, a in zip(group.rollouts, formula.advantage(rewards), strict=True):
-            pi = list(reference.sampled_logprobs(rollout))
             rows.append(
                 oracle.Row(
-                    pi=pi,
+                    pi=list(reference.sampled_logprobs(rollout)),
                     mu=[p for p in rollout.behaviour_logprobs or () if p is not None],
-                    iterate=[p.item() for p in pi],
+                    iterate=iterate[rollout.id],
                     reference=at_first[rollout.id],
-                    lags=[0] * len(pi),
+                    lags=[0] * lengths[0],
                     a=a if different else 0.0,
                 )
             )
             signal.append(different)
+    assert 0 < sum(signal) < len(signal), "a group without a signal is there"
     expected = -formula.mean([formula.tokens(row, rows, oracle) for row in rows], signal)
-    metrics, gradients = update(trainer, groups)
-    assert metrics["train/loss"] == pytest.approx(expected.item(), rel=1e-4, abs=1e-5)
-    assert relative(gradients, reference.gradients(expected)) < 1e-5
+    return Worked(groups, step, expected.item(), reference.gradients(expected))
+
+
+def write(reference: Any, weights: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in reference.model.named_parameters():
+            parameter.copy_(weights[name])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_loss_and_gradient_are_those_of_the_formula(name: str, tiny_model: Path, oracle: ModuleType) -> None:
+    found = worked(name, tiny_model, oracle)
+    assert found.step.metrics["train/loss"] == pytest.approx(found.loss, rel=1e-4, abs=1e-5)
+    assert relative(found.step.gradients, found.gradients) < 1e-5
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_batch_lies_on_both_sides_of_what_the_recipe_cuts(name: str, tiny_model: Path, oracle: ModuleType) -> None:
+    found, options = worked(name, tiny_model, oracle), make(tiny_model, name).options
+    clipped, masked = (found.step.metrics[f"{what}/fraction"] for what in ("clip", "mask"))
+    assert 0 < clipped < 1 if options.band != "none" else clipped == 0
+    assert 0 < masked < 1 if options.masks or options.correction != "none" else masked == 0
+
+
+WIDTHS = ("epsilon", "epsilon_high", "m2_budget")
+
+
+def mutants(name: str) -> Iterator[dict[str, Any]]:
+    """Changes of a recipe that its gradient must show: each number up and down, each part replaced by every other of
+    its axis that the rest allows, no band, no mask."""
+    options, fields = changed(name), GrpoOffOptions.model_fields
+    given = options.model_dump(include=options.model_fields_set - {"push_every"})  # the sampler's: see below
+    if options.band in ("additive", "multiplicative"):
+        given |= {"epsilon": options.epsilon}
+    for key, value in given.items():
+        if isinstance(value, int):
+            yield {key: value + 1}
+        elif isinstance(value, float):
+            yield from ({key: number} for number in ((0.8 * value, 1.25 * value) if value else (0.1,)))
+    for mask in options.masks:
+        yield {"masks": [other for other in options.masks if other != mask], "tv_delta": None}
+    parts = {key for key in AXES.keys() & given.keys() if isinstance(given[key], str)}
+    others = {axis: AXES[axis].keys() - {given[axis]} for axis in sorted(parts) if given[axis] != fields[axis].default}
+    others.setdefault("band", AXES["band"].keys() & {"none"} - {options.band})
+    for axis, other in ((axis, other) for axis, names in others.items() for other in sorted(names)):
+        changes = {axis: other} | dict.fromkeys(WIDTHS if other in ("none", "second_moment") else ())
+        if possible(name, changes):
+            yield changes
+
+
+def possible(name: str, changes: dict[str, Any]) -> bool:
+    try:
+        changed(name, **changes)
+    except ValidationError:
+        return False
+    return True
+
+
+MUTANTS = [(name, changes) for name in RECIPES for changes in mutants(name)]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), MUTANTS, ids=[f"{n}-{'-'.join(f'{k}={v}' for k, v in c.items())}" for n, c in MUTANTS]
+)
+def test_every_setting_of_a_recipe_shows_in_its_gradient(
+    name: str, changes: dict[str, Any], tiny_model: Path, oracle: ModuleType
+) -> None:
+    """Changed, the recipe is no longer its formula on the batch that `worked` holds it to it with."""
+    found = worked(name, tiny_model, oracle)
+    trainer = make(tiny_model, name, **changes)
+    assert relative(update(trainer, found.groups).gradients, found.gradients) > 1e-3
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_micro_batches_add_up_to_the_batch(name: str, tiny_model: Path, oracle: ModuleType) -> None:
     """Also where a threshold or a divisor is the whole batch's."""
-    groups = stale_groups(oracle.Oracle(tiny_model), seed=3)
-    _, whole = update(make(tiny_model, name), groups)
+    groups = stale_groups(oracle.Oracle(tiny_model), STALE.get(name, Stale())._replace(repeat=1), seed=3)
+    whole = update(make(tiny_model, name, updates_per_batch=1), groups)
     for tokens in (1, 40):
-        _, parts = update(make(tiny_model, name, micro_batch_tokens=tokens), groups)
-        assert relative(parts, whole) < 1e-5
+        parts = update(make(tiny_model, name, micro_batch_tokens=tokens, updates_per_batch=1), groups)
+        assert relative(parts.gradients, whole.gradients) < 1e-5
 
 
 @pytest.mark.parametrize("divide_by", ["all", "kept"])
@@ -263,11 +400,11 @@ def test_micro_batches_add_up_with_every_aggregation(
         "aggregation": aggregation, "divide_by": divide_by, "correction": "mis", "beta": 0.1, "kl": "k3_weighted",
         "masks": ["max_lag", "opsm"], "max_lag": 3, "opsm_delta": 0.1,
     }  # fmt: skip
-    groups = stale_groups(oracle.Oracle(tiny_model), seed=4)
-    found, whole = update(make(tiny_model, "paper-v1-i1", **options), groups)
-    assert 0 < found["mask/fraction"] < 1
-    _, parts = update(make(tiny_model, "paper-v1-i1", micro_batch_tokens=30, **options), groups)
-    assert relative(parts, whole) < 1e-5
+    groups = stale_groups(oracle.Oracle(tiny_model), Stale(repeat=1), seed=4)
+    whole = update(make(tiny_model, "paper-v1-i1", **options), groups)
+    assert 0 < whole.metrics["mask/fraction"] < 1
+    parts = update(make(tiny_model, "paper-v1-i1", micro_batch_tokens=30, **options), groups)
+    assert relative(parts.gradients, whole.gradients) < 1e-5
 
 
 # --- nothing to learn from ------------------------------------------------------------------------------------------

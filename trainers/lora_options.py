@@ -1,0 +1,19 @@
+"""The options of an adapter, apart from what trains one: reading options needs no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class LoraOptions(BaseModel):
+    """Keys of `trainer.lora`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1, description="the adapter's output is multiplied by alpha / rank")
+    targets: Literal["all-linear"] | tuple[str, ...] = Field(
+        default="all-linear", description="names of the layers that get one; all-linear is all but the output layer"
+    )
