@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -17,11 +17,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf", ".svg")
-# Okabe and Ito's colours, which people with any colour vision tell apart; black is left to text.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+# Okabe and Ito's colours, which people with any colour vision tell apart, and three darker ones of Paul Tol's; black is
+# left to text.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F"),
+    *("#332288", "#882255", "#999933"),
+)
+MARKERS = (".", "s", "^", "D")
+LOOKS = tuple((colour, marker) for marker in MARKERS for colour in COLOURS)
+"""How runs are told apart, by their place: when the colours are used up, by a marker. The style of a line says which
+metric of its panel it is."""
 STYLES = ("-", "--", ":")
-COLUMNS = 4
+COLUMNS = 6
 SMOOTH_FROM = 40  # steps; a shorter run is drawn as it is
+THIN_UP_TO = 6  # runs whose single steps are drawn behind their means; those of more would hide the means
+LINEAR_BELOW = 1e-4  # of an axis "symlog": nearer to 0 than this is as good as on-policy
+
+Axis: TypeAlias = Literal["linear", "percent", "0-1", "log", "symlog"]
+"""percent: from 0; 0-1: all of it, so that 0.999 does not look like a collapse; log and symlog: a spike leaves the rest
+readable; symlog takes 0 and negative numbers."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +46,7 @@ class Panel:
     unit: str
     series: Mapping[str, str]
     """Metric → what its line is called; the first is solid, the second dashed, the third dotted."""
-    share: bool = False
-    """Shown in percent, from 0."""
+    axis: Axis = "linear"
     smooth: bool = True
     rare: bool = False
     """Left out while it is 0 throughout."""
@@ -45,43 +58,53 @@ PANELS = (
         "held-out accuracy",
         "share of questions",
         {"eval/accuracy": "sampled", "eval/greedy_accuracy": "greedy"},
-        share=True,
+        "percent",
         smooth=False,
     ),
-    Panel("groups with a signal", "share of groups", {"signal/groups": ""}, share=True),
+    Panel("groups with a signal", "share of groups", {"signal/groups": ""}, "percent"),
     Panel("entropy", "nats a token", {"entropy": ""}),
     Panel("lag", "optimizer steps", {"lag/max": "largest", "lag/mean": "mean"}, smooth=False),
-    Panel("effective sample size", "share of samples", {"ess/token": "tokens", "ess/sequence": "sequences"}),
-    Panel("KL(α‖π)", "nats a token", {"kl/k3": "k3", "kl/k1": "k1"}),
-    Panel("mean (log π/α)²", "nats²", {"ratio/log_square": ""}),
-    Panel("χ²(π‖α)", "mean w² - 1, tokens", {"chi2/token": ""}),
-    Panel("clipped", "share of tokens", {"clip/high": "A > 0", "clip/low": "A ≤ 0"}, share=True),
-    Panel("masked or rejected", "share of tokens", {"mask/high": "A > 0", "mask/low": "A ≤ 0"}, share=True, rare=True),
+    Panel("effective sample size", "share of samples", {"ess/token": "tokens", "ess/sequence": "sequences"}, "0-1"),
+    Panel("KL(α‖π)", "nats a token", {"kl/k3": "k3", "kl/k1": "k1"}, "symlog"),
+    Panel("mean (log w)²", "nats²", {"ratio/log_square": ""}, "symlog"),
+    Panel("χ²(π‖α)", "mean w² - 1, tokens", {"chi2/token": ""}, "symlog"),
+    Panel("largest w", "π/α of a token", {"ratio/max": ""}, "log"),
+    Panel("clipped", "share of tokens", {"clip/high": "A > 0", "clip/low": "A ≤ 0"}, "percent"),
+    Panel("masked or rejected", "share of tokens", {"mask/high": "A > 0", "mask/low": "A ≤ 0"}, "percent", rare=True),
     Panel("sampler against trainer, lag 0", "mean |Δ log p|, nats", {"mismatch/mean": ""}, smooth=False),
-    Panel("KL(π‖reference)", "nats a token", {"kl/reference": ""}),
+    Panel("KL(π‖reference)", "nats a token", {"kl/reference": ""}, "symlog"),
     Panel("length of completions", "sampled tokens", {"length/mean": "mean", "length/max": "longest"}),
-    Panel("truncated", "share of completions", {"length/truncated": ""}, share=True),
+    Panel("truncated", "share of completions", {"length/truncated": ""}, "percent"),
     Panel(
         "verdicts without a reward",
         "share of verdicts",
         {"verdict/unparsed": "unparsed", "verdict/timeout": "timeout", "verdict/error": "error"},
-        share=True,
+        "percent",
     ),
     Panel("learning rate", "", {"train/lr": ""}, smooth=False),
-    Panel("gradient norm", "before clipping", {"train/grad_norm": ""}),
-    Panel("throughput", "sampled tokens a second", {"tokens_per_second": ""}),
-    Panel("time", "seconds a step", {"time/sample": "sampling", "time/train": "training", "time/score": "scoring"}),
+    Panel("gradient norm", "before clipping", {"train/grad_norm": ""}, "log"),
+    Panel("throughput", "completion tokens a second", {"tokens_per_second": ""}),
+    Panel("time", "seconds a step", {"time/sample": "sample or read", "time/train": "train", "time/score": "score"}),
 )
-"""The page, in reading order. A panel that no run has a number for is left out."""
+"""The page, in reading order: metrics of whole batches over the steps. A panel that no run has a number for is left
+out."""
 
 BY_LAG = (
-    ("effective sample size", "share of tokens", ("ess_token",)),
-    ("KL(α‖π), k3", "nats a token", ("kl_k3",)),
-    ("clipped", "share of tokens", ("clip_high", "clip_low")),
-    ("groups with a signal", "share of groups", ("signal",)),
+    Panel("effective sample size", "share of samples", {"ess_token": "tokens", "ess_sequence": "sequences"}, "0-1"),
+    Panel("KL(α‖π)", "nats a token", {"kl_k3": "k3", "kl_k1": "k1"}, "symlog"),
+    Panel("mean (log w)²", "nats²", {"log_w_square": ""}, "symlog"),
+    Panel("χ²(π‖α)", "mean w² - 1, tokens", {"chi2": ""}, "symlog"),
+    Panel("largest w", "π/α of a token", {"ratio_max": ""}, "log"),
+    Panel("clipped", "share of tokens", {"clip_high": "A > 0", "clip_low": "A ≤ 0"}, "percent"),
+    Panel("masked or rejected", "share of tokens", {"mask_high": "A > 0", "mask_low": "A ≤ 0"}, "percent", rare=True),
+    Panel("groups with a signal", "share of groups", {"signal": ""}, "percent"),
+    Panel("entropy", "nats a token", {"entropy": ""}),
+    Panel("length of completions", "sampled tokens", {"length": ""}),
+    Panel("truncated", "share of completions", {"truncated": ""}, "percent"),
 )
-"""The row of panels that a run with several buckets of lag gets: title, unit, metrics of a bucket, which are summed."""
+"""Its second part, where a run has several buckets of lag: metrics of a bucket, the mean of the steps that have it."""
 
+APART = ("newer", "unknown")  # buckets that are no ages: no line leads there
 Lines: TypeAlias = list[dict[str, Any]]
 
 
@@ -96,7 +119,7 @@ def plot(
     if out.suffix not in FORMATS:
         raise RequestError(f"--out {out} ends in none of {', '.join(FORMATS)}: the ending says which format it is")
     lines = {name: read_metrics(path) for name, path in _names(runs).items()}
-    panels = PANELS if metrics is None else _chosen([name.strip() for name in metrics.split(",")], lines)
+    panels = PANELS if metrics is None else chosen([name.strip() for name in metrics.split(",")], lines)
     try:
         import matplotlib as mpl
     except ImportError:
@@ -130,59 +153,85 @@ def read_metrics(path: Path) -> Lines:
 
 
 def _names(paths: Sequence[Path]) -> dict[str, Path]:
-    """What the legend calls each run: the last part of its path where that tells them apart, else the path."""
-    short = [path.resolve().parent.name if path.name == "metrics.jsonl" else path.resolve().name for path in paths]
-    return dict(zip(short if len(set(short)) == len(paths) else map(str, paths), paths, strict=True))
+    """What the legend calls each run: as many last parts of its path as tell them apart."""
+    runs = [path.parent if path.name == "metrics.jsonl" else path for path in map(Path.resolve, paths)]
+    for place, run in enumerate(runs):
+        if run in runs[:place]:
+            raise RequestError(f"{paths[place]} is given twice: name each run once")
+    if len(runs) > len(LOOKS):
+        raise RequestError(f"a page tells {len(LOOKS)} runs apart, these are {len(runs)}: plot fewer at a time")
+    for parts in range(1, max(len(run.parts) for run in runs) + 1):
+        names = ["/".join(run.parts[-parts:]) for run in runs]
+        if len(set(names)) == len(runs):
+            break
+    return dict(zip(names, paths, strict=True))
 
 
-def _chosen(names: Sequence[str], runs: Mapping[str, Lines]) -> list[Panel]:
+def chosen(names: Sequence[str], runs: Mapping[str, Lines]) -> list[Panel]:
+    """A panel for each name, with the axis that it has on the whole page. Raises RequestError where no run has it."""
     known = {name for lines in runs.values() for line in lines for name, value in line.items() if _is_number(value)}
     for name in names:
         if name not in known:
             raise RequestError(f"--metrics: no run has {name!r}{nearest(name, known)}")
-    return [Panel(name, "", {name: ""}) for name in names]
+    return [replace(_of(name), title=name, series={name: ""}, rare=False) for name in names]
+
+
+def _of(name: str) -> Panel:
+    panels, key = (BY_LAG, name.partition("/")[2]) if name.startswith("lag_") else (PANELS, name)
+    return next((panel for panel in panels if key in panel.series), Panel(name, "", {}))
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def draw(runs: Mapping[str, Lines], panels: Sequence[Panel], *, by_lag: bool) -> Figure:
-    """The page: `panels` with every run in its colour, the alarms, and a row of panels by lag for each run that has
-    several buckets."""
+    """The page: `panels` over the steps with every run in its colour, the alarms, and below them, where a run has
+    several buckets of lag, the same by lag."""
     from matplotlib.figure import Figure
 
-    shown = [panel for panel in panels if any(_worth(panel, lines) for lines in runs.values())]
+    shown = [panel for panel in panels if _worth(panel, panel.series, runs)]
     alarmed = by_lag and any(line.get("alarms") for lines in runs.values() for line in lines)
-    aged = {name: lines for name, lines in runs.items() if by_lag and len(_buckets(lines)) > 1}
-    rows = math.ceil((len(shown) + alarmed) / COLUMNS)
-    columns = COLUMNS if aged else min(COLUMNS, len(shown) + alarmed)
-    figure = Figure(figsize=(4.2 * columns, 2.7 * (rows + len(aged)) + 0.6), layout="constrained")
-    grid = figure.add_gridspec(rows + len(aged), columns)
-    places = iter([(row, column) for row in range(rows) for column in range(columns)])
-    for panel in shown:
-        _panel(figure.add_subplot(grid[next(places)]), panel, runs)
+    buckets = _buckets(runs)
+    aged = [panel for panel in BY_LAG if _worth(panel, _keys(panel, buckets), runs)] if by_lag and buckets else []
+    columns = min(COLUMNS, max(len(shown) + alarmed, len(aged)))
+    rows, more_rows = math.ceil((len(shown) + alarmed) / columns), math.ceil(len(aged) / columns)
+    figure = Figure(figsize=(3.6 * columns, 2.5 * (rows + more_rows) + 0.6), layout="constrained")
+    grid = figure.add_gridspec(rows + more_rows, columns)
+    for place, panel in enumerate(shown):
+        _over_steps(figure.add_subplot(grid[divmod(place, columns)]), panel, runs)
     if alarmed:
-        _alarms(figure.add_subplot(grid[next(places)]), runs)
-    for row, (name, lines) in enumerate(aged.items(), start=rows):
-        for column, (title, unit, metrics) in enumerate(BY_LAG):
-            title = f"{title} by lag" + (f": {name}" if len(runs) > 1 else "")
-            _by_lag(figure.add_subplot(grid[row, column]), title, unit, metrics, lines, legend=column == 0)
+        _alarms(figure.add_subplot(grid[divmod(len(shown), columns)]), runs)
+    for place, panel in enumerate(aged, start=rows * columns):
+        _by_lag(figure.add_subplot(grid[divmod(place, columns)]), panel, runs, buckets)
     _legend(figure, list(runs))
     return figure
 
 
-def _panel(axes: Axes, panel: Panel, runs: Mapping[str, Lines]) -> None:
-    for colour, lines in zip(_colours(len(runs)), runs.values(), strict=True):
+def _over_steps(axes: Axes, panel: Panel, runs: Mapping[str, Lines]) -> None:
+    for (colour, marker), lines in zip(LOOKS, runs.values(), strict=False):
         for style, name in zip(STYLES, panel.series, strict=False):
             x, y = _points(lines, name)
             window = _window(len(lines)) if panel.smooth else 1
-            if window > 1 and len(runs) <= len(COLOURS):
+            if window > 1 and len(runs) <= THIN_UP_TO:
                 axes.plot(x, y, style, color=colour, alpha=0.2, linewidth=0.8)
-            marker = "." if len(x) * 4 < len(lines) or len(x) == 1 else ""
-            axes.plot(x, _smooth(y, window), style, color=colour, linewidth=1.5, marker=marker)
-    words = zip(("solid", "dashed", "dotted"), panel.series.values(), strict=False)
-    note = ", ".join(f"{word}: {label}" for word, label in words if label)
-    _dress(axes, panel.title, panel.unit, share=panel.share, note=note)
+            marked = _marked(y, _every(name, marker, len(y)))
+            axes.plot(x, _smooth(y, window), style, color=colour, marker=marker, markersize=4, markevery=marked)
+    _dress(axes, panel, panel.title, "step")
+    _whole_numbers(axes)
+
+
+def _by_lag(axes: Axes, panel: Panel, runs: Mapping[str, Lines], buckets: Sequence[str]) -> None:
+    for (colour, marker), lines in zip(LOOKS, runs.values(), strict=False):
+        for style, name in zip(STYLES, panel.series, strict=False):
+            x, y = [], []
+            for place, bucket in enumerate(buckets):
+                if bucket in APART:
+                    x, y = [*x, place], [*y, math.nan]
+                x, y = [*x, place], [*y, _mean(lines, f"lag_{bucket}/{name}")]
+            axes.plot(x, y, style, color=colour, marker=marker, markersize=4)
+    _dress(axes, panel, f"{panel.title} by lag", "lag, optimizer steps; mean over the run")
+    axes.set_xlim(-0.4, len(buckets) - 0.6)
+    axes.set_xticks(range(len(buckets)), buckets)
 
 
 def _alarms(axes: Axes, runs: Mapping[str, Lines]) -> None:
@@ -191,67 +240,63 @@ def _alarms(axes: Axes, runs: Mapping[str, Lines]) -> None:
 
     told = [alarm["alarm"] for lines in runs.values() for line in lines for alarm in line.get("alarms", ())]
     names = [name for name in RULES if name in told]
-    for place, (colour, lines) in enumerate(zip(_colours(len(runs)), runs.values(), strict=True)):
+    for place, ((colour, _), lines) in enumerate(zip(LOOKS, runs.values(), strict=False)):
         marks = [(line["step"] + 1, names.index(a["alarm"])) for line in lines for a in line.get("alarms", ())]
         offset = 0.5 * (place + 0.5) / len(runs) - 0.25
         axes.plot([x for x, _ in marks], [y + offset for _, y in marks], "|", color=colour, markersize=8)
+    _dress(axes, Panel("alarms", "", {}), "alarms", "step")
+    _whole_numbers(axes)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlim(0, max(line["step"] + 2 for lines in runs.values() for line in lines))
-    _dress(axes, "alarms", "", share=False, note="")
 
 
-def _by_lag(axes: Axes, title: str, unit: str, metrics: Sequence[str], lines: Lines, *, legend: bool) -> None:
-    from matplotlib import colormaps
-
-    buckets = _buckets(lines)
-    shades = [colormaps["viridis"](0.8 * i / max(1, len(buckets) - 1)) for i in range(len(buckets))]
-    for shade, bucket in zip(shades, buckets, strict=True):
-        keys = [f"lag_{bucket}/{name}" for name in metrics]
-        there = [line for line in lines if all(_is_number(line.get(key)) for key in keys)]
-        axes.plot(
-            [line["step"] + 1 for line in there],
-            [sum(line[key] for key in keys) for line in there],
-            ".-",
-            color=shade,
-            markersize=3,
-            linewidth=0.8,
-            label=f"lag {bucket}",
-        )
-    _dress(axes, title, unit, share=unit.startswith("share") and "ess_token" not in metrics, note="")
-    if legend:
-        axes.legend(fontsize=7, frameon=False, ncols=2)
-
-
-def _dress(axes: Axes, title: str, unit: str, *, share: bool, note: str) -> None:
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
+def _dress(axes: Axes, panel: Panel, title: str, x: str) -> None:
+    words = zip(("solid", "dashed", "dotted"), panel.series.values(), strict=False)
+    note = ", ".join(f"{word}: {label}" for word, label in words if label)
     axes.set_title(f"{title}\n", fontsize=10, fontweight="bold", loc="left")  # a line for the note, so panels align
     axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8, color="0.35")
-    axes.set_xlabel("step", fontsize=8)
-    axes.set_ylabel(unit, fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(panel.unit, fontsize=8)
+    _scale(axes, panel.axis)
+    axes.tick_params(which="both", labelsize=8)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    if share:
+
+
+def _scale(axes: Axes, axis: Axis) -> None:
+    from matplotlib.ticker import FuncFormatter, PercentFormatter, SymmetricalLogLocator
+
+    if axis == "log":
+        axes.set_yscale("log", nonpositive="mask")
+    elif axis == "symlog":
+        axes.set_yscale("symlog", linthresh=LINEAR_BELOW, linscale=0.5)
+        ticks = SymmetricalLogLocator(base=10, linthresh=LINEAR_BELOW)
+        ticks.set_params(numticks=5)
+        axes.yaxis.set_major_locator(ticks)
+    elif axis == "percent":
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         axes.set_ylim(bottom=0.0)
+    else:  # every tick says all of its number: a factor of all ticks would stand where the title is
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    if axis == "0-1":
+        axes.set_ylim(0.0, 1.02)
+
+
+def _whole_numbers(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def _legend(figure: Figure, names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=colour, linewidth=3) for colour in _colours(len(names))]
+    handles = [
+        Line2D([], [], color=colour, linewidth=3, marker=marker, markersize=7)
+        for (colour, marker), _ in zip(LOOKS, names, strict=False)
+    ]
     figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)), frameon=False, fontsize=10)
-
-
-def _colours(count: int) -> Sequence[Any]:
-    if count <= len(COLOURS):
-        return COLOURS[:count]
-    from matplotlib import colormaps
-
-    return [colormaps["viridis"](0.9 * i / (count - 1)) for i in range(count)]
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -261,28 +306,64 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _worth(panel: Panel, lines: Lines) -> bool:
-    values = [line[name] for line in lines for name in panel.series if _is_number(line.get(name))]
+def _worth(panel: Panel, keys: Iterable[str], runs: Mapping[str, Lines]) -> bool:
+    values = [line[key] for key in keys for lines in runs.values() for line in lines if _is_number(line.get(key))]
     return any(values) if panel.rare else bool(values)
 
 
 def _points(lines: Lines, name: str) -> tuple[list[int], list[float]]:
-    """Steps, counted from 1, and values; a held-out accuracy stands after as many batches as its weights have seen."""
-    there = [line for line in lines if _is_number(line.get(name))]
-    return [line["step"] + _after(name, line) for line in there], [line[name] for line in there]
+    """Steps, counted from 1, and values, NaN where a step has none, so that no line is drawn across it.
+
+    Evaluations are only some steps' business, so their lines go from one to the next; a held-out accuracy stands after
+    as many batches as its weights have seen.
+    """
+    there = [line for line in lines if _is_number(line.get(name)) or not _is_evaluation(name)]
+    values = [line.get(name) for line in there]
+    return [line["step"] + _after(name, line) for line in there], [y if _is_number(y) else math.nan for y in values]
 
 
 def _after(name: str, line: Mapping[str, Any]) -> bool:
     """An evaluation comes before the step of its line, and once more after the last step."""
-    return not name.startswith("eval/") or line.get("eval/policy_version") == line.get("policy_version")
+    return not _is_evaluation(name) or line.get("eval/policy_version") == line.get("policy_version")
 
 
-def _buckets(lines: Lines) -> list[str]:
-    """Buckets of lag that the run has tokens in, in their order."""
+def _is_evaluation(name: str) -> bool:
+    return name.startswith("eval/")
+
+
+def _every(name: str, marker: str, count: int) -> int:
+    """From one marker to the next: every point of an evaluation; eight a line where markers tell runs apart, else 0."""
+    if _is_evaluation(name):
+        return 1
+    return 0 if marker == MARKERS[0] else math.ceil(count / 8)
+
+
+def _marked(values: Sequence[float], every: int) -> list[int]:
+    """Which points have a marker: each `every`th, and those that no line reaches."""
+    gap = [True, *map(math.isnan, values), True]
+    alone = {i for i in range(len(values)) if gap[i : i + 3] == [True, False, True]}
+    return sorted(alone | set(range(0, len(values), every) if every else ()))
+
+
+def _buckets(runs: Mapping[str, Lines]) -> list[str]:
+    """Buckets of lag that the runs have tokens in, in their order; none where no run has several."""
     from rlvr.staleness import BUCKETS
 
-    found = {name.partition("/")[0] for line in lines for name in line}
-    return [bucket for bucket in BUCKETS if f"lag_{bucket}" in found]
+    found = [{name.partition("/")[0] for line in lines for name in line} for lines in runs.values()]
+    of_runs = [[bucket for bucket in BUCKETS if f"lag_{bucket}" in names] for names in found]
+    if max(map(len, of_runs)) < 2:
+        return []
+    return [bucket for bucket in BUCKETS if any(bucket in of_run for of_run in of_runs)]
+
+
+def _keys(panel: Panel, buckets: Sequence[str]) -> list[str]:
+    return [f"lag_{bucket}/{name}" for bucket in buckets for name in panel.series]
+
+
+def _mean(lines: Lines, key: str) -> float:
+    """Of the steps that have it; NaN where none has."""
+    values = [line[key] for line in lines if _is_number(line.get(key))]
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def _window(steps: int) -> int:
@@ -291,7 +372,10 @@ def _window(steps: int) -> int:
 
 
 def _smooth(values: Sequence[float], window: int) -> list[float]:
-    """The mean over `window` values around each; fewer at the ends."""
+    """The mean over `window` values around each, of those that are there; NaN stays NaN."""
     half = window // 2
-    around = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-    return [math.fsum(part) / len(part) for part in around]
+    smooth = []
+    for i, value in enumerate(values):
+        around = [v for v in values[max(0, i - half) : i + half + 1] if not math.isnan(v)]
+        smooth.append(math.nan if math.isnan(value) else math.fsum(around) / len(around))
+    return smooth

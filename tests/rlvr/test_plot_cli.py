@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from rlvr.cli import main
-from rlvr.cli.plot import COLOURS, PANELS, Panel, draw, read_metrics
+from rlvr.cli.plot import COLOURS, LOOKS, PANELS, Panel, chosen, draw, read_metrics
 
 
 def step(i: int, **more: Any) -> dict[str, Any]:
@@ -73,7 +74,8 @@ def test_every_run_is_a_line_in_its_colour(runs: Path) -> None:
     reward = page(runs, "a", "b")["reward"]
     assert [line.get_color() for line in reward.lines] == list(COLOURS[:2])
     assert points(reward) == ([1, 2, 3, 4, 5, 6], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
-    assert points(reward, 1) == ([1, 3, 4], [0.0, 0.2, 0.3])  # a null is no point
+    assert points(reward, 1) == ([1, 2, 3, 4], pytest.approx([0.0, math.nan, 0.2, 0.3], nan_ok=True))  # null is a gap
+    assert reward.lines[1].get_markevery() == [0]  # no line reaches it
     assert reward.get_xlabel() == "step"
     assert reward.get_ylabel()
 
@@ -96,13 +98,73 @@ def test_alarms_have_a_panel(runs: Path) -> None:
     assert points(alarms, 1)[0] == [3]
 
 
-def test_a_run_with_several_buckets_has_panels_by_lag(runs: Path) -> None:
-    shown = page(runs, "a", "b")
-    ess, clipped = shown["effective sample size by lag: a"], shown["clipped by lag: a"]
-    assert [line.get_label() for line in ess.lines] == ["lag 0", "lag 1-3"]
-    assert points(ess, 1) == ([2, 4, 6], [0.99, 0.97, 0.95])
-    assert points(clipped)[1] == pytest.approx([0.15] * 3)
+def test_by_lag_a_run_is_a_line_over_the_buckets_of_all(runs: Path) -> None:
+    """`a` has lags 0 and 1-3 in turn; `old` only 8-15, after a fresh batch, and one whose version is unknown."""
+    (runs / "old").mkdir()
+    aged = [
+        {"lag_0/ess_token": 1.0},
+        *[{"lag_8-15/ess_token": ess} for ess in (0.4, 0.2)],
+        {"lag_unknown/ess_token": 0.5},
+    ]
+    lines = [{"step": i, "reward/mean": 1.0, **line} for i, line in enumerate(aged)]
+    (runs / "old" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = page(runs, "a", "old")
+    ess = shown["effective sample size by lag"]
+    assert [label.get_text() for label in ess.get_xticklabels()] == ["0", "1-3", "8-15", "unknown"]
+    first, _, second, _ = (line.get_ydata() for line in ess.lines)
+    nan = math.nan
+    assert list(first) == pytest.approx([0.98, 0.97, nan, nan, nan], nan_ok=True)  # means of its steps
+    assert list(second) == pytest.approx([1.0, nan, 0.3, nan, 0.5], nan_ok=True)  # no line to what is no age
+    clipped = shown["clipped by lag"]
+    assert points(clipped)[1][:2] == pytest.approx([0.1, 0.1])  # A > 0
+    assert points(clipped, 1)[1][:2] == pytest.approx([0.05, 0.05])  # A ≤ 0
     assert not any("by lag" in title for title in page(runs, "a", by_lag=False))
+
+
+def test_runs_of_one_age_have_no_panels_by_lag() -> None:
+    figure = draw({"fresh": [{"step": 0, "reward/mean": 1.0, "lag_0/ess_token": 1.0}]}, PANELS, by_lag=True)
+    assert [axes.get_title(loc="left").strip() for axes in figure.axes] == ["reward"]
+
+
+def test_a_line_has_a_gap_where_a_step_has_no_number() -> None:
+    """In a run that pushes every fourth batch, lag 0 is there every fourth: points, and no line between them."""
+    lines = [{"step": i, **({"mismatch/mean": 1e-7} if i % 4 == 0 else {})} for i in range(9)]
+    (axes,) = draw({"off": lines}, PANELS, by_lag=True).axes
+    assert [i for i, y in enumerate(points(axes)[1]) if not math.isnan(y)] == [0, 4, 8]
+    assert axes.lines[0].get_markevery() == [0, 4, 8]
+
+
+def test_one_spike_does_not_flatten_the_rest() -> None:
+    """The middle of the values is in the middle of the axis, not at its foot."""
+    names = ("chi2/token", "ratio/log_square", "kl/k3", "kl/reference", "train/grad_norm", "ratio/max")
+    lines = [{"step": i, **dict.fromkeys(names, 100.0 if i == 7 else 0.5)} for i in range(12)]
+    figure = draw({"run": lines}, PANELS, by_lag=True)
+    assert len(figure.axes) == len(names)
+    for axes in figure.axes:
+        bottom, place, top = axes.transData.transform([(0, axes.get_ylim()[0]), (0, 0.5), (0, axes.get_ylim()[1])])[
+            :, 1
+        ]
+        spike = axes.transData.transform((0, 100.0))[1]
+        assert bottom <= place < spike <= top, axes.get_title(loc="left")
+    for title in ("χ²(π‖α)", "KL(α‖π)"):
+        (axes,) = (axes for axes in figure.axes if axes.get_title(loc="left").strip() == title)
+        heights = axes.transData.transform([(0, 0.0), (0, 0.5), (0, 100.0)])[:, 1]
+        assert heights[1] - heights[0] > (heights[2] - heights[0]) / 2
+
+
+def test_a_small_loss_of_sample_size_looks_small(runs: Path) -> None:
+    shown = page(runs, "a")
+    for title in ("effective sample size", "effective sample size by lag"):
+        assert shown[title].get_ylim() == (0.0, 1.02)
+
+
+def test_ticks_carry_no_factor_that_would_stand_in_the_title() -> None:
+    lines = [{"step": i, "mismatch/mean": 1e-7 * (i + 1)} for i in range(5)]
+    figure = draw({"run": lines}, PANELS, by_lag=True)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.yaxis.get_offset_text().get_text() == ""
+    assert "1e-07" in [label.get_text() for label in axes.get_yticklabels()]
 
 
 def test_a_long_run_is_drawn_twice_thin_and_smoothed(tmp_path: Path) -> None:
@@ -113,10 +175,15 @@ def test_a_long_run_is_drawn_twice_thin_and_smoothed(tmp_path: Path) -> None:
     assert middle == pytest.approx(2 / 5)  # of steps 38 to 42
 
 
-def test_many_runs_keep_colours_of_their_own() -> None:
-    lines = [{"step": 0, "reward/mean": 1.0}, {"step": 1, "reward/mean": 1.0}]
-    (axes,) = draw({str(i): lines for i in range(12)}, PANELS[:1], by_lag=True).axes
-    assert len({str(line.get_color()) for line in axes.lines}) == 12
+def test_many_runs_are_told_apart_on_a_page_of_the_same_size() -> None:
+    lines = [{"step": i, "reward/mean": 1.0, f"lag_{'0' if i % 2 else '1-3'}/entropy": 1.0} for i in range(16)]
+    many = draw({str(i): lines for i in range(12)}, PANELS, by_lag=True)
+    for axes in many.axes:
+        looks = [(line.get_color(), line.get_marker()) for line in axes.lines]
+        assert looks == list(LOOKS[:12])
+        assert len(set(looks)) == 12
+    assert many.axes[0].lines[-1].get_markevery() == list(range(0, 16, 2))  # a marker that is nowhere tells nothing
+    assert list(many.get_size_inches()) == list(draw({"0": lines}, PANELS, by_lag=True).get_size_inches())
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -136,7 +203,7 @@ def plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 def test_one_picture_of_several_runs(runs: Path, plot: Any) -> None:
     code, told = plot(runs / "a", runs / "b" / "metrics.jsonl", "--out", runs / "page.png")
-    assert (code, told) == (0, f"{runs / 'page.png'}: 14 panels of 2 runs\n")
+    assert (code, told) == (0, f"{runs / 'page.png'}: 10 panels of 2 runs\n")
     picture = imread(runs / "page.png")
     assert picture.shape[0] > 500
     assert picture.shape[1] > 500
@@ -148,6 +215,23 @@ def test_chosen_metrics_have_a_panel_each(runs: Path, plot: Any) -> None:
     code, told = plot(runs / "a", "--metrics", chosen, "--out", runs / "page.svg")
     assert (code, told) == (0, f"{runs / 'page.svg'}: 2 panels of 1 run\n")
     assert (runs / "page.svg").read_text().startswith("<?xml")
+
+
+def test_a_chosen_metric_keeps_its_axis(runs: Path) -> None:
+    lines = {"a": read_metrics(runs / "a")}
+    kl, ess = draw(lines, chosen(["lag_1-3/kl_k3", "ess/token"], lines), by_lag=False).axes
+    assert (kl.get_yscale(), ess.get_ylim()) == ("symlog", (0.0, 1.02))
+
+
+def test_runs_of_one_name_are_called_by_as_much_of_their_path_as_it_takes(tmp_path: Path, plot: Any) -> None:
+    for parent in ("near", "far"):
+        (tmp_path / parent / "seed-0").mkdir(parents=True)
+        (tmp_path / parent / "seed-0" / "metrics.jsonl").write_text('{"step": 0, "reward/mean": 1}\n')
+    names = [tmp_path / "near/seed-0", tmp_path / "far/seed-0/metrics.jsonl"]
+    assert plot(*names, "--out", tmp_path / "page.svg")[0] == 0
+    text = (tmp_path / "page.svg").read_text()
+    assert "<!-- near/seed-0 -->" in text
+    assert "<!-- far/seed-0 -->" in text
 
 
 def test_a_line_that_is_being_written_is_left_out(runs: Path) -> None:
@@ -164,6 +248,7 @@ def test_a_line_that_is_being_written_is_left_out(runs: Path) -> None:
         (["foreign"], "line 1 holds no step's metrics"),
         (["torn"], "metrics.jsonl, line 1 is not JSON"),
         (["a", "--metrics", "reward/meen"], "no run has 'reward/meen'; did you mean 'reward/mean'?"),
+        (["a", "b", "a/metrics.jsonl"], "a/metrics.jsonl is given twice: name each run once"),
         (["a", "--out", "page.gif"], "--out page.gif ends in none of .png, .pdf, .svg"),
         (["a", "--out", "no/folder/page.png"], "page.png cannot be written"),
     ],
