@@ -69,7 +69,7 @@ class Plan:
     def distributions(self) -> set[str]:
         """Whose code decides what is learnt: rlvr's own, and that of the plugins that the run names."""
         config = self.config
-        names = {("trainer", config.trainer.name), ("sampler", config.sampling.engine)}
+        names: set[tuple[str, str | None]] = {("trainer", config.trainer.name), ("sampler", config.sampling.engine)}
         names |= {("prompt_source", config.dataset.name)} if self.prompts is not None else set()
         names |= {("verifier", self.grader.verifier)} if self.scorer is not None else set()
         return {"rlvr"} | {each.distribution for each in registry().entries() if (each.kind, each.name) in names}

@@ -66,7 +66,8 @@ class Expected:
         versions = _versions(rollout)
         here, weights = self.lineage.version_for(rollout), self.lineage.weights_hash
         if here is not None:
-            return (f"{ANOTHER_VERSION} than the behaviour model's ({here})",) if versions - {here} else ()
+            other = f"{ANOTHER_VERSION} than the behaviour model's ({here}) sampled it"
+            return (other,) if versions - {here} else ()
         named = rollout.model.weights_hash if rollout.model is not None else None
         known = named is not None and weights is not None
         return (ANOTHER_MODEL,) if known and versions <= {0} else ()

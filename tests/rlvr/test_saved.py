@@ -344,10 +344,12 @@ def test_each_version_of_a_run_is_another_model(
     tiny_model: Path, tmp_path: Path, sampled: Path, records: list[Rollout]
 ) -> None:
     write_rollouts(tmp_path / "bare.parquet", [r.model_copy(update={"behaviour_logprobs": None}) for r in records])
-    with pytest.raises(DataError, match=r"24 of 36 .*: 24 another policy version .* \(0\)\..*name the checkpoint"):
+    with pytest.raises(
+        DataError, match=r"24 of 36 .*: 24 another policy version .* \(0\) sampled it\..*name the checkpoint"
+    ):
         plan_of(tiny_model, tmp_path / "bare.parquet", rollouts__behaviour_model=str(tiny_model))
     second = sampled / "checkpoints" / "step-000002"
-    with pytest.raises(DataError, match=r"24 of 36 .*: 24 another policy version .* \(2\)\."):
+    with pytest.raises(DataError, match=r"24 of 36 .*: 24 another policy version .* \(2\) sampled it\."):
         plan_of(tiny_model, tmp_path / "bare.parquet", rollouts__behaviour_model=str(second))
     write_rollouts(
         tmp_path / "its.parquet", [r for r in read_rollouts(tmp_path / "bare.parquet") if version_of(r) == 2]

@@ -10,6 +10,7 @@ from rlvr.schema import ModelRef, Rollout, Sampling, Score, Status, VersionRun
 from rlvr.usability import (
     ANOTHER_MODEL,
     ANOTHER_PROMPT,
+    ANOTHER_VERSION,
     NO_GROUP,
     NO_LOGPROBS,
     NO_MASK,
@@ -99,7 +100,7 @@ def test_one_fault_is_one_reason(expected: dict[str, Any], changes: dict[str, An
     assert remedy(reason)
 
 
-@pytest.mark.parametrize("reason", [ANOTHER_MODEL, ANOTHER_PROMPT, TWICE, f"{NO_REWARD} (error)"])
+@pytest.mark.parametrize("reason", [ANOTHER_MODEL, ANOTHER_PROMPT, ANOTHER_VERSION, TWICE, f"{NO_REWARD} (error)"])
 def test_a_reason_that_only_a_whole_file_or_a_run_has_is_mended_as_well(reason: str) -> None:
     assert remedy(reason)
 
