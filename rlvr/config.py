@@ -9,7 +9,7 @@ Every setting remembers where it came from, so that an error says which file and
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
@@ -18,7 +18,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlvr.alarms import Alarms
-from rlvr.errors import ConfigError, nearest
+from rlvr.errors import ConfigError, PluginError, nearest
+from rlvr.refusals import refusal
 from rlvr.registry import registry
 from rlvr.schema import SamplingParams, Status
 from rlvr.scoring import DEFAULT_REWARDS
@@ -218,8 +219,10 @@ def read_settings(path: Path, named: Collection[str] = NAMED) -> Settings:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not YAML: byte {error.start + 1} is not UTF-8") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(_not_yaml(error, path)) from error
     return {} if node is None else _flatten(node, "", path, named)
 
 
@@ -228,7 +231,12 @@ def _flatten(node: yaml.Node, prefix: str, path: Path, named: Collection[str]) -
     if not isinstance(node, yaml.MappingNode):
         if not prefix:
             raise ConfigError(f"{line}: expected `key: value` pairs")
-        return {_spell_out(prefix, named): Setting(_construct(node), line)}
+        try:
+            return {_spell_out(prefix, named): Setting(_construct(node), line)}
+        except yaml.YAMLError as error:
+            raise ConfigError(_not_yaml(error, path)) from error
+        except ValueError as error:  # a date that there is not
+            raise ConfigError(f"{line}: {prefix}: {error}") from error
     settings: Settings = {}
     for key_node, value_node in node.value:
         key = f"{prefix}.{key_node.value}" if prefix else str(key_node.value)
@@ -237,6 +245,20 @@ def _flatten(node: yaml.Node, prefix: str, path: Path, named: Collection[str]) -
                 raise ConfigError(f"{setting.source}: {dotted} is given twice (first at {settings[dotted].source})")
             settings[dotted] = setting
     return settings
+
+
+def _not_yaml(error: yaml.YAMLError, path: Path) -> str:
+    """One line with file and line: PyYAML is given the text alone and calls it `<unicode string>`."""
+    mark = getattr(error, "problem_mark", None)
+    return f"{path}{f':{mark.line + 1}' if mark else ''}: not YAML: {_problem(error)}"
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError):
+        return ", ".join(text for text in (error.context, error.problem) if text)
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"{error.reason}: character {error.position + 1}"
+    return str(error)
 
 
 def _construct(node: yaml.Node) -> Any:
@@ -259,7 +281,9 @@ def parse_set(text: str) -> tuple[str, Setting]:
     try:
         parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"--set {text!r}: the value is not YAML: {_problem(error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"--set {text!r}: {error}") from error
     return _spell_out(key.strip()), Setting(parsed, f"--set {text}")
 
 
@@ -278,7 +302,8 @@ def command_line_settings(sets: Iterable[str], flags: Mapping[str, tuple[str, An
 
 
 def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
-    """The run's configuration. Raises ConfigError for an unknown key, a wrong value or an impossible combination."""
+    """The run's configuration. Raises ConfigError for an unknown key, a wrong value or an impossible combination, and
+    PluginError for a trainer or a recipe that there is not."""
     given = {**(read_settings(file) if file else {}), **command_line}
     name = given.get("model.name", Setting(ModelConfig().name, "default"))
     preset = _preset(str(name.value))
@@ -290,8 +315,11 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
         )
     recipe = given.get("recipe")
     layer = read_recipe(str(recipe.value))[1] if recipe is not None and recipe.value is not None else {}
-    config = _passes(validate(RunConfig, {**preset, **layer, **given}), given)
+    settings = {**preset, **layer, **given}
+    config = _passes(validate(RunConfig, settings), given)
     _possible(config)
+    _does_something(config, given)
+    trainer_options(config, registry().load("trainer", config.trainer.name).Options, settings)
     if config.dataset.name is None and config.samples:
         raise ConfigError(f"model {config.model.name!r} has no default data set: name one with --dataset")
     return config
@@ -317,7 +345,7 @@ def read_recipe(name: str) -> tuple[Recipe, Settings]:
 
 def _passes(config: RunConfig, given: Settings) -> RunConfig:
     """One pass over saved rollouts where nothing else was asked for: a preset's steps are meant for sampling."""
-    if "steps" in given and "rollouts.epochs" in given:
+    if "steps" in given and config.rollouts.epochs is not None:
         raise ConfigError("steps and rollouts.epochs say the same thing: give one of them")
     if config.samples or "steps" in given or config.rollouts.epochs is not None:
         return config
@@ -340,11 +368,34 @@ def _possible(config: RunConfig) -> None:
         )
     saved = portion(rollouts.share, size) if rollouts.files and config.samples else 0
     past = portion(replay.share, size) if replay.share else 0
+    if replay.capacity < past:
+        raise ConfigError(
+            f"replay.capacity {replay.capacity} is less than the {past} groups that each batch of {size} replays "
+            f"(replay.share): say at least {past}"
+        )
     if config.samples and saved + past >= size:
         raise ConfigError(
             f"of {size} groups a batch (sampling.prompts_per_step) {saved} would be saved (rollouts.share) and {past} "
             "replayed (replay.share): at least one must be sampled"
         )
+
+
+def _does_something(config: RunConfig, given: Settings) -> None:
+    """Raises ConfigError for a setting that this run would not look at. One that says the default is let pass: a run's
+    own config.yaml spells out all of them."""
+    unheard: list[tuple[Section, str, str]] = []
+    if not config.rollouts.files:
+        keys = ["share", "skip_unusable", "behaviour_model", "behaviour_revision"]
+        why = "without saved rollouts: name some with --rollouts"
+        unheard += [(config.rollouts, f"rollouts.{key}", why) for key in keys]
+    if not config.replay.share:
+        keys = ["capacity", "half_life", "max_lag"]
+        why = "while replay.share is 0: nothing is replayed"
+        unheard += [(config.replay, f"replay.{key}", why) for key in keys]
+    for section, dotted, why in unheard:
+        key = dotted.partition(".")[2]
+        if dotted in given and getattr(section, key) != type(section).model_fields[key].default:
+            raise ConfigError(f"{dotted} ({given[dotted].source}) does nothing {why}")
 
 
 def portion(share: float, size: int) -> int:
@@ -394,26 +445,68 @@ def validate(model: type[M], settings: Settings, prefix: str = "") -> M:
 
 
 def _explain(model: type[BaseModel], fault: Any, settings: Settings, prefix: str) -> str:
-    loc = [str(part) for part in fault["loc"]]
+    loc = [str(part) for part in fault["loc"] if part != "[key]"]
     if not loc:  # what a model says of its keys together
-        return str(fault["msg"]).removeprefix("Value error, ")
+        return refusal(fault)
     dotted = ".".join(loc)
-    source = next((s.source for key, s in settings.items() if key == dotted or key.startswith(f"{dotted}.")), None)
+    source = _source(loc, settings)
     where = f"{prefix}{dotted}" + (f" ({source})" if source else "")
     if fault["type"] == "extra_forbidden":
-        owner: Any = model
-        for section in loc[:-1]:
-            declared = owner.model_fields[section].annotation
-            owner = next(t for t in (declared, *get_args(declared)) if hasattr(t, "model_fields"))  # maybe optional
-        known = [f"{prefix}{'.'.join([*loc[:-1], name])}" for name in owner.model_fields]
-        return f"there is no key {where}{nearest(f'{prefix}{dotted}', known)}"
-    return f"{where}: {fault['msg'][:1].lower()}{fault['msg'][1:]}, got {fault['input']!r}"
+        section = "".join(f"{part}." for part in loc[:-1])
+        return f"there is no key {where}{nearest(loc[-1], _section(model, loc[:-1]).model_fields, prefix + section)}"
+    if fault["type"] == "missing":
+        return f"{f'{source}: ' if source else ''}{prefix}{dotted} is missing"
+    if fault["type"] == "value_error":
+        return f"{where}: {refusal(fault)}"
+    section_keys = list(_section(model, loc).model_fields) if fault["type"].startswith("model") else ()
+    return f"{where} {refusal(fault, section_keys)}"
 
 
-def trainer_options(config: RunConfig, options: type[M]) -> M:
-    """The trainer's own options, checked against its `Options`."""
-    settings = {key: Setting(value, "trainer section") for key, value in config.trainer.options.items()}
+def _section(model: type[BaseModel], loc: Iterable[str]) -> Any:
+    """The model of a section within `model`."""
+    owner: Any = model
+    for section in loc:
+        declared = owner.model_fields[section].annotation
+        owner = next(t for t in (declared, *get_args(declared)) if hasattr(t, "model_fields"))  # maybe optional
+    return owner
+
+
+def _source(loc: Sequence[str], settings: Settings) -> str:
+    """Where a key was written; of one that is missing, or of an item of a list, where what it belongs to was."""
+    for length in range(len(loc), -1, -1):
+        dotted = ".".join(loc[:length])
+        for key, setting in settings.items():
+            if not dotted or key == dotted or key.startswith(f"{dotted}."):
+                return setting.source
+    return ""
+
+
+def trainer_options(config: RunConfig, options: type[M], given: Settings | None = None) -> M:
+    """The trainer's own options, checked against its `Options`; `given`, what `config` was made of, says where each
+    was written."""
+    if given is None:
+        given = {f"trainer.{key}": Setting(value, "") for key, value in config.trainer.options.items()}
+    ours = {key: setting for key, setting in given.items() if key.startswith("trainer.") and key != "trainer.name"}
+    settings = {key.removeprefix("trainer."): setting for key, setting in ours.items()}
+    _belong_to(config.trainer.name, options, settings)
     return validate(options, settings, "trainer.")
+
+
+def _belong_to(trainer: str, options: type[BaseModel], settings: Settings) -> None:
+    """Raises ConfigError for options that the trainer lacks and another one has, and names that one."""
+    sources = {key.partition(".")[0]: setting.source for key, setting in settings.items()}
+    lacking = {key: source for key, source in sources.items() if key not in options.model_fields}
+    for entry in registry().entries("trainer") if lacking else ():
+        try:
+            theirs = entry.load().Options.model_fields
+        except PluginError:  # it cannot be taken instead; what is wrong with it is said to whoever names it
+            continue
+        if moved := [key for key in lacking if key in theirs]:
+            named = ", ".join(f"trainer.{key}" + (f" ({lacking[key]})" if lacking[key] else "") for key in moved)
+            raise ConfigError(
+                f"{named}: the trainer is {trainer!r}, and this is an option of {entry.name!r}; take that (--trainer "
+                f"{entry.name}), or leave the option out"
+            )
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -37,10 +37,13 @@ class RunError(RlvrError):
     """The run started and could not go on. Exit code 1."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` when a known name is close, else the known names, else nothing."""
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """`"; did you mean 'x'?"` when a known name is close, else the known names, else nothing.
+
+    `prefix` is what all of them begin with, and stands before the one that is meant; it makes no two names alike.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        return f"; did you mean {prefix + close[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""

@@ -27,7 +27,7 @@ MAPPED = {**PARTS, "datasets_cfg": "rlvr_datasets_cfg"}
 # A module of the core imports from the lines above its own, and from its own line without going in circles.
 LAYERS = [
     {"errors", "draws"},
-    {"schema", "requirements"},
+    {"schema", "requirements", "refusals"},
     {"alarms"},
     {"protocols"},
     {"hookspecs"},
@@ -48,7 +48,7 @@ LAYERS = [
     {"cli"},
     {"__main__", "testing"},
 ]
-LEAVES = {"errors", "draws", "requirements"}
+LEAVES = {"errors", "draws", "requirements", "refusals"}
 
 TOP_LEVEL = {
     *("rlvr", "verifiers", "datasets_cfg", "plugins", "trainers", "tests"),

@@ -20,6 +20,7 @@ from rlvr.draws import draw
 from rlvr.errors import ConfigError, RequestError, RunError, nearest
 from rlvr.models import load_tokenizer
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, Weights
+from rlvr.refusals import refusal
 from rlvr.schema import Frozen, Sampling, SamplingParams, VersionRun
 
 from .decode import Completion, decode
@@ -278,6 +279,8 @@ def _parse(options: Mapping[str, Any]) -> HFSamplerOptions:
         return HFSamplerOptions.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        hint = nearest(key, HFSamplerOptions.model_fields) if first["type"] == "extra_forbidden" else ""
-        raise ConfigError(f"sampler.{key}: {first['msg']}{hint}") from None
+        key, section = ".".join(map(str, first["loc"])), "sampling.options."
+        if first["type"] == "extra_forbidden":
+            hint = nearest(key, HFSamplerOptions.model_fields, section)
+            raise ConfigError(f"there is no key {section}{key}{hint}") from None
+        raise ConfigError(f"{section}{key} {refusal(first)}") from None

@@ -223,12 +223,12 @@ def _over_steps(axes: Axes, panel: Panel, runs: Mapping[str, Lines]) -> None:
 def _by_lag(axes: Axes, panel: Panel, runs: Mapping[str, Lines], buckets: Sequence[str]) -> None:
     for (colour, marker), lines in zip(LOOKS, runs.values(), strict=False):
         for style, name in zip(STYLES, panel.series, strict=False):
-            x, y = [], []
+            points: list[tuple[int, float]] = []
             for place, bucket in enumerate(buckets):
                 if bucket in APART:
-                    x, y = [*x, place], [*y, math.nan]
-                x, y = [*x, place], [*y, _mean(lines, f"lag_{bucket}/{name}")]
-            axes.plot(x, y, style, color=colour, marker=marker, markersize=4)
+                    points.append((place, math.nan))
+                points.append((place, _mean(lines, f"lag_{bucket}/{name}")))
+            axes.plot(*zip(*points, strict=True), style, color=colour, marker=marker, markersize=4)
     _dress(axes, panel, f"{panel.title} by lag", "lag, optimizer steps; mean over the run")
     axes.set_xlim(-0.4, len(buckets) - 0.6)
     axes.set_xticks(range(len(buckets)), buckets)
@@ -318,8 +318,8 @@ def _points(lines: Lines, name: str) -> tuple[list[int], list[float]]:
     as many batches as its weights have seen.
     """
     there = [line for line in lines if _is_number(line.get(name)) or not _is_evaluation(name)]
-    values = [line.get(name) for line in there]
-    return [line["step"] + _after(name, line) for line in there], [y if _is_number(y) else math.nan for y in values]
+    values = [line[name] if _is_number(line.get(name)) else math.nan for line in there]
+    return [line["step"] + _after(name, line) for line in there], values
 
 
 def _after(name: str, line: Mapping[str, Any]) -> bool:

@@ -33,7 +33,7 @@ def show(name: Annotated[str, typer.Argument(help="A recipe's name, or its YAML 
 
     recipe, settings = read_recipe(name)
     config = validate(RunConfig, settings)
-    options = trainer_options(config, registry().load("trainer", config.trainer.name).Options)
+    options = trainer_options(config, registry().load("trainer", config.trainer.name).Options, settings)
     print(f"{name}: {recipe.title}\n")
     print(columns([["source", recipe.source], ["meant for", recipe.staleness]]))
     _section("formula", recipe.formula)

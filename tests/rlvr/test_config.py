@@ -109,8 +109,18 @@ def test_the_resolved_file_holds_what_the_recipe_set(tmp_path: Path) -> None:
     [
         ("trainer:\n  name: grpo\n", r"mine.yaml has no section `recipe` with title, formula, source and staleness"),
         (RECIPE + "model:\n  name: embedded\n", r"mine.yaml:15: a recipe is for any model and data set"),
-        (RECIPE.replace("title", "titel"), r"recipe.title: field required.*no key recipe.titel \(.*mine.yaml:3\)"),
-        (RECIPE.replace("group_size: 6", "group_size: 1"), r"sampling.group_size \(.*mine.yaml:13\): input should be"),
+        (
+            RECIPE.replace("title", "titel"),
+            r"mine.yaml:3: recipe.title is missing; .*no key recipe.titel \(.*mine.yaml:3\)",
+        ),
+        (
+            RECIPE.replace("epsilon", "kernel: clp\n  epsilon"),
+            r"trainer.kernel \(.*mine.yaml:10\): there is no kernel 'clp'; ",
+        ),
+        (
+            RECIPE.replace("group_size: 6", "group_size: 1"),
+            r"sampling.group_size \(.*mine.yaml:13\) must be at least 2, not 1$",
+        ),
     ],
 )
 def test_a_recipe_that_is_none_is_an_error_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -122,16 +132,34 @@ def test_a_recipe_that_is_none_is_an_error_with_its_line(tmp_path: Path, text: s
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["band=aditive"], r"trainer.band \(trainer section\): value error, there is no band 'aditive'; did you mean"),
-        (["masks=[opsn]"], r"trainer.masks.0: value error, there is no mask 'opsn'; did you mean 'opsm'"),
+        (
+            ["band=aditive"],
+            r"^trainer.band \(--set trainer.band=aditive\): there is no band 'aditive'; did you mean 'additive'\?$",
+        ),
+        (
+            ["masks=[opsn]"],
+            r"^trainer.masks.0 \(--set trainer.masks=\[opsn\]\): there is no mask 'opsn'; did you mean 'opsm'\?$",
+        ),
         (["denominator=iterate", "centre=iterate"], r"^trainer.centre=iterate needs denominator=behaviour"),
         (["max_lag=5"], r"^trainer.max_lag: say both"),
     ],
 )
 def test_a_composition_that_is_impossible_says_why(sets: list[str], message: str) -> None:
-    config = resolve(settings(*(f"trainer.{text}" for text in sets)))
     with pytest.raises(ConfigError, match=message):
-        trainer_options(config, registry().load("trainer", "grpo").Options)
+        resolve(settings(*(f"trainer.{text}" for text in sets)))
+
+
+def test_an_option_of_another_trainer_names_that_one(tmp_path: Path) -> None:
+    """A typo of one's own trainer's options is still a typo."""
+    with pytest.raises(
+        ConfigError, match=r"push_every \(--push-every\): the trainer is 'grpo', .* of 'grpo-off'; .*--trainer"
+    ):
+        resolve(command_line_settings([], {"trainer.push_every": ("--push-every", 4)}))
+    with pytest.raises(ConfigError, match=r"push_every \(.*gspo.yaml:\d+\): the trainer is 'grpo', .* of 'grpo-off'"):
+        resolve(settings("recipe=gspo", "trainer=grpo"))
+    (tmp_path / "run.yaml").write_text("trainer:\n  name: grpo\n  push_evry: 4\n")
+    with pytest.raises(ConfigError, match=r"^there is no key trainer.push_evry \(.*run.yaml:3\)"):
+        resolve({}, tmp_path / "run.yaml")
 
 
 @pytest.mark.parametrize("text", ["1e-5", "1E-5", "1.0e-5", "+1e-5", ".1e-4", "0.00001"])
@@ -151,14 +179,67 @@ def test_an_unknown_key_names_its_line_and_the_nearest(tmp_path: Path, key: str,
 
 
 def test_an_unknown_trainer_key_suggests_the_nearest() -> None:
-    config = resolve(settings("trainer.epsilom=0.1"))
     with pytest.raises(ConfigError, match=r"no key trainer.epsilom .*did you mean 'trainer.epsilon'"):
-        trainer_options(config, registry().load("trainer", "grpo").Options)
+        resolve(settings("trainer.epsilom=0.1"))
 
 
-def test_a_wrong_value_says_what_came() -> None:
-    with pytest.raises(ConfigError, match=r"sampling.group_size \(--set sampling.group_size=one\).*got 'one'"):
-        resolve(settings("sampling.group_size=one"))
+def test_what_stands_before_a_key_makes_it_no_more_alike() -> None:
+    with pytest.raises(
+        ConfigError, match=r"no key eval.foo \(--set eval.foo=1\); known: data_files, dataset, every, ques"
+    ):
+        resolve(settings("eval.foo=1"))
+
+
+@pytest.mark.parametrize(
+    ("set_", "message"),
+    [
+        ("sampling.group_size=one", "must be a whole number, not 'one'"),
+        ("sampling.group_size=1.5", "must be a whole number, not 1.5"),
+        ("sampling.temperature=0", "must be above 0, not 0"),
+        ("replay.share=1", "must be below 1, not 1"),
+        ("rollouts.share=2", "must be at most 1, not 2"),
+        ("verifier.timeout=soon", "must be a number, not 'soon'"),
+        ("verifier.timeout=.inf", "must be a finite number, not inf"),
+        ("sampling.refill=maybe", "must be true or false, not 'maybe'"),
+        ("model.name=[a]", "must be text, not ['a']"),
+        ("model.dtype=fp8", "must be 'auto', 'float32' or 'bfloat16', not 'fp8'"),
+        ("trackers=csv", "must be a list, e.g. [csv], not 'csv'"),
+        ("trainer.masks=opsm", "must be a list, e.g. [opsm], not 'opsm'"),
+        ("trainer.betas=[1,2,3]", "must have at most 2 items, not [1, 2, 3]"),
+        ("trainer.lora=3", "must be a section of keys: rank, alpha, targets; not 3"),
+        ("dataset.options=3", "must be a section of keys; not 3"),
+    ],
+)
+def test_a_wrong_value_says_what_came_and_what_is_expected(set_: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(settings(set_))
+    assert str(error.value) == f"{set_.partition('=')[0]} (--set {set_}) {message}"
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (
+            ["replay.share=0.25", "replay.capacity=3"],
+            "replay.capacity 3 is less than the 4 groups that each batch of 16",
+        ),
+        (["replay.half_life=9"], "replay.half_life (--set replay.half_life=9) does nothing while replay.share is 0"),
+        (["rollouts.share=0.5"], "rollouts.share (--set rollouts.share=0.5) does nothing without saved rollouts"),
+        (["rollouts.skip_unusable=true"], "does nothing without saved rollouts: name some with --rollouts"),
+        (["rollouts.behaviour_model=embedded"], "does nothing without saved rollouts: name some with --rollouts"),
+    ],
+)
+def test_a_setting_that_cannot_be_heeded_is_refused(sets: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(settings(*sets))
+    assert message in str(error.value)
+
+
+def test_the_resolved_file_of_a_run_starts_another(tmp_path: Path) -> None:
+    """It spells out defaults that this run does not look at."""
+    first = resolve(settings("steps=3"))
+    (tmp_path / "config.yaml").write_text(to_yaml(first))
+    assert resolve({}, tmp_path / "config.yaml") == first
 
 
 def test_a_key_given_twice_on_the_command_line_is_an_error() -> None:
@@ -186,6 +267,30 @@ def test_a_file_that_is_no_mapping_is_one_error_with_the_file(tmp_path: Path, te
     file.write_text(text)
     with pytest.raises(ConfigError, match=str(file)):
         read_settings(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "seed: 1\nsteps: [1\nlr: 2",
+            r":3: not YAML: while parsing a flow sequence, expected ',' or '\]', but got ':'$",
+        ),
+        ("seed: \x01", ": not YAML: special characters are not allowed: character 7$"),
+        ("seed: 1\nsteps: !many 3", ":2: not YAML: could not determine a constructor for the tag '!many'$"),
+        ("seed: 1\nsteps: 2024-99-99", r":2: steps: month must be in 1..12$"),
+    ],
+)
+def test_what_is_no_yaml_is_one_line_with_file_and_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/run.yaml{message}"):
+        read_settings(tmp_path / "run.yaml")
+
+
+@pytest.mark.parametrize("text", ["steps=[1", "steps=2024-99-99"])
+def test_a_set_that_is_no_yaml_is_one_line(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--set '[^\n<]*(expected|month)[^\n]*$"):
+        parse_set(text)
 
 
 def test_a_missing_file_is_one_error(tmp_path: Path) -> None:

@@ -412,8 +412,8 @@ def test_the_last_position_can_be_used(tiny: HFSampler) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_sequence": 3}, "sampler.max_sequence: .*; did you mean 'max_sequences'"),
-        ({"max_sequences": 0}, "sampler.max_sequences: .*greater than or equal to 1"),
+        ({"max_sequence": 3}, "no key sampling.options.max_sequence; did you mean 'sampling.options.max_sequences'"),
+        ({"max_sequences": 0}, "sampling.options.max_sequences must be at least 1, not 0"),
     ],
     ids=["unknown", "value"],
 )

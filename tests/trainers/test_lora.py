@@ -183,9 +183,8 @@ def test_another_seed_draws_another_adapter(tiny_model: Path) -> None:
 
 
 def test_a_misspelt_key_is_named_with_the_nearest() -> None:
-    config = resolve({"trainer.lora.rnk": Setting(4, "--set")})
-    with pytest.raises(ConfigError, match=r"no key trainer.lora.rnk; did you mean .trainer.lora.rank"):
-        trainer_options(config, GrpoOptions)
+    with pytest.raises(ConfigError, match=r"no key trainer.lora.rnk \(--set\); did you mean .trainer.lora.rank"):
+        resolve({"trainer.lora.rnk": Setting(4, "--set")})
     assert trainer_options(resolve({"trainer.lora.rank": Setting(4, "--set")}), GrpoOptions).lora is not None
 
 
