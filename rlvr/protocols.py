@@ -191,7 +191,8 @@ class Group:
 class TrainContext:
     """What a trainer's factory is told: `factory(options, context) -> Trainer`.
 
-    `factory.Options` is a pydantic model: the keys of the configuration's `trainer` section, with defaults.
+    `factory.Options` is a pydantic model: the keys of the configuration's `trainer` section, with defaults. It may have
+    a method `with_run(max_tokens)`, which gives the options with what they leave to the run, and lines that say so.
     """
 
     model: ModelSpec
