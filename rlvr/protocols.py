@@ -191,8 +191,9 @@ class Group:
 class TrainContext:
     """What a trainer's factory is told: `factory(options, context) -> Trainer`.
 
-    `factory.Options` is a pydantic model: the keys of the configuration's `trainer` section, with defaults. A property
-    `needs_lag` of it names the settings that can do nothing with rollouts of unknown lag; it may be left out.
+    `factory.Options` is a pydantic model: the keys of the configuration's `trainer` section, with defaults. It may have
+    a property `needs_lag`, which names the settings that can do nothing with rollouts of unknown lag, and a method
+    `with_run(max_tokens)`, which gives the options with what they leave to the run, and lines that say so.
     """
 
     model: ModelSpec

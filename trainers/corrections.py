@@ -24,6 +24,14 @@ else:
     from . import late_torch as torch
 
 
+WRITTEN: Mapping[Callable[[Tensor, Tensor], Tensor], str] = {
+    token: "π_k/μ of the token",
+    sequence: "∏_t π_k/μ",
+    geometric: "exp(mean_t log π_k/μ)",
+}
+"""w at each level."""
+
+
 class Bounds(NamedTuple):
     """Of w; None takes the correction's own."""
 
@@ -51,8 +59,8 @@ class Correction(NamedTuple):
         low, high = self.limits(stale)
         fresh = self.limits(mismatch, stale)
         at_lag_0 = "" if mismatch == Bounds() else f", at lag 0 [{fresh[0]:g}, {fresh[1]:g}]"
-        w = {token: "π_k/μ of the token", sequence: "∏_t π_k/μ", geometric: "exp(mean_t log π_k/μ)"}[self.level]
-        return f"{summary(self.apply)}; w = {w}, [lo, hi] = [{low:g}, {high:g}]{at_lag_0} ({self.source})"
+        bounds = f"[lo, hi] = [{low:g}, {high:g}]{at_lag_0}"
+        return f"{summary(self.apply)}; w = {WRITTEN[self.level]}, {bounds} ({self.source})"
 
     def limits(self, *given: Bounds) -> tuple[float, float]:
         """Low and high of w: each the first of the given ones that is not None, else its own."""

@@ -182,7 +182,7 @@ class Stale(NamedTuple):
 
 
 STALE = {
-    "dapo": Stale(repeat=4),
+    "dapo": Stale(noise=0.2, drift=0.005, repeat=6),  # both sides of 1.28, close to it
     "gspo": Stale(noise=1e-3, drift=0.0, repeat=6),  # the band is 4e-4 wide
     "cispo": Stale(noise=1.5),  # the weight is cut at 5
     "m2po": Stale(noise=0.05, outliers=20.0, drift=0.0, repeat=3),  # few are far out: t is wider than [0.7, 1.5]
