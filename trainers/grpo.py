@@ -6,6 +6,7 @@ Deviations from the paper's text: KL is off by default (`beta: 0`), and groups w
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
@@ -60,7 +61,10 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
             default = type(self).model_fields[option].default
             if option in self.model_fields_set and getattr(self, option) != default and not chosen & parts:
                 belongs = " or ".join(f"{axis}={name}" for axis, name in sorted(parts))
-                raise ValueError(f"trainer.{option} does nothing here, leave it out: it belongs to {belongs}")
+                raise ValueError(
+                    f"trainer.{option} does nothing here: it belongs to {belongs}. Leave it out, or, where a recipe "
+                    f"sets it, put its default back: --set trainer.{option}={json.dumps(default)}"
+                )
         if self.beta == 0 and self.kl != type(self).model_fields["kl"].default:
             raise ValueError(f"trainer.kl={self.kl} does nothing while trainer.beta is 0, leave it out")
         return self
