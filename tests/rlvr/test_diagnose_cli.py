@@ -164,7 +164,7 @@ def test_the_command_that_is_recommended_is_one_that_train_takes(
     assert f"scores by {command[command.index('--verifier') + 1]}" in done.out
 
 
-@pytest.mark.parametrize("verifier", ["short", "mine:short"])
+@pytest.mark.parametrize("verifier", ["short", "not_installed:short"])
 def test_the_command_goes_with_a_model_that_has_questions_of_its_own(
     records: list[Rollout], tmp_path: Path, diagnose: Any, cli: Any, verifier: str
 ) -> None:
