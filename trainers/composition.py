@@ -100,10 +100,8 @@ class LossOptions(BaseModel):
         """What does not go together, and why."""
         kernel, correction = KERNELS[self.kernel], CORRECTIONS[self.correction]
         around_one = (self.ratio, self.denominator, self.centre) == ("token", "behaviour", "one")
-        bounds = (*self.stale_bounds, *self.mismatch_bounds)
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
-        stale = Bounds(self.correction_low, self.correction_high)
-        mismatch = Bounds(self.mismatch_low, self.mismatch_high)
+        stale, mismatch = self.stale_bounds, self.mismatch_bounds
         limits = [] if correction is None else [correction.limits(stale), correction.limits(mismatch, stale)]
         empty = next(((below, above) for below, above in limits if below > above), (0.0, 0.0))
         return [
@@ -131,7 +129,7 @@ class LossOptions(BaseModel):
                 f"trainer.denominator=iterate needs a kernel with an importance weight: {self.kernel} has none",
             ),
             (
-                correction is None and any(bound is not None for bound in bounds),
+                correction is None and any(bound is not None for bound in (*stale, *mismatch)),
                 "trainer.correction is none: bounds of w (correction_low, …, mismatch_high) would do nothing",
             ),
             (

@@ -89,18 +89,29 @@ PANELS = (
 """The page, in reading order: metrics of whole batches over the steps. A panel that no run has a number for is left
 out."""
 
-BY_LAG = (
-    Panel("effective sample size", "share of samples", {"ess_token": "tokens", "ess_sequence": "sequences"}, "0-1"),
-    Panel("KL(α‖π)", "nats a token", {"kl_k3": "k3", "kl_k1": "k1"}, "symlog"),
-    Panel("mean (log w)²", "nats²", {"log_w_square": ""}, "symlog"),
-    Panel("χ²(π‖α)", "mean w² - 1, tokens", {"chi2": ""}, "symlog"),
-    Panel("largest w", "π/α of a token", {"ratio_max": ""}, "log"),
-    Panel("clipped", "share of tokens", {"clip_high": "A > 0", "clip_low": "A ≤ 0"}, "percent"),
-    Panel("masked or rejected", "share of tokens", {"mask_high": "A > 0", "mask_low": "A ≤ 0"}, "percent", rare=True),
-    Panel("groups with a signal", "share of groups", {"signal": ""}, "percent"),
-    Panel("entropy", "nats a token", {"entropy": ""}),
-    Panel("length of completions", "sampled tokens", {"length": ""}),
-    Panel("truncated", "share of completions", {"truncated": ""}, "percent"),
+OF_A_BUCKET = {
+    "signal/groups": "signal",
+    "entropy": "entropy",
+    "ess/token": "ess_token",
+    "ess/sequence": "ess_sequence",
+    "kl/k3": "kl_k3",
+    "kl/k1": "kl_k1",
+    "ratio/log_square": "log_w_square",
+    "chi2/token": "chi2",
+    "ratio/max": "ratio_max",
+    "clip/high": "clip_high",
+    "clip/low": "clip_low",
+    "mask/high": "mask_high",
+    "mask/low": "mask_low",
+    "length/mean": "length",
+    "length/truncated": "truncated",
+}
+"""Metric of a batch → what it is called in a bucket of lag."""
+
+BY_LAG = tuple(
+    replace(panel, series={OF_A_BUCKET[name]: label for name, label in panel.series.items() if name in OF_A_BUCKET})
+    for panel in PANELS
+    if panel.series.keys() & OF_A_BUCKET.keys()
 )
 """Its second part, where a run has several buckets of lag: metrics of a bucket, the mean of the steps that have it."""
 
