@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 import transformers
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rlvr.config import Setting, validate
 from rlvr.draws import draw
-from rlvr.errors import ConfigError, RequestError, RunError, nearest
+from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.models import load_tokenizer
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, Weights
-from rlvr.refusals import refusal
 from rlvr.schema import Frozen, Sampling, SamplingParams, VersionRun
 
 from .decode import Completion, decode
@@ -67,7 +67,8 @@ class HFSampler:
 
     def __init__(self, model: ModelSpec, options: Mapping[str, Any]) -> None:
         """Loads the model. Its weights are version 0 until the first push."""
-        self.options = _parse(options)
+        given = {key: Setting(value, "") for key, value in options.items()}
+        self.options = validate(HFSamplerOptions, given, "sampling.options.")
         self.spec = resolve(model)
         self.model = load_model(self.spec, master=False)
         self.tokenizer = load_tokenizer(self.spec)
@@ -272,15 +273,3 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _parse(options: Mapping[str, Any]) -> HFSamplerOptions:
-    try:
-        return HFSamplerOptions.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key, section = ".".join(map(str, first["loc"])), "sampling.options."
-        if first["type"] == "extra_forbidden":
-            hint = nearest(key, HFSamplerOptions.model_fields, section)
-            raise ConfigError(f"there is no key {section}{key}{hint}") from None
-        raise ConfigError(f"{section}{key} {refusal(first)}") from None
