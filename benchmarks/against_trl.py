@@ -259,7 +259,8 @@ def run(name: str, steps: int, rounds: int) -> str:
     asked = SIZES[name].settings
     return (
         f"{table(*sides, (statistics.median(memories[0]), statistics.median(memories[1])))}\n\n"
-        f"`python benchmarks/against_trl.py --size {name}`: {asked['sampling.prompts_per_step']} questions × "
+        f"`python benchmarks/against_trl.py --size {name} --steps {steps} --rounds {rounds}`: "
+        f"{asked['sampling.prompts_per_step']} questions × "
         f"{asked['sampling.group_size']} completions a step, {len(sides[0])} steps of each side in {rounds} processes "
         f"that take turns; {processor()}, {torch_threads()} threads, Python {platform.python_version()}, torch "
         f"{metadata.version('torch')}, transformers {metadata.version('transformers')}; {SIZES[name].note}. Peak "

@@ -116,8 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{rate['floor']:,.0f} tok/s | {rate['rlvr'] / rate['generate']:.1f} | {rate['rlvr'] / rate['floor']:.2f} |"
         )
     text = "\n".join(lines) + (
-        f"\n\n`python benchmarks/sampling.py`: medians of {options.rounds} turns; {processor()}, {torch_threads()} "
-        f"threads, torch {metadata.version('torch')}, transformers {metadata.version('transformers')}, float32. Rows "
+        f"\n\n`python benchmarks/sampling.py --rounds {options.rounds}`: medians of so many turns; {processor()}, "
+        f"{torch_threads()} threads, torch {metadata.version('torch')}, transformers {metadata.version('transformers')}, float32. Rows "
         "are questions × completions; the forward pass alone computes every row to the longest length.\n"
     )
     RESULTS.mkdir(exist_ok=True)

@@ -2,7 +2,7 @@
 
     python examples/revisiting_grpo/study.py                            # everything in study.yaml
     python examples/revisiting_grpo/study.py --part paper --seeds 0 1   # a part of it
-    python examples/revisiting_grpo/study.py --base gsm8k.yaml          # another model and data set
+    python examples/revisiting_grpo/study.py --base FILE.yaml --results DIR   # another model
 
 Every run is a real `rlvr train` in a directory of its own below `--runs`. The command may be killed and started again:
 what has ended is not run again, what has begun is resumed. Then it writes into `--results`, for each part, its tables
