@@ -118,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = "\n".join(lines) + (
         f"\n\n`python benchmarks/sampling.py --rounds {options.rounds}`: medians of so many turns; {processor()}, "
         f"{torch_threads()} threads, torch {metadata.version('torch')}, transformers "
-        f"{metadata.version('transformers')}, float32. Rows are questions × completions; the forward pass alone computes "
-        "every row to the longest length.\n"
+        f"{metadata.version('transformers')}, float32. Rows are questions × completions; the forward pass alone "
+        "computes every row to the longest length.\n"
     )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "sampling.md").write_text(text, encoding="utf-8")
