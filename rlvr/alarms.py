@@ -180,19 +180,21 @@ def blocking(found: Iterable[Fired]) -> bool:
     return any(each.consequence != "warn" for each in found)
 
 
-def in_a_row(before: NumbersByName, metrics: NumbersByName, alarms: Alarms) -> dict[str, int]:
+def in_a_row(
+    before: NumbersByName, metrics: NumbersByName, alarms: Alarms, *, sampler_is_behind: bool
+) -> dict[str, int]:
     """The metrics that count batches; `before` are the last batch's.
 
     signal/none_in_a_row: batches without a signal up to this one. train/no_step_in_a_row: batches with a signal, and
     not skipped, since the last optimizer step. train/skipped_in_a_row: batches up to this one of which a step was
-    skipped, but for those that were only too old: the next push mends these.
+    skipped, but for those that were only too far from the policy while `sampler_is_behind`: the next push mends these.
     """
     skipped = bool(metrics.get("train/skipped"))
     steps, signal = metrics.get("train/optimizer_steps"), metrics.get("signal/groups")
     now = {
         "signal/none_in_a_row": signal == 0 and not skipped,
         "train/no_step_in_a_row": steps == 0 and bool(signal) and not skipped,
-        "train/skipped_in_a_row": skipped and not _only_too_old(metrics, alarms),
+        "train/skipped_in_a_row": skipped and not (sampler_is_behind and _only_too_far(metrics, alarms)),
     }
     goes_on = {"train/no_step_in_a_row": steps == 0}
     return {
@@ -200,11 +202,10 @@ def in_a_row(before: NumbersByName, metrics: NumbersByName, alarms: Alarms) -> d
     }
 
 
-def _only_too_old(metrics: NumbersByName, alarms: Alarms) -> bool:
-    """Whether a step was skipped for nothing but the distance of samples that an older policy drew. At lag 0, and where
-    the lag is unknown, newer samples would be no nearer."""
+def _only_too_far(metrics: NumbersByName, alarms: Alarms) -> bool:
+    """Whether a step was skipped for nothing but the distance of its samples from the policy."""
     why = {each.alarm for each in fired(metrics, alarms) if each.consequence != "warn"}
-    return bool(why) and why <= {"ratio", "ess"} and (metrics.get("lag/max") or 0) > 0
+    return bool(why) and why <= {"ratio", "ess"}
 
 
 def summary(steps: Sequence[NumbersByName]) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlvr.schema import Rollout
+from rlvr.schema import Rollout, VersionRun
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,18 @@ class Lineage:
             return self.version
         began_with = rollout.model.weights_hash if rollout.model is not None else None
         return 0 if began_with is not None and began_with == self.weights_hash else None
+
+    def counted_from_here(self, rollout: Rollout) -> tuple[VersionRun, ...] | None:
+        """The record's policy versions in the counting of a run that begins with the model: at most 0.
+
+        None where its age is unknown: it has no versions, they do not compare, or what sampled went on from the model
+        by other steps than that run will.
+        """
+        here, runs = self.version_for(rollout), rollout.policy_versions
+        if here is None or runs is None or any(run.version > here for run in runs):
+            return None
+        # Below 0 is not valid in a file, and these are never written to one.
+        return tuple(VersionRun.model_construct(version=run.version - here, count=run.count) for run in runs)
 
 
 def lineage_of(path: str, weights_hash: str | None) -> Lineage:

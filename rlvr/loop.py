@@ -13,7 +13,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from rlvr.protocols import ModelSpec, OwnsLoop, Sampler, Tracker, TrainContext, 
 from rlvr.replay import Replay
 from rlvr.rundir import RunDirectory
 from rlvr.saved import Saved
-from rlvr.schema import SamplingParams
+from rlvr.schema import Rollout, SamplingParams
 from rlvr.scoring import Item
 
 BRANCH = 0  # a synchronous loop resumes without leaving its line of policy versions
@@ -114,7 +114,7 @@ class Run:
     def _source(self) -> GroupSource:
         """Where batches come from, as the configuration composes it."""
         plan, config, directory = self.plan, self.config, self.directory
-        saved = None if plan.saved is None else Saved(plan.saved, config.seed, (self.run_id, BRANCH))
+        saved = None if plan.saved is None else Saved(plan.saved, config.seed)
         if saved is not None and not config.samples:
             return saved
         assert plan.prompts is not None
@@ -161,7 +161,7 @@ class Run:
         drawing = time.perf_counter()
         drawn = self.source.draw(self.step, self.config.sampling.prompts_per_step, self.trainer.version)
         training = time.perf_counter()
-        lag = lag_of(drawn, self.trainer.version)
+        lag = lag_of((r for group in drawn.groups for r in group.rollouts), self.trainer.version)
         told = rollout_metrics(drawn, self.plan.grader)
         learnt = self._learn(drawn, told)
         self.step += 1
@@ -179,7 +179,8 @@ class Run:
             "time/step": end - began,
             "tokens_per_second": tokens / (end - drawing),
         }
-        metrics |= in_a_row(self.last_metrics, metrics, self.config.alarms)
+        behind = lag_of(drawn.rollouts, self.trainer.version) if self.config.samples else 0
+        metrics |= in_a_row(self.last_metrics, metrics, self.config.alarms, sampler_is_behind=behind > 0)
         metrics["alarms"] = [asdict(each) for each in fired(metrics, self.config.alarms)]
         # A mean of nothing is null: JSON has no NaN, in the metrics as in a checkpoint.
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
@@ -284,9 +285,8 @@ class Run:
                 signal.signal(signum, handler)
 
 
-def lag_of(drawn: Drawn, version: int) -> float:
-    """Of the oldest token that is learnt from, to a trainer at `version`, in optimizer steps. Of no known age: NaN."""
-    rollouts = (rollout for group in drawn.groups for rollout in group.rollouts)
+def lag_of(rollouts: Iterable[Rollout], version: int) -> float:
+    """Of the oldest token to a trainer at `version`, in optimizer steps. Of no known age: NaN."""
     oldest = min((run.version for rollout in rollouts for run in rollout.policy_versions or ()), default=math.nan)
     return version - oldest
 

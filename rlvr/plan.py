@@ -7,17 +7,17 @@ Making a `Plan` checks the configuration, the plugins, the data set's rows, the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from rlvr.alarms import fired
 from rlvr.config import RunConfig, model_config, portion, trainer_options
-from rlvr.errors import ConfigError, DataError, RlvrError, nearest
+from rlvr.errors import ConfigError, DataError, RequestError, RlvrError, nearest
 from rlvr.groups import Grader
 from rlvr.lineage import Lineage, lineage_of
-from rlvr.models import load_tokenizer, model_ref, tokenizer_hash, vocabulary_size
+from rlvr.models import load_tokenizer, local_weights_hash, model_ref, tokenizer_hash, vocabulary_size
 from rlvr.prompts import Encoded, PromptStream, encode, load_source
 from rlvr.protocols import ModelSpec, PromptSource, SourceRequest
 from rlvr.registry import registry
@@ -128,12 +128,6 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     wrong."""
     trainer = registry().load("trainer", config.trainer.name)
     options = trainer_options(config, trainer.Options)
-    needs_lag = getattr(options, "needs_lag", ())
-    if needs_lag and config.rollouts.files:
-        raise ConfigError(
-            f"{needs_lag[0]} needs the lag of what is learnt from, and that of saved rollouts is unknown: policy "
-            "versions compare only within the run that sampled them. Leave it out, or do without --rollouts"
-        )
     sampler = registry().load("sampler", config.sampling.engine)
     trackers = {name: registry().load("tracker", name) for name in config.trackers}
     model = ModelSpec(
@@ -186,6 +180,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
                 skip_unusable=skip,
                 told=told,
             )
+            _refuse_ageless(saved, getattr(options, "needs_lag", ()))
             notes += saved.notes
             notes += _broken_verdicts(config, saved)
             config = _with_steps(config, saved)
@@ -257,7 +252,19 @@ def _expected(
         verifier=grader.verifier,
         behaviour=reference,
         lineage=lineage,
+        learner=lineage_of(model.path, local_weights_hash(model.path)),
     )
+
+
+def _refuse_ageless(saved: SavedRollouts, needs_lag: Sequence[str]) -> None:
+    """Raises RequestError where settings need the lag of what is learnt from, and that of some rollouts is unknown."""
+    if needs_lag and saved.ageless:
+        raise RequestError(
+            f"{needs_lag[0]} needs the lag of what is learnt from, and that of {saved.ageless:,} of {saved.members:,} "
+            "saved rollouts is unknown: policy versions compare only within a run, so they tell the age of what a run "
+            "sampled to its later checkpoints (--model RUN/checkpoints/step-N) and to no other model. Leave the "
+            "setting out, or do without these rollouts"
+        )
 
 
 def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:

@@ -221,7 +221,8 @@ class Trainer(Protocol):
     def update(self, groups: Sequence[Group]) -> Metrics:
         """Learn from one batch of groups. Raises RunError when a rollout cannot be trained on.
 
-        Of a rollout whose `policy_versions` are None the lag is unknown: another run sampled it, or nobody noted it.
+        Of a rollout whose `policy_versions` are None the lag is unknown: another run sampled it, or nobody noted it. A
+        version below 0 is of a saved rollout, that many optimizer steps before this run's first.
         """
 
     def logprobs(self, rollouts: Sequence[Rollout]) -> list[tuple[float | None, ...]]:

@@ -21,7 +21,7 @@ from rlvr.files import expanded
 from rlvr.groups import Drawn, Grader, has_signal
 from rlvr.lineage import Lineage
 from rlvr.protocols import Group
-from rlvr.schema import ModelRef, Rollout, Score, Status
+from rlvr.schema import ModelRef, Rollout, Score, Status, VersionRun
 from rlvr.score_names import require_score
 from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
@@ -46,6 +46,8 @@ class Expected:
     """The model that sampled the records without log-probabilities."""
     lineage: Lineage = field(default_factory=Lineage)
     """Where that model stands."""
+    learner: Lineage = field(default_factory=Lineage)
+    """Where the model that learns stands, before its first step."""
 
     def faults(self, rollout: Rollout) -> tuple[str, ...]:
         """Every reason why it is not; empty when it is."""
@@ -251,6 +253,7 @@ class SavedRollouts:
         """Groups with a reward, and notes on what is lost."""
         groups, mixed, unrewarded, signal = [], 0, 0, 0
         partial, recomputed = 0, 0
+        ages: list[int | None] = []
         statuses: Counter[Status] = Counter()
         for number, members in enumerate(self._members.values()):
             self._told(f"{number:,} of {len(self._members):,} saved groups checked")
@@ -263,6 +266,7 @@ class SavedRollouts:
                 continue
             groups.append(members.places)
             signal += has_signal(group)
+            ages += [_age(self.expected.learner.counted_from_here(rollout)) for rollout in group.rollouts]
             if members.planned is not None and len(members.ids) < members.planned:
                 partial += 1
                 recomputed += group.stats is not rollouts[0].group_stats
@@ -271,6 +275,12 @@ class SavedRollouts:
         self.members = sum(map(len, groups))
         self.signal = signal / max(1, len(groups))
         """Share of the groups whose rewards differ."""
+        known = [age for age in ages if age is not None]
+        self.lags = (min(known), max(known)) if known else None
+        """Of the youngest and the oldest rollout to the model that learns, in optimizer steps; None where no age is
+        known."""
+        self.ageless = len(ages) - len(known)
+        """Rollouts that are learnt from and whose age is unknown."""
         if partial:
             self.notes.append(
                 f"{partial:,} of {len(groups):,} saved groups lack members that were sampled: {partial - recomputed:,} "
@@ -320,13 +330,12 @@ class Saved:
     """A `GroupSource` of saved groups: every pass has each group once, in an order of its own.
 
     The order is a function of (seed, pass, place); the last batch of a pass is short where it does not divide.
-    Policy versions of another run, or of another branch of this one, say nothing about lag: a trainer does not get to
-    see them.
+    Policy versions are given in the counting of the run that learns, in which they are at most 0, or not at all: those
+    that do not compare say nothing about lag.
     """
 
-    def __init__(self, saved: SavedRollouts, seed: int, lineage: tuple[str, int]) -> None:
-        """`lineage`: the run's own (run_id, branch)."""
-        self._saved, self._seed, self._lineage = saved, seed, lineage
+    def __init__(self, saved: SavedRollouts, seed: int) -> None:
+        self._saved, self._seed = saved, seed
         self._position = 0
 
     def draw(self, step: int, size: int, version: int) -> Drawn:
@@ -335,7 +344,7 @@ class Saved:
         epoch, place = divmod(self._position, total)
         size = min(size, total - place)
         numbers = [permuted(total, place + i, self._seed, "saved", epoch) for i in range(size)]
-        groups = tuple(self._of_this_lineage(self._saved.group(number)) for number in numbers)
+        groups = tuple(self._counted_from_here(self._saved.group(number)) for number in numbers)
         self._position += size
         rollouts = tuple(rollout for group in groups for rollout in group.rollouts)
         return Drawn(groups, rollouts, {"saved/groups": float(size), "saved/epoch": epoch + (place + size) / total})
@@ -348,14 +357,15 @@ class Saved:
         """Go on there."""
         self._position = state["position"]
 
-    def _of_this_lineage(self, group: Group) -> Group:
-        rollouts = tuple(
-            rollout
-            if (rollout.run_id, rollout.branch) == self._lineage
-            else rollout.model_copy(update={"policy_versions": None})
-            for rollout in group.rollouts
-        )
+    def _counted_from_here(self, group: Group) -> Group:
+        counted = self._saved.expected.learner.counted_from_here
+        rollouts = tuple(r.model_copy(update={"policy_versions": counted(r)}) for r in group.rollouts)
         return Group(rollouts, group.rewards, group.stats)
+
+
+def _age(versions: Sequence[VersionRun] | None) -> int | None:
+    """Of the oldest token to version 0; None where it is unknown."""
+    return None if versions is None else -min((run.version for run in versions), default=0)
 
 
 def record_files(path: Path) -> list[Path]:

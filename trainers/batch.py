@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 else:
     from . import late_torch as torch
 
+UNKNOWN = -(2**62)
+"""In the place of a policy version. Known ones may be below 0: of saved rollouts, before the run began."""
+
 _ENOUGH = 1 / 8
 """Of the token limit of a micro-batch: what is worth a forward pass of its own."""
 _MUCH_SHORTER = 0.8
@@ -40,7 +43,7 @@ class Batch:
     behaviour_logprobs_BT: Tensor
     """float32: log α, 0 where the mask is False."""
     versions_BT: Tensor
-    """int64: the policy version that sampled the token, -1 where it is unknown or the mask is False."""
+    """int64: the policy version that sampled the token, `UNKNOWN` where nobody knows or the mask is False."""
     lengths_B: Tensor
     """int64: tokens of the row without padding."""
     advantages_B: Tensor
@@ -91,7 +94,7 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
     token_ids_BT = np.zeros(shape, dtype=np.int64)
     mask_BT = np.zeros(shape, dtype=np.bool_)
     logprobs_BT = np.zeros(shape, dtype=np.float32)
-    versions_BT = np.full(shape, -1, dtype=np.int64)
+    versions_BT = np.full(shape, UNKNOWN, dtype=np.int64)
     for b, (rollout, tokens) in enumerate(zip(rollouts, lengths_B, strict=True)):
         token_ids_BT[b, :tokens] = rollout.token_ids or ()
         mask_BT[b, :tokens] = rollout.loss_mask or ()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from rlvr.errors import RunError
 
 from .bands import Edges
-from .batch import Batch
+from .batch import UNKNOWN, Batch
 from .centres import interpolated, iterate, proximal_share
 from .corrections import Bounds, Correction, correct
 from .ratios import log_ratio
@@ -91,7 +91,7 @@ class Loss:
         """
         if self.centre is interpolated:
             lag_BT = version - steps - batch.versions_BT
-            if bool((batch.versions_BT[batch.mask_BT] < 0).any()):
+            if bool((batch.versions_BT[batch.mask_BT] == UNKNOWN).any()):
                 raise RunError(
                     "centre: interpolated needs the policy version of every sampled token; use centre: iterate"
                 )

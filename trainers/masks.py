@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from .batch import UNKNOWN, Batch
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from .batch import Batch
 else:
     from . import late_torch as torch
 
@@ -28,7 +28,7 @@ def truncated(batch: Batch, version: int) -> Tensor:
 
 def maximum_lag(batch: Batch, version: int, max_lag: int) -> Tensor:
     """No token that was sampled more than `max_lag` policy versions ago, and none whose version is unknown."""
-    return (batch.versions_BT >= 0) & (version - batch.versions_BT <= max_lag)
+    return (batch.versions_BT != UNKNOWN) & (version - batch.versions_BT <= max_lag)
 
 
 def opsm(batch: Batch, logprobs_BT: Tensor, opsm_delta: float) -> Tensor:

@@ -17,7 +17,7 @@ from rlvr.protocols import Group
 from rlvr.staleness import BUCKETS, Bools, Floats, Ints, bucket_of, distances, means, oldest
 
 from .advantage import has_signal
-from .batch import Batch
+from .batch import UNKNOWN, Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +63,7 @@ def step_metrics(
     row_N = mask_BT.nonzero()[0]
     log_w_N = logprobs_BT.numpy()[mask_BT].astype(np.float64) - batch.behaviour_logprobs_BT.numpy()[mask_BT]
     version_N = batch.versions_BT.numpy()[mask_BT]
-    known_N, lag_N = version_N >= 0, version - version_N
+    known_N, lag_N = version_N != UNKNOWN, version - version_N
     high_N = (batch.advantages_B.numpy() > 0)[row_N]
     clipped_N = clipped_BT.numpy()[mask_BT]
     values = {
@@ -101,7 +101,7 @@ def mask_metrics(batch: Batch, signal_BT: Tensor, masked_BT: Tensor, version: in
     masked_N, version_N = masked_BT[signal_BT].numpy(), batch.versions_BT[signal_BT].numpy()
     high_N = (batch.advantages_B[:, None] > 0).expand_as(signal_BT)[signal_BT].numpy()
     removed = {"mask_high": masked_N & high_N, "mask_low": masked_N & ~high_N}
-    bucket_N = bucket_of(version - version_N, version_N >= 0)
+    bucket_N = bucket_of(version - version_N, version_N != UNKNOWN)
     parts = {name: means(removed_N, bucket_N, len(BUCKETS)) for name, removed_N in removed.items()}
     return {
         "mask/high": float(removed["mask_high"].mean()),
@@ -120,8 +120,8 @@ def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     group_of_B = np.repeat(np.arange(len(groups)), [len(group.rollouts) for group in groups])
-    oldest_B = np.array([min((run.version for run in r.policy_versions or ()), default=-1) for r in rollouts])
-    bucket_B = bucket_of(version - oldest_B, oldest_B >= 0)
+    oldest_B = np.array([min((run.version for run in r.policy_versions or ()), default=UNKNOWN) for r in rollouts])
+    bucket_B = bucket_of(version - oldest_B, oldest_B != UNKNOWN)
     bucket_G = oldest(bucket_B, group_of_B, len(groups))
     signal_G = [has_signal(group.stats) for group in groups]
     values = {

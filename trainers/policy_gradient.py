@@ -21,7 +21,7 @@ from rlvr.schema import Rollout
 from .advantage import ADVANTAGES
 from .aggregation import AGGREGATIONS, token_weights
 from .axes import bind, one_of
-from .batch import Batch, collate, micro_batches, token_columns
+from .batch import UNKNOWN, Batch, collate, micro_batches, token_columns
 from .lora_options import LoraOptions
 from .masks import FIXED_MASKS
 from .metrics import Removed, group_metrics, mask_metrics, step_metrics
@@ -265,7 +265,7 @@ class PolicyGradient(ABC):
             factor *= ess_factor(log_ratio_BT, options.ess_base)
         if options.lag_base is not None:
             versions_N = batch.versions_BT[batch.mask_BT]
-            if bool((versions_N < 0).any()):
+            if bool((versions_N == UNKNOWN).any()):
                 raise RunError("trainer.lag_base needs the policy version of every sampled token, and some are unknown")
             factor *= lag_factor(version - versions_N.double().mean().item(), options.lag_base)
         return factor

@@ -228,12 +228,13 @@ def _line(metrics: Mapping[str, Any], step: int, total: int, seconds_left: float
     from rlvr.alarms import Fired
 
     reward, lag = metrics["reward/mean"], metrics["lag/max"]
+    unknown = "?" if lag is None or metrics.get("lag_unknown/share") else ""
     parts = [
         f"step {step:>{len(str(total))}}/{total}",
         "reward    –" if reward is None else f"reward {reward:.2f}",
         f"signal {metrics['signal/groups']:4.0%}",
-        "lag ?" if lag is None else f"lag {lag:.0f}",
-        *([f"ess {metrics['ess/token']:.2f}"] if lag != 0 and metrics.get("ess/token") is not None else []),
+        "lag " + ("" if lag is None else f"{lag:.0f}") + unknown,
+        *([f"ess {metrics['ess/token']:.2f}"] if (lag or unknown) and metrics.get("ess/token") is not None else []),
         *_nothing_kept(metrics),
         f"{metrics['tokens_per_second']:,.0f} tok/s",
     ]
@@ -320,6 +321,14 @@ def _of_sampling(plan: Plan, v: int, i: int) -> list[str]:
     return lines
 
 
+def _ages(saved: SavedRollouts) -> str:
+    if saved.lags is None:
+        return "unknown: the model is of another lineage than what sampled them"
+    low, high = saved.lags
+    known = f"{low:,} optimizer steps" if low == high else f"{low:,} to {high:,} optimizer steps"
+    return f"{known} before the first step" + (f"; unknown of {saved.ageless:,} rollouts" if saved.ageless else "")
+
+
 def _of_saved(plan: Plan, saved: SavedRollouts) -> list[str]:
     missing = sum(map(len, saved.missing.values()))
     lines = [
@@ -327,6 +336,7 @@ def _of_saved(plan: Plan, saved: SavedRollouts) -> list[str]:
         f"{len(saved.files)} file{'s' if len(saved.files) > 1 else ''}",
         f"  of them      {plan.saved_groups} groups a step, a pass in "
         f"{math.ceil(len(saved.groups) / plan.saved_groups):,} steps",
+        f"  lag          {_ages(saved)}",
     ]
     if missing and plan.behaviour is not None:
         lines.append(

@@ -82,7 +82,7 @@ def test_batches_in_a_row_are_counted_from_the_batch_before() -> None:
         """Without a signal, without a step, skipped; after these batches."""
         row: dict[str, int] = {}
         for batch in batches:
-            row = in_a_row(row, batch, Alarms())
+            row = in_a_row(row, batch, Alarms(), sampler_is_behind=False)
         return [row[f"{name}_in_a_row"] for name in ("signal/none", "train/no_step", "train/skipped")]
 
     assert counts(quiet) == [1, 0, 0]
@@ -98,20 +98,22 @@ def test_batches_in_a_row_are_counted_from_the_batch_before() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "counts"),
+    ("metrics", "behind", "counts"),
     [
-        ({"ess/token": 0.05, "lag/max": 7}, False),
-        ({"ess/token": 0.05, "ratio/max": 2000.0, "lag/max": 7}, False),
-        ({"ess/token": 0.05, "lag/max": 0}, True),  # a push would bring nothing newer
-        ({"ess/token": 0.05, "lag/max": math.nan}, True),  # nor to what is saved
-        ({"ess/token": 0.05, "lag/max": 7, "train/loss": math.nan}, True),
-        ({"ess/token": 0.05, "lag/max": 7, "verdict/error": 0.5}, True),
-        ({"lag/max": 7}, True),  # for a reason of the trainer's own
+        ({"ess/token": 0.05}, True, False),
+        ({"ess/token": 0.05, "ratio/max": 2000.0}, True, False),
+        ({"ess/token": 0.05}, False, True),  # a push would bring nothing newer
+        ({"ess/token": 0.05, "train/loss": math.nan}, True, True),
+        ({"ess/token": 0.05, "verdict/error": 0.5}, True, True),
+        ({}, True, True),  # for a reason of the trainer's own
     ],
 )
-def test_what_was_skipped_for_its_age_alone_is_not_counted(metrics: dict[str, float], counts: bool) -> None:
+def test_what_was_skipped_for_its_age_alone_is_not_counted(
+    metrics: dict[str, float], behind: bool, counts: bool
+) -> None:
     settings = Alarms.model_validate({"ess": {"consequence": "skip"}, "ratio": {"consequence": "skip"}})
-    assert in_a_row({}, {"train/skipped": 1.0, **metrics}, settings)["train/skipped_in_a_row"] == counts
+    row = in_a_row({}, {"train/skipped": 1.0, **metrics}, settings, sampler_is_behind=behind)
+    assert row["train/skipped_in_a_row"] == counts
 
 
 def test_the_summary_counts_and_places() -> None:

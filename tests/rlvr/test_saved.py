@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr.errors import ConfigError, DataError, RequestError
+from rlvr.errors import ConfigError, DataError, RequestError, RunError
 from rlvr.plan import make_plan
 from rlvr.rundir import RunDirectory
 from rlvr.saved import Saved
@@ -211,7 +212,7 @@ def test_broken_verdicts_of_saved_rollouts_set_the_alarm_off(
 def test_what_needs_a_lag_is_refused_where_none_is_known(
     options: dict[str, Any], name: str, tiny_model: Path, sampled: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=f"{name} needs the lag .* that of saved rollouts is unknown"):
+    with pytest.raises(RequestError, match=f"{name} needs the lag .* that of 24 of 36 saved rollouts is unknown"):
         plan_of(tiny_model, sampled, trainer="grpo-off", **options)
     with make_plan(runs.small_config(tiny_model, trainer="grpo-off", eval__questions=0, **options)):
         pass
@@ -243,11 +244,11 @@ def test_every_pass_has_each_group_once_and_a_position_resumes_it(
     def ids(source: Saved, sizes: list[int]) -> list[str | None]:
         return [g.rollouts[0].group_id for n in sizes for g in source.draw(0, n, 0).groups]
 
-    whole = Saved(saved, seed, ("", 0))
+    whole = Saved(saved, seed)
     drawn = ids(whole, sizes)
     for start in range(0, len(drawn) - 8, 9):
         assert len(set(drawn[start : start + 9])) == 9
-    first, second = Saved(saved, seed, ("", 0)), Saved(saved, seed, ("", 0))
+    first, second = Saved(saved, seed), Saved(saved, seed)
     before = ids(first, sizes[:cut])
     second.seek(first.state())
     assert before + ids(second, sizes[cut:]) == drawn
@@ -256,11 +257,48 @@ def test_every_pass_has_each_group_once_and_a_position_resumes_it(
 ORDERED: dict[Path, Any] = {}
 
 
-def test_only_versions_of_this_very_lineage_tell_a_lag(tiny_model: Path, sampled: Path, records: list[Rollout]) -> None:
+def checkpoint(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def drawn_versions(saved: Any) -> Counter[int | None]:
+    """As the trainer is told them → rollouts; each has one."""
+    drawn = Saved(saved, 0).draw(0, 9, 0)
+    return Counter(None if r.policy_versions is None else version_of(r) for g in drawn.groups for r in g.rollouts)
+
+
+def test_versions_are_counted_from_the_checkpoint_that_learns(
+    tiny_model: Path, tmp_path: Path, sampled: Path, records: list[Rollout]
+) -> None:
+    with plan_of(checkpoint(sampled, 3), sampled) as plan:
+        assert drawn_versions(plan.saved) == {-3: 12, -2: 12, -1: 12}
+        assert (plan.saved.lags, plan.saved.ageless) == ((1, 3), 0)
+    with plan_of(checkpoint(sampled, 2), sampled) as plan:
+        assert drawn_versions(plan.saved) == {-2: 12, -1: 12, 0: 12}
+    # The base model goes on by other steps than the run did that sampled: only its own samples have an age.
     with plan_of(tiny_model, sampled) as plan:
-        own, other = (records[0].run_id, 0), ("another", 0)
-        assert all(r.policy_versions for g in Saved(plan.saved, 0, own).draw(0, 9, 0).groups for r in g.rollouts)
-        assert not any(r.policy_versions for g in Saved(plan.saved, 0, other).draw(0, 9, 0).groups for r in g.rollouts)
+        assert drawn_versions(plan.saved) == {0: 12, None: 24}
+        assert (plan.saved.lags, plan.saved.ageless) == ((0, 0), 24)
+    # A branch is another line.
+    write_rollouts(tmp_path / "b.parquet", [r.model_copy(update={"branch": 1}) for r in records])
+    with plan_of(checkpoint(sampled, 3), tmp_path / "b.parquet") as plan:
+        assert drawn_versions(plan.saved) == {None: 36}
+        assert (plan.saved.lags, plan.saved.ageless) == (None, 36)
+
+
+def test_a_rollout_of_several_versions_is_as_old_as_its_oldest_token_and_known_whole_or_not(
+    sampled: Path, tmp_path: Path, records: list[Rollout]
+) -> None:
+    tokens = sum(records[0].loss_mask or ())
+    for i, versions in enumerate([(0, 2), (2, 3)]):
+        runs_of = (VersionRun(version=versions[0], count=1), VersionRun(version=versions[1], count=tokens - 1))
+        records[i] = records[i].model_copy(update={"policy_versions": runs_of})
+    write_rollouts(tmp_path / "r.parquet", records[:4])
+    with plan_of(checkpoint(sampled, 2), tmp_path / "r.parquet") as plan:
+        assert (plan.saved.lags, plan.saved.ageless) == ((2, 2), 1)
+        older, newer, *_ = Saved(plan.saved, 0).draw(0, 1, 0).groups[0].rollouts
+    assert [(run.version, run.count) for run in older.policy_versions or ()] == [(-2, 1), (0, tokens - 1)]
+    assert newer.policy_versions is None
 
 
 # --- whole runs -----------------------------------------------------------------------------------------------------
@@ -293,7 +331,35 @@ def test_the_first_step_from_its_own_rollouts_is_the_step_that_was_made_from_the
     fresh, again = runs.metrics_of(one)[0], runs.metrics_of(tmp_path / "again")[0]
     assert again["train/grad_norm"] == pytest.approx(fresh["train/grad_norm"], rel=1e-5)
     assert again["reward/mean"] == pytest.approx(fresh["reward/mean"])
-    assert again["lag/max"] is None
+    assert (again["lag/max"], again["lag_0/share"]) == (0, 1)
+
+
+def test_from_a_checkpoint_the_age_of_what_its_run_sampled_is_measured_and_bounded(
+    tmp_path: Path, sampled: Path
+) -> None:
+    config = runs.small_config(
+        checkpoint(sampled, 2), rollouts__files=[str(sampled)], steps=2, eval__questions=0,
+        sampling__prompts_per_step=9, trainer="grpo-off", trainer__masks=["max_lag"], trainer__max_lag=1,
+    )  # fmt: skip
+    runs.start(config, tmp_path / "run")
+    first, second = runs.metrics_of(tmp_path / "run")
+    assert (first["lag/max"], first["lag/mean"] < 1) == (1, True)
+    assert first["lag_0/mask_high"] == first["lag_0/mask_low"] == 0
+    assert first["lag_1-3/mask_high"] + first["lag_1-3/mask_low"] == pytest.approx(0.5, abs=0.2)  # lag 2 of 1 and 2
+    # What the checkpoint's own weights sampled compares sampler and trainer; a step later it is a version old.
+    assert first["mismatch/max"] < 1e-4
+    assert "mismatch/max" not in second
+    assert second["lag_1-3/length"] > 0
+    assert "lag_0/length" not in second
+
+
+def test_saved_rollouts_that_are_too_far_are_no_nearer_at_the_next_push(tmp_path: Path, sampled: Path) -> None:
+    config = runs.small_config(
+        checkpoint(sampled, 3), rollouts__files=[str(sampled)], steps=8, eval__questions=0,
+        alarms__ess__threshold=1 - 1e-9, alarms__ess__consequence="skip",
+    )  # fmt: skip
+    with pytest.raises(RunError, match=r"step 3: .*skipped 3 ≥ 3 \(stop\)"):
+        runs.start(config, tmp_path / "run")
 
 
 def test_missing_log_probabilities_are_the_behaviour_models(

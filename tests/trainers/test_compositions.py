@@ -19,7 +19,7 @@ from rlvr.errors import RunError
 from rlvr_trainers.aggregation import AGGREGATIONS, token_weights
 from rlvr_trainers.axes import bind, readers
 from rlvr_trainers.bands import BANDS
-from rlvr_trainers.batch import Batch
+from rlvr_trainers.batch import UNKNOWN, Batch
 from rlvr_trainers.centres import CENTRES
 from rlvr_trainers.composition import compose
 from rlvr_trainers.corrections import CORRECTIONS
@@ -83,7 +83,7 @@ def as_batch(rows: list[Any]) -> tuple[Batch, torch.Tensor]:
         token_ids_BT=torch.zeros(mask_BT.shape, dtype=torch.long),
         mask_BT=mask_BT,
         behaviour_logprobs_BT=column("mu", 0.0),
-        versions_BT=torch.where(mask_BT, VERSION - lags_BT, -1),
+        versions_BT=torch.where(mask_BT, VERSION - lags_BT, UNKNOWN),
         lengths_B=torch.tensor([p + n for p, n in zip(PROMPTS, LENGTHS, strict=True)]),
         advantages_B=torch.tensor([row.a for row in rows], dtype=F64),
         signal_B=torch.ones(len(rows), dtype=torch.bool),
@@ -341,7 +341,7 @@ def test_masked_rows_add_exactly_nothing(oracle: ModuleType) -> None:
 
 def test_a_version_that_is_unknown_is_never_taken_for_a_lag(oracle: ModuleType) -> None:
     batch, logprobs_BT = as_batch(make_rows(oracle, 0))
-    batch.versions_BT[1] = -1  # a record of another lineage
+    batch.versions_BT[1] = UNKNOWN  # a record of another lineage
     keep_BT = FIXED_MASKS["max_lag"](batch, VERSION, max_lag=100)
     assert torch.equal(keep_BT[1] & batch.mask_BT[1], torch.zeros(WIDTH, dtype=torch.bool))
     assert (keep_BT | ~batch.mask_BT)[[0, 2, 3, 4, 5]].all()
