@@ -72,6 +72,7 @@ class Call:
         self._dispatcher = dispatcher
         self._changed = threading.Condition()
         self.abandoned = False
+        dispatcher.join(self)
 
     def submit(self, data: bytes, size: int = 1) -> Unit:
         """Queue pickled items as one unit of `size` verdicts. Raises RunError when the pool cannot work any more."""
@@ -144,14 +145,15 @@ class _Slot:
 
 
 class _Dispatcher:
-    """The thread that owns the workers. Other threads touch `submit`, `stop` and `failure`, and nothing else."""
+    """The thread that owns the workers. Other threads touch `join`, `submit`, `stop`, `failure`, and nothing else."""
 
     def __init__(self, processes: Workers, workers: int, timeout: float) -> None:
         self.failure: RunError | None = None
         self._processes = processes
         self._timeout = timeout
         self._slots = [_Slot(index) for index in range(workers)]
-        self._lock = threading.Lock()  # over the queue, `_hungry` and the pipe
+        self._lock = threading.Lock()  # over the calls, the queue, `_hungry` and the pipe
+        self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
         self._queue: deque[Unit] = deque()
         self._hungry = False  # the thread sleeps and could hand out a unit
         self._suspects: deque[Unit] = deque()  # each has ended its worker, so each has a fresh one coming
@@ -170,6 +172,10 @@ class _Dispatcher:
         _dispatchers.add(self)
 
     # --- called from any thread
+
+    def join(self, call: Call) -> None:
+        with self._lock:
+            self._calls.add(call)
 
     def submit(self, unit: Unit) -> None:
         with self._lock:
@@ -212,7 +218,7 @@ class _Dispatcher:
 
     def _shut_down(self) -> None:
         with self._lock:  # `failure` is set: nobody writes to the pipe after this
-            units = [*self._queue, *self._suspects, *(unit for slot in self._slots for unit in slot.batch)]
+            calls = list(self._calls)  # all: what failed may have had a unit that is nowhere now
             os.close(self._wake_read)
             os.close(self._wake_write)
         self._selector.close()
@@ -220,7 +226,7 @@ class _Dispatcher:
             if slot.channel is not None:
                 slot.channel.close()
         self._processes.close()
-        for call in {unit.call for unit in units}:
+        for call in calls:
             call.notify()
 
     def _feed(self) -> None:

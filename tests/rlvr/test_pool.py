@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -271,6 +273,39 @@ def test_losing_the_zygote_is_an_error_and_not_a_hang() -> None:
         with pytest.raises(RunError, match="killed by SIGKILL"):
             next(scores)
         wait_until_dead(worker)
+
+
+def result_of(scorer: Scorer, *items: Item) -> Any:
+    """Of scoring in a thread: what never ends fails the test in place of stopping it."""
+    results: SimpleQueue[Any] = SimpleQueue()
+
+    def score() -> None:
+        try:
+            results.put(list(scorer.score(items)))
+        except RunError as error:
+            results.put(error)
+
+    threading.Thread(target=score, daemon=True).start()
+    return results.get(timeout=60)
+
+
+def test_workers_that_die_before_their_first_row_are_an_error_and_not_a_hang(tmp_path: Path) -> None:
+    (tmp_path / "stillborn.py").write_text(
+        "import os\nos.register_at_fork(after_in_child=lambda: os._exit(7))\ndef check(completion, task): return True\n"
+    )
+    with Scorer(f"{tmp_path / 'stillborn.py'}:check", workers=1) as scorer:
+        error = result_of(scorer, item("1"))
+    assert str(error) == "3 workers in a row died before their first row; the last: it ended itself with exit code 7"
+
+
+def test_a_process_that_may_open_no_more_files_gets_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with Scorer(ref(), workers=1) as scorer:
+        monkeypatch.setattr("rlvr.workers.socket.socketpair", none_left)
+        error = result_of(scorer, item("1"))
+    assert str(error) == "cannot start a worker for the verifier: Too many open files"
 
 
 def test_workers_are_replaced_after_so_many_units(monkeypatch: pytest.MonkeyPatch) -> None:
