@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlvr.alarms import Alarms
 from rlvr.errors import ConfigError, PluginError, nearest
@@ -69,6 +69,13 @@ class VerifierConfig(Section):
         default_factory=lambda: dict(DEFAULT_REWARDS),
         description="what a verdict without a reward counts as; null drops the rollout",
     )
+
+    @field_validator("rewards")
+    @classmethod
+    def _the_others_by_default(cls, rewards: dict[Status, float | None]) -> dict[Status, float | None]:
+        if Status.GRADED in rewards:
+            raise ValueError("a graded verdict has a reward of its own: that is the verifier's to give")
+        return {**DEFAULT_REWARDS, **rewards}
 
 
 class SamplingConfig(Section):

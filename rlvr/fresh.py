@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from rlvr.alarms import fired
@@ -68,7 +67,7 @@ class Fresh:
         """Samples, scores and stores the batch of a step, or reads it back."""
         refill = self._config.sampling.refill
         stored = self._directory.stored(step)
-        back = None if stored is None else by_group(stored)
+        back = None if stored is None else {members[0].group_id: members for members in by_group(stored)}
         rollouts: list[Rollout] = []
         groups: list[Group] = []
         asked, rounds = 0, 0
@@ -78,7 +77,8 @@ class Fresh:
             if back is None:
                 new = self._sampled(step, asked, prompts, times)
             else:
-                new = [rollout for members in islice(back, len(prompts)) for rollout in members]
+                ids = (self._group_id(step, asked + i) for i in range(len(prompts)))
+                new = [rollout for name in ids for rollout in back.get(name, ())]  # none where all were aborted
             rollouts += new
             groups += [group for group in self._grader.groups(new) if has_signal(group) or not refill]
             asked += len(prompts)
@@ -100,12 +100,15 @@ class Fresh:
         """Go on at that prompt."""
         self._prompts.seek(**state)
 
+    def _group_id(self, step: int, number: int) -> str:
+        return f"{self._run_id}-{step}-{number}"
+
     def _sampled(self, step: int, first: int, prompts: Sequence[Encoded], times: dict[str, float]) -> list[Rollout]:
         """Scored rollouts of the prompts, which are number `first` and following of the step."""
         began = time.perf_counter()
         sampling, seed = self._config.sampling, self._config.seed
         requests = [
-            request(f"{self._run_id}-{step}-{i}", prompt, sampling.group_size, sampling.params, seed, "train", step, i)
+            request(self._group_id(step, i), prompt, sampling.group_size, sampling.params, seed, "train", step, i)
             for i, prompt in enumerate(prompts, start=first)
         ]
         rollouts = [rollout for group in ask(self._sampler, requests) for rollout in self._records(group)]

@@ -95,14 +95,18 @@ class Grader:
     def stats(self, members: Sequence[Rollout]) -> GroupStats | None:
         """Statistics of the rewards of the whole group; None where no member has a reward.
 
-        Where the score is the one that the group was sampled with, those that were frozen then: members may be missing
-        since. For any later score, those of the members that are here.
+        They are those of the members that are here. Where some are missing, and the score is the one that the group was
+        sampled with, those that were frozen then.
         """
-        frozen = members[0].group_stats
-        if frozen is not None and all(rollout.scores[0] is self.score(rollout) for rollout in members):
-            return frozen
         # Several sequences of one rollout share its reward.
         rewards = {rollout.id: self.reward(rollout) for rollout in members}
+        frozen, sampled = members[0].group_stats, members[0].group_size or 0
+        if (
+            frozen is not None
+            and len(rewards) < max(sampled, frozen.count)
+            and all(rollout.scores[0] is self.score(rollout) for rollout in members)
+        ):
+            return frozen
         kept = [reward for reward in rewards.values() if reward is not None]
         return GroupStats.of(kept) if kept else None
 
@@ -144,9 +148,9 @@ def of_one_version(members: Iterable[Rollout]) -> bool:
 
 
 def verdict_shares(scores: Sequence[Score]) -> dict[str, float]:
-    """verdict/STATUS → the share of verdicts that ended so."""
+    """verdict/STATUS → the share of verdicts that ended so; empty where there are none."""
     found = [score.status for score in scores]
-    return {f"verdict/{status.value}": found.count(status) / len(found) for status in Status}
+    return {f"verdict/{status.value}": found.count(status) / len(found) for status in Status if found}
 
 
 def has_signal(group: Group) -> bool:

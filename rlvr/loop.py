@@ -229,15 +229,16 @@ class Run:
         }
 
     def _accuracy(self, kind: str, params: SamplingParams) -> float:
-        """Mean reward over the held-out questions, a verdict without a reward counting as 0."""
+        """Mean reward over the held-out questions; what was aborted, or has a verdict without a reward, counts as 0."""
         assert self.sampler is not None
         assert self.plan.scorer is not None
         requests = [
             request(f"eval-{kind}-{i}", question, 1, params, self.config.seed, "eval", i)
             for i, question in enumerate(self.plan.questions)
         ]
-        items = [Item(g.samples[0].text, g.request.prompt.task) for g in ask(self.sampler, requests)]
-        return math.fsum(score.reward or 0.0 for score in self.plan.scorer.score(items)) / len(items)
+        asked = ask(self.sampler, requests)
+        items = [Item(group.samples[0].text, group.request.prompt.task) for group in asked if group.samples]
+        return math.fsum(score.reward or 0.0 for score in self.plan.scorer.score(items)) / len(asked)
 
     # --- keeping ----------------------------------------------------------------------------------------------------
 
@@ -293,8 +294,10 @@ def lag_of(rollouts: Iterable[Rollout], version: int) -> float:
 
 def rollout_metrics(drawn: Drawn, grader: Grader) -> dict[str, float]:
     """Of one batch: mean reward of what training uses, lengths in sampled tokens, shares of truncated completions and
-    of each verdict."""
+    of each verdict. Of a batch whose every sample was aborted there are none."""
     rollouts = drawn.rollouts
+    if not rollouts:
+        return {"reward/mean": math.nan}
     lengths = [sum(rollout.loss_mask or ()) for rollout in rollouts]
     rewards = [reward for rollout in rollouts if (reward := grader.reward(rollout)) is not None]
     last = [grader.score(rollout) for rollout in rollouts]

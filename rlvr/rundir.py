@@ -11,6 +11,7 @@ that were stored after it are read back instead of being sampled again.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -102,8 +103,9 @@ class RunDirectory:
         """Lets go of the lock. A request that proved wrong before the first batch leaves no directory behind."""
         if kind is not None and issubclass(kind, RequestError) and self._made and self._is_unused():
             shutil.rmtree(self.path)
-            for folder in self._made[1:]:
-                folder.rmdir()
+            with contextlib.suppress(OSError):  # another run has moved into a parent meanwhile
+                for folder in self._made[1:]:
+                    folder.rmdir()
         self._lock.close()
 
     def _is_unused(self) -> bool:

@@ -6,6 +6,7 @@ Records are held as Arrow columns, some ten bytes a token, and become rollouts w
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from rlvr.lineage import Lineage
 from rlvr.protocols import Group
 from rlvr.schema import ModelRef, Rollout, Score, Status, VersionRun
 from rlvr.score_names import require_score
+from rlvr.scoring import DEFAULT_REWARDS
 from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
 from rlvr.usability import ANOTHER_MODEL, ANOTHER_PROMPT, ANOTHER_VERSION, NO_LOGPROBS, TWICE, faults, remedy
@@ -287,6 +289,11 @@ class SavedRollouts:
                 f"keep the statistics of their whole group, {recomputed:,} have those of the members that are here, "
                 "because they were sampled with another score"
             )
+            if self.grader.rewards != DEFAULT_REWARDS and recomputed < partial:
+                self.notes.append(
+                    "verifier.rewards are not the default: statistics of whole groups hold if the run that sampled "
+                    "them had the same, which records do not tell; their advantages are wrong if not"
+                )
         if mixed:
             self.notes.append(f"{mixed:,} saved groups are not known to be of one policy version and are left out")
         if unrewarded:
@@ -321,6 +328,12 @@ class SavedRollouts:
             self._told(f"log-probabilities of {first:,} of {len(places):,} records of a file recomputed")
             rollouts = list(self.rollouts(places[first : first + CHUNK]))
             for rollout, column in zip(rollouts, logprobs(rollouts), strict=True):
+                if not all(p is None or math.isfinite(p) for p in column):
+                    assert rollout.recomputed_by is not None
+                    raise DataError(
+                        f"rollout {rollout.id!r}: under {rollout.recomputed_by.name} a sampled token has a "
+                        "log-probability that is not finite: its weights are broken, or another model sampled it"
+                    )
                 assert rollout.sampling is not None
                 sampling = rollout.sampling.model_copy(update={"logprob_mode": "processed"})
                 yield rollout.model_copy(update={"behaviour_logprobs": column, "sampling": sampling})

@@ -206,9 +206,13 @@ def record_batch(rollouts: Sequence[Rollout], where: Callable[[int], str]) -> pa
     logprobs = batch.column("behaviour_logprobs").flatten()
     if not pc.all(pc.is_finite(logprobs), min_count=0).as_py():
         columns_by_row = batch.column("behaviour_logprobs").to_pylist()
-        row = next(i for i, column in enumerate(columns_by_row) if -math.inf in (column or ()))
+        row = next(i for i, column in enumerate(columns_by_row) if not all(map(_is_finite, column or ())))
         raise DataError(f"{where(row)}: behaviour_logprobs holds a number that is no float32")
     return batch
+
+
+def _is_finite(logprob: float | None) -> bool:
+    return logprob is None or math.isfinite(logprob)
 
 
 def rows_of(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str, Any]]:

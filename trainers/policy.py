@@ -138,13 +138,14 @@ class Policy:
         (directory / "trainer.json").write_text(json.dumps({"version": self.version, **extra}))
 
     def load(self, directory: Path) -> dict[str, Any]:
-        """Read back what `save` wrote; returns `extra`."""
+        """Read back what `save` wrote, on whatever device; returns `extra`."""
+        # By way of the host: the device may be another than the one that saved, and has no room for two of each.
         if self.adapter is None:
-            spec = ModelSpec(str(directory), device=self.spec.device, dtype=self.spec.dtype)
+            spec = ModelSpec(str(directory), device="cpu", dtype=self.spec.dtype)
             self.model.load_state_dict(load_model(spec, master=True).state_dict())
         else:
             self.adapter.load(directory / "adapter")
-        self.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
+        self.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True))
         if self.reference is not None:
             self.reference.load_state_dict(load_file(directory / "reference.safetensors"))
         extra: dict[str, Any] = json.loads((directory / "trainer.json").read_text())

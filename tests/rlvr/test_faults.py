@@ -220,6 +220,17 @@ def test_a_run_that_was_killed_before_its_configuration_was_written_can_be_start
     assert runs.start(config, path).finished
 
 
+def test_a_refused_run_leaves_its_parents_to_another_that_uses_them(tiny_model: Path, tmp_path: Path) -> None:
+    def refused() -> None:
+        with RunDirectory.create(tmp_path / "runs" / "a" / "refused", config_of(tiny_model, steps=1)):
+            (tmp_path / "runs" / "another").mkdir()
+            raise RequestError("as of a wrong option")
+
+    with pytest.raises(RequestError, match="as of a wrong option"):
+        refused()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["another"]
+
+
 def test_a_wrong_request_in_the_middle_of_a_run_leaves_what_was_learnt(tiny_model: Path, tmp_path: Path) -> None:
     """A run that sampled nothing has no batch by which to tell that it had begun."""
     sampled, path = tmp_path / "sampled", tmp_path / "run"

@@ -34,6 +34,19 @@ def test_frozen_statistics_count_only_where_every_score_is_the_one_that_was_samp
     assert GRADER.stats([first, other]) == GroupStats(mean=0.5, std=0.5, count=2)
 
 
+def test_a_group_that_is_whole_is_measured_by_the_rewards_that_it_has_now() -> None:
+    """Frozen under another policy for verdicts without a reward, its statistics are those of other rewards."""
+    frozen = GroupStats(mean=0.0, std=0.0, count=2)
+    members = [rollout(f"a{i}", score(r), group_stats=frozen, group_size=2) for i, r in enumerate((0.0, None))]
+    assert GRADER.stats(members) == frozen
+    harsh = Grader("math", {**DEFAULT_REWARDS, Status.UNPARSED: -1.0})
+    assert harsh.group(members) == Group(tuple(members), (0.0, -1.0), GroupStats(mean=-0.5, std=0.5, count=2))
+    assert harsh.stats(members[:1]) == frozen
+    lone = [member.model_copy(update={"group_size": None}) for member in members]
+    assert harsh.stats(lone) == GroupStats(mean=-0.5, std=0.5, count=2)
+    assert harsh.stats(lone[:1]) == frozen
+
+
 def test_several_sequences_of_one_rollout_count_once() -> None:
     members = [rollout("a0", score(1.0)), rollout("a0", score(1.0), segment=1), rollout("a1", score(0.0))]
     group = GRADER.group(members)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,13 @@ import pytest
 
 from rlvr.config import ReplayConfig
 from rlvr.groups import Drawn, Grader
+from rlvr.plan import make_plan
+from rlvr.protocols import SampledGroup
 from rlvr.replay import Held, Replay
+from rlvr.rundir import RunDirectory
 from rlvr.schema import Status
 from rlvr.store import read_rollouts
+from rlvr_trainers.hf_sampler import HFSampler
 
 _spec = importlib.util.spec_from_file_location("runs", Path(__file__).parent / "runs.py")
 assert _spec is not None
@@ -97,6 +103,41 @@ def test_refilling_trains_on_full_batches_with_a_signal_and_stores_all(tiny_mode
         assert line["reward/mean"] == pytest.approx(sum(rewards) / len(rewards)), "of all, not of the kept"
         asked |= {rollout.task.row_id or "" for rollout in sampled}
     assert len(asked) > 18, "further prompts take their place, not the same again"
+
+
+class Aborting(HFSampler):
+    """Loses every completion of some requests, as an engine that is restarted may."""
+
+    def collect(self) -> list[SampledGroup]:
+        return [replace(group, samples=()) if self._loses(group) else group for group in super().collect()]
+
+    def _loses(self, group: SampledGroup) -> bool:
+        *_, step, number = group.request.group_id.split("-")
+        return step == "1" or int(number) % 3 == 1
+
+
+def test_requests_of_which_nothing_comes_back_cost_themselves_and_are_remembered(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """With refilling, where a batch that is read back must fill the same rounds."""
+    config = runs.small_config(
+        tiny_model, verifier=f"{runs.REWARDS}:begins", sampling__refill=True, steps=4, checkpoint__every=2
+    )
+    path = tmp_path / "run"
+
+    def run(directory: RunDirectory) -> None:
+        with make_plan(config) as plan, directory:
+            plan.sampler = Aborting
+            assert runs.Run(plan, directory, runs.Silent()).train().finished
+
+    run(RunDirectory.create(path, config))
+    lines, end = runs.timeless(path), runs.final_state(path)
+    assert [line["policy_version"] for line in lines] == [1, 1, 2, 3]
+    assert lines[1]["reward/mean"] is None
+    assert not list(read_rollouts(path / "rollouts" / "step-000001.parquet"))
+    shutil.rmtree(path / "checkpoints" / "step-000004")
+    run(RunDirectory.resume(path))
+    assert (runs.timeless(path), runs.final_state(path)) == (lines, end)
 
 
 def test_refilling_stops_at_its_bound_and_a_short_batch_trains(tiny_model: Path, tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,8 @@ def test_a_filtered_group_keeps_the_statistics_it_was_sampled_with_and_a_rescore
         assert second.stats == GroupStats.of([0.0, 1.0, 2.0])
         (note,) = plan.notes
         assert note.startswith("2 of 2 saved groups lack members that were sampled: 1 keep the statistics")
+    with plan_of(tiny_model, file, verifier__rewards__unparsed=-1.0) as plan:
+        assert plan.notes[1].startswith("verifier.rewards are not the default: statistics of whole groups hold if")
 
 
 def test_a_status_without_a_reward_is_left_out_as_when_sampling(
@@ -386,6 +389,20 @@ def test_missing_log_probabilities_are_the_behaviour_models(
         assert rollout.model == original.model
         pairs = zip(rollout.behaviour_logprobs or (), original.behaviour_logprobs or (), strict=True)
         assert all(p == q or p == pytest.approx(q, abs=5e-6) for p, q in pairs)
+
+
+def test_a_behaviour_model_that_gives_no_number_is_named(
+    tiny_model: Path, tmp_path: Path, records: list[Rollout]
+) -> None:
+    write_rollouts(tmp_path / "bare.parquet", [r.model_copy(update={"behaviour_logprobs": None}) for r in records[:4]])
+    with plan_of(tiny_model, tmp_path / "bare.parquet", rollouts__behaviour_model=str(tiny_model)) as plan:
+
+        def nan(rollouts: Sequence[Rollout]) -> list[tuple[float | None, ...]]:
+            return [tuple(math.nan if sampled else None for sampled in r.loss_mask or ()) for r in rollouts]
+
+        with pytest.raises(DataError, match=f"rollout '{records[0].id}': under {tiny_model} .* is not finite"):
+            plan.saved.recompute(tmp_path / "recomputed", nan)
+    assert not list((tmp_path / "recomputed").iterdir())
 
 
 def test_only_the_model_that_sampled_them_gives_log_probabilities(

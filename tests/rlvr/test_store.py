@@ -554,6 +554,10 @@ def broken(**changes: Any) -> Rollout:
             rollout(behaviour_logprobs=[None, None, -1e300, -1]),
             "row 2: behaviour_logprobs holds a number that is no float32",
         ),
+        (
+            broken(behaviour_logprobs=(None, None, float("nan"), -1.0)),
+            "row 2: behaviour_logprobs holds a number that is no",
+        ),
         (broken(schema_version=9), "row 2: schema_version is 9, this rlvr writes 1"),
         (broken(task=Task().model_copy(update={"extra": {"x": float("nan")}})), "row 2: "),
     ],
