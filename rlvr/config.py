@@ -395,6 +395,8 @@ def _does_something(config: RunConfig, given: Settings) -> None:
         keys = ["share", "skip_unusable", "behaviour_model", "behaviour_revision"]
         why = "without saved rollouts: name some with --rollouts"
         unheard += [(config.rollouts, f"rollouts.{key}", why) for key in keys]
+    if not config.sampling.refill:
+        unheard += [(config.sampling, "sampling.refill_rounds", "without sampling.refill: no batch is refilled")]
     if not config.replay.share:
         keys = ["capacity", "half_life", "max_lag"]
         why = "while replay.share is 0: nothing is replayed"
@@ -497,6 +499,11 @@ def trainer_options(config: RunConfig, options: type[M], given: Settings | None 
     settings = {key.removeprefix("trainer."): setting for key, setting in ours.items()}
     _belong_to(config.trainer.name, options, settings)
     return validate(options, settings, "trainer.")
+
+
+def sampler_options(given: Mapping[str, Any], options: type[M]) -> M:
+    """The sampler's own options (`sampling.options`), checked against its `Options`."""
+    return validate(options, {key: Setting(value, "") for key, value in given.items()}, "sampling.options.")
 
 
 def _belong_to(trainer: str, options: type[BaseModel], settings: Settings) -> None:

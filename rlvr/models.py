@@ -13,7 +13,7 @@ from rlvr.protocols import ModelSpec
 from rlvr.schema import ModelRef, digest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
     Tokenizer: TypeAlias = PreTrainedTokenizerBase
 
@@ -49,19 +49,30 @@ def tokenizer_hash(tokenizer: Tokenizer) -> str:
     return digest({"rules": rules, "special": special, "chat_template": tokenizer.chat_template})
 
 
-def vocabulary_size(spec: ModelSpec) -> int:
-    """How many token ids the model has logits for (its embedding's rows), by its configuration: no weight is read.
-
-    Raises RequestError when there is no such model.
-    """
+def load_configuration(spec: ModelSpec) -> PreTrainedConfig:
+    """What the model says of itself; no weight is read. Raises RequestError when there is no such model."""
     from transformers import AutoConfig
 
     check_directory(spec)
     try:
-        config: Any = AutoConfig.from_pretrained(spec.path, revision=spec.revision)
+        return cast("PreTrainedConfig", AutoConfig.from_pretrained(spec.path, revision=spec.revision))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise cannot_load("configuration of the model", spec, error) from error
+
+
+def vocabulary_size(config: PreTrainedConfig) -> int:
+    """How many token ids the model has logits for: its embedding's rows."""
     return int(config.get_text_config().vocab_size)
+
+
+def context_length(config: PreTrainedConfig) -> int | None:
+    """How many tokens the model was made for, stretched rotary positions included; None where it does not say."""
+    text = config.get_text_config()
+    positions: int | None = getattr(text, "max_position_embeddings", None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    if positions is None or not isinstance(factor := rope.get("factor"), int | float):
+        return positions
+    return max(positions, int(factor * (rope.get("original_max_position_embeddings") or positions)))
 
 
 def model_ref(spec: ModelSpec, name: str, tokenizer: str) -> ModelRef:

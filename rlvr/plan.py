@@ -13,11 +13,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from rlvr.alarms import fired
-from rlvr.config import RunConfig, model_config, portion, trainer_options
+from rlvr.config import RunConfig, model_config, portion, sampler_options, trainer_options
 from rlvr.errors import ConfigError, DataError, RequestError, RlvrError, nearest
 from rlvr.groups import Grader
 from rlvr.lineage import Lineage, lineage_of
-from rlvr.models import load_tokenizer, local_weights_hash, model_ref, tokenizer_hash, vocabulary_size
+from rlvr.models import (
+    context_length,
+    load_configuration,
+    load_tokenizer,
+    local_weights_hash,
+    model_ref,
+    tokenizer_hash,
+    vocabulary_size,
+)
 from rlvr.prompts import Encoded, PromptStream, encode, load_source
 from rlvr.protocols import ModelSpec, PromptSource, SourceRequest
 from rlvr.registry import registry
@@ -105,13 +113,14 @@ class Plan:
         return math.ceil(self.dataset_size / self.sampled_groups)
 
     def try_gold(self, rows: int = 4) -> Iterator[tuple[Encoded, Score]]:
-        """The first questions of the run, each with the verdict on its own gold answer given as `\\boxed{gold}`."""
+        """The first questions of the run, each with the verdict on its own gold answer, in the verifier's own form."""
         if self.prompts is None or self.scorer is None:
             return
         position = self.prompts.position
         encoded = self.prompts.take(rows)
         self.prompts.seek(position)
-        items = (Item(f"\\boxed{{{e.prompt.task.answer}}}", e.prompt.task) for e in encoded)
+        form = self.scorer.claims.answer_form
+        items = (Item(form.replace("{answer}", str(e.prompt.task.answer)), e.prompt.task) for e in encoded)
         yield from zip(encoded, self.scorer.score(items), strict=True)
 
     def __enter__(self) -> Self:
@@ -129,6 +138,8 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     trainer = registry().load("trainer", config.trainer.name)
     options = trainer_options(config, trainer.Options)
     sampler = registry().load("sampler", config.sampling.engine)
+    if hasattr(sampler, "Options"):  # a plugin's sampler may check its own
+        sampler_options(config.sampling.options, sampler.Options)
     trackers = {name: registry().load("tracker", name) for name in config.trackers}
     model = ModelSpec(
         config.model.location, revision=config.model.revision, device=config.model.device, dtype=config.model.dtype
@@ -142,24 +153,23 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     source = _train_source(config, chat) if config.samples else None
     prompts, size = None, None
     to_ids = partial(encode, tokenizer=tokenizer)
+    longest = _longest_prompt(config, model, notes)
     if source is not None:
         without_gold = getattr(source, "without_gold", 0)
         if without_gold:
             notes.append(f"{without_gold:,} rows of {config.dataset.name} have no gold answer and are left out")
         limit = config.dataset.limit
-        size = source.size if limit is None else min(limit, source.size or limit)
-        prompts = PromptStream(
-            source, to_ids, seed=config.seed, max_prompt_tokens=config.dataset.max_prompt_tokens, limit=limit
-        )
+        prompts = PromptStream(source, to_ids, seed=config.seed, max_prompt_tokens=longest, limit=limit)
+        size = prompts.size
     questions: list[Encoded] = []
     held_out = _eval_source(config, chat, notes)
     if held_out is not None:
-        stream = PromptStream(held_out, to_ids, seed=EVAL_SEED, max_prompt_tokens=config.dataset.max_prompt_tokens)
+        stream = PromptStream(held_out, to_ids, seed=EVAL_SEED, max_prompt_tokens=longest)
         questions = stream.first(config.eval.questions)
         if stream.dropped:
             notes.append(
-                f"{stream.dropped:,} held-out questions are not asked: they have more than "
-                f"{config.dataset.max_prompt_tokens} tokens (dataset.max_prompt_tokens)"
+                f"{stream.dropped:,} held-out questions are not asked: they have more than {longest} tokens "
+                "(dataset.max_prompt_tokens)"
             )
     verifier = config.verifier.name or getattr(source or held_out, "default_verifier", None) or "math"
     scorer = _scorer(config, verifier, needed=config.samples or bool(questions))
@@ -207,6 +217,24 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     )
 
 
+def _longest_prompt(config: RunConfig, model: ModelSpec, notes: list[str]) -> int:
+    """Tokens of the longest prompt that is asked. Raises ConfigError where completions leave no room for one."""
+    asked, completion = config.dataset.max_prompt_tokens, config.sampling.max_tokens
+    positions = context_length(load_configuration(model))
+    if positions is None or asked + completion <= positions:
+        return asked
+    if completion >= positions:
+        raise ConfigError(
+            f"sampling.max_tokens {completion:,} leaves no room for a prompt: the model {config.model.name!r} has "
+            f"{positions:,} positions"
+        )
+    notes.append(
+        f"prompts of more than {positions - completion:,} tokens are left out: the model has {positions:,} positions, "
+        f"and sampling.max_tokens takes {completion:,}"
+    )
+    return positions - completion
+
+
 def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
     """The verifier's processes; None where its name is all that is wanted: of the scores in saved records."""
     if not needed:
@@ -248,7 +276,7 @@ def _expected(
     return Expected(
         tokenizer_hash=own,
         temperature=config.sampling.temperature,
-        vocabulary=vocabulary_size(model),
+        vocabulary=vocabulary_size(load_configuration(model)),
         verifier=grader.verifier,
         behaviour=reference,
         lineage=lineage,

@@ -401,7 +401,8 @@ class PromptStream:
             if len(too_long) == enough or (position == end and not taken):
                 raise DataError(
                     f"{len(too_long):,} prompts in a row have more than {self._max_prompt_tokens} tokens (the shortest "
-                    f"has {min(too_long):,}): raise dataset.max_prompt_tokens"
+                    f"has {min(too_long):,}): raise dataset.max_prompt_tokens or, where the model's positions are what "
+                    "limits them, lower sampling.max_tokens"
                 )
         self.position, self.dropped = position, dropped
         return taken

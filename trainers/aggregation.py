@@ -19,19 +19,18 @@ else:
     from . import late_torch as torch
 
 
-def sequence_mean(counted_BT: Tensor, max_tokens: int | None) -> Tensor:
+def sequence_mean(counted_BT: Tensor) -> Tensor:
     """rollouts · tokens of the rollout: every rollout weighs the same (GRPO, and the paper's eq. 7)."""
     return _rollouts(counted_BT) * counted_BT.sum(1, keepdim=True).clamp(min=1)
 
 
-def token_mean(counted_BT: Tensor, max_tokens: int | None) -> Tensor:
+def token_mean(counted_BT: Tensor) -> Tensor:
     """tokens of the batch: every token weighs the same (DAPO, arXiv 2503.14476, eq. 12)."""
     return counted_BT.sum().clamp(min=1)
 
 
-def constant(counted_BT: Tensor, max_tokens: int | None) -> Tensor:
+def constant(counted_BT: Tensor, max_tokens: int) -> Tensor:
     """rollouts · max_tokens: a sum a rollout, whatever its length (Dr. GRPO, arXiv 2503.20783)."""
-    assert max_tokens is not None
     return _rollouts(counted_BT) * max_tokens
 
 
@@ -39,7 +38,7 @@ def _rollouts(counted_BT: Tensor) -> Tensor:
     return counted_BT.any(1).sum().clamp(min=1)
 
 
-AGGREGATIONS: Mapping[str, Callable[[Tensor, int | None], Tensor]] = {
+AGGREGATIONS: Mapping[str, Callable[..., Tensor]] = {
     "sequence_mean": sequence_mean,
     "token_mean": token_mean,
     "constant": constant,
@@ -47,13 +46,13 @@ AGGREGATIONS: Mapping[str, Callable[[Tensor, int | None], Tensor]] = {
 
 
 def token_weights(
-    mask_BT: Tensor, keep_BT: Tensor, how: str, *, divide_by: Literal["all", "kept"], max_tokens: int | None
+    mask_BT: Tensor, keep_BT: Tensor, divisor: Callable[[Tensor], Tensor], *, divide_by: Literal["all", "kept"]
 ) -> Tensor:
-    """The weight of each token in the batch's objective: 0 where `keep_BT` is False.
+    """The weight of each token in the batch's objective: 1 over the `divisor`, 0 where `keep_BT` is False.
 
     `mask_BT` marks all sampled tokens, `keep_BT` those that no mask and no correction has taken out. With
     `divide_by="all"` the others stay in the denominators, as in the expectation of eq. 8; with "kept" they leave them,
     which is another estimator: larger steps when little is kept.
     """
     counted_BT = mask_BT if divide_by == "all" else keep_BT
-    return keep_BT.to(torch.float32) / AGGREGATIONS[how](counted_BT, max_tokens)
+    return keep_BT.to(torch.float32) / divisor(counted_BT)

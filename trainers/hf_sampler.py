@@ -16,15 +16,15 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlvr.config import Setting, validate
+from rlvr.config import sampler_options
 from rlvr.draws import draw
 from rlvr.errors import ConfigError, RequestError, RunError
-from rlvr.models import load_tokenizer
+from rlvr.models import context_length, load_tokenizer
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, Weights
 from rlvr.schema import Frozen, Sampling, SamplingParams, VersionRun
 
 from .decode import Completion, decode
-from .models import context_length, load_model, resolve, stop_ids
+from .models import load_model, resolve, stop_ids
 
 
 class HFSamplerOptions(Frozen):
@@ -67,8 +67,7 @@ class HFSampler:
 
     def __init__(self, model: ModelSpec, options: Mapping[str, Any]) -> None:
         """Loads the model. Its weights are version 0 until the first push."""
-        given = {key: Setting(value, "") for key, value in options.items()}
-        self.options = validate(HFSamplerOptions, given, "sampling.options.")
+        self.options = sampler_options(options, HFSamplerOptions)
         self.spec = resolve(model)
         self.model = load_model(self.spec, master=False)
         self.tokenizer = load_tokenizer(self.spec)

@@ -99,16 +99,6 @@ def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
 
 
-def context_length(config: PreTrainedConfig) -> int | None:
-    """How many tokens the model was made for, stretched rotary positions included; None where it does not say."""
-    text = config.get_text_config()
-    positions: int | None = getattr(text, "max_position_embeddings", None)
-    rope = getattr(text, "rope_parameters", None) or {}
-    if positions is None or not isinstance(factor := rope.get("factor"), int | float):
-        return positions
-    return max(positions, int(factor * (rope.get("original_max_position_embeddings") or positions)))
-
-
 def _zero_dropout(config: PreTrainedConfig) -> None:
     """Sampling and training must see one function, also in training mode (which gradient checkpointing needs)."""
     for name, value in vars(config).items():

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -36,6 +36,9 @@ else:
     from . import late_torch as torch
 
 
+Decay: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
+
 class PolicyGradientOptions(BaseModel):
     """Keys of the configuration's `trainer` section that all policy-gradient trainers have."""
 
@@ -49,7 +52,7 @@ class PolicyGradientOptions(BaseModel):
     lag_base: float | None = Field(
         default=None, gt=0, description="lr × min(1, this / mean lag): staleness × lr stays bounded"
     )
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="AdamW's")
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     updates_per_batch: int = Field(default=1, ge=1, description="i: gradient steps on each batch")
@@ -192,9 +195,8 @@ class PolicyGradient(ABC):
         batch = self.prepare(batch.rows(rows))
         width = batch.mask_BT.shape[1]
         keep_BT[rows, :width] = batch.keep_BT
-        weights_BT = token_weights(
-            whole.mask_BT, keep_BT, options.aggregation, divide_by=options.divide_by, max_tokens=options.max_tokens
-        )[rows, :width]
+        divisor = bind(AGGREGATIONS[options.aggregation], options)
+        weights_BT = token_weights(whole.mask_BT, keep_BT, divisor, divide_by=options.divide_by)[rows, :width]
         for step in range(options.updates_per_batch):
             before = self.version
             found, masked_BT[rows, :width] = self._optimizer_step(self.begin_step(batch, step), weights_BT)

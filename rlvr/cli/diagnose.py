@@ -57,13 +57,13 @@ def diagnose(
     from rlvr.config import model_config
     from rlvr.diagnosis import Evidence, measure, recommend
     from rlvr.lineage import lineage_of
-    from rlvr.models import load_tokenizer, local_weights_hash, tokenizer_hash, vocabulary_size
+    from rlvr.models import load_configuration, load_tokenizer, local_weights_hash, tokenizer_hash, vocabulary_size
     from rlvr.protocols import ModelSpec
     from rlvr.score_names import require_score, score_name
 
     named = model_config(model, device=device, dtype=dtype)
     spec = ModelSpec(named.location, revision=named.revision, device=named.device, dtype=named.dtype)
-    tokenizer, vocabulary = tokenizer_hash(load_tokenizer(spec)), vocabulary_size(spec)
+    tokenizer, vocabulary = tokenizer_hash(load_tokenizer(spec)), vocabulary_size(load_configuration(spec))
     if temperature is None:
         temperature = _of_the_first(rollouts, lambda r: None if r.sampling is None else r.sampling.temperature or None)
     if verifier is None:

@@ -270,9 +270,11 @@ def _dry_run(config: RunConfig) -> None:
 
 
 def _gold(plan: Plan) -> Iterator[str]:
+    if plan.scorer is None:
+        return
     for place, (encoded, score) in enumerate(plan.try_gold()):
         if place == 0:
-            yield "\ngold answers, put to the verifier as \\boxed{}:"
+            yield f"\ngold answers, put to the verifier as {plan.scorer.claims.answer_form.replace('{answer}', '…')}:"
         verdict = score.status.value if score.reward is None else score.reward
         reason = f" ({score.reason})" if score.reason else ""
         yield f"  {encoded.prompt.task.row_id}: {encoded.prompt.task.answer!r} → {verdict}{reason}"

@@ -60,6 +60,11 @@ def questions(tmp_path: Path) -> Path:
         (["--resume", "nowhere"], "nowhere holds no run to resume (no config.yaml)"),
         (["--resume", "nowhere", "--seed", "1"], "only --steps and --accept-changes go with it, not --seed"),
         (["--accept-changes"], "--accept-changes is for a run that goes on: it needs --resume"),
+        (
+            ["--set", "sampling.options={max_sequnces: 8}"],
+            "there is no key sampling.options.max_sequnces; did you mean",
+        ),
+        (["--max-tokens", "256"], "sampling.max_tokens 256 leaves no room for a prompt: the model 'embedded' has 256"),
         (["--tracker", "tensorbord"], "there is no tracker 'tensorbord'; did you mean 'tensorboard'?"),
         (["--out", "."], ". is not empty"),
         (["saved.parquet"], "saved.parquet is no option: did you mean --rollouts saved.parquet?"),
@@ -96,7 +101,7 @@ def test_a_dry_run_does_the_arithmetic_scores_gold_answers_and_writes_nothing(
         done = rlvr(
             "--model", str(awkward_model), "--dataset", "gsm8k", "--data-files", str(questions),
             "--trainer", "grpo-off", "--prompts-per-step", "2", "--group-size", "8", "--steps", "10",
-            "--dry-run", cwd=tmp_path,
+            "--max-tokens", "64", "--dry-run", cwd=tmp_path,
         )  # fmt: skip
     finally:
         weights.write_bytes(kept)
@@ -111,6 +116,20 @@ def test_a_dry_run_does_the_arithmetic_scores_gold_answers_and_writes_nothing(
         assert line in done.stdout
     assert done.stdout.count("→ 1.0") == 4
     assert {path.name for path in tmp_path.iterdir()} == {"gsm8k.jsonl"}
+
+
+def test_a_dry_run_says_gold_answers_as_the_verifier_declares_and_what_positions_leave_of_prompts(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "hashes.py").write_text(
+        "import rlvr\n@rlvr.verifier(answer_form='#### {answer}')\n"
+        "def check(completion, task): return completion.startswith('####') and task.answer in completion\n"
+    )
+    done = rlvr("--verifier", "hashes.py:check", "--max-tokens", "246", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "gold answers, put to the verifier as #### …:" in done.stdout
+    assert done.stdout.count("→ 1.0") == 4
+    assert "prompts of more than 10 tokens are left out: the model has 256 positions" in done.stdout
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -108,7 +108,7 @@ def composed(
     batch: Batch, logprobs_BT: torch.Tensor, options: dict[str, Any], *, steps: int = 0, beta: float = 0.0
 ) -> torch.Tensor:
     """Our loss, put together as `PolicyGradient.update` does it."""
-    given = GrpoOptions(**read(options), beta=beta, max_tokens=MAX_TOKENS)
+    given = GrpoOptions(**read(options), beta=beta).with_run(max_tokens=MAX_TOKENS)[0]
     loss = compose(given, beta)
     keep_BT = batch.keep_BT
     for name in given.masks:
@@ -118,9 +118,8 @@ def composed(
     if beta == 0:
         batch = Batch(**{**vars(batch), "reference_logprobs_BT": None})
     batch = loss.begin_step(loss.correct(batch, VERSION), VERSION + steps, steps, logprobs_BT.detach)
-    weights_BT = token_weights(
-        batch.mask_BT, batch.keep_BT, given.aggregation, divide_by=given.divide_by, max_tokens=MAX_TOKENS
-    )
+    divisor = bind(AGGREGATIONS[given.aggregation], given)
+    weights_BT = token_weights(batch.mask_BT, batch.keep_BT, divisor, divide_by=given.divide_by)
     return -(weights_BT * loss.objective(batch, logprobs_BT)).sum()
 
 

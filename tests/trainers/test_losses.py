@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -138,6 +140,10 @@ SIGNAL = [True, True, False, False]
 MAX_TOKENS = 8
 
 
+def divisor(how: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    return partial(AGGREGATIONS[how], **({"max_tokens": MAX_TOKENS} if how == "constant" else {}))
+
+
 def mask() -> torch.Tensor:
     mask_BT = torch.zeros(len(LENGTHS), 7, dtype=torch.bool)
     for b, length in enumerate(LENGTHS):
@@ -168,9 +174,8 @@ def test_weights_make_the_stated_mean(how: str, divide_by: str) -> None:
     weights_BT = token_weights(
         mask_BT,
         keep(SIGNAL),
-        how,
+        divisor(how),
         divide_by=divide_by,  # type: ignore[arg-type]
-        max_tokens=MAX_TOKENS,
     )
     assert (weights_BT.double() * objective_BT).sum().item() == pytest.approx(expected, rel=1e-6)
     assert not weights_BT[~mask_BT].any()
@@ -179,9 +184,9 @@ def test_weights_make_the_stated_mean(how: str, divide_by: str) -> None:
 @pytest.mark.parametrize("how", AGGREGATIONS)
 def test_masked_groups_stay_in_the_denominator_or_leave_it(how: str) -> None:
     signal_B = torch.tensor(SIGNAL)
-    everything = token_weights(mask(), keep(SIGNAL), how, divide_by="all", max_tokens=MAX_TOKENS)
-    kept = token_weights(mask(), keep(SIGNAL), how, divide_by="kept", max_tokens=MAX_TOKENS)
-    alone = token_weights(mask()[signal_B], keep(SIGNAL)[signal_B], how, divide_by="all", max_tokens=MAX_TOKENS)
+    everything = token_weights(mask(), keep(SIGNAL), divisor(how), divide_by="all")
+    kept = token_weights(mask(), keep(SIGNAL), divisor(how), divide_by="kept")
+    alone = token_weights(mask()[signal_B], keep(SIGNAL)[signal_B], divisor(how), divide_by="all")
     assert torch.equal(kept[signal_B], alone)
     share = 4 / 11 if how == "token_mean" else 2 / 4
     assert torch.allclose(everything, kept * share)
@@ -200,7 +205,7 @@ def test_rejected_tokens_stay_in_the_denominator_or_leave_it() -> None:
         ("constant", "kept"): [1 / 24, 0, 1 / 24, 1 / 24],
     }
     for (how, divide_by), weights in expected.items():
-        found_BT = token_weights(mask(), keep_BT, how, divide_by=divide_by, max_tokens=MAX_TOKENS)  # type: ignore[arg-type]
+        found_BT = token_weights(mask(), keep_BT, divisor(how), divide_by=divide_by)  # type: ignore[arg-type]
         expected_BT = torch.tensor(weights)[:, None] * keep_BT
         assert torch.allclose(found_BT, expected_BT), (how, divide_by)
 
@@ -208,5 +213,5 @@ def test_rejected_tokens_stay_in_the_denominator_or_leave_it() -> None:
 @pytest.mark.parametrize(("how", "divide_by"), list(itertools.product(AGGREGATIONS, ["all", "kept"])))
 def test_without_any_signal_all_weights_are_zero(how: str, divide_by: str) -> None:
     nothing_BT = torch.zeros_like(mask())
-    weights_BT = token_weights(mask(), nothing_BT, how, divide_by=divide_by, max_tokens=MAX_TOKENS)  # type: ignore[arg-type]
+    weights_BT = token_weights(mask(), nothing_BT, divisor(how), divide_by=divide_by)  # type: ignore[arg-type]
     assert torch.equal(weights_BT, torch.zeros_like(weights_BT))

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config
 
 from rlvr.errors import ConfigError, RequestError
-from rlvr.models import load_tokenizer
+from rlvr.models import context_length, load_tokenizer
 from rlvr.protocols import ModelSpec
-from rlvr_trainers.models import context_length, load_model, resolve_device, resolve_dtype, stop_ids
+from rlvr_trainers.models import load_model, resolve_device, resolve_dtype, stop_ids
 
 
 @pytest.fixture

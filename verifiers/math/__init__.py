@@ -23,7 +23,7 @@ def preload() -> None:
     context()
 
 
-@verifier(name="math", version="3", preload=preload, sees="answer", cases="corpus.jsonl")
+@verifier(name="math", version="4", preload=preload, sees="answer", cases="corpus.jsonl")
 def check(
     completion: str,
     task: Task,

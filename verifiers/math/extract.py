@@ -23,7 +23,8 @@ _THINKING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>|<\|(begin|en
 _NEXT_TURN = re.compile(r"<\|im_start\|>\s*(?:user|system)|<\|start_header_id\|>\s*user|<start_of_turn>\s*user")
 _SPECIAL = re.compile(r"<\|[a-z_]{1,40}\|>|</s>|<s>|<(?:end|start)_of_turn>")
 _BRACES = re.compile(r"[{}]|\\.", re.DOTALL)
-_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
+_BOXES = (r"\boxed", r"\fbox", r"\framebox")
+_BOX = re.compile(rf"(?:{'|'.join(map(re.escape, _BOXES))})(?![A-Za-z])\s*")
 _ONE_TOKEN = re.compile(r"\\[A-Za-z]+|-?\d+(?:[.,]\d+)*|\S")
 _ASKED = re.compile(r"[\s$)\]\\]{0,6}\?")
 """After a box: it stands in a question."""
@@ -166,7 +167,7 @@ def _tagged(text: str) -> Found | None:
 
 
 def _last_box(text: str, before: int) -> int:
-    return max(text.rfind("\\boxed", 0, before), text.rfind("\\fbox", 0, before))
+    return max(text.rfind(box, 0, before) for box in _BOXES)
 
 
 def _box_at(text: str, start: int) -> tuple[str, int] | None:
