@@ -110,7 +110,7 @@ class Line:
     ess_token: float | None
     ess_sequence: float | None
     gap: float | None
-    """mean |log π - log μ| a token: at lag 0 it is what sampler and trainer disagree by."""
+    """mean |log π - log α| a token: at lag 0 it is what sampler and trainer disagree by."""
     signal: float | None
     """Share of groups whose rewards differ."""
     truncated: float | None

@@ -12,7 +12,7 @@ from typing import Any
 from rlvr.alarms import fired
 from rlvr.config import RunConfig
 from rlvr.errors import RunError
-from rlvr.groups import Drawn, Grader, by_group, has_signal, verdict_shares
+from rlvr.groups import Drawn, Grader, by_group, verdict_shares
 from rlvr.prompts import Encoded, PromptStream
 from rlvr.protocols import Group, GroupRequest, SampledGroup, Sampler
 from rlvr.rundir import RunDirectory
@@ -80,7 +80,7 @@ class Fresh:
                 ids = (self._group_id(step, asked + i) for i in range(len(prompts)))
                 new = [rollout for name in ids for rollout in back.get(name, ())]  # none where all were aborted
             rollouts += new
-            groups += [group for group in self._grader.groups(new) if has_signal(group) or not refill]
+            groups += [group for group in self._grader.groups(new) if group.stats.has_signal or not refill]
             asked += len(prompts)
             rounds += 1
         if stored is None:

@@ -151,8 +151,3 @@ def verdict_shares(scores: Sequence[Score]) -> dict[str, float]:
     """verdict/STATUS → the share of verdicts that ended so; empty where there are none."""
     found = [score.status for score in scores]
     return {f"verdict/{status.value}": found.count(status) / len(found) for status in Status if found}
-
-
-def has_signal(group: Group) -> bool:
-    """Whether the group's rewards differ, so that there is something to learn from it."""
-    return group.stats.std > 0

@@ -130,14 +130,14 @@ class Run:
 
     def train(self) -> Outcome:
         """To the last step, or to the first interrupt (Ctrl-C, SIGTERM): the step under way is finished and saved."""
-        if isinstance(self.trainer, OwnsLoop):
-            self.trainer.fit(self)
-            return Outcome(self.config.steps, finished=True)
         with self._interruptible(), ExitStack() as stack:
             if self.sampler is not None:
                 stack.callback(self.sampler.close)
             for tracker in self.trackers:
                 stack.callback(tracker.close)
+            if isinstance(self.trainer, OwnsLoop):
+                self.trainer.fit(self)
+                return Outcome(self.config.steps, finished=not self.stopping)
             while self.step < self.config.steps and not self.stopping:
                 self.last_metrics = metrics = self._one_step()
                 self._stop_if_alarmed(metrics)

@@ -242,8 +242,9 @@ class Trainer(Protocol):
 class OwnsLoop(Protocol):
     """A backend that samples and steps by itself (another framework's trainer) is driven as a whole."""
 
-    def fit(self, run: Any) -> Metrics:
-        """Train to the end of `run` (a `rlvr.loop.Run`), over its prompts, its verifier and its records."""
+    def fit(self, run: Any) -> None:
+        """Train to the end of `run` (a `rlvr.loop.Run`), or until `run.stopping`, over its prompts and its verifier.
+        What is to be kept in `run.directory`, it keeps itself: metrics, rollouts, checkpoints."""
 
 
 # --- reporting ------------------------------------------------------------------------------------------------------

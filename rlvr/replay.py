@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rlvr.config import ReplayConfig
 from rlvr.draws import uniform
-from rlvr.groups import Drawn, Grader, GroupSource, has_signal
+from rlvr.groups import Drawn, Grader, GroupSource
 from rlvr.protocols import Group
 from rlvr.rundir import RunDirectory
 
@@ -94,7 +94,7 @@ class Replay:
         ids = dict.fromkeys(rollout.group_id for rollout in drawn.rollouts)
         places = {group_id: place for place, group_id in enumerate(ids)}
         for group in drawn.groups:
-            if has_signal(group):
+            if group.stats.has_signal:
                 versions = [run.version for rollout in group.rollouts for run in rollout.policy_versions or ()]
                 oldest = min(versions, default=0)
                 self._held.append(Held(step, places[group.rollouts[0].group_id], oldest))

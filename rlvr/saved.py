@@ -19,7 +19,7 @@ import pyarrow as pa
 from rlvr.draws import permuted
 from rlvr.errors import DataError, RequestError
 from rlvr.files import expanded
-from rlvr.groups import Drawn, Grader, has_signal
+from rlvr.groups import Drawn, Grader
 from rlvr.lineage import Lineage
 from rlvr.protocols import Group
 from rlvr.schema import ModelRef, Rollout, Score, Status, VersionRun
@@ -267,7 +267,7 @@ class SavedRollouts:
                 mixed, unrewarded = (mixed + 1, unrewarded) if lacks_version else (mixed, unrewarded + 1)
                 continue
             groups.append(members.places)
-            signal += has_signal(group)
+            signal += group.stats.has_signal
             ages += [_age(self.expected.learner.counted_from_here(rollout)) for rollout in group.rollouts]
             if members.planned is not None and len(members.ids) < members.planned:
                 partial += 1

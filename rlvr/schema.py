@@ -195,6 +195,11 @@ class GroupStats(Frozen):
         variance = math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards)
         return cls(mean=mean, std=math.sqrt(variance), count=len(rewards))
 
+    @property
+    def has_signal(self) -> bool:
+        """1[σ ≠ 0] of arXiv 2505.22257, eq. 8: the rewards differ, so there is something to learn from them."""
+        return self.std > 0
+
 
 class Timings(Frozen):
     """Wall-clock seconds, for reports; null where unknown."""

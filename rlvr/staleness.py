@@ -2,7 +2,7 @@
 
 Shapes: N = sampled tokens of all rollouts, flat; P = parts that the tokens are told apart by (buckets of lag, files).
 
-w = π/μ is the importance weight of what μ sampled under π; log w of a token is its log-probability under the one minus
+w = π/α is the importance weight of what α sampled under π; log w of a token is its log-probability under the one minus
 that under the other, log w of a rollout (a sequence) is the sum over its tokens.
 """
 
@@ -64,12 +64,12 @@ def distances(log_w_N: Floats, row_N: Ints, part_N: Ints, parts: int) -> Mapping
     """Name → (P,) of each part; NaN where it has no token.
 
     log_w_mean, log_w_square: means of log w and (log w)² a token. ratio_mean, ratio_max: of w a token.
-    kl_k1 = mean(-log w), kl_k3 = mean(w - 1 - log w): estimates of KL(μ‖π) a token, in nats; k3 is never negative.
-    chi2 = mean(w²) - 1 a token, an estimate of χ²(π‖μ). ess_token, ess_sequence: the effective sample size of the
+    kl_k1 = mean(-log w), kl_k3 = mean(w - 1 - log w): estimates of KL(α‖π) a token, in nats; k3 is never negative.
+    chi2 = mean(w²) - 1 a token, an estimate of χ²(π‖α). ess_token, ess_sequence: the effective sample size of the
     tokens' weights and of the rollouts', which are their tokens' products; a rollout counts in its `oldest` part.
 
     Args:
-        log_w_N: log π - log μ of each sampled token.
+        log_w_N: log π - log α of each sampled token.
         row_N: Which rollout the token belongs to, counted from 0.
         part_N: Which part.
         parts: P.

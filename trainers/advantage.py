@@ -50,8 +50,3 @@ ADVANTAGES: Mapping[str, Callable[..., list[float]]] = {
     "opmd": opmd,
     "raw": raw,
 }
-
-
-def has_signal(behaviour: GroupStats) -> bool:
-    """1[σ ≠ 0] of eq. 8: the group's rewards differ. `GroupStats.of` makes σ exactly 0 when max == min."""
-    return behaviour.std > 0

@@ -20,17 +20,17 @@ else:
 
 
 def sequence_mean(counted_BT: Tensor) -> Tensor:
-    """rollouts · tokens of the rollout: every rollout weighs the same (GRPO, and the paper's eq. 7)."""
+    """The mean over a rollout's tokens, then over rollouts: all rollouts weigh the same (GRPO, the paper's eq. 7)."""
     return _rollouts(counted_BT) * counted_BT.sum(1, keepdim=True).clamp(min=1)
 
 
 def token_mean(counted_BT: Tensor) -> Tensor:
-    """tokens of the batch: every token weighs the same (DAPO, arXiv 2503.14476, eq. 12)."""
+    """The mean over the batch's tokens: all tokens weigh the same (DAPO, arXiv 2503.14476, eq. 12)."""
     return counted_BT.sum().clamp(min=1)
 
 
 def constant(counted_BT: Tensor, max_tokens: int) -> Tensor:
-    """rollouts · max_tokens: a sum a rollout, whatever its length (Dr. GRPO, arXiv 2503.20783)."""
+    """The sum over all tokens by rollouts · max_tokens: no division by length (Dr. GRPO, arXiv 2503.20783)."""
     return _rollouts(counted_BT) * max_tokens
 
 

@@ -52,7 +52,7 @@ def readers(axes: Mapping[str, Mapping[str, Any]], options: type[BaseModel]) -> 
 def summary(entry: Any) -> str:
     """What an entry of an axis does: what it says itself, or the first sentence of its function's docstring."""
     if entry is None:
-        return "there is none"
+        return "nothing is done"
     if isinstance(entry, str):
         return entry
     if hasattr(entry, "about"):

@@ -35,7 +35,7 @@ def additive(centre_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_
 
 
 def multiplicative(centre_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_high: float | None) -> Edges:
-    """[r'·max(1 - ε_low, 0), r'·(1 + ε_high)], for r' = π_k/μ that of decoupled PPO (AReaL, arXiv 2505.24298). For
+    """[r'·max(1 - ε_low, 0), r'·(1 + ε_high)], for r' = π_k/α that of decoupled PPO (AReaL, arXiv 2505.24298). For
     w·clip(ρ, 1 ± ε) is clip(w·ρ, w·(1 ± ε))."""
     return centre_BT * max(1 - epsilon, 0.0), centre_BT * (1 + _high(epsilon, epsilon_high))
 

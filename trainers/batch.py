@@ -16,8 +16,6 @@ from rlvr.errors import RunError
 from rlvr.protocols import Group
 from rlvr.schema import GroupStats, Rollout
 
-from .advantage import has_signal
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -58,9 +56,9 @@ class Batch:
     reference_logprobs_BT: Tensor | None = None
     """log π_ref."""
     correction_BT: Tensor | None = None
-    """Factor of the objective: what the correction makes of π_k/μ."""
+    """Factor of the objective: what the correction makes of π_k/α."""
     proximal_share_BT: Tensor | None = None
-    """How far π_k has come from μ to π, in versions (`centres.interpolated`)."""
+    """How far π_k has come from α to π, in versions (`centres.interpolated`)."""
     width_B: Tensor | None = None
     """Half-width of the band in log space that the batch as a whole allows, the same for all its rows."""
 
@@ -126,7 +124,7 @@ def collate(
     return replace(
         token_columns(rollouts),
         advantages_B=torch.tensor(advantages, dtype=torch.float32),
-        signal_B=torch.tensor([has_signal(group.stats) for group in groups for _ in group.rollouts]),
+        signal_B=torch.tensor([group.stats.has_signal for group in groups for _ in group.rollouts]),
     )
 
 

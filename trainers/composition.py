@@ -22,7 +22,7 @@ from .masks import FIXED_MASKS, LIVE_MASKS
 from .ratios import LEVELS
 
 DENOMINATORS = {
-    "behaviour": "r = π/μ, μ the policy that sampled, as the record has it; a correction makes c(w)/w a factor",
+    "behaviour": "r = π/α, α the behaviour policy as the record has it; a correction makes c(w)/w a factor",
     "iterate": "r = π/π_k, π_k the policy before the batch's first gradient step; a correction makes c(w) a factor, "
     "without one stale data is taken for fresh",
 }
@@ -44,10 +44,10 @@ class LossOptions(BaseModel):
         default="token", description="what one ratio is of: token, sequence (product) or geometric (mean, GSPO)"
     )
     denominator: Literal["behaviour", "iterate"] = Field(
-        default="behaviour", description="of the ratio: μ as recorded, or π_k, with correction's c(π_k/μ) as a factor"
+        default="behaviour", description="of the ratio: α as recorded, or π_k, with correction's c(π_k/α) as a factor"
     )
     centre: Annotated[str, one_of("centre", CENTRES)] = Field(
-        default="one", description="r' of the band: one, iterate (the true π_k/μ) or interpolated (A-3PO)"
+        default="one", description="r' of the band: one, iterate (the true π_k/α) or interpolated (A-3PO)"
     )
     band: Annotated[str, one_of("band", BANDS)] = Field(
         default="additive", description="around r': additive, multiplicative, upper, none, second_moment (M2PO)"
@@ -61,7 +61,7 @@ class LossOptions(BaseModel):
     delta: float | None = Field(default=None, gt=1, description="upper bound of the ratio where A < 0, of kernel=clip")
     correction: Annotated[str, one_of("correction", CORRECTIONS)] = Field(
         default="none",
-        description="of w = π_k/μ: none, tis, mis, icepop, sequence_tis, sequence_mis, geo_rs "
+        description="of w = π_k/α: none, tis, mis, icepop, sequence_tis, sequence_mis, geo_rs "
         "(whose own bounds reject nearly everything at v = 50)",
     )
     correction_low: float | None = Field(
@@ -113,7 +113,7 @@ class LossOptions(BaseModel):
             (
                 self.band == "second_moment" and not around_one,
                 "trainer.band=second_moment needs ratio=token, denominator=behaviour and centre=one: its width is "
-                "solved for log π/μ of tokens",
+                "solved for log π/α of tokens",
             ),
             (
                 kernel.level not in (None, self.ratio),
@@ -121,7 +121,7 @@ class LossOptions(BaseModel):
             ),
             (
                 correction is not None and correction.truncates and not kernel.weighted,
-                f"trainer.correction={self.correction} truncates the weight π_k/μ, and kernel={self.kernel} has none: "
+                f"trainer.correction={self.correction} truncates the weight π_k/α, and kernel={self.kernel} has none: "
                 "take one that rejects (mis, icepop, sequence_mis, geo_rs)",
             ),
             (

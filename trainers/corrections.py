@@ -1,6 +1,6 @@
-"""Corrections for the gap between the policy that sampled and the one the update starts from, w = π_k/μ.
+"""Corrections for the gap between the policy that sampled and the one the update starts from, w = π_k/α.
 
-μ is the behaviour policy as the record has it, π_k the policy before the batch's first gradient step. w mixes staleness
+α is the behaviour policy as the record has it, π_k the policy before the batch's first gradient step. w mixes staleness
 with what sampler and trainer disagree by (other kernels, other precision), so tokens at lag 0, where w is that
 disagreement alone, may have bounds of their own. `CORRECTIONS` has them by the name of `trainer.correction`.
 
@@ -25,9 +25,9 @@ else:
 
 
 WRITTEN: Mapping[Callable[[Tensor, Tensor], Tensor], str] = {
-    token: "π_k/μ of the token",
-    sequence: "∏_t π_k/μ",
-    geometric: "exp(mean_t log π_k/μ)",
+    token: "π_k/α of the token",
+    sequence: "∏_t π_k/α",
+    geometric: "exp(mean_t log π_k/α)",
 }
 """w at each level."""
 

@@ -15,7 +15,7 @@ from pydantic import model_validator
 
 from rlvr.protocols import TrainContext
 
-from .advantage import ADVANTAGES, has_signal
+from .advantage import ADVANTAGES
 from .aggregation import AGGREGATIONS
 from .axes import readers, summary
 from .batch import Batch
@@ -39,7 +39,7 @@ AXES: Mapping[str, Mapping[str, Any]] = {
     },
     "masks": {**FIXED_MASKS, **LIVE_MASKS},
     "mask_zero_variance": {
-        "true": has_signal,
+        "true": "groups whose rewards are all equal train nothing: the factor 1[σ ≠ 0] of eq. 8, arXiv 2505.22257",
         "false": "groups whose rewards are all equal train as well: their KL term does, and advantages that are not 0",
     },
 }
@@ -81,20 +81,22 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
         }
         without = {"kl"} if self.beta == 0 else set()
         return [
-            (axis, name, self._as_set(axis, what))
+            (axis, name, self._as_set(axis, name, what))
             for axis, name, what in self.parts()
             if axis not in without and (name in given[axis] if axis == "masks" else name == given[axis])
         ]
 
-    def _as_set(self, axis: str, what: str) -> str:
+    def _as_set(self, axis: str, name: str, what: str) -> str:
         """What a part stands for, with the numbers that these options give it."""
         correction = CORRECTIONS[self.correction]
         if axis == "correction" and correction is not None:
             return correction.within(self.stale_bounds, self.mismatch_bounds)
-        if axis == "aggregation" and self.aggregation == "constant":
-            divisor = "sampling.max_tokens of the run" if self.max_tokens is None else self.max_tokens
-            return f"{what}; max_tokens is {divisor}"
-        return what
+        read = [option for option, parts in readers(AXES, type(self)).items() if (axis, name) in parts]
+        numbers = {option: getattr(self, option) for option in sorted(read)}
+        if "max_tokens" in numbers and self.max_tokens is None:
+            numbers["max_tokens"] = "sampling.max_tokens"
+        shown = ", ".join(f"{option} = {value}" for option, value in numbers.items() if value is not None)
+        return f"{what}; {shown}" if shown else what
 
 
 class Grpo(PolicyGradient):

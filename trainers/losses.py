@@ -6,7 +6,7 @@
 Which rewards become which advantages (`advantage`), and how tokens are averaged (`aggregation`), is said outside: both
 see the batch as a whole.
 
-The ratio's denominator is the policy that sampled, as the record has it: r = π/μ. One factor of it is w = π_k/μ, π_k
+The ratio's denominator is the policy that sampled, as the record has it: r = π/α. One factor of it is w = π_k/α, π_k
 being the policy before the batch's first gradient step, so a correction that makes c(w) of w multiplies by c(w)/w.
 With `denominator: iterate` the ratio is π/π_k, and c(w) stands beside it; without a correction that is training as if
 π_k had sampled.

@@ -32,9 +32,9 @@ def maximum_lag(batch: Batch, version: int, max_lag: int) -> Tensor:
 
 
 def opsm(batch: Batch, logprobs_BT: Tensor, opsm_delta: float) -> Tensor:
-    """No completion with A < 0 and mean_t log μ/π > δ: off-policy sequence masking (DeepSeek-V3.2).
+    """No completion with A < 0 and mean_t log α/π > δ: off-policy sequence masking (DeepSeek-V3.2).
 
-    The paper compares with its old policy; here it is μ, the policy that sampled.
+    The paper compares with its old policy; here it is α, the policy that sampled.
     """
     gap_BT = torch.where(batch.mask_BT, batch.behaviour_logprobs_BT - logprobs_BT, 0.0)
     drift_B = gap_BT.sum(1) / batch.mask_BT.sum(1).clamp(min=1)
@@ -42,7 +42,7 @@ def opsm(batch: Batch, logprobs_BT: Tensor, opsm_delta: float) -> Tensor:
 
 
 def dppo_tv(batch: Batch, logprobs_BT: Tensor, tv_delta: float) -> Tensor:
-    """No token with A > 0 and π - μ > δ, or A < 0 and μ - π > δ: DPPO's total variation (arXiv 2602.04879). It has
+    """No token with A > 0 and π - α > δ, or A < 0 and α - π > δ: DPPO's total variation (arXiv 2602.04879). It has
     moved by δ in probability the way its advantage pushes it."""
     moved_BT = torch.exp(logprobs_BT) - torch.exp(batch.behaviour_logprobs_BT)
     return moved_BT * torch.sign(batch.advantages_B)[:, None] <= tv_delta

@@ -16,7 +16,6 @@ import numpy as np
 from rlvr.protocols import Group
 from rlvr.staleness import BUCKETS, Bools, Floats, Ints, bucket_of, distances, means, oldest
 
-from .advantage import has_signal
 from .batch import UNKNOWN, Batch
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
     oldest_B = np.array([min((run.version for run in r.policy_versions or ()), default=UNKNOWN) for r in rollouts])
     bucket_B = bucket_of(version - oldest_B, oldest_B != UNKNOWN)
     bucket_G = oldest(bucket_B, group_of_B, len(groups))
-    signal_G = [has_signal(group.stats) for group in groups]
+    signal_G = [group.stats.has_signal for group in groups]
     values = {
         "signal": means(signal_G, bucket_G, len(BUCKETS)),
         "length": means([sum(r.loss_mask or ()) for r in rollouts], bucket_B, len(BUCKETS)),

@@ -201,7 +201,7 @@ class PolicyGradient(ABC):
             before = self.version
             found, masked_BT[rows, :width] = self._optimizer_step(self.begin_step(batch, step), weights_BT)
             metrics |= found | mask_metrics(whole, signal_BT, masked_BT, before)
-            if metrics["train/skipped"]:
+            if self.version == before:  # skipped, or nothing was left to learn from: so it would be the next time
                 break
         return {**metrics, "train/optimizer_steps": float(self.version - version)}
 

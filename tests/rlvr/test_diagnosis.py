@@ -18,7 +18,7 @@ EXPECTED: dict[str, Any] = {"tokenizer_hash": "abc", "temperature": 1.0, "vocabu
 
 
 def record(group: str, index: int, *, reward: float | None = 0.0, version: int | None = 0, **changes: Any) -> Rollout:
-    """Two sampled tokens with log μ of -1 and -2."""
+    """Two sampled tokens with log α of -1 and -2."""
     status = Status.ERROR if reward is None else Status.GRADED
     fields: dict[str, Any] = {
         "run_id": "run",

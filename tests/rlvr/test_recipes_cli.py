@@ -70,7 +70,7 @@ def test_the_recipe_of_the_document_is_one(
     (tmp_path / "mine.yaml").write_text(text)
     code, out, err = rlvr(capsys, monkeypatch, "recipes", "show", str(tmp_path / "mine.yaml"))
     assert code == 0, err
-    assert "c = clip(w, lo, hi); w = π_k/μ of the token, [lo, hi] = [0, 2] (TIS" in out
+    assert "c = clip(w, lo, hi); w = π_k/α of the token, [lo, hi] = [0, 2] (TIS" in out
     assert "denominator         iterate " in out
     assert "the band is around the policy that sampled" not in out
 

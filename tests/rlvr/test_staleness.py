@@ -62,7 +62,7 @@ def test_distances_are_their_definitions(tokens: list[Row]) -> None:
 
 
 def test_estimators_average_to_the_divergences_they_name() -> None:
-    """Ten draws in μ's proportions: the mean over them is the exact expectation."""
+    """Ten draws in α's proportions: the mean over them is the exact expectation."""
     mu, pi = [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]
     draws = [0] * 5 + [1] * 3 + [2] * 2
     log_w_N = np.array([math.log(pi[x] / mu[x]) for x in draws])

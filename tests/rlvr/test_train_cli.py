@@ -212,10 +212,9 @@ class TakesOver:
     def __init__(self, *_: Any) -> None:
         self.seen: list[str] = []
 
-    def fit(self, run: Run) -> dict[str, float]:
+    def fit(self, run: Run) -> None:
         """Asks the run's prompts for itself."""
         self.seen = [encoded.prompt.task.answer or "" for encoded in run.plan.prompts.take(3)]
-        return {}
 
 
 def test_a_trainer_that_owns_its_loop_is_driven_as_a_whole(tmp_path: Path, tiny_model: Path) -> None:
@@ -225,12 +224,20 @@ def test_a_trainer_that_owns_its_loop_is_driven_as_a_whole(tmp_path: Path, tiny_
         def step(self, metrics: Any, total: int) -> None:
             raise AssertionError("the core's loop ran")
 
+    class Closing:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    tracker = Closing()
     with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", config) as directory:
-        plan.trainer = TakesOver
+        plan.trainer, plan.trackers = TakesOver, {"mine": lambda *_: tracker}
         run = Run(plan, directory, Quiet())
         assert run.train().finished
         assert isinstance(run.trainer, TakesOver)
         assert len(run.trainer.seen) == 3
+    assert tracker.closed
 
 
 def test_training_and_held_out_files_may_not_be_the_same(questions: Path, awkward_model: Path) -> None:

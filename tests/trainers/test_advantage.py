@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.schema import GroupStats
-from rlvr_trainers.advantage import ADVANTAGES, centred, has_signal, opmd, raw, whiten
+from rlvr_trainers.advantage import ADVANTAGES, centred, opmd, raw, whiten
 
 REWARDS = st.lists(st.floats(-5, 5), min_size=2, max_size=16).filter(lambda r: max(r) - min(r) > 1e-3)
 
@@ -38,19 +38,19 @@ def test_stated_factor_turns_trl_advantages_into_these(rewards: list[float]) -> 
 def test_statistics_are_the_behaviour_group_s_not_those_of_what_is_left() -> None:
     sampled = GroupStats.of([0.0, 0.0, 1.0, 1.0])
     assert whiten([1.0, 1.0], sampled, 0.0) == [1.0, 1.0]
-    assert has_signal(sampled)
+    assert sampled.has_signal
 
 
 @pytest.mark.parametrize("reward", [0.1, 1 / 3, 0.0, 1.0])
 def test_equal_rewards_have_a_deviation_of_exactly_zero(reward: float) -> None:
     stats = GroupStats.of([reward] * 16)
     assert stats.std == 0.0
-    assert not has_signal(stats)
+    assert not stats.has_signal
     assert whiten([reward] * 16, stats, 0.0) == [0.0] * 16
 
 
 def test_the_smallest_difference_is_a_signal() -> None:
-    assert has_signal(GroupStats.of([0.1] * 15 + [0.1 + 1e-12]))
+    assert GroupStats.of([0.1] * 15 + [0.1 + 1e-12]).has_signal
 
 
 @settings(deadline=None)

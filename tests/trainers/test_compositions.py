@@ -259,7 +259,7 @@ def test_the_second_moment_s_band_is_never_tighter_than_it_says() -> None:
 
 
 def fresh_rows(oracle: ModuleType) -> list[Any]:
-    """On-policy: π = π_k = μ, at lag 0."""
+    """On-policy: π = π_k = α, at lag 0."""
     rows = make_rows(oracle, 0, lags=(0,))
     for row in rows:
         row.mu = row.iterate = [p.item() for p in row.pi]
@@ -293,7 +293,7 @@ def test_on_policy_every_composition_has_the_policy_gradient(options: dict[str, 
 @pytest.mark.parametrize("ratio", LEVELS)
 @pytest.mark.parametrize("band", ["additive", "multiplicative", "upper"])
 def test_at_the_true_centre_nothing_is_bounded(ratio: str, band: str, oracle: ModuleType) -> None:
-    """i = 1: π is π_k where the gradient is taken, however far it is from μ."""
+    """i = 1: π is π_k where the gradient is taken, however far it is from α."""
     around_one = compose(GrpoOptions(ratio=ratio, band=band, epsilon=0.01), 0.0)
     around_the_iterate = [
         compose(GrpoOptions(ratio=ratio, band=band, epsilon=0.01, centre=centre), 0.0)
@@ -374,8 +374,8 @@ def test_products_beyond_floating_point_leave_a_finite_gradient(kernel: str, a: 
     ("options", "message"),
     [
         ({"denominator": "iterate", "centre": "iterate"}, "π/π_k is 1 where π is π_k, so its band is around 1"),
-        ({"band": "second_moment", "centre": "iterate"}, "its width is solved for log π/μ of tokens"),
-        ({"band": "second_moment", "ratio": "geometric"}, "its width is solved for log π/μ of tokens"),
+        ({"band": "second_moment", "centre": "iterate"}, "its width is solved for log π/α of tokens"),
+        ({"band": "second_moment", "ratio": "geometric"}, "its width is solved for log π/α of tokens"),
         ({"kernel": "topr"}, "trainer.kernel=topr needs ratio=sequence"),
         ({"kernel": "rec", "correction": "tis"}, "kernel=rec has none: take one that rejects"),
         ({"kernel": "rec", "denominator": "iterate"}, "needs a kernel with an importance weight: rec has none"),

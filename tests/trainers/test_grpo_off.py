@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from rlvr.protocols import Group, ModelSpec, TrainContext
 from rlvr.schema import VersionRun
+from rlvr_trainers import grpo_off
+from rlvr_trainers.batch import token_columns
 from rlvr_trainers.grpo_off import GrpoOff, GrpoOffOptions
 
 SHAPES = [[0.0, 1.0, 1.0], [1.0, 1.0], [1.0, 0.0, 0.25]]
@@ -72,6 +74,26 @@ def test_updates_on_lagged_data_equal_the_oracle_s(
         assert found["lag/max"] == batch % 2 * updates + updates - 1
         assert found["signal/groups"] == pytest.approx(2 / 3)
     assert displacement(trainer, reference, start) < 2e-3
+
+
+def test_the_loss_is_the_one_that_the_module_shows(tiny_model: Path, oracle: ModuleType) -> None:
+    groups = oracle.Oracle(tiny_model).groups(3, SHAPES, noise=0.4, longest=6)
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    trainer, batch = make(tiny_model), token_columns(rollouts)
+    named = {
+        "torch": torch,
+        "reward_B": torch.tensor([reward for group in groups for reward in group.rewards]),
+        "mean_B": torch.tensor([group.stats.mean for group in groups for _ in group.rollouts]),
+        "std_B": torch.tensor([group.stats.std for group in groups for _ in group.rollouts]),
+        "logprobs_BT": trainer.current_logprobs(batch),
+        "behaviour_logprobs_BT": batch.behaviour_logprobs_BT,
+        "mask_BT": batch.mask_BT,
+    }
+    shown = [line.strip() for line in (grpo_off.__doc__ or "").splitlines() if line.startswith("    ")]
+    exec("\n".join(shown), named)
+    found = trainer.update(groups)
+    assert found["clip/fraction"] > 0.1
+    assert found["train/loss"] == pytest.approx(named["loss"].item(), rel=1e-4)
 
 
 def test_reference_is_reset_every_so_many_batches(tiny_model: Path, oracle: ModuleType) -> None:

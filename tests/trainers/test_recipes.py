@@ -170,7 +170,7 @@ class Stale(NamedTuple):
     """How a batch lies to the policy that learns from it, so that a recipe's own thresholds split its tokens."""
 
     noise: float = 0.4
-    """Standard deviation of log μ around the model that sampled, nats a token."""
+    """Standard deviation of log α around the model that sampled, nats a token."""
     outliers: float = 1.0
     """Factor of the noise of one token in six."""
     drift: float = 0.02
