@@ -156,6 +156,12 @@ def check_trainable(rollout: Rollout, temperature: float) -> None:
         )
 
 
+def mini_batches(groups: Sequence[Group], parts: int) -> Tensor:
+    """(B,) int64: which part each rollout is in, where the groups in their order are cut into at most so many."""
+    part_G = torch.arange(len(groups)) * min(parts, len(groups)) // len(groups)
+    return part_G.repeat_interleave(torch.tensor([len(group.rollouts) for group in groups]))
+
+
 def micro_batches(lengths_B: Tensor, max_tokens: int, *, padded: bool = True) -> Iterator[Tensor]:
     """Index tensors that cut the rows into parts of at most `max_tokens` tokens, padding included (a longer row goes
     alone). Rows are sorted by length, so little padding is computed; the order depends on the lengths alone.

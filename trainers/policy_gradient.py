@@ -21,7 +21,7 @@ from rlvr.schema import Rollout
 from .advantage import ADVANTAGES
 from .aggregation import AGGREGATIONS, token_weights
 from .axes import bind, one_of
-from .batch import UNKNOWN, Batch, collate, micro_batches, token_columns
+from .batch import UNKNOWN, Batch, collate, micro_batches, mini_batches, token_columns
 from .lora_options import LoraOptions
 from .masks import FIXED_MASKS
 from .metrics import Removed, group_metrics, mask_metrics, step_metrics
@@ -55,7 +55,10 @@ class PolicyGradientOptions(BaseModel):
     betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="AdamW's")
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    updates_per_batch: int = Field(default=1, ge=1, description="i: gradient steps on each batch")
+    updates_per_batch: int = Field(default=1, ge=1, description="i: passes over each batch, a gradient step each")
+    mini_batches: int = Field(
+        default=1, ge=1, description="parts of whole groups that a batch is cut into: a pass is a gradient step on each"
+    )
     beta: float = Field(default=0.0, ge=0, description="weight of KL(π ‖ π_ref); 0 holds no reference model")
     ref_reset_every: int | None = Field(default=None, ge=1, description="π_ref ← π_θ every this many batches (M)")
     aggregation: Annotated[str, one_of("aggregation", AGGREGATIONS)] = Field(
@@ -170,8 +173,8 @@ class PolicyGradient(ABC):
         return self.policy.version
 
     def update(self, groups: Sequence[Group]) -> Metrics:
-        """`updates_per_batch` optimizer steps on one batch, up to one that an alarm forbids. With no group to learn
-        from, none: AdamW's momentum would move the weights without a gradient."""
+        """`updates_per_batch` passes over one batch, an optimizer step on each of its `mini_batches`, up to one that an
+        alarm forbids. With nothing to learn from, none: AdamW's momentum would move the weights without a gradient."""
         options, version = self.options, self.version
         if options.beta > 0 and options.ref_reset_every and self.batches % options.ref_reset_every == 0:
             self.policy.reset_reference()
@@ -193,15 +196,21 @@ class PolicyGradient(ABC):
             return {**metrics, **masks, "train/optimizer_steps": 0.0}
         keep_BT = torch.zeros_like(batch.keep_BT)
         batch = self.prepare(batch.rows(rows))
-        width = batch.mask_BT.shape[1]
-        keep_BT[rows, :width] = batch.keep_BT
+        keep_BT[rows, : batch.mask_BT.shape[1]] = batch.keep_BT
         divisor = bind(AGGREGATIONS[options.aggregation], options)
-        weights_BT = token_weights(whole.mask_BT, keep_BT, divisor, divide_by=options.divide_by)[rows, :width]
-        for step in range(options.updates_per_batch):
-            before = self.version
-            found, masked_BT[rows, :width] = self._optimizer_step(self.begin_step(batch, step), weights_BT)
+        weights_BT = torch.zeros(keep_BT.shape)
+        part_B = mini_batches(groups, options.mini_batches)
+        for p in part_B.unique():
+            mask_PT, keep_PT = whole.mask_BT[part_B == p], keep_BT[part_B == p]
+            weights_BT[part_B == p] = token_weights(mask_PT, keep_PT, divisor, divide_by=options.divide_by)
+        parts = [(part_B[rows] == p).nonzero().squeeze(1) for p in part_B[rows].unique()]
+        for index in parts * options.updates_per_batch:
+            before, part = self.version, batch.rows(index)
+            own, width = rows[index], part.mask_BT.shape[1]
+            part = self.begin_step(part, before - version)
+            found, masked_BT[own, :width] = self._optimizer_step(part, weights_BT[own, :width])
             metrics |= found | mask_metrics(whole, signal_BT, masked_BT, before)
-            if self.version == before:  # skipped, or nothing was left to learn from: so it would be the next time
+            if metrics["train/skipped"]:
                 break
         return {**metrics, "train/optimizer_steps": float(self.version - version)}
 

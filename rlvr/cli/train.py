@@ -281,7 +281,8 @@ def _gold(plan: Plan) -> Iterator[str]:
 
 
 def _arithmetic(plan: Plan) -> list[str]:
-    config, i = plan.config, getattr(plan.options, "updates_per_batch", 1)
+    config, options = plan.config, plan.options
+    i = getattr(options, "updates_per_batch", 1) * getattr(options, "mini_batches", 1)
     lines = _of_saved(plan, plan.saved) if plan.saved is not None else []
     if config.samples:
         lines += _of_sampling(plan, getattr(plan.options, "push_every", 1), i)

@@ -125,8 +125,13 @@ def test_a_dry_run_says_gold_answers_as_the_verifier_declares_and_what_positions
         "import rlvr\n@rlvr.verifier(answer_form='#### {answer}')\n"
         "def check(completion, task): return completion.startswith('####') and task.answer in completion\n"
     )
-    done = rlvr("--verifier", "hashes.py:check", "--max-tokens", "246", "--dry-run", cwd=tmp_path)
+    done = rlvr(
+        "--verifier", "hashes.py:check", "--max-tokens", "246", "--trainer", "grpo-off", "--steps", "10",
+        "--set", "trainer.mini_batches=4", "--dry-run", cwd=tmp_path,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "10 steps = 2,560 rollouts, 40 optimizer steps" in done.stdout
+    assert "every 10 steps; lag 0 to 39 optimizer steps" in done.stdout
     assert "gold answers, put to the verifier as #### …:" in done.stdout
     assert done.stdout.count("→ 1.0") == 4
     assert "prompts of more than 10 tokens are left out: the model has 256 positions" in done.stdout

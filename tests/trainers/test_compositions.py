@@ -435,7 +435,7 @@ def test_a_composition_says_what_is_computed() -> None:
     assert "[lo, hi] = [0.9, 1.1], at lag 0 [0.9, 1.01]" in found["correction"][1]
     assert found["divide_by"][0] == "kept"
     assert found["mask_zero_variance"][0] == "false"
-    assert found["aggregation"][1].endswith("max_tokens is sampling.max_tokens of the run")
+    assert found["aggregation"][1].endswith("max_tokens = sampling.max_tokens")
     plain = {axis: (name, what) for axis, name, what in GrpoOptions(correction="icepop").composition()}
     assert plain["denominator"][0] == "behaviour"
     assert "[lo, hi] = [0.5, 5] (IcePop" in plain["correction"][1]

@@ -14,6 +14,7 @@ from rlvr.alarms import Alarms
 from rlvr.errors import RunError
 from rlvr.protocols import Group, ModelSpec, TrainContext
 from rlvr.schema import GroupStats, Rollout, Sampling, VersionRun
+from rlvr_trainers.batch import mini_batches
 from rlvr_trainers.grpo import Grpo, GrpoOptions
 
 TEMPERATURE = 0.7
@@ -282,6 +283,39 @@ def test_temperature_is_applied_everywhere(tiny_model: Path, oracle: ModuleType)
     assert make(tiny_model, temperature=1.3).update(hot)["mismatch/max"] > 0.1
     with pytest.raises(RunError, match=r"rollout 8-0-0 was sampled at temperature 0.7, training is at 1.3"):
         make(tiny_model, temperature=1.3).update(groups)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"aggregation": "token_mean", "masks": ["truncated"]}])
+def test_mini_batches_are_updates_on_their_groups_one_after_the_other(
+    passes: int, options: dict[str, Any], tiny_model: Path, oracle: ModuleType
+) -> None:
+    """Their means are their own: groups without a signal, and what a mask takes out, count in their part."""
+    groups = oracle.Oracle(tiny_model).groups(5, [*SHAPES, SHAPES[2]], noise=0.2)
+    options = options | {"lr": 1e-3}
+    whole, apart = make(tiny_model, mini_batches=2, updates_per_batch=passes, **options), make(tiny_model, **options)
+    found = whole.update(groups)
+    for _ in range(passes):
+        apart.update(groups[:3])
+        last = apart.update(groups[3:])
+    assert found["train/optimizer_steps"] == 2 * passes == apart.version
+    assert found["train/loss"] == last["train/loss"]
+    expected = snapshot(apart)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in snapshot(whole).items())
+
+
+def test_mini_batches_share_the_policy_before_the_first_and_are_whole_groups(
+    tiny_model: Path, oracle: ModuleType
+) -> None:
+    groups = oracle.Oracle(tiny_model).groups(5, [*SHAPES, SHAPES[2]], noise=0.2)
+    options: dict[str, Any] = {"denominator": "iterate", "epsilon": 1e-6, "lr": 1e-2}
+    assert make(tiny_model, **options).update(groups)["clip/fraction"] == 0
+    parts = make(tiny_model, mini_batches=99, **options)
+    found = parts.update(groups)
+    assert found["clip/fraction"] > 0.1
+    assert parts.version == found["train/optimizer_steps"] == 3, "groups with a signal"
+    sizes = [len(group.rollouts) for group in groups]
+    assert mini_batches(groups, 2).tolist() == [0] * sum(sizes[:3]) + [1] * sum(sizes[3:])
 
 
 def test_lag_is_counted_a_token_and_a_gradient_step(tiny_model: Path, oracle: ModuleType) -> None:
