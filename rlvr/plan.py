@@ -151,9 +151,11 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         options, taken = options.with_run(max_tokens=config.sampling.max_tokens)
         notes += taken
     source = _train_source(config, chat) if config.samples else None
-    prompts, size = None, None
+    held_out = _eval_source(config, chat, notes)
+    asks = source is not None or held_out is not None
+    longest = _longest_prompt(config, model, notes) if asks else config.dataset.max_prompt_tokens
     to_ids = partial(encode, tokenizer=tokenizer)
-    longest = _longest_prompt(config, model, notes)
+    prompts, size = None, None
     if source is not None:
         without_gold = getattr(source, "without_gold", 0)
         if without_gold:
@@ -162,7 +164,6 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         prompts = PromptStream(source, to_ids, seed=config.seed, max_prompt_tokens=longest, limit=limit)
         size = prompts.size
     questions: list[Encoded] = []
-    held_out = _eval_source(config, chat, notes)
     if held_out is not None:
         stream = PromptStream(held_out, to_ids, seed=EVAL_SEED, max_prompt_tokens=longest)
         questions = stream.first(config.eval.questions)
