@@ -122,6 +122,12 @@ def test_every_core_module_has_a_layer_and_every_layer_exists() -> None:
     assert set(core_modules()) == set().union(*LAYERS), "LAYERS says where a module stands"
 
 
+def test_the_map_of_the_core_names_every_module_once() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("| `rlvr/` | modules |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"`(\w+)`", table)) == sorted(set(core_modules()) - {"__main__"})
+
+
 @pytest.mark.parametrize("module", sorted(core_modules()))
 def test_the_core_imports_one_way(module: str) -> None:
     (place,) = [number for number, layer in enumerate(LAYERS) if module in layer]
