@@ -181,6 +181,10 @@ def _run(plan: Plan, directory: RunDirectory) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _headline(plan: Plan) -> str:
     config, saved = plan.config, plan.saved
     algorithm = config.trainer.name if config.recipe is None else f"{config.recipe} ({config.trainer.name})"
@@ -189,11 +193,11 @@ def _headline(plan: Plan) -> str:
     if saved is not None and not config.samples:
         return (
             f"{algorithm} on {len(saved.groups):,} saved groups with {config.model.name}, scores by "
-            f"{verifier}: {config.steps} steps of {size} groups"
+            f"{verifier}: {_count(config.steps, 'step')} of {size} groups"
         )
     return (
         f"{algorithm} on {config.dataset.name} with {config.model.name}, verified by {verifier}: "
-        f"{config.steps} steps of {size} prompts × {config.sampling.group_size} completions"
+        f"{_count(config.steps, 'step')} of {size} prompts × {config.sampling.group_size} completions"
     )
 
 
@@ -287,7 +291,7 @@ def _arithmetic(plan: Plan) -> list[str]:
     if config.samples:
         lines += _of_sampling(plan, getattr(plan.options, "push_every", 1), i)
     else:
-        lines.append(f"  the run      {config.steps:,} steps, {config.steps * i:,} optimizer steps")
+        lines.append(f"  the run      {_count(config.steps, 'step')}, {_count(config.steps * i, 'optimizer step')}")
         lines.append(f"  questions    {len(plan.questions)} held-out")
     copy = f", and a copy for the sampler {config.sampling.engine}" if plan.needs_sampler else ""
     lines.append(
@@ -306,10 +310,10 @@ def _of_sampling(plan: Plan, v: int, i: int) -> list[str]:
         f"  questions    {rows}; {len(plan.questions)} held-out",
         f"  a step       {plan.sampled_groups} prompts × {sampling.group_size} = {per_step} rollouts, at most "
         f"{per_step * sampling.max_tokens:,} sampled tokens",
-        f"  an epoch     {'does not end' if epoch is None else f'{epoch:,} steps'}",
-        f"  the run      {config.steps:,} steps = {config.steps * per_step:,} rollouts, {config.steps * i:,} optimizer "
-        "steps",
-        f"  pushes       every {v} step{'s' if v > 1 else ''}; lag 0 to {v * i - 1} optimizer steps",
+        f"  an epoch     {'does not end' if epoch is None else _count(epoch, 'step')}",
+        f"  the run      {_count(config.steps, 'step')} = {config.steps * per_step:,} rollouts, "
+        f"{_count(config.steps * i, 'optimizer step')}",
+        f"  pushes       every {_count(v, 'step')}; lag 0 to {v * i - 1} optimizer steps",
     ]
     if sampling.refill:
         lines.append(
@@ -328,7 +332,7 @@ def _ages(saved: SavedRollouts) -> str:
     if saved.lags is None:
         return "unknown: the model is of another lineage than what sampled them"
     low, high = saved.lags
-    known = f"{low:,} optimizer steps" if low == high else f"{low:,} to {high:,} optimizer steps"
+    known = _count(low, "optimizer step") if low == high else f"{low:,} to {high:,} optimizer steps"
     return f"{known} before the first step" + (f"; unknown of {saved.ageless:,} rollouts" if saved.ageless else "")
 
 
@@ -338,7 +342,7 @@ def _of_saved(plan: Plan, saved: SavedRollouts) -> list[str]:
         f"  saved        {saved.members:,} rollouts in {len(saved.groups):,} groups, {saved.signal:.0%} with a signal; "
         f"{len(saved.files)} file{'s' if len(saved.files) > 1 else ''}",
         f"  of them      {plan.saved_groups} groups a step, a pass in "
-        f"{math.ceil(len(saved.groups) / plan.saved_groups):,} steps",
+        f"{_count(math.ceil(len(saved.groups) / plan.saved_groups), 'step')}",
         f"  lag          {_ages(saved)}",
     ]
     if missing and plan.behaviour is not None:
