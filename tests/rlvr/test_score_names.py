@@ -72,7 +72,7 @@ def ask(request: pytest.FixtureRequest, cli: Callable[..., Any], scored: Path, t
     def train(verifier: str) -> Any:
         files = ("--rollouts", str(scored), "--skip-unusable", "--set", "eval.questions=0")
         done = cli("train", *files, "--verifier", verifier, *model, "--dry-run")
-        return done if done.code else done.out.partition("scores by ")[2].partition(": 1 steps")[0]
+        return done if done.code else done.out.partition("scores by ")[2].partition(": 1 step ")[0]
 
     return {"compare": compare, "diagnose": diagnose, "train": train}[request.param]
 
