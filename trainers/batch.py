@@ -156,10 +156,11 @@ def check_trainable(rollout: Rollout, temperature: float) -> None:
         )
 
 
-def mini_batches(groups: Sequence[Group], parts: int) -> Tensor:
-    """(B,) int64: which part each rollout is in, where the groups in their order are cut into at most so many."""
-    part_G = torch.arange(len(groups)) * min(parts, len(groups)) // len(groups)
-    return part_G.repeat_interleave(torch.tensor([len(group.rollouts) for group in groups]))
+def mini_batches(groups: Sequence[Group], parts: int) -> list[Tensor]:
+    """Rows of each part, where the groups in their order are cut into at most so many, as equal as can be."""
+    sizes = [len(group.rollouts) for group in groups]
+    ends = np.cumsum([part.sum() for part in np.array_split(sizes, min(parts, len(groups)))])
+    return [torch.from_numpy(rows) for rows in np.split(np.arange(ends[-1]), ends[:-1])]
 
 
 def micro_batches(lengths_B: Tensor, max_tokens: int, *, padded: bool = True) -> Iterator[Tensor]:

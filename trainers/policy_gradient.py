@@ -198,17 +198,15 @@ class PolicyGradient(ABC):
         batch = self.prepare(batch.rows(rows))
         keep_BT[rows, : batch.mask_BT.shape[1]] = batch.keep_BT
         divisor = bind(AGGREGATIONS[options.aggregation], options)
-        weights_BT = torch.zeros(keep_BT.shape)
-        part_B = mini_batches(groups, options.mini_batches)
-        for p in part_B.unique():
-            mask_PT, keep_PT = whole.mask_BT[part_B == p], keep_BT[part_B == p]
-            weights_BT[part_B == p] = token_weights(mask_PT, keep_PT, divisor, divide_by=options.divide_by)
-        parts = [(part_B[rows] == p).nonzero().squeeze(1) for p in part_B[rows].unique()]
-        for index in parts * options.updates_per_batch:
-            before, part = self.version, batch.rows(index)
-            own, width = rows[index], part.mask_BT.shape[1]
-            part = self.begin_step(part, before - version)
-            found, masked_BT[own, :width] = self._optimizer_step(part, weights_BT[own, :width])
+        for own in mini_batches(groups, options.mini_batches) * options.updates_per_batch:
+            weights_PT = token_weights(whole.mask_BT[own], keep_BT[own], divisor, divide_by=options.divide_by)
+            computed = torch.isin(own, rows)
+            if not computed.any():
+                continue
+            own, before = own[computed], self.version
+            part = self.begin_step(batch.rows(torch.searchsorted(rows, own)), before - version)
+            width = part.mask_BT.shape[1]
+            found, masked_BT[own, :width] = self._optimizer_step(part, weights_PT[computed, :width])
             metrics |= found | mask_metrics(whole, signal_BT, masked_BT, before)
             if metrics["train/skipped"]:
                 break

@@ -27,6 +27,8 @@ from typing import Any
 
 import yaml
 
+from rlvr.config import resolve
+
 HERE = Path(__file__).resolve().parent
 
 # Student's t, two-sided 95 %, by degrees of freedom; beyond the table the next smaller entry, which is wider.
@@ -43,11 +45,15 @@ class Regime:
     name: str
     recipe: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    lr: float = 1.0
+    """So many times the base's learning rate."""
 
-    @property
-    def arguments(self) -> list[str]:
-        """For `rlvr train`."""
-        pairs = [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]
+    def arguments(self, base: Path) -> list[str]:
+        """For `rlvr train`, beside the base configuration."""
+        settings = dict(self.settings)
+        if self.lr != 1:
+            settings["trainer.lr"] = self.lr * resolve({}, base).trainer.options["lr"]
+        pairs = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
         return ["--recipe", self.recipe, *itertools.chain.from_iterable(("--set", pair) for pair in pairs)]
 
 
@@ -89,7 +95,7 @@ class Job:
             return [*train, "--resume", str(self.directory)]
         return [
             *train, "--config", str(self.base), "--seed", str(self.seed), "--out", str(self.directory),
-            *self.regime.arguments,
+            *self.regime.arguments(self.base),
         ]  # fmt: skip
 
     def run(self) -> str:
