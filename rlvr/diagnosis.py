@@ -20,7 +20,7 @@ from rlvr.lineage import Lineage
 from rlvr.schema import Rollout
 from rlvr.scoring import training_reward
 from rlvr.staleness import BUCKETS, UNKNOWN, bucket_of, distances, means, oldest
-from rlvr.usability import NO_LOGPROBS, NO_REWARD, faults
+from rlvr.usability import ANOTHER_PROMPT, NO_LOGPROBS, NO_REWARD, TWICE, Met, faults
 
 VERSION_RANGES = 6  # lines a source, where versions say nothing of the lag
 
@@ -38,8 +38,8 @@ class Found(NamedTuple):
 class Sample:
     """Counts every record that it is given, and keeps whole groups of the usable ones, about `limit` rollouts in all.
 
-    Which groups depends on their names alone (the smallest hashes stay), so every file is drawn from alike, in memory
-    that does not grow with them.
+    Which groups depends on their names alone (the smallest hashes stay), so every file is drawn from alike. Of the
+    others nothing is kept but their names.
     """
 
     def __init__(self, limit: int, **expected: Any) -> None:
@@ -53,15 +53,22 @@ class Sample:
         self.scored: Counter[str] = Counter()
         """Verifier → records that it has a score on."""
         self._expected = expected
+        self._met = Met()
         self._groups: dict[tuple[int, str], list[Found]] = {}
         self._heap: list[tuple[int, str]] = []
         self._bound = 0  # the negative of the smallest hash that had to go
 
-    def add(self, source: str, rollout: Rollout) -> None:
-        """One record more."""
+    def add(self, source: str, rollout: Rollout, file: str | None = None) -> None:
+        """One record more; `source` is what it is shown under, and holds its `file` or is it."""
         self.records += 1
         self.scored.update({score.verifier for score in rollout.scores})
-        found = faults(rollout, **self._expected) or _without_reward(rollout, self._expected["verifier"])
+        file = file or source
+        found = faults(rollout, **self._expected)
+        if self._met.before(rollout, file, f"{self.records}") is not None:
+            found += (TWICE,)
+        if not found and self._met.has_another_prompt(rollout, file):
+            found = (ANOTHER_PROMPT,)
+        found = found or _without_reward(rollout, self._expected["verifier"])
         self.reasons.update(found)
         self.only_logprobs += found == (NO_LOGPROBS,)
         if found:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import pyarrow as pa
 
 from rlvr.draws import permuted
-from rlvr.errors import DataError, RequestError
+from rlvr.errors import DataError
 from rlvr.files import expanded
 from rlvr.groups import Drawn, Grader
 from rlvr.lineage import Lineage
@@ -27,7 +27,7 @@ from rlvr.score_names import require_score
 from rlvr.scoring import DEFAULT_REWARDS
 from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
-from rlvr.usability import ANOTHER_MODEL, ANOTHER_PROMPT, ANOTHER_VERSION, NO_LOGPROBS, TWICE, faults, remedy
+from rlvr.usability import ANOTHER_MODEL, ANOTHER_PROMPT, ANOTHER_VERSION, NO_LOGPROBS, TWICE, Met, faults, remedy
 
 CHUNK = 512  # records of one Arrow batch
 
@@ -100,7 +100,6 @@ class _Members:
     places: list[Place] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
     planned: int | None = None
-    prompt: Any = None
 
 
 class SavedRollouts:
@@ -122,9 +121,7 @@ class SavedRollouts:
         when some cannot be learnt from; with `skip_unusable` only when none is left.
         """
         self._told = told
-        self.files = [file for path in paths for file in record_files(path)]
-        if twice := [file for file, count in Counter(self.files).items() if count > 1]:
-            raise RequestError(f"--rollouts: {twice[0]} is given twice")
+        self.files = expanded(map(rollouts_of, paths))
         self._beside = Sidecars(sidecars)
         self.expected, self.grader = expected, grader
         self.notes: list[str] = []
@@ -171,7 +168,7 @@ class SavedRollouts:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        seen: dict[tuple[Any, ...], str] = {}
+        met = Met()
         held: list[Rollout] = []
         for number, file in enumerate(self.files):
             for row, rollout in enumerate(read_rollouts(file), start=1):
@@ -183,24 +180,23 @@ class SavedRollouts:
                     rollout = rollout.model_copy(update={"scores": (*rollout.scores, *later)})
                 self._scored.update({score.verifier for score in rollout.scores})
                 reasons = self.expected.faults(rollout)
-                source = str(file) if rollout.run_id is None else rollout.run_id
-                name = (source, rollout.branch, rollout.id, rollout.segment)
-                if (before := seen.setdefault(name, where)) != where:
+                if (before := met.before(rollout, str(file), where)) is not None:
                     reasons += (TWICE,)
                     where = f"{where} (as {before})"
+                if not reasons and met.has_another_prompt(rollout, str(file)):
+                    reasons = (ANOTHER_PROMPT,)
                 if not reasons:
-                    reasons = self._join((source, rollout.branch, rollout.group_id), rollout, held, number)
-                if reasons:
+                    source = str(file) if rollout.run_id is None else rollout.run_id
+                    self._join((source, rollout.branch, rollout.group_id), rollout, held, number)
+                else:
                     self._refuse(reasons, f"{where}, id {rollout.id!r}: {', '.join(reasons)}")
                 if len(held) == CHUNK:
                     self._keep(held)
         self._keep(held)
         self._beside.refuse_unused()
 
-    def _join(self, key: tuple[Any, ...], rollout: Rollout, held: list[Rollout], file: int) -> tuple[str, ...]:
-        members = self._members.setdefault(key, _Members(prompt=(rollout.prompt, rollout.messages)))
-        if members.prompt != (rollout.prompt, rollout.messages):
-            return (ANOTHER_PROMPT,)
+    def _join(self, key: tuple[Any, ...], rollout: Rollout, held: list[Rollout], file: int) -> None:
+        members = self._members.setdefault(key, _Members())
         place = Place(len(self._chunks), len(held))
         members.places.append(place)
         members.ids.add(rollout.id)
@@ -212,7 +208,6 @@ class SavedRollouts:
                 self._unchecked_versions |= _versions(rollout)
             rollout = rollout.model_copy(update={"recomputed_by": self.expected.behaviour})
         held.append(rollout)
-        return ()
 
     def _keep(self, held: list[Rollout]) -> None:
         if held:
@@ -379,14 +374,6 @@ class Saved:
 def _age(versions: Sequence[VersionRun] | None) -> int | None:
     """Of the oldest token to version 0; None where it is unknown."""
     return None if versions is None else -min((run.version for run in versions), default=0)
-
-
-def record_files(path: Path) -> list[Path]:
-    """The file itself; of a folder the record files in it; of a run directory those of its rollouts.
-
-    Raises RequestError when there is none.
-    """
-    return expanded([rollouts_of(path)])
 
 
 def rollouts_of(path: Path) -> Path:

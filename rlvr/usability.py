@@ -1,11 +1,12 @@
 """What keeps a saved record from being trained on: reasons that can be counted, since thousands of records share each.
 
-Pure: a record and what the model expects go in, words come out; a reason goes in, what to do about it comes out.
-`rlvr diagnose` and `rlvr train --rollouts` both say these.
+A record and what the model expects go in, words come out; a reason goes in, what to do about it comes out. What several
+records have to do with each other, `Met` knows. `rlvr diagnose` and `rlvr train --rollouts` both say these.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -177,3 +178,29 @@ def faults(
     """
     expected = _Expected(tokenizer_hash, temperature, vocabulary, verifier)
     return tuple(reason for check in CHECKS if (reason := check(rollout, expected)) is not None)
+
+
+class Met:
+    """Records that were met so far: nothing is learnt from twice, and a group answers one prompt.
+
+    A record is named by its run, or, where it names none, by its `file`.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[object, ...], str] = {}
+        self._prompts: dict[tuple[object, ...], bytes] = {}
+
+    def before(self, rollout: Rollout, file: str, where: str) -> str | None:
+        """Where the same rollout was met before; None where it is new, and from now on at `where`."""
+        place = self._places.setdefault((*_source(rollout, file), rollout.id, rollout.segment), where)
+        return None if place == where else place
+
+    def has_another_prompt(self, rollout: Rollout, file: str) -> bool:
+        """Than the first of its group that was asked about."""
+        asked = repr((rollout.prompt, rollout.messages)).encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(asked, digest_size=16).digest()
+        return self._prompts.setdefault((*_source(rollout, file), rollout.group_id), digest) != digest
+
+
+def _source(rollout: Rollout, file: str) -> tuple[object, ...]:
+    return rollout.run_id is None, rollout.run_id or file, rollout.branch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -16,7 +16,7 @@ from rlvr.cli.columns import columns
 from rlvr.cli.progress import Said
 
 if TYPE_CHECKING:
-    from rlvr.diagnosis import Advice, Found, Line, Sample
+    from rlvr.diagnosis import Advice, Line, Sample
     from rlvr.protocols import ModelSpec
     from rlvr.schema import Rollout
 
@@ -114,35 +114,36 @@ def diagnose(
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _records(paths: Sequence[Path]) -> Iterator[Found]:
-    """Every record with the path that it came from; a run's directory stands for its rollouts. Raises RequestError when
-    there is none."""
-    from rlvr.diagnosis import Found
+def _records(paths: Sequence[Path]) -> Iterator[tuple[str, Path, Rollout]]:
+    """Every record with the path that it came from, and the file there; a run's directory stands for its rollouts.
+    Raises RequestError when there is none, or a file is given twice."""
     from rlvr.errors import RequestError
+    from rlvr.files import expanded
     from rlvr.saved import rollouts_of
     from rlvr.store import read_rollouts
 
-    streams = [(str(path), read_rollouts(rollouts_of(path))) for path in paths]  # what does not exist is said at once
+    expanded(map(rollouts_of, paths))  # what does not exist is said at once
     empty = True
-    for source, stream in streams:
-        for rollout in stream:
-            empty = False
-            yield Found(source, rollout)
+    for path in paths:
+        for file in expanded([rollouts_of(path)]):
+            for rollout in read_rollouts(file):
+                empty = False
+                yield str(path), file, rollout
     if empty:
         raise RequestError(f"{' '.join(map(str, paths))}: there is no record to diagnose")
 
 
 def _of_the_first(paths: Sequence[Path], what: Callable[[Rollout], T | None]) -> T | None:
     """Of the first record that has it; None where none has."""
-    return next((value for found in _records(paths) if (value := what(found.rollout)) is not None), None)
+    return next((value for *_, rollout in _records(paths) if (value := what(rollout)) is not None), None)
 
 
-def _sample(found: Iterator[Found], limit: int, **expected: Any) -> Sample:
+def _sample(records: Iterable[tuple[str, Path, Rollout]], limit: int, **expected: Any) -> Sample:
     from rlvr.diagnosis import Sample
 
     sample, say = Sample(limit, **expected), Said()
-    for source, rollout in found:
-        sample.add(source, rollout)
+    for source, file, rollout in records:
+        sample.add(source, rollout, str(file))
         say(f"{sample.records:,} records read")
     return sample
 

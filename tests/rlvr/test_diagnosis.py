@@ -12,7 +12,7 @@ import pytest
 from rlvr.diagnosis import ADVICE, Evidence, Found, Line, Sample, measure, recommend
 from rlvr.lineage import Lineage
 from rlvr.schema import ModelRef, Rollout, Sampling, Score, Status, VersionRun
-from rlvr.usability import NO_LOGPROBS
+from rlvr.usability import ANOTHER_PROMPT, NO_LOGPROBS, TWICE
 
 EXPECTED: dict[str, Any] = {"tokenizer_hash": "abc", "temperature": 1.0, "vocabulary": 9, "verifier": "math"}
 
@@ -63,6 +63,21 @@ def test_every_file_is_drawn_from_and_again_the_same() -> None:
     first = sampled(64)
     assert {group[0].source for group in first.groups} == {"a.jsonl", "b.jsonl"}
     assert [g[0].rollout.group_id for g in first.groups] == [g[0].rollout.group_id for g in sampled(64).groups]
+
+
+def test_what_several_records_have_to_do_with_each_other_is_what_training_asks() -> None:
+    sample = Sample(8, **EXPECTED)
+    sample.add("runs", record("g", 0), "runs/a.parquet")
+    sample.add("runs", record("g", 0), "runs/b.parquet")
+    sample.add("runs", record("g", 1, prompt="2+2="), "runs/b.parquet")
+    sample.add("runs", record("g", 2), "runs/b.parquet")
+    assert (sample.records, sample.usable) == (4, 2)
+    assert sample.reasons == {TWICE: 1, ANOTHER_PROMPT: 1}
+    # Records that name no run are other ones in another file.
+    sample = Sample(8, **EXPECTED)
+    for file in ("runs/a.parquet", "runs/b.parquet"):
+        sample.add("runs", record("g", 0, run_id=None, prompt=file), file)
+    assert (sample.usable, dict(sample.reasons)) == (2, {})
 
 
 def test_what_is_not_usable_is_counted_by_reason() -> None:
