@@ -74,7 +74,7 @@ class Sample:
         if found:
             return
         self.usable += 1
-        name = f"{source}\0{rollout.run_id}\0{rollout.branch}\0{rollout.group_id}"
+        name = f"{source}\0{rollout.run_id or file}\0{rollout.branch}\0{rollout.group_id}"
         key = (-int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"), name)
         if key[0] <= self._bound < 0:
             return

@@ -193,14 +193,17 @@ class Run:
 
     def _stop_if_alarmed(self, metrics: Mapping[str, Any]) -> None:
         """Raises RunError for an alarm whose consequence is to stop; the step is reported, and not saved."""
-        for alarm in (Fired(**each) for each in metrics["alarms"]):
+        alarms = [Fired(**each) for each in metrics["alarms"]]
+        for alarm in alarms:
             if alarm.consequence == "stop":
                 self._log(metrics)
+                skipping = [each.text for each in alarms if each.consequence == "skip"]
+                why = f", after {', '.join(skipping)}" if skipping else ""
                 raise RunError(
-                    f"step {metrics['step'] + 1}: {alarm.text}; {alarm.alarm} is {alarm.about}. The step's numbers are "
-                    "the last line of "
-                    f"{self.directory.metrics_path}. To go on all the same, change alarms.{alarm.alarm} in "
-                    f"{self.directory.path / 'config.yaml'} and continue with --resume {self.directory.path}"
+                    f"step {metrics['step'] + 1}: {alarm.text}{why}; {alarm.alarm} is {alarm.about}. The step's numbers "
+                    f"are the last line of {self.directory.metrics_path}. To go on all the same, change "
+                    f"alarms.{alarm.alarm} in {self.directory.path / 'config.yaml'} and continue with --resume "
+                    f"{self.directory.path}"
                 )
 
     def _push(self) -> None:

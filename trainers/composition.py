@@ -102,6 +102,7 @@ class LossOptions(BaseModel):
         around_one = (self.ratio, self.denominator, self.centre) == ("token", "behaviour", "one")
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
         stale, mismatch = self.stale_bounds, self.mismatch_bounds
+        epsilon_is_set = self.epsilon != type(self).model_fields["epsilon"].default
         limits = [] if correction is None else [correction.limits(stale), correction.limits(mismatch, stale)]
         empty = next(((below, above) for below, above in limits if below > above), (0.0, 0.0))
         return [
@@ -114,6 +115,14 @@ class LossOptions(BaseModel):
                 self.band == "second_moment" and not around_one,
                 "trainer.band=second_moment needs ratio=token, denominator=behaviour and centre=one: its width is "
                 "solved for log π/α of tokens",
+            ),
+            (
+                self.band == "none" and self.centre != "one",
+                f"trainer.centre={self.centre} does nothing with band=none: there is no band around it",
+            ),
+            (
+                self.band == "upper" and self.epsilon_high is not None and epsilon_is_set,
+                "trainer.epsilon does nothing here: band=upper has an upper edge alone, and that is epsilon_high's",
             ),
             (
                 kernel.level not in (None, self.ratio),

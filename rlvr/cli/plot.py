@@ -78,9 +78,10 @@ PANELS = (
     Panel(
         "verdicts without a reward",
         "share of verdicts",
-        {"verdict/unparsed": "unparsed", "verdict/timeout": "timeout", "verdict/error": "error"},
+        {"verdict/unparsed": "unparsed", "verdict/timeout": "timeout", "verdict/abstained": "abstained"},
         "percent",
     ),
+    Panel("broken verdicts", "share of verdicts", {"verdict/error": "error", "verdict/invalid": "invalid"}, "percent"),
     Panel("learning rate", "", {"train/lr": ""}, smooth=False),
     Panel("gradient norm", "before clipping", {"train/grad_norm": ""}, "log"),
     Panel("throughput", "completion tokens a second", {"tokens_per_second": ""}),
@@ -183,7 +184,8 @@ def chosen(names: Sequence[str], runs: Mapping[str, Lines]) -> list[Panel]:
     known = {name for lines in runs.values() for line in lines for name, value in line.items() if _is_number(value)}
     for name in names:
         if name not in known:
-            raise RequestError(f"--metrics: no run has {name!r}{nearest(name, known)}")
+            near = known if name.startswith("lag_") else {each for each in known if not each.startswith("lag_")}
+            raise RequestError(f"--metrics: no run has {name!r}{nearest(name, near)}")
     return [replace(_of(name), title=name, series={name: ""}, rare=False) for name in names]
 
 
@@ -276,10 +278,12 @@ def _dress(axes: Axes, panel: Panel, title: str, x: str) -> None:
 
 
 def _scale(axes: Axes, axis: Axis) -> None:
-    from matplotlib.ticker import FuncFormatter, PercentFormatter, SymmetricalLogLocator
+    from matplotlib.ticker import FuncFormatter, LogFormatter, PercentFormatter, SymmetricalLogLocator
 
     if axis == "log":
         axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))  # 1 to 2 has no major tick
     elif axis == "symlog":
         axes.set_yscale("symlog", linthresh=LINEAR_BELOW, linscale=0.5)
         ticks = SymmetricalLogLocator(base=10, linthresh=LINEAR_BELOW)

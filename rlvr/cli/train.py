@@ -170,9 +170,11 @@ def _run(plan: Plan, directory: RunDirectory) -> None:
     run = Run(plan, directory, ProgressLines())
     for note in run.notes:
         print(f"note: {note}", flush=True)
-    outcome = run.train()
-    if told := summary(list(directory.metrics())):
-        print(told)
+    try:
+        outcome = run.train()
+    finally:
+        if told := summary(list(directory.metrics())):
+            print(told, flush=True)
     newest = directory.newest_checkpoint()
     if newest is not None:
         print(f"checkpoint: {newest[1]} (reads with AutoModelForCausalLM.from_pretrained)")
@@ -313,7 +315,7 @@ def _of_sampling(plan: Plan, v: int, i: int) -> list[str]:
         f"  an epoch     {'does not end' if epoch is None else _count(epoch, 'step')}",
         f"  the run      {_count(config.steps, 'step')} = {config.steps * per_step:,} rollouts, "
         f"{_count(config.steps * i, 'optimizer step')}",
-        f"  pushes       every {_count(v, 'step')}; lag 0 to {v * i - 1} optimizer steps",
+        f"  pushes       every {_count(v, 'step')}; lag 0 to {v * i - 1} optimizer steps of what is sampled",
     ]
     if sampling.refill:
         lines.append(
@@ -323,7 +325,8 @@ def _of_sampling(plan: Plan, v: int, i: int) -> list[str]:
     if plan.replayed_groups:
         lines.append(
             f"  replay       {plan.replayed_groups} past groups a step, of the newest {config.replay.capacity:,} with "
-            f"a signal; half as likely every {config.replay.half_life:g} steps"
+            f"a signal; half as likely every {config.replay.half_life:g} steps, "
+            f"{'however old' if config.replay.max_lag is None else f'lag up to {config.replay.max_lag:,}'}"
         )
     return lines
 

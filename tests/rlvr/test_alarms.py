@@ -285,7 +285,10 @@ def test_a_run_that_skips_too_often_stops_and_counts_on_when_it_is_resumed(tiny_
     runs.start(skipping(tiny_model, steps=2), tmp_path / "run")
     assert [line["train/skipped_in_a_row"] for line in metrics_of(tmp_path / "run")] == [1, 2]
     assert {line["policy_version"] for line in metrics_of(tmp_path / "run")} == {0}
-    with pytest.raises(RunError, match=r"step 3: skipped 3 ≥ 3 \(stop\); .*change alarms.skipped in .*config.yaml"):
+    with pytest.raises(
+        RunError,
+        match=r"step 3: skipped 3 ≥ 3 \(stop\), after verdicts .* \(skip\); .*change alarms.skipped in .*config.yaml",
+    ):
         runs.resume(tmp_path / "run", steps=6)
     last = metrics_of(tmp_path / "run")[-1]
     assert [each["alarm"] for each in last["alarms"]] == ["verdicts", "skipped"]

@@ -394,6 +394,8 @@ def test_products_beyond_floating_point_leave_a_finite_gradient(kernel: str, a: 
         ({"m2_budget": 0.1}, "it belongs to band=second_moment"),
         ({"band": "none", "epsilon_high": 0.3}, "belongs to band=additive or band=multiplicative or band=upper"),
         ({"band": "second_moment", "epsilon": 0.3}, "trainer.epsilon does nothing here"),
+        ({"band": "upper", "epsilon": 0.3, "epsilon_high": 4.0}, "band=upper has an upper edge alone"),
+        ({"band": "none", "centre": "iterate"}, "trainer.centre=iterate does nothing with band=none"),
         ({"kl": "k1"}, "trainer.kl=k1 does nothing while trainer.beta is 0, leave it out"),
         ({"kernel": "clop"}, "there is no kernel 'clop'; did you mean 'clip'"),
         ({"ratio": "tokens"}, "there is no ratio 'tokens'; did you mean 'token'"),
