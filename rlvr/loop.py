@@ -200,8 +200,8 @@ class Run:
                 skipping = [each.text for each in alarms if each.consequence == "skip"]
                 why = f", after {', '.join(skipping)}" if skipping else ""
                 raise RunError(
-                    f"step {metrics['step'] + 1}: {alarm.text}{why}; {alarm.alarm} is {alarm.about}. The step's numbers "
-                    f"are the last line of {self.directory.metrics_path}. To go on all the same, change "
+                    f"step {metrics['step'] + 1}: {alarm.text}{why}; {alarm.alarm} is {alarm.about}. The step's "
+                    f"numbers are the last line of {self.directory.metrics_path}. To go on all the same, change "
                     f"alarms.{alarm.alarm} in {self.directory.path / 'config.yaml'} and continue with --resume "
                     f"{self.directory.path}"
                 )

@@ -330,3 +330,17 @@ def test_the_command_line_tells_of_alarms_when_they_start_and_at_the_end(tmp_pat
     assert alarming[0].startswith("step ")
     assert "(warn)" in alarming[0]
     assert "alarms: ess " in done.stdout
+
+
+def test_a_run_that_is_stopped_says_which_skips_led_there_and_sums_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rlvr", "train", "--steps", "9", "--out", "run", "--verifier"]
+    sets = ["eval.questions=0", "sampling.prompts_per_step=2", "verifier.workers=0", "verifier.rewards.error=0"]
+    done = subprocess.run(
+        [*command, f"{runs.REWARDS}:broken", *(f"--set={each}" for each in [*sets, "alarms.verdicts.consequence=skip"])],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout
+    assert re.search(r"skipped 3 ≥ 3 \(stop\), after verdicts .* \(skip\); skipped is batches in a row", done.stderr)
+    assert re.search(
+        r"^4 alarms: verdicts 3 times \(steps 1 to 3\), skipped once \(step 3\)", done.stdout, re.MULTILINE
+    )
