@@ -335,8 +335,9 @@ def test_the_command_line_tells_of_alarms_when_they_start_and_at_the_end(tmp_pat
 def test_a_run_that_is_stopped_says_which_skips_led_there_and_sums_up(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rlvr", "train", "--steps", "9", "--out", "run", "--verifier"]
     sets = ["eval.questions=0", "sampling.prompts_per_step=2", "verifier.workers=0", "verifier.rewards.error=0"]
+    sets.append("alarms.verdicts.consequence=skip")
     done = subprocess.run(
-        [*command, f"{runs.REWARDS}:broken", *(f"--set={each}" for each in [*sets, "alarms.verdicts.consequence=skip"])],
+        [*command, f"{runs.REWARDS}:broken", *(f"--set={each}" for each in sets)],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout
