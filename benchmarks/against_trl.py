@@ -261,8 +261,8 @@ def run(name: str, steps: int, rounds: int) -> str:
         f"{table(*sides, (statistics.median(memories[0]), statistics.median(memories[1])))}\n\n"
         f"`python benchmarks/against_trl.py --size {name} --steps {steps} --rounds {rounds}`: "
         f"{asked['sampling.prompts_per_step']} questions × "
-        f"{asked['sampling.group_size']} completions a step, {len(sides[0])} steps of each side in {rounds} processes "
-        f"that take turns; {processor()}, {torch_threads()} threads, Python {platform.python_version()}, torch "
+        f"{asked['sampling.group_size']} completions a step, {len(sides[0])} steps of each side in "
+        f"{'one process' if rounds == 1 else f'{rounds} processes that take turns'}; {processor()}, {torch_threads()} threads, Python {platform.python_version()}, torch "
         f"{metadata.version('torch')}, transformers {metadata.version('transformers')}; {SIZES[name].note}. Peak "
         "memory is the main process's resident set.\n"
     )
