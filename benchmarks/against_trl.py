@@ -262,8 +262,9 @@ def run(name: str, steps: int, rounds: int) -> str:
         f"`python benchmarks/against_trl.py --size {name} --steps {steps} --rounds {rounds}`: "
         f"{asked['sampling.prompts_per_step']} questions × "
         f"{asked['sampling.group_size']} completions a step, {len(sides[0])} steps of each side in "
-        f"{'one process' if rounds == 1 else f'{rounds} processes that take turns'}; {processor()}, {torch_threads()} threads, Python {platform.python_version()}, torch "
-        f"{metadata.version('torch')}, transformers {metadata.version('transformers')}; {SIZES[name].note}. Peak "
+        f"{'one process' if rounds == 1 else f'{rounds} processes that take turns'}; {processor()}, {torch_threads()} "
+        f"threads, Python {platform.python_version()}, torch {metadata.version('torch')}, transformers "
+        f"{metadata.version('transformers')}; {SIZES[name].note}. Peak "
         "memory is the main process's resident set.\n"
     )
 
