@@ -91,8 +91,8 @@ def test_what_a_curve_says_of_a_run() -> None:
 def test_a_study_runs_reports_and_does_not_run_again_what_has_ended(tmp_path: Path) -> None:
     base = {"model": "embedded", "steps": 3, "checkpoint": {"every": 2}, "verifier": {"workers": 0}}
     base |= {"sampling": {"prompts_per_step": 2, "group_size": 4}, "eval": {"every": 1, "questions": 8}}
-    regimes = {"v1-i1": {"recipe": "paper-v1-i1"}, "v1-i2": {"recipe": "paper-v1-i1", "lr": 2}}
-    regimes["v1-i2"] |= {"settings": {"trainer.updates_per_batch": 2}}
+    regimes = {"v1-i1": {"recipe": "paper-v1-i1"}, "v1-i4": {"recipe": "paper-v1-i1", "lr": 2}}
+    regimes["v1-i4"] |= {"settings": {"trainer.updates_per_batch": 4}}
     parts = {"both": {"title": "Both", "regimes": [*regimes]}}
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"regimes": regimes, "parts": parts}))
@@ -115,9 +115,9 @@ def test_a_study_runs_reports_and_does_not_run_again_what_has_ended(tmp_path: Pa
     curve = study.curve(tmp_path / "runs" / "v1-i1" / "seed-0")
     assert [(p.gradient_steps, p.rollouts) for p in curve] == [(0, 0), (1, 8), (3, 24)]
     assert curve[-1].sampled == lines[-1]["eval/accuracy"]
-    ends = [study.curve(tmp_path / "runs" / "v1-i2" / f"seed-{seed}")[-1].sampled for seed in (0, 1)]
-    row = next(line for line in table.splitlines() if line.startswith("| `v1-i2`"))
-    assert row.startswith(f"| `v1-i2` | 2 | 24 | {study.Estimate.of(ends).percent()} |")
-    assert "**After 3 gradient steps**" in table
+    ends = [study.curve(tmp_path / "runs" / "v1-i4" / f"seed-{seed}")[-1].sampled for seed in (0, 1)]
+    row = next(line for line in table.splitlines() if line.startswith("| `v1-i4`"))
+    assert row.startswith(f"| `v1-i4` | 2 | 24 | {study.Estimate.of(ends).percent()} |")
+    assert " gradient steps**" in table
     assert run().count(": was there") == 4
     assert (tmp_path / "results" / "both.md").read_text() == table

@@ -460,6 +460,7 @@ def test_a_plan_asks_each_held_out_question_once_and_says_what_is_left_out(tmp_p
         "dataset.name": str(train),
         "dataset.options.without_gold": "drop",
         "dataset.max_prompt_tokens": 10,
+        "sampling.max_tokens": 8,
         "eval.data_files": [str(held_out)],
         "eval.questions": 3,
         "verifier.workers": 0,

@@ -15,7 +15,7 @@ from rlvr.errors import RunError
 from rlvr.protocols import Group
 from rlvr.schema import GroupStats, Sampling, VersionRun
 from rlvr_trainers.advantage import whiten
-from rlvr_trainers.batch import check_trainable, collate, micro_batches, token_columns
+from rlvr_trainers.batch import UNKNOWN, check_trainable, collate, micro_batches, token_columns
 
 WHITEN = partial(whiten, advantage_epsilon=0.0)
 
@@ -36,7 +36,8 @@ def test_columns_are_aligned_with_the_token_ids(oracle: ModuleType) -> None:
     assert batch.token_ids_BT.tolist() == [[5, 6, 7, 8, 9], [3, 4, 5, 0, 0]]
     assert batch.mask_BT.int().tolist() == [[0, 1, 0, 1, 1], [0, 0, 1, 0, 0]]
     assert batch.behaviour_logprobs_BT.tolist() == [[0, -0.5, 0, -1.0, 0], [0, 0, -2.0, 0, 0]]
-    assert batch.versions_BT.tolist() == [[-1, 2, -1, 2, 7], [-1, -1, 0, -1, -1]]
+    none = UNKNOWN
+    assert batch.versions_BT.tolist() == [[none, 2, none, 2, 7], [none, none, 0, none, none]]
     assert batch.lengths_B.tolist() == [5, 3]
     assert batch.advantages_B.tolist() == [1.0, -1.0]
     assert batch.signal_B.tolist() == [True, True]

@@ -205,7 +205,7 @@ def make(path: Path, name: str, **changes: Any) -> GrpoOff:
     """The trainer of a recipe, away from its reference."""
     spec = ModelSpec(str(path), device="cpu", dtype="float32")
     trainer = GrpoOff(
-        changed(name, **{"max_grad_norm": 1e9, "max_tokens": MAX_TOKENS, "lr": LR} | changes),
+        changed(name, **{"max_grad_norm": 1e9, "lr": LR} | changes).with_run(max_tokens=MAX_TOKENS)[0],
         TrainContext(spec, seed=0, temperature=0.7, total_updates=10),
     )
     draw = torch.Generator().manual_seed(2)
