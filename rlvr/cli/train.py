@@ -315,7 +315,8 @@ def _of_sampling(plan: Plan, v: int, i: int) -> list[str]:
         f"  an epoch     {'does not end' if epoch is None else _count(epoch, 'step')}",
         f"  the run      {_count(config.steps, 'step')} = {config.steps * per_step:,} rollouts, "
         f"{_count(config.steps * i, 'optimizer step')}",
-        f"  pushes       every {_count(v, 'step')}; lag 0 to {v * i - 1} optimizer steps of what is sampled",
+        f"  pushes       every {_count(v, 'step')}; lag 0 to {v * i - 1} optimizer steps"
+        + (", of replayed groups more" if plan.replayed_groups else ""),
     ]
     if sampling.refill:
         lines.append(
@@ -333,7 +334,7 @@ def _of_sampling(plan: Plan, v: int, i: int) -> list[str]:
 
 def _ages(saved: SavedRollouts) -> str:
     if saved.lags is None:
-        return "unknown: the model is of another lineage than what sampled them"
+        return "unknown: their policy versions are of another run, or come after the model's"
     low, high = saved.lags
     known = _count(low, "optimizer step") if low == high else f"{low:,} to {high:,} optimizer steps"
     return f"{known} before the first step" + (f"; unknown of {saved.ageless:,} rollouts" if saved.ageless else "")
