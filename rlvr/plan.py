@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from rlvr.alarms import fired
+from rlvr.cache import VerdictCache
 from rlvr.config import RunConfig, model_config, portion, sampler_options, trainer_options
 from rlvr.errors import ConfigError, DataError, RequestError, RlvrError, nearest
 from rlvr.groups import Grader
@@ -246,7 +247,13 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
             f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}. Where the saved records hold "
             "scores of that name, sample nothing and ask no held-out questions: --set eval.questions=0"
         )
-    return Scorer(verifier, config.verifier.options, workers=config.verifier.workers, timeout=config.verifier.timeout)
+    return Scorer(
+        verifier,
+        config.verifier.options,
+        workers=config.verifier.workers,
+        timeout=config.verifier.timeout,
+        cache=VerdictCache(),  # a policy that learns says the same again: equal answers are judged once
+    )
 
 
 def _behaviour(config: RunConfig, model: ModelSpec) -> ModelSpec | None:
