@@ -27,7 +27,17 @@ from rlvr.score_names import require_score
 from rlvr.scoring import DEFAULT_REWARDS
 from rlvr.sidecar import Sidecars
 from rlvr.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
-from rlvr.usability import ANOTHER_MODEL, ANOTHER_PROMPT, ANOTHER_VERSION, NO_LOGPROBS, TWICE, Met, faults, remedy
+from rlvr.usability import (
+    ANOTHER_MODEL,
+    ANOTHER_PROMPT,
+    ANOTHER_VERSION,
+    NO_LOGPROBS,
+    TWICE,
+    Met,
+    faults,
+    origin,
+    remedy,
+)
 
 CHUNK = 512  # records of one Arrow batch
 
@@ -186,8 +196,7 @@ class SavedRollouts:
                 if not reasons and met.has_another_prompt(rollout, str(file)):
                     reasons = (ANOTHER_PROMPT,)
                 if not reasons:
-                    source = str(file) if rollout.run_id is None else rollout.run_id
-                    self._join((source, rollout.branch, rollout.group_id), rollout, held, number)
+                    self._join((*origin(rollout, str(file)), rollout.group_id), rollout, held, number)
                 else:
                     self._refuse(reasons, f"{where}, id {rollout.id!r}: {', '.join(reasons)}")
                 if len(held) == CHUNK:

@@ -183,7 +183,7 @@ def faults(
 class Met:
     """Records that were met so far: nothing is learnt from twice, and a group answers one prompt.
 
-    A record is named by its run, or, where it names none, by its `file`.
+    A record's names are those of its run, or, where it names none, of its `file`.
     """
 
     def __init__(self) -> None:
@@ -192,15 +192,16 @@ class Met:
 
     def before(self, rollout: Rollout, file: str, where: str) -> str | None:
         """Where the same rollout was met before; None where it is new, and from now on at `where`."""
-        place = self._places.setdefault((*_source(rollout, file), rollout.id, rollout.segment), where)
+        place = self._places.setdefault((*origin(rollout, file), rollout.id, rollout.segment), where)
         return None if place == where else place
 
     def has_another_prompt(self, rollout: Rollout, file: str) -> bool:
         """Than the first of its group that was asked about."""
         asked = repr((rollout.prompt, rollout.messages)).encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(asked, digest_size=16).digest()
-        return self._prompts.setdefault((*_source(rollout, file), rollout.group_id), digest) != digest
+        return self._prompts.setdefault((*origin(rollout, file), rollout.group_id), digest) != digest
 
 
-def _source(rollout: Rollout, file: str) -> tuple[object, ...]:
+def origin(rollout: Rollout, file: str) -> tuple[object, ...]:
+    """Within which the names of a record and of its group stand for one thing."""
     return rollout.run_id is None, rollout.run_id or file, rollout.branch

@@ -198,15 +198,17 @@ class PolicyGradient(ABC):
         batch = self.prepare(batch.rows(rows))
         keep_BT[rows, : batch.mask_BT.shape[1]] = batch.keep_BT
         divisor = bind(AGGREGATIONS[options.aggregation], options)
-        for own in mini_batches(groups, options.mini_batches) * options.updates_per_batch:
+        parts = []
+        for own in mini_batches(groups, options.mini_batches):
             weights_PT = token_weights(whole.mask_BT[own], keep_BT[own], divisor, divide_by=options.divide_by)
             computed = torch.isin(own, rows)
-            if not computed.any():
-                continue
-            own, before = own[computed], self.version
+            if computed.any():
+                parts.append((own[computed], weights_PT[computed]))
+        for own, weights_PT in parts * options.updates_per_batch:
+            before = self.version
             part = self.begin_step(batch.rows(torch.searchsorted(rows, own)), before - version)
             width = part.mask_BT.shape[1]
-            found, masked_BT[own, :width] = self._optimizer_step(part, weights_PT[computed, :width])
+            found, masked_BT[own, :width] = self._optimizer_step(part, weights_PT[:, :width])
             metrics |= found | mask_metrics(whole, signal_BT, masked_BT, before)
             if metrics["train/skipped"]:
                 break
