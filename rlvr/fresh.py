@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from rlvr.alarms import fired
 from rlvr.config import RunConfig
 from rlvr.errors import RunError
-from rlvr.groups import Drawn, Grader, by_group, verdict_shares
+from rlvr.groups import Drawn, Grader, by_group, stats_of, verdict_shares
 from rlvr.prompts import Encoded, PromptStream
 from rlvr.protocols import Group, GroupRequest, SampledGroup, Sampler
 from rlvr.rundir import RunDirectory
 from rlvr.schema import ModelRef, Rollout, SamplingParams, Status, Timings, utc_now
-from rlvr.scoring import Item, Scorer
+from rlvr.scoring import Item, Scorer, training_reward
 
 DROPPED = (Status.ERROR, Status.INVALID)  # verdicts that say that something other than the policy is broken
 
@@ -111,9 +112,9 @@ class Fresh:
             request(self._group_id(step, i), prompt, sampling.group_size, sampling.params, seed, "train", step, i)
             for i, prompt in enumerate(prompts, start=first)
         ]
-        rollouts = [rollout for group in ask(self._sampler, requests) for rollout in self._records(group)]
+        groups = ask(self._sampler, requests)
         sampled = time.perf_counter()
-        rollouts = self._scored(step, rollouts)
+        rollouts = self._scored(step, groups)
         times["time/sample"] += sampled - began
         times["time/score"] += time.perf_counter() - sampled
         return rollouts
@@ -145,11 +146,12 @@ class Fresh:
                 timings=timings,
             )
 
-    def _scored(self, step: int, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """With the verifier's scores, and each group's statistics as they are now. Raises RunError, before anything is
-        stored, where the alarm about broken verdicts stops the run: with a mended verifier they are scored anew."""
-        items = (Item(rollout.completion, rollout.task, rollout) for rollout in rollouts)
-        scores = list(self._scorer.score(items))
+    def _scored(self, step: int, groups: Sequence[SampledGroup]) -> list[Rollout]:
+        """Records with the verifier's scores, and each group's statistics as they are now. Raises RunError, before
+        anything is stored, where the alarm about broken verdicts stops the run: with a mended verifier they are scored
+        anew."""
+        made: list[Rollout] = []
+        scores = list(self._scorer.score(self._items(groups, made)))
         broken = [score for score in scores if score.status in DROPPED]
         alarms = self._config.alarms
         if any(alarm.consequence == "stop" for alarm in fired(verdict_shares(scores), alarms)):
@@ -158,9 +160,19 @@ class Fresh:
                 f"{broken[0].status.value}: {broken[0].reason} (alarms.verdicts.threshold is "
                 f"{alarms.verdicts.threshold})"
             )
-        scored = [rollout.with_score(score) for rollout, score in zip(rollouts, scores, strict=True)]
         result: list[Rollout] = []
-        for members in by_group(scored):
-            stats = self._grader.stats(members)
-            result += [rollout.model_copy(update={"group_stats": stats}) for rollout in members]
+        pairs = zip(made, scores, strict=True)
+        for group in groups:
+            members = list(islice(pairs, len(group.samples)))
+            stats = stats_of(training_reward(score, self._grader.rewards) for _, score in members)
+            result += [
+                rollout.model_copy(update={"scores": (score,), "group_stats": stats}) for rollout, score in members
+            ]
         return result
+
+    def _items(self, groups: Sequence[SampledGroup], made: list[Rollout]) -> Iterator[Item]:
+        """What is to be judged, and into `made` the records: workers judge the first while the last are made."""
+        for group in groups:
+            for rollout in self._records(group):
+                made.append(rollout)
+                yield Item(rollout.completion, rollout.task, rollout)

@@ -107,8 +107,7 @@ class Grader:
             and all(rollout.scores[0] is self.score(rollout) for rollout in members)
         ):
             return frozen
-        kept = [reward for reward in rewards.values() if reward is not None]
-        return GroupStats.of(kept) if kept else None
+        return stats_of(rewards.values())
 
     def group(self, members: Sequence[Rollout]) -> Group | None:
         """The members with a reward; None where there are none, or where the group is not of one version but must be.
@@ -133,6 +132,12 @@ class Grader:
         if not self.single_version:
             return {}
         return {"groups/mixed_versions": float(sum(not of_one_version(members) for members in groups))}
+
+
+def stats_of(rewards: Iterable[float | None]) -> GroupStats | None:
+    """Of a group whose members have these rewards; None where no member has one."""
+    kept = [reward for reward in rewards if reward is not None]
+    return GroupStats.of(kept) if kept else None
 
 
 def of_one_version(members: Iterable[Rollout]) -> bool:

@@ -73,7 +73,7 @@ class Policy:
             require_tree_attention(self._scored)
         self.tokenizer = load_tokenizer(spec)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=betas, weight_decay=weight_decay)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=betas, weight_decay=weight_decay, fused=True)
         self.reference: PreTrainedModel | None = None
         self._scored_reference: SplitModel | None = None
         self.version = 0
