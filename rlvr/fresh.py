@@ -1,4 +1,4 @@
-"""Groups that are sampled now: asked of the sampler, verified, stored, and only then learnt from.
+"""Groups that are sampled now: asked of the sampler, verified as they come, stored, and only then learnt from.
 
 A batch that was stored before a kill is read back instead of being sampled again.
 """
@@ -6,7 +6,7 @@ A batch that was stored before a kill is read back instead of being sampled agai
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -30,16 +30,19 @@ def request(
     return GroupRequest(group_id, encoded.prompt, encoded.token_ids, size, params, (seed, *key))
 
 
-def ask(sampler: Sampler, requests: Sequence[GroupRequest]) -> list[SampledGroup]:
-    """The answers in the order of the requests, whatever the order in which groups finish."""
+def ask(sampler: Sampler, requests: Sequence[GroupRequest]) -> Iterator[SampledGroup]:
+    """The answers, each as soon as it is there. Raises RunError when the sampler ends before."""
     sampler.submit(requests)
-    answered: dict[str, SampledGroup] = {}
-    while len(answered) < len(requests):
+    waiting = {request.group_id for request in requests}
+    while waiting:
         finished = sampler.collect()
         if not finished:
-            raise RunError(f"the sampler has returned {len(answered)} of {len(requests)} groups and has no more")
-        answered |= {group.request.group_id: group for group in finished}
-    return [answered[request.group_id] for request in requests]
+            returned = len(requests) - len(waiting)
+            raise RunError(f"the sampler has returned {returned} of {len(requests)} groups and has no more")
+        for group in finished:
+            if group.request.group_id in waiting:
+                waiting.remove(group.request.group_id)
+                yield group
 
 
 class Fresh:
@@ -106,18 +109,25 @@ class Fresh:
 
     def _sampled(self, step: int, first: int, prompts: Sequence[Encoded], times: dict[str, float]) -> list[Rollout]:
         """Scored rollouts of the prompts, which are number `first` and following of the step."""
-        began = time.perf_counter()
         sampling, seed = self._config.sampling, self._config.seed
         requests = [
             request(self._group_id(step, i), prompt, sampling.group_size, sampling.params, seed, "train", step, i)
             for i, prompt in enumerate(prompts, start=first)
         ]
-        groups = ask(self._sampler, requests)
-        sampled = time.perf_counter()
-        rollouts = self._scored(step, groups)
-        times["time/sample"] += sampled - began
-        times["time/score"] += time.perf_counter() - sampled
-        return rollouts
+        began, waited = time.perf_counter(), times["time/sample"]
+        scored = self._scored(step, self._waiting(ask(self._sampler, requests), times))
+        times["time/score"] += time.perf_counter() - began - (times["time/sample"] - waited)
+        return [rollout for request in requests for rollout in scored.get(request.group_id, ())]
+
+    def _waiting(self, groups: Iterator[SampledGroup], times: dict[str, float]) -> Iterator[SampledGroup]:
+        """The same groups; the time until they are there counts as sampling."""
+        while True:
+            began = time.perf_counter()
+            group = next(groups, None)
+            times["time/sample"] += time.perf_counter() - began
+            if group is None:
+                return
+            yield group
 
     def _records(self, group: SampledGroup) -> Iterator[Rollout]:
         request = group.request
@@ -146,12 +156,21 @@ class Fresh:
                 timings=timings,
             )
 
-    def _scored(self, step: int, groups: Sequence[SampledGroup]) -> list[Rollout]:
-        """Records with the verifier's scores, and each group's statistics as they are now. Raises RunError, before
-        anything is stored, where the alarm about broken verdicts stops the run: with a mended verifier they are scored
-        anew."""
+    def _scored(self, step: int, groups: Iterable[SampledGroup]) -> dict[str | None, list[Rollout]]:
+        """Group → its records with the verifier's scores and the group's statistics as they are now.
+
+        What has been sampled is judged while the rest still is. Raises RunError, before anything is stored, where the
+        alarm about broken verdicts stops the run: with a mended verifier they are scored anew.
+        """
         made: list[Rollout] = []
-        scores = list(self._scorer.score(self._items(groups, made)))
+
+        def items() -> Iterator[Item]:
+            for group in groups:
+                for rollout in self._records(group):
+                    made.append(rollout)
+                    yield Item(rollout.completion, rollout.task, rollout)
+
+        scores = list(self._scorer.score(items()))
         broken = [score for score in scores if score.status in DROPPED]
         alarms = self._config.alarms
         if any(alarm.consequence == "stop" for alarm in fired(verdict_shares(scores), alarms)):
@@ -160,19 +179,13 @@ class Fresh:
                 f"{broken[0].status.value}: {broken[0].reason} (alarms.verdicts.threshold is "
                 f"{alarms.verdicts.threshold})"
             )
-        result: list[Rollout] = []
-        pairs = zip(made, scores, strict=True)
-        for group in groups:
-            members = list(islice(pairs, len(group.samples)))
-            stats = stats_of(training_reward(score, self._grader.rewards) for _, score in members)
-            result += [
-                rollout.model_copy(update={"scores": (score,), "group_stats": stats}) for rollout, score in members
+        scored: dict[str | None, list[Rollout]] = {}
+        remaining = iter(scores)
+        for members in by_group(made):
+            own = list(islice(remaining, len(members)))
+            stats = stats_of(training_reward(score, self._grader.rewards) for score in own)
+            scored[members[0].group_id] = [
+                rollout.model_copy(update={"scores": (score,), "group_stats": stats})
+                for rollout, score in zip(members, own, strict=True)
             ]
-        return result
-
-    def _items(self, groups: Sequence[SampledGroup], made: list[Rollout]) -> Iterator[Item]:
-        """What is to be judged, and into `made` the records: workers judge the first while the last are made."""
-        for group in groups:
-            for rollout in self._records(group):
-                made.append(rollout)
-                yield Item(rollout.completion, rollout.task, rollout)
+        return scored

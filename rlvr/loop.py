@@ -239,9 +239,9 @@ class Run:
             request(f"eval-{kind}-{i}", question, 1, params, self.config.seed, "eval", i)
             for i, question in enumerate(self.plan.questions)
         ]
-        asked = ask(self.sampler, requests)
-        items = [Item(group.samples[0].text, group.request.prompt.task) for group in asked if group.samples]
-        return math.fsum(score.reward or 0.0 for score in self.plan.scorer.score(items)) / len(asked)
+        answers = (group for group in ask(self.sampler, requests) if group.samples)
+        items = (Item(group.samples[0].text, group.request.prompt.task) for group in answers)
+        return math.fsum(score.reward or 0.0 for score in self.plan.scorer.score(items)) / len(requests)
 
     # --- keeping ----------------------------------------------------------------------------------------------------
 

@@ -85,21 +85,18 @@ def prefix_trees(token_ids_BT: Tensor, mask_BT: Tensor) -> PrefixTrees:
 
 
 def _pack(size_G: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """The first slot of each tree, and (S, N): first-fit, the largest first, into sequences of at most twice the largest
-    tree. Trees of different sizes leave a quarter of the slots empty in sequences as long as the largest; what attention
-    costs more in longer ones is less than that."""
-    sizes = size_G.tolist()
-    room = 2 * max(1, *sizes)
-    used: list[int] = []
-    place_of = {}
+    """The first slot of each tree, and (S, N): sequences as long as the largest tree, filled first-fit."""
+    longest = max(1, int(size_G.max()))
+    start_G = torch.zeros_like(size_G)
+    used = [0]
     for g in torch.argsort(size_G, descending=True, stable=True).tolist():
-        s = next((s for s, nodes in enumerate(used) if nodes + sizes[g] <= room), len(used))
+        size = int(size_G[g])
+        s = next((s for s, nodes in enumerate(used) if nodes + size <= longest), len(used))
         if s == len(used):
             used.append(0)
-        place_of[g] = (s, used[s])
-        used[s] += sizes[g]
-    length = max(1, *used)
-    return torch.tensor([s * length + place for _, (s, place) in sorted(place_of.items())]), (len(used), length)
+        start_G[g] = s * longest + used[s]
+        used[s] += size
+    return start_G, (len(used), longest)
 
 
 def shared_token_logprobs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlvr.errors import RequestError, RunError
+from rlvr.loop import Run
+from rlvr.plan import make_plan
+from rlvr.protocols import SampledGroup
 from rlvr.rundir import RunDirectory
 from rlvr.store import read_rollouts
 
@@ -161,6 +165,34 @@ def test_a_stored_batch_is_learnt_from_and_not_sampled_again(whole: Path, tiny_m
     runs.resume(path, steps=3)
     assert (path / "rollouts" / "step-000002.parquet").read_bytes() == other
     assert final_state(path) != final_state(whole)
+
+
+def test_groups_are_judged_while_others_are_still_sampled(tiny_model: Path, tmp_path: Path) -> None:
+    """The second of three batches is decoded only once a verdict on the first is there."""
+    judged = tmp_path / "judged"
+    verifier = tmp_path / "noting.py"
+    verifier.write_text(
+        "from pathlib import Path\nimport rlvr\n\n"
+        "@rlvr.verifier(name='noting', version='1', needs_answer=False)\n"
+        f"def noting(completion: str, task: rlvr.Task) -> float:\n    Path({str(judged)!r}).touch()\n    return 1.0\n"
+    )
+    changes = {"verifier": f"{verifier}:noting", "verifier__workers": 1, "sampling__options": {"max_sequences": 4}}
+    config = runs.small_config(tiny_model, steps=1, eval__questions=0, **changes)
+    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", config) as directory:
+        run = Run(plan, directory, runs.Silent())
+        assert run.sampler is not None
+        collect, collected = run.sampler.collect, []
+
+        def late() -> list[SampledGroup]:
+            deadline = time.monotonic() + 60
+            while collected and not judged.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            collected.append(judged.exists())
+            return collect()
+
+        run.sampler.collect = late  # type: ignore[method-assign]
+        run.train()
+    assert collected == [False, True, True]
 
 
 def test_on_policy_has_no_lag_and_i_steps_have_one(tiny_model: Path, tmp_path: Path) -> None:
