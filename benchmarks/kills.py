@@ -1,6 +1,6 @@
 """Does a kill cost anything? Every mode of training, killed with SIGKILL at random moments and resumed.
 
-    python benchmarks/kills.py               # 20 kills a mode, some ten minutes on two quiet cores
+    python benchmarks/kills.py               # 20 kills a mode, some fifteen minutes on two quiet cores
     python benchmarks/kills.py --kills 2
 
 A small random model takes twelve steps, once undisturbed and then, for each moment, killed and resumed until it ends;
@@ -45,8 +45,10 @@ class Tally:
 
     runs: int = 0
     kills: int = 0
-    during: int = 0
-    """Kills that left something half-written behind."""
+    batches: int = 0
+    """Kills that left a half-written file of rollouts behind."""
+    checkpoints: int = 0
+    """Kills that left a half-written checkpoint behind."""
     lost: int = 0
     twice: int = 0
     differ: int = 0
@@ -89,7 +91,8 @@ def disturbed(
     while killed:
         killed = kill_after(chance.uniform(0, seconds), go_on)
         tally.kills += killed
-        tally.during += any(run.rglob(".*.tmp"))
+        tally.batches += any(run.glob("r*/.*.tmp"))
+        tally.checkpoints += any(run.glob("checkpoints/.*.tmp"))
         before = stored(run)
         if chance.random() > AGAIN:
             break
@@ -136,11 +139,11 @@ def main() -> None:
             tallies[mode] = tally
             print(f"{mode}: {tally}", flush=True)
     lines = [
-        "| mode | runs | kills | while a file was being written | stored files lost or changed | rollouts stored twice "
-        "| ends that differ in a bit |",
-        "|---|---|---|---|---|---|---|",
+        "| mode | runs | kills | while rollouts were being written | while a checkpoint was "
+        "| stored files lost or changed | rollouts stored twice | ends that differ in a bit |",
+        "|---|---|---|---|---|---|---|---|",
         *(
-            f"| {mode} | {t.runs} | {t.kills} | {t.during} | {t.lost} | {t.twice} | {t.differ} |"
+            f"| {mode} | {t.runs} | {t.kills} | {t.batches} | {t.checkpoints} | {t.lost} | {t.twice} | {t.differ} |"
             for mode, t in tallies.items()
         ),
         "",

@@ -389,7 +389,8 @@ def _possible(config: RunConfig) -> None:
 
 def _does_something(config: RunConfig, given: Settings) -> None:
     """Raises ConfigError for a setting that this run would not look at. One that says the default is let pass: a run's
-    own config.yaml spells out all of them."""
+    own config.yaml spells out all of them. So is one of a file that says how a run sampled, where nothing is sampled:
+    that file is what a run on its rollouts begins with."""
     unheard: list[tuple[Section, str, str]] = []
     if not config.rollouts.files:
         keys = ["share", "skip_unusable", "behaviour_model", "behaviour_revision"]
@@ -401,6 +402,11 @@ def _does_something(config: RunConfig, given: Settings) -> None:
         keys = ["capacity", "half_life", "max_lag"]
         why = "while replay.share is 0: nothing is replayed"
         unheard += [(config.replay, f"replay.{key}", why) for key in keys]
+    if not config.samples:
+        typed = {key for key, setting in given.items() if setting.source.startswith("--")}
+        why = "while all that is learnt from was saved: nothing is sampled (rollouts.share)"
+        unheard += [(config.sampling, key, why) for key in typed & {"sampling.group_size"}]
+        unheard += [(config.dataset, key, why) for key in typed & {"dataset.limit"}]
     for section, dotted, why in unheard:
         key = dotted.partition(".")[2]
         if dotted in given and getattr(section, key) != type(section).model_fields[key].default:

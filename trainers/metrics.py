@@ -8,7 +8,7 @@ Shapes: B = rollouts, T = tokens, N = sampled tokens of the batch, flat.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,6 +35,9 @@ BATCH_WIDE = {
     "clip_low": "clip/low",
 }
 """Name within a bucket → name of the same over the whole batch."""
+
+
+_WORSE: Mapping[str, Callable[[float, float], float]] = {"ratio/max": max, "ess/token": min, "mismatch/mean": max}
 
 
 class Removed(NamedTuple):
@@ -85,6 +88,11 @@ def step_metrics(
     parts = _by_part(log_w_N, row_N, bucket_N, len(BUCKETS), values)
     share_P = np.bincount(bucket_N, minlength=len(BUCKETS)) / len(bucket_N)
     return metrics | by_bucket({**parts, "share": share_P}, share_P > 0)
+
+
+def worst(before: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
+    """Of what alarms look at, the worst of a batch's gradient steps so far: `found` is the last one's."""
+    return {name: worse(before[name], found[name]) for name, worse in _WORSE.items() if name in before.keys() & found}
 
 
 def mask_metrics(batch: Batch, signal_BT: Tensor, masked_BT: Tensor, version: int) -> dict[str, float]:

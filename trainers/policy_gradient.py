@@ -24,7 +24,7 @@ from .axes import bind, one_of
 from .batch import UNKNOWN, Batch, collate, micro_batches, mini_batches, token_columns
 from .lora_options import LoraOptions
 from .masks import FIXED_MASKS
-from .metrics import Removed, group_metrics, mask_metrics, step_metrics
+from .metrics import Removed, group_metrics, mask_metrics, step_metrics, worst
 from .ratios import log_ratio
 from .schedule import ess_factor, lag_factor, warmup
 from .shaping import shape_overlong
@@ -209,7 +209,7 @@ class PolicyGradient(ABC):
             part = self.begin_step(batch.rows(torch.searchsorted(rows, own)), before - version)
             width = part.mask_BT.shape[1]
             found, masked_BT[own, :width] = self._optimizer_step(part, weights_PT[:, :width])
-            metrics |= found | mask_metrics(whole, signal_BT, masked_BT, before)
+            metrics |= found | worst(metrics, found) | mask_metrics(whole, signal_BT, masked_BT, before)
             if metrics["train/skipped"]:
                 break
         return {**metrics, "train/optimizer_steps": float(self.version - version)}

@@ -11,11 +11,11 @@ for ever. The benchmark
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,17 @@ import torch
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.models.qwen2 import modeling_qwen2
 
+from rlvr import files
 from rlvr.config import RunConfig
 from rlvr.protocols import SourceRequest
+from rlvr.rundir import RunDirectory
 from rlvr.store import read_rollouts, write_rollouts
 from rlvr_plugins.embedded import task
-from rlvr_trainers import grpo_off, hf_sampler
+from rlvr_trainers import grpo_off, hf_sampler, lora
+from rlvr_trainers.policy_gradient import PolicyGradient
 
 torch.set_num_threads(1)  # no thread pool exists when children are forked
-IMPORTED_ONCE = (task, grpo_off, hf_sampler, modeling_qwen2, pandas)  # pyarrow imports pandas for its first array
-
-Moment = Callable[[Path], bool]
+IMPORTED_ONCE = (task, grpo_off, hf_sampler, lora, modeling_qwen2, pandas)  # pyarrow imports pandas for its first array
 
 SHORT: dict[str, Any] = {"steps": 12, "checkpoint__every": 4, "eval__every": 10}
 OFF: dict[str, Any] = {"trainer": "grpo-off", "trainer__push_every": 10}
@@ -45,16 +46,24 @@ MODES: dict[str, dict[str, Any]] = {
     "mixed": OFF | {"rollouts__files": ["SAVED"], "rollouts__share": 0.34, "rollouts__behaviour_model": "MODEL"},
     "replay": OFF | {"trainer__push_every": 2, "replay__share": 0.34, "replay__capacity": 8, "replay__half_life": 3},
     "refill": OFF | {"sampling__refill": True, "verifier": f"{runs.REWARDS}:begins"},
-}
+    "several-steps": OFF | {
+        "trainer__push_every": 2, "trainer__updates_per_batch": 2, "trainer__mini_batches": 2, "trainer__beta": 0.1,
+        "trainer__ref_reset_every": 5, "verifier__workers": 1,
+    },
+    "adapter": OFF | {"trainer__push_every": 3, "trainer__beta": 0.1, "trainer__lora": {"rank": 2, "alpha": 4}},
+}  # fmt: skip
 
 
 def config_of(mode: str, model: Path, saved: Path) -> RunConfig:
     """The small run of a mode; MODEL and SAVED in it are these."""
     places = {"SAVED": str(saved), "MODEL": str(model)}
-    changes = {
-        key: [places.get(each, each) for each in value] if isinstance(value, list) else places.get(value, value)
-        for key, value in MODES[mode].items()
-    }
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [placed(each) for each in value]
+        return places.get(value, value) if isinstance(value, str) else value
+
+    changes = {key: placed(value) for key, value in MODES[mode].items()}
     return runs.small_config(model, **(SHORT | changes))
 
 
@@ -107,18 +116,62 @@ def make_saved(model: Path, directory: Path) -> Path:
     return saved
 
 
-EVERY_MODE: dict[str, Moment] = {
+def dies_in(owner: Any, name: str, when: Callable[..., bool], *, after: bool = False) -> None:
+    """From now on the first call of `owner.name` for which `when` holds is this process's last: it does nothing any
+    more or, with `after`, is done."""
+    original = getattr(owner, name)
+
+    def dying(*args: Any) -> Any:
+        if when(*args) and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args)
+        if when(*args):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, dying)
+
+
+Seen = Callable[[Path], bool]
+"""Of a run's directory: the moment has come, and the parent kills."""
+Installed = Callable[[], None]
+"""What makes the child kill itself at the very place."""
+
+WATCHED: dict[str, Seen] = {
     "batch-being-made": lambda run: lines(run) >= 3,
-    "checkpoint-being-written": lambda run: any(run.glob("checkpoints/.step-000008*")) or lines(run) >= 8,
     "last-checkpoint-written": lambda run: (run / "checkpoints" / "step-000012").exists(),
 }
+EXACT: dict[str, Installed] = {
+    "checkpoint-half-written": lambda: dies_in(
+        PolicyGradient, "save", lambda _, folder: folder.name == ".step-000008.tmp", after=True
+    ),
+}
+SAMPLED_NOT_STORED: dict[str, Installed] = {
+    "sampled-not-stored": lambda: dies_in(RunDirectory, "store", lambda _, step, __: step == 5),
+}
 # v = 10: most of these lie between two pushes.
-OFF_POLICY = EVERY_MODE | {
+OFF_POLICY_WATCHED = WATCHED | {
     "before-any-checkpoint": lambda run: lines(run) >= 1,
-    "batch-being-written": lambda run: any(run.glob("rollouts/.step-000005*")) or lines(run) >= 6,
     "batch-stored": lambda run: (run / "rollouts" / "step-000006.parquet").exists(),
     "after-the-second-push": lambda run: lines(run) >= 11,
 }
+OFF_POLICY_EXACT = EXACT | SAMPLED_NOT_STORED | {
+    "batch-half-written": lambda: dies_in(files, "sync", lambda path: path.name.startswith(".step-000005.parquet")),
+}  # fmt: skip
+
+
+def killed(run: Path, work: Callable[[], object], moment: Seen | Installed, *, exact: bool) -> None:
+    """Does `work` in a child that does not live to its end."""
+    if not exact:
+        kill_when(lambda: moment(run), child(work))  # type: ignore[call-arg]
+        return
+
+    def dying() -> None:
+        moment()  # type: ignore[call-arg]
+        work()
+
+    if not os.WIFSIGNALED(os.waitpid(child(dying), 0)[1]):
+        raise SystemExit(f"{run} was not killed")
 
 
 def remember() -> None:
@@ -135,14 +188,15 @@ def main(model: Path, directory: Path) -> None:
         config = config_of(mode, model, saved)
         (directory / mode).mkdir()
         whole = directory / mode / "whole"
-        finish(lambda config=config, whole=whole: runs.start(config, whole))  # type: ignore[misc]
+        finish(partial(runs.start, config, whole))
         print(f"{mode}/whole", flush=True)
-        for name, moment in (OFF_POLICY if mode == "off-policy" else EVERY_MODE).items():
+        watched = OFF_POLICY_WATCHED if mode == "off-policy" else WATCHED
+        exact = OFF_POLICY_EXACT if mode == "off-policy" else EXACT if mode == "saved" else EXACT | SAMPLED_NOT_STORED
+        for name, moment in (watched | exact).items():
             run = directory / mode / name
-            pid = child(lambda config=config, run=run: runs.start(config, run))  # type: ignore[misc]
-            kill_when(lambda run=run, moment=moment: moment(run), pid)  # type: ignore[misc]
-            time.sleep(random.random() * 0.01)
-            finish(lambda run=run: runs.resume(run))  # type: ignore[misc]
+            work = partial(runs.start, config, run)
+            killed(run, work, moment, exact=name in exact)
+            finish(partial(runs.resume, run))
             print(f"{mode}/{name}", flush=True)
 
 

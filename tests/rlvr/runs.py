@@ -81,14 +81,14 @@ def timeless(path: Path) -> list[dict[str, Any]]:
 
 
 def final_state(path: Path) -> dict[str, bytes]:
-    """Every weight, moment and sampler weight of the newest checkpoint, as bytes."""
+    """Every weight (the policy's, the sampler's, the reference's, an adapter's) and moment of the newest checkpoint, as
+    bytes."""
     with RunDirectory.resume(path) as directory:
         newest = directory.newest_checkpoint()
     assert newest is not None
     folder = newest[1]
-    state = {f"model.{k}": v for k, v in load_file(folder / "model.safetensors").items()}
-    if (folder / "sampler").exists():
-        state |= {f"sampler.{k}": v for k, v in load_file(folder / "sampler" / "weights.safetensors").items()}
+    files = sorted(folder.rglob("*.safetensors"))
+    state = {f"{file.relative_to(folder)}.{k}": v for file in files for k, v in load_file(file).items()}
     moments = torch.load(folder / "optimizer.pt", weights_only=True)["state"]
     state |= {f"{i}.{k}": v for i, slots in moments.items() for k, v in slots.items()}
     return {name: tensor.numpy().tobytes() for name, tensor in state.items()}

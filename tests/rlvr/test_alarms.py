@@ -19,6 +19,7 @@ from rlvr.alarms import RULES, Alarm, Alarms, Fired, blocking, fired, in_a_row, 
 from rlvr.cli.train import ProgressLines
 from rlvr.config import command_line_settings, resolve
 from rlvr.errors import ConfigError, RunError
+from rlvr.store import read_rollouts, write_rollouts
 
 _spec = importlib.util.spec_from_file_location("runs", Path(__file__).parent / "runs.py")
 assert _spec is not None
@@ -293,6 +294,27 @@ def test_a_run_that_skips_too_often_stops_and_counts_on_when_it_is_resumed(tiny_
     last = metrics_of(tmp_path / "run")[-1]
     assert [each["alarm"] for each in last["alarms"]] == ["verdicts", "skipped"]
     assert not (tmp_path / "run" / "checkpoints" / "step-000003").exists()
+
+
+def test_a_run_on_data_whose_loss_is_not_finite_takes_no_step_and_stops(tiny_model: Path, tmp_path: Path) -> None:
+    """Every completion was all but impossible for the policy that is said to have sampled it: weights are infinite."""
+    runs.start(runs.small_config(tiny_model, steps=4, eval__questions=0), tmp_path / "sampled")
+    records = list(read_rollouts(tmp_path / "sampled" / "rollouts"))
+    impossible = [
+        r.model_copy(update={"behaviour_logprobs": tuple(None if p is None else -500.0 for p in r.behaviour_logprobs)})
+        for r in records
+    ]
+    write_rollouts(tmp_path / "impossible.parquet", impossible)
+    config = runs.small_config(
+        tiny_model, trainer="grpo-off", rollouts__files=[str(tmp_path / "impossible.parquet")], steps=4,
+        eval__questions=0, checkpoint__every=1, checkpoint__keep=9,
+    )  # fmt: skip
+    with pytest.raises(RunError, match=r"step 3: skipped 3 ≥ 3 \(stop\), after not_finite [12] > 0 \(skip\)"):
+        runs.start(config, tmp_path / "run")
+    lines = metrics_of(tmp_path / "run")
+    assert [line["policy_version"] for line in lines] == [0, 0, 0]
+    assert [line["train/grad_norm"] for line in lines] == [None] * 3
+    assert weights(tmp_path / "run", 2) == weights(tmp_path / "run", 1)
 
 
 def test_what_the_error_says_lets_the_run_go_on(tiny_model: Path, tmp_path: Path) -> None:

@@ -225,6 +225,8 @@ def test_a_wrong_value_says_what_came_and_what_is_expected(set_: str, message: s
         ),
         (["replay.half_life=9"], "replay.half_life (--set replay.half_life=9) does nothing while replay.share is 0"),
         (["rollouts.share=0.5"], "rollouts.share (--set rollouts.share=0.5) does nothing without saved rollouts"),
+        (["rollouts.files=[a.jsonl]", "sampling.group_size=8"], "--set sampling.group_size=8) does nothing while all"),
+        (["rollouts.files=[a.jsonl]", "dataset.limit=9"], "dataset.limit (--set dataset.limit=9) does nothing while"),
         (["sampling.refill_rounds=7"], "sampling.refill_rounds (--set sampling.refill_rounds=7) does nothing without"),
         (["trainer.max_tokens=64"], "trainer.max_tokens does nothing here: it belongs to aggregation=constant"),
         (["trainer.betas=[0.9, 1.5]"], "trainer.betas.1 (--set trainer.betas=[0.9, 1.5]) must be below 1, not 1.5"),
@@ -241,9 +243,10 @@ def test_a_setting_that_cannot_be_heeded_is_refused(sets: list[str], message: st
 
 def test_the_resolved_file_of_a_run_starts_another(tmp_path: Path) -> None:
     """It spells out defaults that this run does not look at."""
-    first = resolve(settings("steps=3"))
+    first = resolve(settings("steps=3", "sampling.group_size=8"))
     (tmp_path / "config.yaml").write_text(to_yaml(first))
     assert resolve({}, tmp_path / "config.yaml") == first
+    assert resolve(settings("rollouts.files=[a.jsonl]"), tmp_path / "config.yaml").sampling.group_size == 8
 
 
 def test_a_key_given_twice_on_the_command_line_is_an_error() -> None:

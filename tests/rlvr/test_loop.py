@@ -126,12 +126,14 @@ def killed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 @pytest.mark.timeout(1200)  # the set-up trains some fifty times: a busy machine may take its time
-@pytest.mark.parametrize("mode", ["on-policy", "off-policy", "saved", "mixed", "replay", "refill"])
+@pytest.mark.parametrize(
+    "mode", ["on-policy", "off-policy", "saved", "mixed", "replay", "refill", "several-steps", "adapter"]
+)
 def test_a_run_killed_at_any_moment_and_resumed_ends_bitwise_like_one_that_was_not(
     killed: dict[str, list[Path]], mode: str
 ) -> None:
     whole, *others = killed[mode]
-    assert len(others) == (7 if mode == "off-policy" else 3)
+    assert len(others) == {"off-policy": 8, "saved": 3}.get(mode, 4)
     for run in others:
         assert final_state(run) == final_state(whole), run
         assert timeless(run) == timeless(whole), run
@@ -148,6 +150,11 @@ def test_the_killed_runs_did_what_they_were_for(killed: dict[str, list[Path]]) -
     assert sum(line["replay/groups"] for line in lines["replay"]) > 6
     assert max(line["lag/max"] for line in lines["replay"]) > 2
     assert sum(line["refill/groups"] for line in lines["refill"]) > 6
+    assert max(line["train/optimizer_steps"] for line in lines["several-steps"]) == 4
+    assert len({line["kl/reference"] for line in lines["several-steps"]}) > 6
+    checkpoints = {mode: paths[0] / "checkpoints" / "step-000012" for mode, paths in killed.items()}
+    assert (checkpoints["several-steps"] / "reference.safetensors").exists()
+    assert (checkpoints["adapter"] / "adapter").is_dir()
     assert list(killed["saved"][0].glob("recomputed/*.parquet"))
     for mode in ("mixed", "replay", "refill"):
         for run in killed[mode]:

@@ -31,7 +31,7 @@ def rlvr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
 def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, _ = rlvr(capsys, monkeypatch, "recipes")
     assert code == 0
-    assert {line.split()[0] for line in out.splitlines()[1:]} == NAMED == set(RECIPES)
+    assert {line.split()[0] for line in out.splitlines()[1:]} == set(RECIPES) >= NAMED
 
 
 @pytest.mark.parametrize("name", RECIPES)

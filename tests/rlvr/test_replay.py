@@ -15,10 +15,10 @@ import pytest
 from rlvr.config import ReplayConfig
 from rlvr.groups import Drawn, Grader
 from rlvr.plan import make_plan
-from rlvr.protocols import SampledGroup
+from rlvr.protocols import Group, SampledGroup
 from rlvr.replay import Held, Replay
 from rlvr.rundir import RunDirectory
-from rlvr.schema import Status
+from rlvr.schema import GroupStats, Rollout, Status, VersionRun
 from rlvr.store import read_rollouts
 from rlvr_trainers.hf_sampler import HFSampler
 
@@ -72,6 +72,28 @@ def test_what_is_older_than_the_maximum_lag_is_not_drawn() -> None:
 
 def test_a_very_old_group_can_still_be_drawn() -> None:
     assert replay([Held(0, 0, 0)], half_life=0.5)._choose(10**6, 10**6) == [Held(0, 0, 0)]
+
+
+def test_the_newest_groups_with_a_signal_are_held() -> None:
+    source = replay([], capacity=3)
+    for step in range(4):
+        groups = []
+        for place, rewards in enumerate([(0.0, 1.0), (1.0, 1.0), (1.0, 0.0)]):
+            members = tuple(
+                Rollout(
+                    id=f"{step}-{place}-{i}",
+                    group_id=f"{step}-{place}",
+                    prompt="1+1=",
+                    token_ids=(5, 6),
+                    loss_mask=(False, True),
+                    policy_versions=(VersionRun(version=10 * step + i, count=1),),
+                )
+                for i in range(2)
+            )
+            groups.append(Group(members, rewards, GroupStats.of(rewards)))
+        rollouts = tuple(rollout for group in groups for rollout in group.rollouts)
+        source._remember(step, Drawn(tuple(groups), rollouts))
+    assert source._held == [Held(2, 2, 20), Held(3, 0, 30), Held(3, 2, 30)]
 
 
 def test_past_groups_with_a_signal_come_back_and_the_memory_is_bounded(tiny_model: Path, tmp_path: Path) -> None:

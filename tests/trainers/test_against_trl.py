@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,7 +38,10 @@ Build = Callable[..., tuple[GRPOTrainer, dict[str, Any]]]
 def build(tiny_model: Path, tmp_path: Path) -> Build:
     """TRL's trainer, and a batch that it has sampled, scored and whitened."""
 
-    def build(beta: float, loss_type: str, **options: Any) -> tuple[GRPOTrainer, dict[str, Any]]:
+    def build(
+        beta: float, loss_type: str, *, truncated: Collection[int] | None = None, **options: Any
+    ) -> tuple[GRPOTrainer, dict[str, Any]]:
+        """`truncated`: the rows that do not end with a stop token; None leaves them as they were sampled."""
         dataset = Dataset.from_list([{"prompt": prompt} for prompt in PROMPTS])
         given: dict[str, Any] = {"epsilon": EPSILON, "use_bias_correction_kl": False} | options
         config = GRPOConfig(
@@ -64,6 +67,15 @@ def build(tiny_model: Path, tmp_path: Path) -> Build:
         )
         trainer.model.train()
         trainer.current_gradient_accumulation_steps = 1  # as its training loop sets it
+        generate, eos = trainer._generate, trainer.processing_class.eos_token_id
+
+        def ended(*args: Any) -> Any:
+            prompts, completions, *rest = generate(*args)
+            stopped = [ids if b in truncated else [*ids[:-1], eos] for b, ids in enumerate(completions)]
+            return prompts, stopped, *rest
+
+        if truncated is not None:
+            trainer._generate = ended
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             batch = trainer._generate_and_score_completions([row for row in dataset for _ in range(GROUP)])
@@ -214,8 +226,9 @@ def test_loss_and_gradients_are_trl_s(
             {"loss_type": "dr_grpo", "beta": 0.2, "use_bias_correction_kl": True},
             {"aggregation": "constant", "beta": 0.2, "kl": "k3_weighted", "mask_zero_variance": False},
         ),
+        ({"loss_type": "dr_grpo", "scale_rewards": "none"}, {"aggregation": "constant", "advantage": "centred"}),
     ],
-    ids=["dapo", "gspo", "cispo", "delta", "delta of sequences", "opsm", "weighted k3"],
+    ids=["dapo", "gspo", "cispo", "delta", "delta of sequences", "opsm", "weighted k3", "dr-grpo"],
 )
 def test_variants_are_trl_s(
     theirs: dict[str, Any], ours: dict[str, Any], build: Build, tiny_model: Path, oracle: ModuleType
@@ -226,9 +239,32 @@ def test_variants_are_trl_s(
     trainer = make(tiny_model, options)
     move(trl, trainer)
     batch["old_per_token_logps"] = old = behaviour(trl, batch, 0.4)
-    batch["advantages"] = convert_advantages(batch, options.advantage_epsilon)
+    if options.advantage == "whitened":
+        batch["advantages"] = convert_advantages(batch, options.advantage_epsilon)
     metrics = compare(trl, batch, trainer, as_groups(batch, old, oracle))
     assert 0.02 < max(metrics["clip/fraction"], metrics.get("mask/fraction", 0.0)) < 1
+
+
+@pytest.mark.parametrize(("loss_type", "aggregation"), [("grpo", "sequence_mean"), ("dr_grpo", "constant")])
+def test_truncated_completions_are_masked_as_trl_masks_them(
+    loss_type: str, aggregation: str, build: Build, tiny_model: Path, oracle: ModuleType
+) -> None:
+    truncated = {1, 6, 8}
+    trl, batch = build(0.0, loss_type, mask_truncated_completions=True, truncated=truncated)
+    assert {b for b, mask in enumerate(batch["completion_mask"]) if not mask.any()} == truncated
+    options = GrpoOptions(epsilon=EPSILON, max_grad_norm=1e9, aggregation=aggregation, masks=["truncated"])
+    trainer = make(tiny_model, options.with_run(max_tokens=MAX_TOKENS)[0])
+    move(trl, trainer)
+    batch["old_per_token_logps"] = old = behaviour(trl, batch, 0.4)
+    batch["advantages"] = convert_advantages(batch, options.advantage_epsilon)
+    sampled = batch["completion_mask"].clone()
+    sampled[list(truncated)] = 1
+    groups = []
+    for group in as_groups(batch | {"completion_mask": sampled}, old, oracle):
+        reasons = ("length" if int(rollout.id) in truncated else "stop" for rollout in group.rollouts)
+        rollouts = [r.model_copy(update={"finish_reason": why}) for r, why in zip(group.rollouts, reasons, strict=True)]
+        groups.append(oracle.make_group(rollouts, group.rewards))
+    assert compare(trl, batch, trainer, groups)["mask/fraction"] > 0.1
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,7 @@ def fresh_rows(oracle: ModuleType) -> list[Any]:
     return rows
 
 
-FRESH = [o for o in AXES if possible(o) and o["ratio"] == "token"] + [
+FRESH = [o for o in AXES if possible(o) and o["ratio"] in ("token", "geometric")] + [
     {"correction": correction, "denominator": denominator}
     for correction, denominator in itertools.product(CORRECTIONS, ["behaviour", "iterate"])
 ] + [{"masks": [*FIXED_MASKS, *LIVE_MASKS], "max_lag": 0}]  # fmt: skip

@@ -321,6 +321,18 @@ def test_mini_batches_share_the_policy_before_the_first_and_are_whole_groups(
     ]
 
 
+def test_what_alarms_look_at_is_the_worst_of_a_batch_s_steps(tiny_model: Path, oracle: ModuleType) -> None:
+    """The first of two mini-batches is far from the policy, the second is not."""
+    reference = oracle.Oracle(tiny_model)
+    (far,), (near,) = reference.groups(5, [SHAPES[0]], noise=2.0), reference.groups(6, [SHAPES[0]], noise=0.0)
+    first = make(tiny_model, lr=1e-6).update([far])
+    found = make(tiny_model, lr=1e-6, mini_batches=2).update([far, near])
+    assert found["ratio/max"] == first["ratio/max"] > 10
+    assert found["ess/token"] == first["ess/token"] < 0.5
+    assert found["mismatch/mean"] == first["mismatch/mean"] > 0.5
+    assert found["ess/sequence"] > 0.9, "of the last step, as everything else"
+
+
 def test_lag_is_counted_a_token_and_a_gradient_step(tiny_model: Path, oracle: ModuleType) -> None:
     """v1-i4 reaches lag 3; a completion whose sampler got new weights half-way has tokens of two lags."""
     reference = oracle.Oracle(tiny_model)

@@ -472,6 +472,30 @@ class Silent:
         """Says nothing."""
 
 
+HOW_IT_SAMPLES: dict[str, tuple[int, bool]] = {
+    "cispo": (8, False),
+    "dapo": (1, True),
+    "decoupled-ppo": (4, False),
+    "dppo-tv": (8, False),
+    "dr-grpo": (1, False),
+    "gspo": (1, False),
+    "m2po": (50, False),
+    "opmd": (8, False),
+    "paper-v1-i1": (1, False),
+    "paper-v1-i10": (1, False),
+    "paper-v10-i1": (10, False),
+    "topr": (50, False),
+}
+"""v, and whether groups without a signal are replaced: what no gradient shows."""
+
+
+def test_how_recipes_sample() -> None:
+    found = {name: resolve(command_line_settings([f"recipe={name}"], {})) for name in RECIPES}
+    assert {
+        name: (config.trainer.options.get("push_every", 1), config.sampling.refill) for name, config in found.items()
+    } == HOW_IT_SAMPLES
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_two_steps(name: str, tmp_path: Path) -> None:
     config = resolve(command_line_settings([f"recipe={name}"], {key: (key, value) for key, value in TINY.items()}))

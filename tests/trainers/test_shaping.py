@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trl.rewards import get_soft_overlong_punishment
 
 from rlvr.errors import RunError
 from rlvr.protocols import Group, ModelSpec, TrainContext
@@ -30,6 +31,12 @@ def test_penalty_is_the_paper_s_three_cases(length: int, limit: int, buffer: flo
     cache = buffer * limit
     expected = 0.0 if length <= limit - cache else -1.0 if length > limit else (limit - cache - length) / cache
     assert overlong_penalty(length, limit, buffer) == pytest.approx(expected, abs=1e-9)
+
+
+def test_penalty_is_trl_s() -> None:
+    theirs = get_soft_overlong_punishment(max_completion_len=100, soft_punish_cache=20)
+    lengths = range(120)
+    assert [overlong_penalty(n, 100, 0.2) for n in lengths] == pytest.approx(theirs([[1] * n for n in lengths]))
 
 
 def with_limit(oracle: ModuleType, lengths: list[int], rewards: list[float], limit: int = 10) -> Group:
