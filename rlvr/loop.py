@@ -33,8 +33,6 @@ from rlvr.saved import Saved
 from rlvr.schema import Rollout, SamplingParams
 from rlvr.scoring import Item
 
-BRANCH = 0  # a synchronous loop resumes without leaving its line of policy versions
-
 
 class Reporter(Protocol):
     """Is told how the run goes; the command line's prints it."""

@@ -157,10 +157,12 @@ def check_trainable(rollout: Rollout, temperature: float) -> None:
 
 
 def mini_batches(groups: Sequence[Group], parts: int) -> list[Tensor]:
-    """Rows of each part, where the groups in their order are cut into at most so many, as equal as can be."""
-    sizes = [len(group.rollouts) for group in groups]
-    ends = np.cumsum([part.sum() for part in np.array_split(sizes, min(parts, len(groups)))])
-    return [torch.from_numpy(rows) for rows in np.split(np.arange(ends[-1]), ends[:-1])]
+    """Rows of each part, where the groups are dealt out to at most so many in turn: what a batch has of fresh, replayed
+    and saved groups, which come one after the other, every part has."""
+    ends = np.cumsum([len(group.rollouts) for group in groups])
+    rows = np.split(np.arange(ends[-1]), ends[:-1])
+    count = min(parts, len(groups))
+    return [torch.from_numpy(np.concatenate(rows[part::count])) for part in range(count)]
 
 
 def micro_batches(lengths_B: Tensor, max_tokens: int, *, padded: bool = True) -> Iterator[Tensor]:

@@ -134,6 +134,16 @@ class LossOptions(BaseModel):
                 "take one that rejects (mis, icepop, sequence_mis, geo_rs)",
             ),
             (
+                correction is not None
+                and correction.truncates
+                and self.denominator == "behaviour"
+                and kernel.weighted
+                and not kernel.linear,
+                f"trainer.correction={self.correction} truncates the weight π_k/α, and with denominator=behaviour "
+                f"that is a part of the ratio π/α, of which kernel={self.kernel} makes a weight of its own: set "
+                "denominator=iterate",
+            ),
+            (
                 self.denominator == "iterate" and not kernel.weighted,
                 f"trainer.denominator=iterate needs a kernel with an importance weight: {self.kernel} has none",
             ),
@@ -162,6 +172,7 @@ def compose(options: LossOptions, beta: float) -> Loss:
         edges=bind(band.edges, options),
         width=None if band.width is None else bind(band.width, options),
         kernel=bind(kernel.objective, options),
+        linear=kernel.linear,
         bounded_by=bind(kernel.bounded, options),
         masks=tuple(bind(LIVE_MASKS[name], options) for name in options.masks if name in LIVE_MASKS),
         kl=KL_TERMS[options.kl],

@@ -24,6 +24,9 @@ class Kernel(NamedTuple):
     """bool: the band takes the token's gradient away or limits its weight."""
     weighted: bool = True
     """Whether the objective carries an importance weight, which a correction may truncate."""
+    linear: bool = False
+    """Whether it is linear in the ratio, so that a factor c(w)/w puts c(w) in the place of w. Where it is not, a
+    correction of that ratio can only reject."""
     level: str | None = None
     """The one `trainer.ratio` that it is defined for."""
 
@@ -38,12 +41,13 @@ def clip(
 ) -> Tensor:
     """f(r, r', A) = min(r·A, clip(r, low, high)·A)    (arXiv 2505.22257, eq. 6; PPO, GRPO and DAPO around r' = 1).
 
-    With `delta`, r is at most δ where A < 0 too: the second clip of dual-clip PPO (arXiv 1912.09729), as TRL has it.
+    With `delta`, it is at least δ·A where A < 0: the second clip of dual-clip PPO (arXiv 1912.09729), as TRL has it.
     """
     clipped_BT = torch.minimum(torch.maximum(ratio_BT, low_BT), high_BT)
-    if delta is not None:
-        ratio_BT = ratio_BT.clamp(max=delta)
-    return torch.minimum(ratio_BT * advantages_BT, clipped_BT * advantages_BT)
+    surrogate_BT = torch.minimum(ratio_BT * advantages_BT, clipped_BT * advantages_BT)
+    if delta is None:
+        return surrogate_BT
+    return torch.where(advantages_BT < 0, torch.maximum(surrogate_BT, delta * advantages_BT), surrogate_BT)
 
 
 def clip_bounded(
@@ -88,7 +92,7 @@ def topr_bounded(ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_B
 
 
 KERNELS: Mapping[str, Kernel] = {
-    "clip": Kernel(clip, clip_bounded),
+    "clip": Kernel(clip, clip_bounded, linear=True),
     "cispo": Kernel(cispo, outside),
     "rec": Kernel(rec, clip_bounded, weighted=False),
     "topr": Kernel(topr, topr_bounded, weighted=False, level="sequence"),

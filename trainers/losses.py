@@ -1,15 +1,17 @@
 """A loss, composed of small pure functions: ratio × centre × band × kernel × correction × masks × KL term.
 
-    objective_t = m_t · c_t · f(r_t; band around r'_t, A) - β · KL_t
+    objective_t = k_t · (m_t · c_t · f(r_t; band around r'_t, A) - β · KL_t)
+
+k is what masks of the records and the correction keep, m what masks that look at π do.
 
 `composition.compose` looks the functions up by the names in a trainer's options and gives them their parameters, once.
 Which rewards become which advantages (`advantage`), and how tokens are averaged (`aggregation`), is said outside: both
 see the batch as a whole.
 
 The ratio's denominator is the policy that sampled, as the record has it: r = π/α. One factor of it is w = π_k/α, π_k
-being the policy before the batch's first gradient step, so a correction that makes c(w) of w multiplies by c(w)/w.
-With `denominator: iterate` the ratio is π/π_k, and c(w) stands beside it; without a correction that is training as if
-π_k had sampled.
+being the policy before the batch's first gradient step, so a correction that makes c(w) of w multiplies by c(w)/w; a
+kernel that is not linear in r keeps its own weight, and there a correction can only reject. With `denominator: iterate`
+the ratio is π/π_k, and c(w) stands beside it; without a correction that is training as if π_k had sampled.
 
 Shapes: B = rollouts, T = tokens. An objective is maximised; a loss is minus it.
 """
@@ -53,6 +55,7 @@ class Loss:
     edges: Callable[..., Edges]
     width: Callable[..., float] | None
     kernel: Callable[..., Tensor]
+    linear: bool
     bounded_by: Callable[..., Tensor]
     masks: tuple[Callable[..., Tensor], ...]
     kl: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -79,7 +82,7 @@ class Loss:
         fresh_BT = batch.versions_BT == version
         log_c_BT, keep_BT = correct(self.correction, log_w_BT, mask_BT, fresh_BT, self.stale, self.mismatch)
         if self.denominator == "behaviour":
-            log_c_BT = log_c_BT - self.level(log_w_BT, mask_BT)
+            log_c_BT = log_c_BT - self.level(log_w_BT, mask_BT) if self.linear else torch.zeros_like(log_c_BT)
         keep_BT = keep_BT & batch.keep_BT
         return replace(batch, keep_BT=keep_BT, correction_BT=torch.where(keep_BT, torch.exp(log_c_BT), 0.0))
 

@@ -27,7 +27,8 @@ def truncated(batch: Batch, version: int) -> Tensor:
 
 
 def maximum_lag(batch: Batch, version: int, max_lag: int) -> Tensor:
-    """No token that was sampled more than `max_lag` policy versions ago, and none whose version is unknown."""
+    """No token that was sampled more than `max_lag` policy versions before the batch's first gradient step, and none
+    whose version is unknown."""
     return (batch.versions_BT != UNKNOWN) & (version - batch.versions_BT <= max_lag)
 
 

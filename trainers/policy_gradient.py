@@ -71,7 +71,9 @@ class PolicyGradientOptions(BaseModel):
     masks: tuple[Annotated[str, one_of("mask", FIXED_MASKS)], ...] = Field(
         default=(), description="what else trains nothing: truncated, max_lag"
     )
-    max_lag: int | None = Field(default=None, ge=0, description="policy versions; of the mask max_lag")
+    max_lag: int | None = Field(
+        default=None, ge=0, description="of the mask max_lag: policy versions, at the batch's first gradient step"
+    )
     divide_by: Literal["all", "kept"] = Field(
         default="all",
         description="whether masked groups and rejected tokens count in the mean: all, kept; what the masks opsm and "
@@ -176,7 +178,7 @@ class PolicyGradient(ABC):
         """`updates_per_batch` passes over one batch, an optimizer step on each of its `mini_batches`, up to one that an
         alarm forbids. With nothing to learn from, none: AdamW's momentum would move the weights without a gradient."""
         options, version = self.options, self.version
-        if options.beta > 0 and options.ref_reset_every and self.batches % options.ref_reset_every == 0:
+        if options.ref_reset_every and self.batches and self.batches % options.ref_reset_every == 0:
             self.policy.reset_reference()
         self.batches += 1
         if not groups:

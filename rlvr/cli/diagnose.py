@@ -183,7 +183,8 @@ def _usable(sample: Sample) -> Iterator[str]:
         yield f"not usable   {count:,} ({count / sample.records:.1%}): {reason}"
         yield f"             {remedy(reason)}"
     if sample.only_logprobs:
-        yield f"             {sample.only_logprobs:,} of them lack nothing else: rlvr train --behaviour-model MODEL mends these"
+        mended = "rlvr train --behaviour-model MODEL mends these"
+        yield f"             {sample.only_logprobs:,} of them lack nothing else: {mended}"
 
 
 _SHOWN = {

@@ -203,8 +203,24 @@ def test_the_defaults_of_geo_rs_reject_stale_data(oracle: ModuleType) -> None:
 @pytest.mark.parametrize("kernel", ["cispo", "rec", "topr"])
 def test_corrections_that_reject_go_with_every_kernel(kernel: str, oracle: ModuleType) -> None:
     ratio = "sequence" if kernel == "topr" else "token"
-    for correction in ("mis", "icepop", "sequence_mis"):
-        check(oracle, {"kernel": kernel, "ratio": ratio, "correction": correction, "divide_by": "kept"})
+    for correction, bounds in (("mis", {}), ("icepop", {}), ("sequence_mis", {}), ("geo_rs", BOUNDS[1])):
+        check(oracle, {"kernel": kernel, "ratio": ratio, "correction": correction, "divide_by": "kept"} | bounds)
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_every_correction_goes_with_cispo_s_weight_around_the_iterate(correction: str, oracle: ModuleType) -> None:
+    bounds = BOUNDS[1] if correction == "geo_rs" else {}
+    check(oracle, {"kernel": "cispo", "denominator": "iterate", "correction": correction} | bounds)
+
+
+def test_a_correction_that_rejects_leaves_topr_its_own_weight(oracle: ModuleType) -> None:
+    """However far the sampling policy is: a kept token of a success has the weight 1."""
+    rows = make_rows(oracle, 0, drift=3.0)
+    batch, _ = as_batch(rows)
+    options = GrpoOptions(kernel="topr", ratio="sequence", correction="mis", correction_low=1e-3, correction_high=1e3)
+    found = compose(options, 0.0).correct(batch, VERSION)
+    assert found.correction_BT is not None
+    assert found.correction_BT[found.keep_BT].tolist() == [1.0] * int(found.keep_BT.sum())
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -234,6 +250,12 @@ def test_kl_terms(kl: str, masks: list[str], oracle: ModuleType) -> None:
 @pytest.mark.parametrize("ratio", ["token", "geometric"])
 def test_the_second_clip_of_dual_clip_ppo(ratio: str, oracle: ModuleType) -> None:
     check(oracle, {"delta": 1.3, "ratio": ratio}, seeds=8)
+    check(oracle, {"delta": 1.3, "ratio": ratio, "band": "none"}, seeds=8)
+    check(oracle, {"delta": 1.3, "ratio": ratio, "centre": "iterate"}, seeds=8)
+
+
+def test_the_second_clip_holds_where_m2po_s_band_is_wider(oracle: ModuleType) -> None:
+    check(oracle, {"delta": 1.3, "band": "second_moment", "m2_budget": 0.3}, seeds=8)
 
 
 # --- what M2PO solves -----------------------------------------------------------------------------------------------
@@ -380,6 +402,7 @@ def test_products_beyond_floating_point_leave_a_finite_gradient(kernel: str, a: 
         ({"band": "second_moment", "ratio": "geometric"}, "its width is solved for log π/α of tokens"),
         ({"kernel": "topr"}, "trainer.kernel=topr needs ratio=sequence"),
         ({"kernel": "rec", "correction": "tis"}, "kernel=rec has none: take one that rejects"),
+        ({"kernel": "cispo", "correction": "tis"}, "kernel=cispo makes a weight of its own: set denominator=iterate"),
         ({"kernel": "rec", "denominator": "iterate"}, "needs a kernel with an importance weight: rec has none"),
         ({"correction_high": 3.0}, "trainer.correction is none: bounds of w"),
         ({"correction": "mis", "correction_low": 3.0}, "correction=mis would bound w from 3 to 2, where nothing lies"),
