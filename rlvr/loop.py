@@ -294,19 +294,20 @@ def lag_of(rollouts: Iterable[Rollout], version: int) -> float:
 
 
 def rollout_metrics(drawn: Drawn, grader: Grader) -> dict[str, float]:
-    """Of one batch: mean reward of what training uses, lengths in sampled tokens, shares of truncated completions and
-    of each verdict. Of a batch whose every sample was aborted there are none."""
+    """Of one batch: mean reward of what training uses, lengths in sampled tokens, shares of truncated completions (of
+    those that say how they ended) and of each verdict. Of a batch whose every sample was aborted there are none."""
     rollouts = drawn.rollouts
     if not rollouts:
         return {"reward/mean": math.nan}
     lengths = [sum(rollout.loss_mask or ()) for rollout in rollouts]
     rewards = [reward for rollout in rollouts if (reward := grader.reward(rollout)) is not None]
     last = [grader.score(rollout) for rollout in rollouts]
+    endings = [rollout.finish_reason for rollout in rollouts if rollout.finish_reason is not None]
     return {
         "reward/mean": math.fsum(rewards) / len(rewards) if rewards else math.nan,
         "length/mean": sum(lengths) / len(lengths),
         "length/max": float(max(lengths)),
-        "length/truncated": sum(rollout.finish_reason == "length" for rollout in rollouts) / len(rollouts),
+        "length/truncated": endings.count("length") / len(endings) if endings else math.nan,
         **verdict_shares(last),
         "seconds/verdict": math.fsum(score.seconds or 0.0 for score in last) / len(last),
     }

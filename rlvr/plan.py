@@ -190,6 +190,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
                 grader,
                 sidecars=config.rollouts.scores,
                 skip_unusable=skip,
+                lacks=getattr(options, "lacks", lambda rollout: None),
                 told=told,
             )
             _refuse_ageless(saved, getattr(options, "needs_lag", ()))

@@ -123,14 +123,15 @@ class SavedRollouts:
         *,
         sidecars: Iterable[Path] = (),
         skip_unusable: bool,
+        lacks: Callable[[Rollout], str | None] = lambda rollout: None,
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Reads and checks every record, and tells now and then how far it is.
+        """Reads and checks every record, and tells now and then how far it is. `lacks` is of the trainer's options.
 
         Raises RequestError when none has the score that is asked for, and DataError, with the count of each reason,
         when some cannot be learnt from; with `skip_unusable` only when none is left.
         """
-        self._told = told
+        self._told, self._lacks = told, lacks
         self.files = expanded(map(rollouts_of, paths))
         self._beside = Sidecars(sidecars)
         self.expected, self.grader = expected, grader
@@ -190,6 +191,8 @@ class SavedRollouts:
                     rollout = rollout.model_copy(update={"scores": (*rollout.scores, *later)})
                 self._scored.update({score.verifier for score in rollout.scores})
                 reasons = self.expected.faults(rollout)
+                if (lack := self._lacks(rollout)) is not None:
+                    reasons += (lack,)
                 if (before := met.before(rollout, str(file), where)) is not None:
                     reasons += (TWICE,)
                     where = f"{where} (as {before})"

@@ -152,8 +152,10 @@ _NEUTRAL = {
 
 
 class Sampling(SamplingParams):
-    """The parameters a rollout was sampled with, and by what."""
+    """The parameters a rollout was sampled with, and by what. Without the temperature nothing is known of them."""
 
+    temperature: float = Field(ge=0, description="0 is greedy")
+    max_tokens: int | None = Field(default=None, ge=1, description="limit on sampled tokens")  # type: ignore[assignment]
     engine: str | None = None
     engine_version: str | None = None
     dtype: str | None = None

@@ -41,6 +41,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
         "sample again without: a filter or a penalty draws from another distribution than softmax(logits / "
         "temperature), which is what a trainer computes",
     ),
+    ("sampling was broken off", "leave them out with --skip-unusable: they are no answers"),
     ("unknown sampling", "write into the record's `sampling` the temperature and the filters that it was sampled with"),
     (
         "log-probabilities are",
@@ -67,8 +68,9 @@ REMEDIES: tuple[tuple[str, str], ...] = (
 
 
 def remedy(reason: str) -> str:
-    """What to do about a reason; every one has a remedy."""
-    return next(advice for start, advice in REMEDIES if reason.startswith(start))
+    """What to do about a reason; one that is not here is a trainer's (`lacks` of its options)."""
+    advice = (advice for start, advice in REMEDIES if reason.startswith(start))
+    return next(advice, "write it into the records, or leave the setting out")
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,11 @@ def _mode(rollout: Rollout, _: _Expected) -> str | None:
     return f"log-probabilities are {mode}, not at temperature {sampling.temperature:g}"
 
 
+def _ending(rollout: Rollout, _: _Expected) -> str | None:
+    broken_off = rollout.finish_reason in ("abort", "error")
+    return f"sampling was broken off ({rollout.finish_reason})" if broken_off else None
+
+
 def _group(rollout: Rollout, _: _Expected) -> str | None:
     return NO_GROUP if rollout.group_id is None else None
 
@@ -154,6 +161,7 @@ CHECKS: tuple[Callable[[Rollout, _Expected], str | None], ...] = (
     _temperature,
     _filters,
     _mode,
+    _ending,
     _group,
     _score,
 )

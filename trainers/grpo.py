@@ -24,7 +24,7 @@ from .corrections import CORRECTIONS
 from .masks import FIXED_MASKS, LIVE_MASKS
 from .metrics import Removed
 from .policy_gradient import PolicyGradient, PolicyGradientOptions
-from .ratios import log_ratio
+from .ratios import log_ratio, token
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +52,17 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
     def needs_lag(self) -> tuple[str, ...]:
         """Also a centre that is found by the policy version."""
         return super().needs_lag + (("trainer.centre=interpolated",) if self.centre == "interpolated" else ())
+
+    @property
+    def of_whole_rollouts(self) -> tuple[str, ...]:
+        """Also what is a product or a mean over a completion."""
+        correction = CORRECTIONS[self.correction]
+        given = {
+            f"ratio={self.ratio}": self.ratio != "token",
+            f"correction={self.correction}": correction is not None and correction.level is not token,
+            "masks=opsm": "opsm" in self.masks,
+        }
+        return super().of_whole_rollouts + tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
 
     @model_validator(mode="after")
     def _every_number_is_read(self) -> Self:

@@ -123,7 +123,7 @@ def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
 
     signal/groups: the share of groups whose rewards differ. By bucket of lag: the same as `signal` (a group counts
     where its oldest token does), and of rollouts `length` (mean, in sampled tokens) and `truncated` (the share that
-    ended for their length).
+    ended for their length, of those that say how they ended).
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     group_of_B = np.repeat(np.arange(len(groups)), [len(group.rollouts) for group in groups])
@@ -134,7 +134,11 @@ def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
     values = {
         "signal": means(signal_G, bucket_G, len(BUCKETS)),
         "length": means([sum(r.loss_mask or ()) for r in rollouts], bucket_B, len(BUCKETS)),
-        "truncated": means([r.finish_reason == "length" for r in rollouts], bucket_B, len(BUCKETS)),
+        "truncated": means(
+            [r.finish_reason == "length" for r in rollouts if r.finish_reason is not None],
+            bucket_B[[r.finish_reason is not None for r in rollouts]],
+            len(BUCKETS),
+        ),
     }
     there_P = np.bincount(bucket_B, minlength=len(BUCKETS)) > 0
     return {"signal/groups": sum(signal_G) / len(signal_G), **by_bucket(values, there_P)}

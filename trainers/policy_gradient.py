@@ -124,6 +124,23 @@ class PolicyGradientOptions(BaseModel):
         given = {"max_lag": self.max_lag, "lag_base": self.lag_base}
         return tuple(f"trainer.{name}" for name, value in given.items() if value is not None)
 
+    def lacks(self, rollout: Rollout) -> str | None:
+        """What a saved rollout does not tell and these options look at."""
+        if "truncated" in self.masks and rollout.finish_reason is None:
+            return "no finish_reason, which trainer.masks=truncated looks at"
+        limit = rollout.sampling.max_tokens if rollout.sampling is not None else None
+        if self.overlong_buffer is not None and limit is None:
+            return "no sampling.max_tokens, which trainer.overlong_buffer looks at"
+        if rollout.segment and (whole := self.of_whole_rollouts):
+            return f"several segments of a rollout, each of which {whole[0]} would take for a whole one"
+        return None
+
+    @property
+    def of_whole_rollouts(self) -> tuple[str, ...]:
+        """The settings that would take each segment of a rollout for a rollout."""
+        given = {"overlong_buffer": self.overlong_buffer is not None, "advantage=opmd": self.advantage == "opmd"}
+        return tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
+
     @field_validator("lora")
     @classmethod
     def _adapter_off_is_the_reference(cls, lora: LoraOptions | None, info: ValidationInfo) -> LoraOptions | None:

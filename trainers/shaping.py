@@ -25,8 +25,8 @@ def shape_overlong(group: Group, buffer: float) -> Group:
     """
     rewards = []
     for rollout, reward in zip(group.rollouts, group.rewards, strict=True):
-        if rollout.sampling is None:
-            raise RunError(f"rollout {rollout.id}: no sampling: trainer.overlong_buffer needs its max_tokens")
-        length = sum(rollout.loss_mask or ())
-        rewards.append(reward + overlong_penalty(length, rollout.sampling.max_tokens, buffer))
+        limit = rollout.sampling.max_tokens if rollout.sampling is not None else None
+        if limit is None:
+            raise RunError(f"rollout {rollout.id}: no sampling.max_tokens, which trainer.overlong_buffer needs")
+        rewards.append(reward + overlong_penalty(sum(rollout.loss_mask or ()), limit, buffer))
     return Group(group.rollouts, tuple(rewards), GroupStats.of(rewards))

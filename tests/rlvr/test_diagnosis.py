@@ -29,7 +29,7 @@ def record(group: str, index: int, *, reward: float | None = 0.0, version: int |
         "loss_mask": (False, True, True),
         "behaviour_logprobs": (None, -1.0, -2.0),
         "policy_versions": None if version is None else (VersionRun(version=version, count=2),),
-        "sampling": Sampling(logprob_mode="processed"),
+        "sampling": Sampling(temperature=1.0, logprob_mode="processed"),
         "model": ModelRef(tokenizer_hash="abc", weights_hash="base"),
         "finish_reason": "stop",
         "scores": (Score(status=status, reward=reward, verifier="math", version="1"),),

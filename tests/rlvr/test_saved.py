@@ -65,7 +65,7 @@ Change = Callable[[Rollout], dict[str, Any]]
 
 
 def sampling(**changes: Any) -> Change:
-    return lambda r: {"sampling": (r.sampling or Sampling()).model_copy(update=changes)}
+    return lambda r: {"sampling": (r.sampling or Sampling(temperature=1.0)).model_copy(update=changes)}
 
 
 REFUSED: list[tuple[str, Change, str]] = [
@@ -486,6 +486,42 @@ def test_records_from_elsewhere_as_the_document_makes_them(
     (line,) = runs.metrics_of(tmp_path / "run")
     assert (line["saved/groups"], line["policy_version"], line["reward/mean"]) == (2, 1, 1.5)
     assert line["ratio/mean"] == pytest.approx(1, abs=1e-4), "it learns from what it would sample itself"
+
+
+@pytest.mark.parametrize(
+    ("settings", "missing", "message"),
+    [
+        (
+            {"trainer__masks": ["truncated"]},
+            {"finish_reason": None},
+            "1 of 36 records cannot be trained on: 1 no finish_reason, which trainer.masks=truncated looks at",
+        ),
+        (
+            {"trainer__overlong_buffer": 0.2},
+            {"sampling": Sampling(temperature=1.0)},
+            "1 no sampling.max_tokens, which trainer.overlong_buffer looks at",
+        ),
+        ({"trainer__advantage": "opmd"}, {"segment": 1}, "1 several segments of a rollout, each of which "
+         "trainer.advantage=opmd would take for a whole one"),
+        ({"trainer__ratio": "geometric"}, {"segment": 1}, "each of which trainer.ratio=geometric would take"),
+        ({"trainer__correction": "sequence_tis"}, {"segment": 1}, "trainer.correction=sequence_tis would take"),
+        ({"trainer__masks": ["opsm"]}, {"segment": 1}, "each of which trainer.masks=opsm would take for a whole one"),
+    ],
+)  # fmt: skip
+def test_what_a_record_lacks_for_a_setting_is_said_and_only_with_that_setting(
+    tiny_model: Path,
+    tmp_path: Path,
+    records: list[Rollout],
+    settings: dict[str, Any],
+    missing: dict[str, Any],
+    message: str,
+) -> None:
+    write_rollouts(tmp_path / "r.parquet", [records[0].model_copy(update=missing), *records[1:]])
+    with plan_of(tiny_model, tmp_path / "r.parquet", trainer="grpo-off"):
+        pass
+    with pytest.raises(DataError, match=re.escape(message)) as error:
+        plan_of(tiny_model, tmp_path / "r.parquet", trainer="grpo-off", **settings)
+    assert "write it into the records, or leave the setting out" in str(error.value)
 
 
 @pytest.mark.parametrize(

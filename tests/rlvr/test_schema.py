@@ -287,7 +287,7 @@ def test_filters_are_what_bends_the_distribution(name: str, value: float) -> Non
 
 def test_temperature_length_and_seed_are_no_filters() -> None:
     assert SamplingParams(temperature=0.6, max_tokens=5, seed=3).filters == []
-    assert Sampling(engine="hf", logprob_mode="processed").filters == []
+    assert Sampling(temperature=0.6, engine="hf", logprob_mode="processed").filters == []
 
 
 # --- group statistics -----------------------------------------------------------------------------------------------

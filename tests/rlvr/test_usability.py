@@ -85,6 +85,8 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"sampling": Sampling(temperature=0.7)},
         "log-probabilities are of unknown mode, not at temperature 0.7",
     ),
+    ({}, {"finish_reason": "abort"}, "sampling was broken off (abort)"),
+    ({}, {"finish_reason": "error"}, "sampling was broken off (error)"),
     ({}, {"group_id": None}, NO_GROUP),
     ({}, {"scores": ()}, "no score by math"),
     ({"verifier": "other"}, {}, "no score by other"),

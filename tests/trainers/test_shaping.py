@@ -58,7 +58,7 @@ def test_statistics_are_of_the_shaped_rewards_and_the_record_keeps_its_own(oracl
 
 def test_a_record_without_its_limit_is_refused(oracle: ModuleType) -> None:
     rollout = oracle.make_rollout("bare", [2], [3], [-1.0], sampling=None)
-    with pytest.raises(RunError, match=r"rollout bare: no sampling: trainer.overlong_buffer needs its max_tokens"):
+    with pytest.raises(RunError, match=r"rollout bare: no sampling.max_tokens, which trainer.overlong_buffer needs"):
         shape_overlong(Group((rollout,), (1.0,), GroupStats.of([1.0])), 0.2)
 
 
