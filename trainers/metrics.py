@@ -8,6 +8,7 @@ Shapes: B = rollouts, T = tokens, N = sampled tokens of the batch, flat.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -141,7 +142,8 @@ def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
         ),
     }
     there_P = np.bincount(bucket_B, minlength=len(BUCKETS)) > 0
-    return {"signal/groups": sum(signal_G) / len(signal_G), **by_bucket(values, there_P)}
+    known = {name: value for name, value in by_bucket(values, there_P).items() if not math.isnan(value)}
+    return {"signal/groups": sum(signal_G) / len(signal_G), **known}
 
 
 def by_bucket(values: Mapping[str, Floats], there_P: Bools) -> dict[str, float]:

@@ -54,7 +54,7 @@ def rollout(**changes: Any) -> Rollout:
         "behaviour_logprobs": [None, None, -0.5, -0.25],
         "policy_versions": [{"version": 3, "count": 1}, {"version": 4, "count": 1}],
         "extra_tokens": {"router.expert": [None, 1.0, 2.0, 3.0]},
-        "sampling": {"temperature": 0.8, "seed": 1, "engine": "transformers", "logprob_mode": "processed"},
+        "sampling": {"temperature": 0.8, "max_tokens": 1024, "seed": 1, "engine": "transformers", "logprob_mode": "processed"},
         "model": {"name": "tiny", "weights_hash": "abc"},
         "finish_reason": "stop",
         "stop_reason": "</s>",

@@ -166,8 +166,8 @@ def test_the_embedded_default_trains_and_reports(tmp_path: Path) -> None:
 
 def test_saved_rollouts_are_scored_again_and_learnt_from(tmp_path: Path) -> None:
     """The third job: rescore what a run sampled, train from the new score, sampling nothing."""
-    small = ["--set", "sampling.prompts_per_step=4", "--set", "sampling.group_size=4", "--set", "eval.questions=0"]
-    assert rlvr("--steps", "2", "--out", "first", *small, cwd=tmp_path).returncode == 0
+    small = ["--set", "sampling.prompts_per_step=4", "--set", "eval.questions=0"]
+    assert rlvr("--steps", "2", "--out", "first", *small, "--group-size", "4", cwd=tmp_path).returncode == 0
     (tmp_path / "mine.py").write_text("def short(completion, task):\n    return -len(completion) / 10\n")
     score = [sys.executable, "-m", "rlvr", "score"]
     for step in range(2):

@@ -292,7 +292,7 @@ def test_mini_batches_are_updates_on_their_groups_one_after_the_other(
     passes: int, options: dict[str, Any], tiny_model: Path, oracle: ModuleType
 ) -> None:
     """Their means are their own: groups without a signal, and what a mask takes out, count in their part."""
-    groups = oracle.Oracle(tiny_model).groups(5, [*SHAPES, SHAPES[2]], noise=0.2)
+    groups = oracle.Oracle(tiny_model).groups(5, [SHAPES[0], SHAPES[2], *SHAPES], noise=0.2)
     options = options | {"lr": 1e-3}
     whole, apart = make(tiny_model, mini_batches=2, updates_per_batch=passes, **options), make(tiny_model, **options)
     found = whole.update(groups)
