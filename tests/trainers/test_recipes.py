@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -319,6 +320,22 @@ def write(reference: Any, weights: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_loss_and_gradient_are_those_of_the_formula(name: str, tiny_model: Path, oracle: ModuleType) -> None:
     found = worked(name, tiny_model, oracle)
+    assert found.step.metrics["train/loss"] == pytest.approx(found.loss, rel=1e-4, abs=1e-5)
+    assert relative(found.step.gradients, found.gradients) < 1e-5
+
+
+def test_the_document_s_recipe_is_its_formula(
+    tiny_model: Path, oracle: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text().partition("## Add one")[2]
+    (recipe,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (formula,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    file = tmp_path / "mine.yaml"
+    file.write_text(recipe)
+    scope: dict[str, Any] = {**globals(), "FORMULAS": {}}
+    exec(formula, scope)
+    monkeypatch.setitem(FORMULAS, str(file), scope["FORMULAS"]["mine"])
+    found = worked(str(file), tiny_model, oracle)
     assert found.step.metrics["train/loss"] == pytest.approx(found.loss, rel=1e-4, abs=1e-5)
     assert relative(found.step.gradients, found.gradients) < 1e-5
 
