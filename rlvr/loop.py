@@ -24,13 +24,12 @@ from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
 from rlvr.fresh import Fresh, ask, request
 from rlvr.groups import Drawn, Grader, GroupSource, Mixed, verdict_shares
-from rlvr.models import model_ref
 from rlvr.plan import Plan
 from rlvr.protocols import ModelSpec, OwnsLoop, Sampler, Tracker, TrainContext, Trainer
 from rlvr.replay import Replay
 from rlvr.rundir import RunDirectory
 from rlvr.saved import Saved
-from rlvr.schema import Rollout, SamplingParams
+from rlvr.schema import ModelRef, Rollout, SamplingParams
 from rlvr.scoring import Item
 
 
@@ -92,12 +91,15 @@ class Run:
         """Raises RequestError where the saved rollouts are others than the run began with, or what decides what is
         learnt is another version."""
         saved, scorer = self.plan.saved, self.plan.scorer
-        others = [] if saved is None else self.directory.remember("inputs", saved.digests())
-        if others:
-            raise RequestError(
-                f"the saved rollouts changed since the run began: {', '.join(others)} (SHA-256); nothing was done. Put "
-                "them back, or start a new run"
-            )
+        read_again: dict[str, tuple[str, Mapping[str, str | None]]] = {"the model": ("model", self.plan.weights)}
+        if saved is not None:
+            read_again["the saved rollouts"] = ("inputs", saved.digests())
+        for what, (name, digests) in read_again.items():
+            if others := self.directory.remember(name, digests):
+                raise RequestError(
+                    f"{what} changed since the run began: {', '.join(others)} (SHA-256); nothing was done. Put back "
+                    "what was there, or start a new run"
+                )
         verifier = {} if scorer is None else {scorer.name: scorer.version}
         return self.directory.go_on(verifier, self.plan.distributions)
 
@@ -118,7 +120,12 @@ class Run:
         assert plan.prompts is not None
         assert plan.scorer is not None
         assert self.sampler is not None
-        model = model_ref(plan.model, config.model.name, plan.tokenizer_hash)
+        model = ModelRef(
+            name=config.model.name,
+            revision=plan.model.revision,
+            weights_hash=plan.weights[plan.model.path],
+            tokenizer_hash=plan.tokenizer_hash,
+        )
         source: GroupSource = Fresh(config, plan.prompts, self.sampler, plan.scorer, plan.grader, directory, model)
         if config.replay.share:
             source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self
 
 from rlvr.alarms import fired
@@ -68,6 +68,13 @@ class Plan:
     """Factories `(directory, config) -> Tracker` by name."""
     notes: list[str]
     """What the user should know, a line each."""
+
+    @cached_property
+    def weights(self) -> dict[str, str | None]:
+        """Path → hash of the weights that the run begins with, and of those that log-probabilities are recomputed with;
+        None of a hub name. All of them are read."""
+        paths = [self.model.path] + ([] if self.behaviour is None else [self.behaviour.path])
+        return {path: local_weights_hash(path) for path in paths}
 
     @property
     def needs_sampler(self) -> bool:

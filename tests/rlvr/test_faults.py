@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from rlvr.errors import DataError, RequestError, RlvrError, RunError
@@ -146,6 +147,22 @@ def test_a_changed_configuration_is_refused_with_both_values(run: Path, setting:
     assert contents(run) == before
     file.write_text(file.read_text().replace(f"{key}: 7", setting))
     assert runs.resume(run).finished, "the lock was let go of"
+
+
+def test_another_model_under_the_run_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """A checkpoint with an adapter holds what was trained; the rest is read from where the model was."""
+    base, path = tmp_path / "base", tmp_path / "run"
+    shutil.copytree(tiny_model, base)
+    runs.start(config_of(base, steps=2, trainer__lora={"rank": 2, "alpha": 4}), path)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.add_(0.01)
+    model.save_pretrained(base)
+    before = contents(path)
+    pattern = rf"the model changed since the run began: {base} [0-9a-f]{{16}} → [0-9a-f]{{16}} \(SHA-256\); nothing was"
+    with pytest.raises(RequestError, match=pattern):
+        runs.resume(path)
+    assert contents(path) == before
 
 
 def went_on(path: Path, *, accept_changes: bool = False) -> list[str]:
