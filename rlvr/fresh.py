@@ -31,7 +31,8 @@ def request(
 
 
 def ask(sampler: Sampler, requests: Sequence[GroupRequest]) -> Iterator[SampledGroup]:
-    """The answers, each as soon as it is there. Raises RunError when the sampler ends before."""
+    """The answers, each as soon as it is there. Raises RunError when the sampler ends before, or answers what was not
+    asked."""
     sampler.submit(requests)
     waiting = {request.group_id for request in requests}
     while waiting:
@@ -40,9 +41,10 @@ def ask(sampler: Sampler, requests: Sequence[GroupRequest]) -> Iterator[SampledG
             returned = len(requests) - len(waiting)
             raise RunError(f"the sampler has returned {returned} of {len(requests)} groups and has no more")
         for group in finished:
-            if group.request.group_id in waiting:
-                waiting.remove(group.request.group_id)
-                yield group
+            if group.request.group_id not in waiting:
+                raise RunError(f"the sampler has returned group {group.request.group_id}, which it was not asked for")
+            waiting.remove(group.request.group_id)
+            yield group
 
 
 class Fresh:

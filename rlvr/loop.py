@@ -24,12 +24,13 @@ from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
 from rlvr.fresh import Fresh, ask, request
 from rlvr.groups import Drawn, Grader, GroupSource, Mixed, verdict_shares
+from rlvr.models import model_ref
 from rlvr.plan import Plan
 from rlvr.protocols import ModelSpec, OwnsLoop, Sampler, Tracker, TrainContext, Trainer
 from rlvr.replay import Replay
 from rlvr.rundir import RunDirectory
 from rlvr.saved import Saved
-from rlvr.schema import ModelRef, Rollout, SamplingParams
+from rlvr.schema import Rollout, SamplingParams
 from rlvr.scoring import Item
 
 
@@ -88,13 +89,13 @@ class Run:
         )
 
     def _changes(self) -> list[str]:
-        """Raises RequestError where the saved rollouts are others than the run began with, or what decides what is
-        learnt is another version."""
+        """Raises RequestError where the weights or the saved rollouts are others than the run began with, or what
+        decides what is learnt is another version."""
         saved, scorer = self.plan.saved, self.plan.scorer
-        read_again: dict[str, tuple[str, Mapping[str, str | None]]] = {"the model": ("model", self.plan.weights)}
+        read_again = {"weights": ("the weights", self.plan.weights)}
         if saved is not None:
-            read_again["the saved rollouts"] = ("inputs", saved.digests())
-        for what, (name, digests) in read_again.items():
+            read_again["inputs"] = ("the saved rollouts", saved.digests())
+        for name, (what, digests) in read_again.items():
             if others := self.directory.remember(name, digests):
                 raise RequestError(
                     f"{what} changed since the run began: {', '.join(others)} (SHA-256); nothing was done. Put back "
@@ -120,12 +121,7 @@ class Run:
         assert plan.prompts is not None
         assert plan.scorer is not None
         assert self.sampler is not None
-        model = ModelRef(
-            name=config.model.name,
-            revision=plan.model.revision,
-            weights_hash=plan.weights[plan.model.path],
-            tokenizer_hash=plan.tokenizer_hash,
-        )
+        model = model_ref(plan.model, config.model.name, plan.tokenizer_hash)
         source: GroupSource = Fresh(config, plan.prompts, self.sampler, plan.scorer, plan.grader, directory, model)
         if config.replay.share:
             source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)

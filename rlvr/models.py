@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -98,11 +99,14 @@ def weights_hash(path: str | Path) -> str:
     files = sorted(file for ending in ("safetensors", "bin") for file in Path(path).glob(f"*.{ending}"))
     if not files:
         raise RequestError(f"{str(path)!r} holds no weights (no *.safetensors, no *.bin)")
-    hashes = {}
-    for file in files:
-        with file.open("rb") as stream:
-            hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digest(hashes)
+    return digest({file.name: _sha256(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files})
+
+
+@cache
+def _sha256(file: Path, modified: int, size: int) -> str:
+    """A start asks several times for the weights, which are gigabytes; a file that was changed has another time."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_directory(spec: ModelSpec) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from rlvr.alarms import fired
@@ -69,12 +69,12 @@ class Plan:
     notes: list[str]
     """What the user should know, a line each."""
 
-    @cached_property
-    def weights(self) -> dict[str, str | None]:
-        """Path → hash of the weights that the run begins with, and of those that log-probabilities are recomputed with;
-        None of a hub name. All of them are read."""
-        paths = [self.model.path] + ([] if self.behaviour is None else [self.behaviour.path])
-        return {path: local_weights_hash(path) for path in paths}
+    @property
+    def weights(self) -> dict[str, str]:
+        """Hashes of the weights that the run begins with, and of those that log-probabilities are recomputed with, as
+        far as they are in local directories. All of them are read."""
+        paths = {"model": self.model.path} | ({} if self.behaviour is None else {"behaviour": self.behaviour.path})
+        return {role: found for role, path in paths.items() if (found := local_weights_hash(path)) is not None}
 
     @property
     def needs_sampler(self) -> bool:
@@ -201,6 +201,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
                 told=told,
             )
             _refuse_ageless(saved, getattr(options, "needs_lag", ()))
+            _refuse_segments(saved, getattr(options, "of_whole_rollouts", ()))
             notes += saved.notes
             notes += _broken_verdicts(config, saved)
             config = _with_steps(config, saved)
@@ -308,6 +309,15 @@ def _refuse_ageless(saved: SavedRollouts, needs_lag: Sequence[str]) -> None:
             "saved rollouts is unknown: policy versions compare only within a run, so they tell the age of what a run "
             "sampled to its later checkpoints (--model RUN/checkpoints/step-N) and to no other model. Leave the "
             "setting out, or do without these rollouts"
+        )
+
+
+def _refuse_segments(saved: SavedRollouts, of_whole_rollouts: Sequence[str]) -> None:
+    """Raises RequestError where settings look at whole rollouts, and some are saved in several sequences."""
+    if of_whole_rollouts and saved.segments:
+        raise RequestError(
+            f"{of_whole_rollouts[0]} looks at whole rollouts, and {saved.segments:,} saved records are further "
+            "segments of one: each would be taken for a rollout of its own. Leave the setting out"
         )
 
 

@@ -192,9 +192,10 @@ class TrainContext:
     """What a trainer's factory is told: `factory(options, context) -> Trainer`.
 
     `factory.Options` is a pydantic model: the keys of the configuration's `trainer` section, with defaults. It may have
-    a property `needs_lag`, which names the settings that can do nothing with rollouts of unknown lag, a method
-    `lacks(rollout)`, which says what else a saved rollout lacks for these options (None: nothing), and a method
-    `with_run(max_tokens)`, which gives the options with what they leave to the run, and lines that say so.
+    a property `needs_lag`, which names the settings that can do nothing with rollouts of unknown lag, another
+    `of_whole_rollouts`, of those that a rollout in several segments would mislead, a method `lacks(rollout)`, which
+    says what else a saved rollout lacks for these options (None: nothing), and a method `with_run(max_tokens)`, which
+    gives the options with what they leave to the run, and lines that say so.
     """
 
     model: ModelSpec

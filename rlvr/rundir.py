@@ -3,7 +3,7 @@
     config.yaml     resolved configuration       rollouts/step-000012.parquet   one file a batch, scores included
     manifest.json   versions, seed, plugins      checkpoints/step-000050/       all that step 50 depends on
     metrics.jsonl   one object a step            recomputed/file-0000.parquet   log-probabilities that files lacked
-    model.json      hashes of the weights that a resume reads again; inputs.json of saved rollouts
+    weights.json    hashes of the weights that a resume reads again; inputs.json of saved rollouts
     .lock           held while a run writes here
 
 A kill at any instruction costs the step that was under way: `resume` continues from the newest checkpoint, and batches

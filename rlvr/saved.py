@@ -149,6 +149,8 @@ class SavedRollouts:
         """Records of which nobody knows whether the behaviour model sampled them."""
         self._unchecked_versions: set[int] = set()
         self._members: dict[tuple[Any, ...], _Members] = {}
+        self.segments = 0
+        """Usable records that are not the first sequence of their rollout."""
         self._read()
         self._judge(skip_unusable)
         self._tell_unchecked()
@@ -212,6 +214,7 @@ class SavedRollouts:
         place = Place(len(self._chunks), len(held))
         members.places.append(place)
         members.ids.add(rollout.id)
+        self.segments += rollout.segment > 0
         members.planned = max(members.planned or 0, rollout.group_size or 0) or None
         if rollout.behaviour_logprobs is None:
             self.missing.setdefault(file, []).append(place)

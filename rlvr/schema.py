@@ -152,7 +152,7 @@ _NEUTRAL = {
 
 
 class Sampling(SamplingParams):
-    """The parameters a rollout was sampled with, and by what. Without the temperature nothing is known of them."""
+    """The parameters a rollout was sampled with, and by what."""
 
     temperature: float = Field(ge=0, description="0 is greedy")
     max_tokens: int | None = Field(default=None, ge=1, description="limit on sampled tokens")  # type: ignore[assignment]
@@ -162,6 +162,13 @@ class Sampling(SamplingParams):
     logprob_mode: Literal["processed", "raw"] | None = Field(
         default=None, description="processed: at the temperature and after the filters; raw: of the unscaled logits"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _temperature_is_known(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("temperature") is None:
+            raise ValueError("no temperature: where it is not known what was sampled with, sampling is null")
+        return data
 
 
 class ModelRef(Frozen):

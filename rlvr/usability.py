@@ -41,7 +41,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
         "sample again without: a filter or a penalty draws from another distribution than softmax(logits / "
         "temperature), which is what a trainer computes",
     ),
-    ("sampling was broken off", "leave them out with --skip-unusable: they are no answers"),
+    ("sampling was broken off", "sample them again: what was broken off is no answer"),
     ("unknown sampling", "write into the record's `sampling` the temperature and the filters that it was sampled with"),
     (
         "log-probabilities are",

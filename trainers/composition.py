@@ -22,7 +22,8 @@ from .masks import FIXED_MASKS, LIVE_MASKS
 from .ratios import LEVELS
 
 DENOMINATORS = {
-    "behaviour": "r = π/α, α the behaviour policy as the record has it; a correction makes c(w)/w a factor",
+    "behaviour": "r = π/α, α the behaviour policy as the record has it; a correction makes c(w)/w a factor of "
+    "kernel=clip, and around another kernel it rejects",
     "iterate": "r = π/π_k, π_k the policy before the batch's first gradient step; a correction makes c(w) a factor, "
     "without one stale data is taken for fresh",
 }

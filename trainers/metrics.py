@@ -38,6 +38,7 @@ BATCH_WIDE = {
 """Name within a bucket → name of the same over the whole batch."""
 
 
+# What the rules of `rlvr.alarms` measure of a gradient step, but for what ends the batch anyway.
 _WORSE: Mapping[str, Callable[[float, float], float]] = {"ratio/max": max, "ess/token": min, "mismatch/mean": max}
 
 

@@ -131,14 +131,16 @@ class PolicyGradientOptions(BaseModel):
         limit = rollout.sampling.max_tokens if rollout.sampling is not None else None
         if self.overlong_buffer is not None and limit is None:
             return "no sampling.max_tokens, which trainer.overlong_buffer looks at"
-        if rollout.segment and (whole := self.of_whole_rollouts):
-            return f"several segments of a rollout, each of which {whole[0]} would take for a whole one"
         return None
 
     @property
     def of_whole_rollouts(self) -> tuple[str, ...]:
-        """The settings that would take each segment of a rollout for a rollout."""
-        given = {"overlong_buffer": self.overlong_buffer is not None, "advantage=opmd": self.advantage == "opmd"}
+        """The settings that would take each segment of a rollout for a whole one. (Aggregations weigh rows.)"""
+        given = {
+            "overlong_buffer": self.overlong_buffer is not None,
+            "advantage=opmd": self.advantage == "opmd",
+            "ess_base": self.ess_base is not None,
+        }
         return tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
 
     @field_validator("lora")

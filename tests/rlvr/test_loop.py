@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlvr.errors import RequestError, RunError
-from rlvr.loop import Run
+from rlvr.groups import Drawn, Grader
+from rlvr.loop import Run, rollout_metrics
 from rlvr.plan import make_plan
 from rlvr.protocols import SampledGroup
 from rlvr.rundir import RunDirectory
@@ -200,6 +202,18 @@ def test_groups_are_judged_while_others_are_still_sampled(tiny_model: Path, tmp_
         run.sampler.collect = late  # type: ignore[method-assign]
         run.train()
     assert collected == [False, True, True]
+
+
+def test_what_does_not_say_how_it_ended_is_not_counted_as_whole(whole: Path) -> None:
+    sampled = list(read_rollouts(whole / "rollouts" / "step-000000.parquet"))
+    grader = Grader("digits", {})
+
+    def truncated(*reasons: str | None) -> float:
+        rollouts = [r.model_copy(update={"finish_reason": why}) for r, why in zip(sampled, reasons, strict=False)]
+        return rollout_metrics(Drawn((), tuple(rollouts)), grader)["length/truncated"]
+
+    assert truncated("length", None, "stop", None) == 0.5
+    assert math.isnan(truncated(None, None))
 
 
 def test_on_policy_has_no_lag_and_i_steps_have_one(tiny_model: Path, tmp_path: Path) -> None:

@@ -501,13 +501,8 @@ def test_records_from_elsewhere_as_the_document_makes_them(
             {"sampling": Sampling(temperature=1.0)},
             "1 no sampling.max_tokens, which trainer.overlong_buffer looks at",
         ),
-        ({"trainer__advantage": "opmd"}, {"segment": 1}, "1 several segments of a rollout, each of which "
-         "trainer.advantage=opmd would take for a whole one"),
-        ({"trainer__ratio": "geometric"}, {"segment": 1}, "each of which trainer.ratio=geometric would take"),
-        ({"trainer__correction": "sequence_tis"}, {"segment": 1}, "trainer.correction=sequence_tis would take"),
-        ({"trainer__masks": ["opsm"]}, {"segment": 1}, "each of which trainer.masks=opsm would take for a whole one"),
     ],
-)  # fmt: skip
+)
 def test_what_a_record_lacks_for_a_setting_is_said_and_only_with_that_setting(
     tiny_model: Path,
     tmp_path: Path,
@@ -522,6 +517,32 @@ def test_what_a_record_lacks_for_a_setting_is_said_and_only_with_that_setting(
     with pytest.raises(DataError, match=re.escape(message)) as error:
         plan_of(tiny_model, tmp_path / "r.parquet", trainer="grpo-off", **settings)
     assert "write it into the records, or leave the setting out" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"trainer__advantage": "opmd"},
+        {"trainer__overlong_buffer": 0.2},
+        {"trainer__ess_base": 0.5},
+        {"trainer__ratio": "geometric"},
+        {"trainer__correction": "sequence_tis"},
+        {"trainer__masks": ["opsm"]},
+    ],
+)
+@pytest.mark.parametrize("skip", [False, True])
+def test_segments_are_refused_where_a_setting_looks_at_whole_rollouts(
+    tiny_model: Path, tmp_path: Path, records: list[Rollout], settings: dict[str, Any], skip: bool
+) -> None:
+    further = records[0].model_copy(update={"segment": 1})
+    write_rollouts(tmp_path / "r.parquet", [records[0], further, *records[1:]])
+    with plan_of(tiny_model, tmp_path / "r.parquet", trainer="grpo-off"):
+        pass
+    (name,) = (key.removeprefix("trainer__") for key in settings)
+    with pytest.raises(
+        RequestError, match=rf"^trainer.{name}.* looks at whole rollouts, and 1 saved records are further"
+    ):
+        plan_of(tiny_model, tmp_path / "r.parquet", trainer="grpo-off", rollouts__skip_unusable=skip, **settings)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_rollout_accepts(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("model", [Task, Verdict, Score, Sampling, ModelRef, VersionRun, GroupStats, Timings, Message])
 def test_every_part_refuses_unknown_keys_and_is_frozen(model: type[BaseModel]) -> None:
     with refused("surprise\n  Extra inputs are not permitted"):
-        model.model_validate({"surprise": 1})
+        model.model_validate({"surprise": 1} | ({"temperature": 1.0} if model is Sampling else {}))
     assert model.model_config["frozen"] is True
 
 
@@ -283,6 +283,12 @@ def test_sampling_parameters_out_of_range(name: str, value: float) -> None:
 )
 def test_filters_are_what_bends_the_distribution(name: str, value: float) -> None:
     assert SamplingParams.model_validate({name: value}).filters == [name]
+
+
+@pytest.mark.parametrize("sampling", [{"engine": "vllm"}, {"temperature": None, "top_p": 0.9}])
+def test_sampling_without_a_temperature_is_not_known(sampling: dict[str, object]) -> None:
+    with refused("no temperature: where it is not known what was sampled with, sampling is null"):
+        Rollout.model_validate({"id": "a", "prompt": "1+1=", "sampling": sampling})
 
 
 def test_temperature_length_and_seed_are_no_filters() -> None:

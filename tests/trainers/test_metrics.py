@@ -189,6 +189,11 @@ def test_groups_by_the_age_of_their_oldest_rollout(oracle: ModuleType) -> None:
             "lag_unknown/truncated": 0.0,
         }
     )
+    first, second = rollouts(oracle, [10, 10], [4, 4])
+    untold = oracle.make_group([first.model_copy(update={"finish_reason": None}), second], [1.0, 0.0])
+    assert group_metrics([untold], 10)["lag_0/truncated"] == float(second.finish_reason == "length")
+    nobody = oracle.make_group([r.model_copy(update={"finish_reason": None}) for r in (first, second)], [1.0, 0.0])
+    assert "lag_0/truncated" not in group_metrics([nobody], 10)
 
 
 def test_names_by_bucket_are_names_everywhere() -> None:
