@@ -255,16 +255,28 @@ def choose(logprobs_NV: Tensor, node_B: Tensor, uniform_B: Tensor) -> Tensor:
     blocks = -(-vocabulary // width)
     weights_NV = torch.empty((len(logprobs_NV), blocks * width), dtype=torch.long, device=logprobs_NV.device)
     weights_NV[:, :vocabulary] = logprobs_NV.exp().mul_(_WEIGHT_ONE)  # a power of two: nothing is rounded but down
+    if blocks == 1:
+        ends_BV = weights_NV.cumsum(-1)[node_B]
+        return _place(ends_BV, _target(ends_BV, uniform_B))
     weights_NV[:, vocabulary:] = 0
     weights_NKV = weights_NV.view(-1, blocks, width)  # K: blocks
     ends_BK = weights_NKV.sum(-1).cumsum(-1)[node_B]
-    total_B = ends_BK[:, -1]
-    target_B = torch.minimum((uniform_B * total_B).long(), total_B - 1)
-    block_B = torch.searchsorted(ends_BK, target_B[:, None], right=True).squeeze(-1).clamp_max(blocks - 1)
+    target_B = _target(ends_BK, uniform_B)
+    block_B = _place(ends_BK, target_B)
     ends_BV = weights_NKV[node_B, block_B].cumsum(-1)
     target_B = target_B - (ends_BK.gather(1, block_B[:, None]).squeeze(-1) - ends_BV[:, -1])
-    token_B = block_B * width + torch.searchsorted(ends_BV, target_B[:, None], right=True).squeeze(-1)
-    return token_B.clamp_max(vocabulary - 1)
+    return (block_B * width + _place(ends_BV, target_B)).clamp_max(vocabulary - 1)
+
+
+def _target(ends_BX: Tensor, uniform_B: Tensor) -> Tensor:
+    """(B,) the place that `uniform_B` is at among the weights whose running sums are `ends_BX`."""
+    total_B = ends_BX[:, -1]
+    return torch.minimum((uniform_B * total_B).long(), total_B - 1)
+
+
+def _place(ends_BX: Tensor, target_B: Tensor) -> Tensor:
+    """(B,) which stretch of the running sums `target_B` lies in."""
+    return torch.searchsorted(ends_BX, target_B[:, None], right=True).squeeze(-1).clamp_max(ends_BX.shape[1] - 1)
 
 
 def uniform(seeds_B: Tensor, t: int) -> Tensor:

@@ -124,6 +124,9 @@ def shared_token_logprobs(
 def tree_micro_batches(token_ids_BT: Tensor, mask_BT: Tensor, max_tokens: int) -> Iterator[Tensor]:
     """As `micro_batches`, with nodes for tokens: the rows of a prompt stay together, unless their tree alone has more
     than `max_tokens` nodes; then its rows are halved, neighbours in the tree together."""
+    if token_ids_BT.numel() <= max_tokens:  # no tree has to be made to know that they have no more nodes
+        yield torch.arange(len(token_ids_BT))
+        return
     trees = prefix_trees(token_ids_BT, mask_BT)
     for tree_ids in micro_batches(trees.size_G.clamp(min=1), max_tokens, padded=False):
         index = torch.isin(trees.tree_B, tree_ids).nonzero().squeeze(1)
