@@ -15,6 +15,7 @@ import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -811,7 +812,11 @@ def test_ctrl_c_leaves_nothing_half_done(tmp_path: Path) -> None:
     (tmp_path / "echo.py").write_text(ECHO)
     (tmp_path / "in.jsonl").write_text('{"completion": "hang", "answer": "4"}\n')
     command = [sys.executable, "-m", "rlvr", "score", "in.jsonl", "--verifier", "echo.py:check", "--out", "out.jsonl"]
-    process = subprocess.Popen([*command, "--timeout", "100"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # What runs in the background of a shell, as a whole test suite may, ignores Ctrl-C, and so do its children.
+    listening = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [*command, "--timeout", "100"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listening
+    )
     for _ in range(600):
         if list(tmp_path.glob(".out.jsonl.*.tmp")):
             break

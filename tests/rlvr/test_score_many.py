@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -482,7 +483,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     rows = [json.dumps({"id": str(i), "completion": "a", "answer": "a"}) for i in range(2000)]
     (tmp_path / "in.jsonl").write_text("\n".join(rows))
     asked = [sys.executable, "-m", "rlvr", "score", "in.jsonl", "-v", "mine.py:slow", "-o", "out.jsonl"]
-    process = subprocess.Popen(asked, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # What runs in the background of a shell, as a whole test suite may, ignores Ctrl-C, and so do its children.
+    listening = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(asked, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     journal = tmp_path / ".out.jsonl.journal"
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
         time.sleep(0.01)
