@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import errno
 import glob
+import hashlib
 import io
 import json
 import os
@@ -111,6 +112,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise RunError(f"{path} could not be written: {os.strerror(error.errno)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Of what the file holds, in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from functools import cache
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from rlvr.errors import RequestError
+from rlvr.files import sha256
 from rlvr.protocols import ModelSpec
 from rlvr.schema import ModelRef, digest
 
@@ -99,14 +99,13 @@ def weights_hash(path: str | Path) -> str:
     files = sorted(file for ending in ("safetensors", "bin") for file in Path(path).glob(f"*.{ending}"))
     if not files:
         raise RequestError(f"{str(path)!r} holds no weights (no *.safetensors, no *.bin)")
-    return digest({file.name: _sha256(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files})
+    return digest({file.name: _hash_of(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files})
 
 
 @cache
-def _sha256(file: Path, modified: int, size: int) -> str:
+def _hash_of(file: Path, modified: int, size: int) -> str:
     """A start asks several times for the weights, which are gigabytes; a file that was changed has another time."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256(file)
 
 
 def check_directory(spec: ModelSpec) -> None:

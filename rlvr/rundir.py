@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -29,7 +28,7 @@ from uuid import uuid4
 
 from rlvr.config import RunConfig, Setting, read_settings, to_yaml, validate
 from rlvr.errors import RequestError, RlvrError, RunError
-from rlvr.files import replacing, sync, to_json
+from rlvr.files import replacing, sha256, sync, to_json
 from rlvr.parquet import batches_of
 from rlvr.registry import registry
 from rlvr.schema import Rollout, utc_now
@@ -257,7 +256,7 @@ class RunDirectory:
             temporary.mkdir()
             yield temporary
             (temporary / SUMS).write_text(
-                "".join(f"{_sha256(file)}  {file.relative_to(temporary)}\n" for file in _files_of(temporary))
+                "".join(f"{sha256(file)}  {file.relative_to(temporary)}\n" for file in _files_of(temporary))
             )
             for entry in sorted(temporary.rglob("*")):
                 sync(entry)
@@ -326,17 +325,12 @@ def _files_of(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SUMS)
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint's files; None when they are what was written."""
     try:
         lines = (checkpoint / SUMS).read_text().splitlines()
         for expected, name in (line.split("  ", 1) for line in lines):
-            if _sha256(checkpoint / name) != expected:
+            if sha256(checkpoint / name) != expected:
                 return f"{name} does not hold what was written"
     except OSError as error:
         return f"{Path(error.filename or SUMS).name}: {error.strerror}"

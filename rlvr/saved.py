@@ -5,7 +5,6 @@ Records are held as Arrow columns, some ten bytes a token, and become rollouts w
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ import pyarrow as pa
 
 from rlvr.draws import permuted
 from rlvr.errors import DataError
-from rlvr.files import expanded
+from rlvr.files import expanded, sha256
 from rlvr.groups import Drawn, Grader
 from rlvr.lineage import Lineage
 from rlvr.protocols import Group
@@ -159,11 +158,7 @@ class SavedRollouts:
 
     def digests(self) -> dict[str, str]:
         """File, sidecars too → SHA-256 of what is in it: a resumed run must find the same."""
-        hashes = {}
-        for file in (*self.files, *self._beside.paths):
-            with file.open("rb") as stream:
-                hashes[str(file)] = hashlib.file_digest(stream, "sha256").hexdigest()
-        return hashes
+        return {str(file): sha256(file) for file in (*self.files, *self._beside.paths)}
 
     def rollouts(self, places: Iterable[Place]) -> Iterator[Rollout]:
         """The records at these places."""
