@@ -135,10 +135,12 @@ def train_with_trl(settings: Path, steps: int, out: Path) -> None:
     from transformers import AutoModelForCausalLM, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from rlvr.config import Setting, resolve
-    from rlvr.models import load_tokenizer
-    from rlvr.plan import make_plan
-    from rlvr.scoring import Item, training_reward
+    from rlvr.record.item import Item
+    from rlvr.run.config import resolve
+    from rlvr.run.models import load_tokenizer
+    from rlvr.run.plan import make_plan
+    from rlvr.settings import Setting
+    from rlvr.verify.scoring import training_reward
 
     pairs = json.loads(settings.read_text()).items()
     config = resolve({key: Setting(value, "benchmark") for key, value in pairs})

@@ -29,11 +29,11 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path[:0] = [str(TESTS / "rlvr"), str(TESTS / "fixtures")]
 
-import kill_and_resume as harness  # noqa: E402
-import runs  # noqa: E402
 import tiny_model  # noqa: E402
 
-from rlvr.store import read_rollouts  # noqa: E402
+import kill_and_resume as harness  # noqa: E402
+import small_runs  # noqa: E402
+from rlvr.record.store import read_rollouts  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
 AGAIN = 0.3  # of the resumed runs that are killed as well
@@ -76,16 +76,16 @@ def stored(run: Path) -> dict[str, bytes]:
 
 
 def disturbed(
-    config: runs.RunConfig, run: Path, whole: Path, seconds: float, chance: random.Random, tally: Tally
+    config: small_runs.RunConfig, run: Path, whole: Path, seconds: float, chance: random.Random, tally: Tally
 ) -> None:
     """One run, killed at least once and brought to its end."""
 
     def go_on() -> None:
         # After a kill before the configuration was written there is nothing to resume: the run is started again.
         if (run / "config.yaml").exists():
-            runs.resume(run)
+            small_runs.resume(run)
         else:
-            runs.start(config, run)
+            small_runs.start(config, run)
 
     killed = True
     while killed:
@@ -102,7 +102,9 @@ def disturbed(
 
     def judge() -> None:
         ids = [rollout.id for file in sorted(run.glob("rollouts/*.parquet")) for rollout in read_rollouts(file)]
-        same = runs.final_state(run) == runs.final_state(whole) and runs.timeless(run) == runs.timeless(whole)
+        same = small_runs.final_state(run) == small_runs.final_state(whole) and small_runs.timeless(
+            run
+        ) == small_runs.timeless(whole)
         verdict.write_text(json.dumps({"twice": len(ids) - len(set(ids)), "differ": int(not same)}))
 
     verdict = run.with_suffix(".json")
@@ -131,7 +133,7 @@ def main() -> None:
             (directory / mode).mkdir()
             whole, tally = directory / mode / "whole", Tally()
             began = time.monotonic()
-            harness.finish(lambda config=config, whole=whole: runs.start(config, whole))  # type: ignore[misc]
+            harness.finish(lambda config=config, whole=whole: small_runs.start(config, whole))  # type: ignore[misc]
             tally.seconds = time.monotonic() - began
             while tally.kills < arguments.kills:  # some end before their moment comes
                 disturbed(config, directory / mode / f"run-{tally.runs}", whole, tally.seconds, chance, tally)

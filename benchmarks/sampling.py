@@ -30,12 +30,12 @@ from against_trl import processor, torch_threads
 from random_models import PROMPT_TOKENS, SHAPES, write_model
 from transformers import AutoModelForCausalLM
 
-from rlvr.models import load_tokenizer
 from rlvr.protocols import ModelSpec
-from rlvr.schema import SamplingParams
+from rlvr.record.schema import SamplingParams
+from rlvr.run.models import load_tokenizer
 from rlvr_plugins.embedded.task import question
-from rlvr_trainers.decode import decode
-from rlvr_trainers.models import stop_ids
+from rlvr_trainers.model.models import stop_ids
+from rlvr_trainers.sampling.decode import decode
 
 RESULTS = Path(__file__).parent / "results"
 EMBEDDED = Path(__file__).parents[1] / "plugins" / "embedded" / "model"

@@ -9,32 +9,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlvr.adapters import to_trl as to_trl
-    from rlvr.adapters import to_verifiers as to_verifiers
-    from rlvr.adapters import to_verl as to_verl
     from rlvr.hookspecs import hookimpl as hookimpl
-    from rlvr.schema import Rollout as Rollout
-    from rlvr.schema import Score as Score
-    from rlvr.schema import Status as Status
-    from rlvr.schema import Task as Task
-    from rlvr.schema import Verdict as Verdict
-    from rlvr.scoring import score as score
-    from rlvr.verifying import load_verifier as load_verifier
-    from rlvr.verifying import verifier as verifier
+    from rlvr.record.schema import Rollout as Rollout
+    from rlvr.record.schema import Score as Score
+    from rlvr.record.schema import Status as Status
+    from rlvr.record.schema import Task as Task
+    from rlvr.record.schema import Verdict as Verdict
+    from rlvr.verify.adapters import to_trl as to_trl
+    from rlvr.verify.adapters import to_verifiers as to_verifiers
+    from rlvr.verify.adapters import to_verl as to_verl
+    from rlvr.verify.scoring import score as score
+    from rlvr.verify.verifying import load_verifier as load_verifier
+    from rlvr.verify.verifying import verifier as verifier
 
 _HOME = {
-    "Rollout": "rlvr.schema",
-    "Score": "rlvr.schema",
-    "Status": "rlvr.schema",
-    "Task": "rlvr.schema",
-    "Verdict": "rlvr.schema",
+    "Rollout": "rlvr.record.schema",
+    "Score": "rlvr.record.schema",
+    "Status": "rlvr.record.schema",
+    "Task": "rlvr.record.schema",
+    "Verdict": "rlvr.record.schema",
     "hookimpl": "rlvr.hookspecs",
-    "load_verifier": "rlvr.verifying",
-    "score": "rlvr.scoring",
-    "to_trl": "rlvr.adapters",
-    "to_verifiers": "rlvr.adapters",
-    "to_verl": "rlvr.adapters",
-    "verifier": "rlvr.verifying",
+    "load_verifier": "rlvr.verify.verifying",
+    "score": "rlvr.verify.scoring",
+    "to_trl": "rlvr.verify.adapters",
+    "to_verifiers": "rlvr.verify.adapters",
+    "to_verl": "rlvr.verify.adapters",
+    "verifier": "rlvr.verify.verifying",
 }
 
 __all__ = sorted(_HOME)

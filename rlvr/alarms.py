@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from rlvr.schema import Frozen
+from rlvr.frozen import Frozen
 
 Consequence: TypeAlias = Literal["none", "warn", "skip", "stop"]
 """none: the alarm is off; warn: say so; skip: the batch's next optimizer steps are not taken; stop: nor are they, and

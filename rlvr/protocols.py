@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from rlvr.alarms import Alarms
-from rlvr.schema import FinishReason, GroupStats, Message, Rollout, Sampling, SamplingParams, Task, Verdict, VersionRun
+from rlvr.record.schema import (
+    FinishReason,
+    GroupStats,
+    Message,
+    Rollout,
+    Sampling,
+    SamplingParams,
+    Task,
+    Verdict,
+    VersionRun,
+)
 
 Weights: TypeAlias = Mapping[str, Any]
 """Parameter name -> tensor, in the model's own names (as `state_dict()` has them)."""
@@ -245,8 +255,10 @@ class OwnsLoop(Protocol):
     """A backend that samples and steps by itself (another framework's trainer) is driven as a whole."""
 
     def fit(self, run: Any) -> None:
-        """Train to the end of `run` (a `rlvr.loop.Run`), or until `run.stopping`, over its prompts and its verifier.
-        What is to be kept in `run.directory`, it keeps itself: metrics, rollouts, checkpoints."""
+        """Train to the end of `run` (a `run.loop.Run`), or until `run.stopping`, over its prompts and its verifier.
+
+        The backend writes metrics, rollouts and checkpoints into `run.directory` itself.
+        """
 
 
 # --- reporting ------------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlvr.bench import Limits, Report, run_bench
-from rlvr.cli.bench_table import report_text
+from rlvr.bench.bench import Limits, Report, run_bench
+from rlvr.bench.questions import questions_of
+from rlvr.bench.report import report_text
 from rlvr.errors import RequestError
-from rlvr.questions import questions_of
 
 EXAMPLES = 10
 """Faults of each kind in the message of a failure."""
@@ -43,8 +43,8 @@ def check_verifier(
         cases: A file of labelled cases or several, instead of the one that the verifier brings.
         dataset: A prompt set, or a file of questions and answers, whose golds must accept themselves.
         limit: Questions of the prompt set at most.
-        options, answer_form, workers, timeout: As `rlvr.bench.run_bench` has them.
-        threshold, max_false_positive_rate, max_false_negative_rate: As `rlvr.bench.Limits` has them.
+        options, answer_form, workers, timeout: As `rlvr.bench.bench.run_bench` has them.
+        threshold, max_false_positive_rate, max_false_negative_rate: As `rlvr.bench.bench.Limits` has them.
 
     Raises AssertionError, with the tables, when a check fails; RequestError when the request is wrong.
     """

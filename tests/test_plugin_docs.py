@@ -76,7 +76,7 @@ def test_a_run_uses_every_example(site: Path, tmp_path: Path) -> None:
 
 def test_the_preset_gives_its_settings(site: Path) -> None:
     code = """
-from rlvr.config import Setting, resolve
+from rlvr.run.config import Setting, resolve
 config = resolve({"model.name": Setting("mine", "test")})
 print(config.model.path, config.dataset.name, config.sampling.max_tokens, config.trainer.options["lr"])
 """
@@ -86,7 +86,7 @@ print(config.model.path, config.dataset.name, config.sampling.max_tokens, config
 
 def test_the_recipe_gives_its_settings(site: Path) -> None:
     code = """
-from rlvr.config import Setting, resolve
+from rlvr.run.config import Setting, resolve
 config = resolve({"recipe": Setting("mild", "test"), "trainer.epsilon_high": Setting(0.1, "test")})
 print(config.recipe, config.trainer.name, config.trainer.options["band"], config.trainer.options["epsilon_high"])
 """

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rlvr.config import RunConfig, command_line_settings, read_recipe, resolve
+from rlvr.run.config import RunConfig, read_recipe, resolve
+from rlvr.settings import command_line_settings
 
 FOLDER = Path(__file__).parents[1] / "examples" / "revisiting_grpo"
 BASES = [FOLDER / "embedded.yaml", FOLDER / "gsm8k.yaml"]

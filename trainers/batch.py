@@ -14,7 +14,7 @@ import numpy as np
 
 from rlvr.errors import RunError
 from rlvr.protocols import Group
-from rlvr.schema import GroupStats, Rollout
+from rlvr.record.schema import GroupStats, Rollout
 
 if TYPE_CHECKING:
     import torch

@@ -15,16 +15,16 @@ from pydantic import model_validator
 
 from rlvr.protocols import TrainContext
 
-from .advantage import ADVANTAGES
-from .aggregation import AGGREGATIONS
-from .axes import readers, summary
 from .batch import Batch
-from .composition import LOSS_AXES, LossOptions, compose
-from .corrections import CORRECTIONS
-from .masks import FIXED_MASKS, LIVE_MASKS
+from .loss.advantage import ADVANTAGES
+from .loss.aggregation import AGGREGATIONS
+from .loss.axes import readers, summary
+from .loss.composition import LOSS_AXES, LossOptions, compose
+from .loss.corrections import CORRECTIONS
+from .loss.masks import FIXED_MASKS, LIVE_MASKS
+from .loss.ratios import log_ratio, token
 from .metrics import Removed
 from .policy_gradient import PolicyGradient, PolicyGradientOptions
-from .ratios import log_ratio, token
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,16 +3,7 @@
 The sampler holds a lagged policy α, pushed every v = `push_every` batches; fresh samples are drawn from it for every
 batch; advantages are whitened with its group's statistics; the ratio's denominator is what the record says α gave.
 
-The default, one gradient step on B completions of up to T tokens, in plain torch (a test holds it to what is computed):
-
-    advantage_B = (reward_B - mean_B) / torch.sqrt(std_B**2 + 1e-6)    # the statistics of each one's group
-    ratio_BT = torch.exp(logprobs_BT - behaviour_logprobs_BT)          # π/α
-    clipped_BT = ratio_BT.clamp(1 - 0.2, 1 + 0.2)                      # around r' = 1
-    objective_BT = torch.minimum(ratio_BT * advantage_B[:, None], clipped_BT * advantage_B[:, None])
-    learnt_BT = mask_BT & (std_B > 0)[:, None]                         # zero-variance groups are masked, eq. 8
-    loss = -((objective_BT * learnt_BT).sum(1) / mask_BT.sum(1)).mean()
-
-Every part of it has alternatives; `losses` puts them together, `rlvr recipes` lists what they make.
+The default loss in six lines is the first thing in `trainers/loss/`; `rlvr recipes` lists the alternatives.
 
 With `centre: iterate` and one gradient step a batch, r = r' where the gradient is taken, so nothing is clipped: the
 clip then acts for `updates_per_batch` > 1 only.

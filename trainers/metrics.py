@@ -1,7 +1,7 @@
 """Numbers that tell how far the data is from the policy that learns from it, of the whole batch and by age.
 
-The arithmetic is `rlvr.staleness`'s. Batch-wide names are `ess/token`, `clip/high` and so on; the same of the tokens in
-one bucket of lag is `lag_4-7/ess_token`, `lag_4-7/clip_high`. A bucket that the batch has no token in has no key.
+`offpolicy.staleness` does the arithmetic. Batch-wide names are `ess/token`, `clip/high` and so on; the same for
+tokens in one bucket of lag is `lag_4-7/ess_token`, `lag_4-7/clip_high`. An empty bucket has no key.
 
 Shapes: B = rollouts, T = tokens, N = sampled tokens of the batch, flat.
 """
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rlvr.offpolicy.staleness import BUCKETS, Bools, Floats, Ints, bucket_of, distances, means, oldest
 from rlvr.protocols import Group
-from rlvr.staleness import BUCKETS, Bools, Floats, Ints, bucket_of, distances, means, oldest
 
 from .batch import UNKNOWN, Batch
 
@@ -59,7 +59,7 @@ def step_metrics(
 
     lag/max, lag/mean: in optimizer steps, of the tokens whose lag is known; absent where none is. ratio/*: of π/α a
     token; log_square is the mean of (log π/α)². kl/*: nats a token, estimates of KL(α‖π). ess/*, chi2/token: see
-    `rlvr.staleness.distances`. clip/*: shares of these tokens, high those with A > 0, low those with A ≤ 0.
+    `rlvr.offpolicy.staleness.distances`. clip/*: shares of these tokens, high those with A > 0, low those with A ≤ 0.
     mismatch/*: |log π - log α| of tokens at lag 0, where it should be rounding alone: it is what sampler and trainer
     disagree by. `batch` and the tensors are on the CPU.
     """

@@ -20,4 +20,4 @@ def rlvr_recipes() -> Mapping[str, Path]:
 
 @hookimpl
 def rlvr_samplers() -> Mapping[str, str]:
-    return {"hf": "rlvr_trainers.hf_sampler:HFSampler"}
+    return {"hf": "rlvr_trainers.sampling.hf_sampler:HFSampler"}

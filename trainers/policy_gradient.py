@@ -16,18 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from rlvr.alarms import blocking, fired
 from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import Group, Metrics, TrainContext, Weights
-from rlvr.schema import Rollout
+from rlvr.record.schema import Rollout
 
-from .advantage import ADVANTAGES
-from .aggregation import AGGREGATIONS, token_weights
-from .axes import bind, one_of
 from .batch import UNKNOWN, Batch, collate, micro_batches, mini_batches, token_columns
-from .lora_options import LoraOptions
-from .masks import FIXED_MASKS
+from .loss.advantage import ADVANTAGES
+from .loss.aggregation import AGGREGATIONS, token_weights
+from .loss.axes import bind, one_of
+from .loss.masks import FIXED_MASKS
+from .loss.ratios import log_ratio
+from .loss.shaping import shape_overlong
 from .metrics import Removed, group_metrics, mask_metrics, step_metrics, worst
-from .ratios import log_ratio
+from .model.lora_options import LoraOptions
 from .schedule import ess_factor, lag_factor, warmup
-from .shaping import shape_overlong
 
 if TYPE_CHECKING:
     import torch
@@ -160,7 +160,7 @@ class PolicyGradient(ABC):
     def __init__(self, options: PolicyGradientOptions, context: TrainContext) -> None:
         if options.aggregation == "constant" and options.max_tokens is None:
             raise ConfigError("trainer.max_tokens: aggregation=constant needs its divisor")
-        from .policy import Policy  # torch and transformers, which reading options needs not
+        from .model.policy import Policy  # torch and transformers, which reading options needs not
 
         self.options = options
         self.alarms = context.alarms
@@ -335,7 +335,7 @@ class PolicyGradient(ABC):
         """Micro-batches on the model's device, each with the rows that it holds."""
         budget = self.options.micro_batch_tokens
         if self.options.share_prefixes:
-            from .prefix_tree import tree_micro_batches
+            from .model.prefix_tree import tree_micro_batches
 
             indices = tree_micro_batches(batch.token_ids_BT, batch.mask_BT, budget)
         else:

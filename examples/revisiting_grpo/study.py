@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from rlvr.config import resolve
+from rlvr.run.config import resolve
 
 HERE = Path(__file__).resolve().parent
 

@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 from rlvr.draws import Key, draw
 from rlvr.errors import ConfigError, DataError
 from rlvr.protocols import Prompt, SourceRequest
-from rlvr.schema import Message, Task
+from rlvr.record.schema import Message, Task
 
 Kind: TypeAlias = Literal["sum", "difference", "product", "larger"]
 

@@ -68,9 +68,9 @@ def verifier(
 
     Exit code 1 when an attack won, a case was wrong more often than allowed, or any other check failed.
     """
-    from rlvr.bench import Limits, run_bench
-    from rlvr.cli.bench_table import report_json, report_text
-    from rlvr.questions import questions_of
+    from rlvr.bench.bench import Limits, run_bench
+    from rlvr.bench.questions import questions_of
+    from rlvr.bench.report import report_json, report_text
 
     if dataset is None and (data_files or limit):
         raise RequestError(

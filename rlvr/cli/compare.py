@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rlvr.cli.columns import columns
 from rlvr.cli.texts import inline, printable
+from rlvr.columns import columns
 from rlvr.errors import RequestError, RunError
 
 if TYPE_CHECKING:
-    from rlvr.comparing import Change, Comparison
-    from rlvr.sides import Flip, FlippedVerdict, Pairs
+    from rlvr.comparison.comparing import Change, Comparison
+    from rlvr.comparison.verdict_pairs import Flip, FlippedVerdict, Pairs
 
 
 def compare(
@@ -47,12 +47,12 @@ def compare(
 
     Of several scores by one verifier the last counts. Without --a and --b, the two verifiers of a file are compared.
     """
-    from rlvr.comparing import compare as compared
-    from rlvr.comparing import worst
+    from rlvr.comparison.comparing import compare as compared
+    from rlvr.comparison.comparing import worst
+    from rlvr.comparison.verdict_pairs import pair, read_flips, read_scored
     from rlvr.files import existing
-    from rlvr.rescoring import source_of
-    from rlvr.sidecar import Sidecars
-    from rlvr.sides import pair, read_flips, read_scored
+    from rlvr.record.sidecar import Sidecars
+    from rlvr.rescore.rescoring import source_of
 
     if len(files) > 2:
         raise RequestError(f"{len(files)} files: one with scores by both verifiers, or two")
@@ -88,7 +88,7 @@ def _nothing_to_compare(files: list[Path]) -> str:
 def _report(
     pairs: Pairs, comparison: Comparison, flips: list[Flip], threshold: float, resamples: int
 ) -> dict[str, Any]:
-    from rlvr.sides import KINDS
+    from rlvr.comparison.verdict_pairs import KINDS
 
     found = asdict(comparison)
     matrix = found.pop("matrix")
@@ -142,7 +142,7 @@ def _versions(versions: tuple[str, ...]) -> str:
 
 
 def _matrix(comparison: Comparison, threshold: float) -> str:
-    from rlvr.sides import KINDS
+    from rlvr.comparison.verdict_pairs import KINDS
 
     matrix = comparison.matrix
     used = [i for i in range(len(KINDS)) if any(matrix[i]) or any(row[i] for row in matrix)]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from rlvr.cli.columns import columns
 from rlvr.cli.progress import Said
+from rlvr.columns import columns
 
 if TYPE_CHECKING:
-    from rlvr.diagnosis import Advice, Line, Sample
+    from rlvr.offpolicy.diagnosis import Advice, Line, Sample
     from rlvr.protocols import ModelSpec
-    from rlvr.schema import Rollout
+    from rlvr.record.schema import Rollout
 
 CHUNK = 64  # rollouts between two looks at the clock
 T = TypeVar("T")
@@ -54,12 +54,12 @@ def diagnose(
     nothing is written.
     """
 
-    from rlvr.config import model_config
-    from rlvr.diagnosis import Evidence, measure, recommend
-    from rlvr.lineage import lineage_of
-    from rlvr.models import load_configuration, load_tokenizer, local_weights_hash, tokenizer_hash, vocabulary_size
+    from rlvr.offpolicy.diagnosis import Evidence, measure, recommend
+    from rlvr.offpolicy.lineage import lineage_of
     from rlvr.protocols import ModelSpec
-    from rlvr.score_names import require_score, score_name
+    from rlvr.run.config import model_config
+    from rlvr.run.models import load_configuration, load_tokenizer, local_weights_hash, tokenizer_hash, vocabulary_size
+    from rlvr.verify.score_names import require_score, score_name
 
     named = model_config(model, device=device, dtype=dtype)
     spec = ModelSpec(named.location, revision=named.revision, device=named.device, dtype=named.dtype)
@@ -119,8 +119,8 @@ def _records(paths: Sequence[Path]) -> Iterator[tuple[str, Path, Rollout]]:
     Raises RequestError when there is none, or a file is given twice."""
     from rlvr.errors import RequestError
     from rlvr.files import expanded
-    from rlvr.saved import rollouts_of
-    from rlvr.store import read_rollouts
+    from rlvr.record.store import read_rollouts
+    from rlvr.run.saved import rollouts_of
 
     expanded(map(rollouts_of, paths))  # what does not exist is said at once
     empty = True
@@ -139,7 +139,7 @@ def _of_the_first(paths: Sequence[Path], what: Callable[[Rollout], T | None]) ->
 
 
 def _sample(records: Iterable[tuple[str, Path, Rollout]], limit: int, **expected: Any) -> Sample:
-    from rlvr.diagnosis import Sample
+    from rlvr.offpolicy.diagnosis import Sample
 
     sample, say = Sample(limit, **expected), Said()
     for source, file, rollout in records:
@@ -172,8 +172,8 @@ def _logprobs(
 
 
 def _usable(sample: Sample) -> Iterator[str]:
-    from rlvr.score_names import counted
-    from rlvr.usability import remedy
+    from rlvr.offpolicy.eligibility import remedy
+    from rlvr.verify.score_names import counted
 
     yield f"records      {sample.records:,}"
     if len(sample.scored) > 1:
@@ -220,8 +220,9 @@ def _command(
     paths: Sequence[Path], model: str, verifier: str, temperature: float, sample: Sample, advice: Advice
 ) -> str:
     """`rlvr train`, with all that it needs to take these records as they were read here."""
-    from rlvr.config import command_line_settings, resolve
-    from rlvr.score_names import can_judge
+    from rlvr.run.config import resolve
+    from rlvr.settings import command_line_settings
+    from rlvr.verify.score_names import can_judge
 
     assert advice.recipe is not None
     files = [str(path) for path in paths]

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rlvr.cli.columns import columns
+from rlvr.columns import columns
 from rlvr.errors import PluginError, RunError
 
 GIB = 2**30

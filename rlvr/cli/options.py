@@ -15,7 +15,7 @@ def verifier_options(pairs: Iterable[str], verifiers: Sequence[str]) -> dict[str
     """
     options: dict[str, dict[str, Any]] = {each: {} for each in verifiers}
     for pair in pairs:
-        from rlvr.config import parse_set  # a quarter of a second
+        from rlvr.settings import parse_set  # a quarter of a second
 
         named = [each for each in verifiers if pair.startswith(f"{each}:")]
         if not named and len(verifiers) > 1:

@@ -362,7 +362,7 @@ def _marked(values: Sequence[float], every: int) -> list[int]:
 
 def _buckets(runs: Mapping[str, Lines]) -> list[str]:
     """Buckets of lag that the runs have tokens in, in their order; none where no run has several."""
-    from rlvr.staleness import BUCKETS
+    from rlvr.offpolicy.staleness import BUCKETS
 
     found = [{name.partition("/")[0] for line in lines for name in line} for lines in runs.values()]
     of_runs = [[bucket for bucket in BUCKETS if f"lag_{bucket}" in names] for names in found]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rlvr.cli.columns import columns
+from rlvr.columns import columns
 
 
 def plugins(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from rlvr.schema import Score
+    from rlvr.record.schema import Score
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -34,7 +34,7 @@ class Tally:
 
     def add(self, scores: Iterable[Score]) -> None:
         """Count these."""
-        from rlvr.scoring import training_reward
+        from rlvr.verify.scoring import training_reward
 
         for score in scores:
             self.statuses[score.status.value] += 1

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rlvr.cli.columns import columns
+from rlvr.columns import columns
 
 recipes = typer.Typer(invoke_without_command=True, help="List recipes: settings that make an algorithm, by name.")
 
@@ -17,8 +17,8 @@ def list_recipes(context: typer.Context) -> None:
     """List recipes: settings that make an algorithm, by name."""
     if context.invoked_subcommand is not None:
         return
-    from rlvr.config import read_recipe
     from rlvr.registry import registry
+    from rlvr.run.config import read_recipe
 
     named = [(entry.name, read_recipe(entry.name)[0]) for entry in registry().entries("recipe")]
     rows = [[name, recipe.staleness, recipe.title] for name, recipe in named]
@@ -28,8 +28,9 @@ def list_recipes(context: typer.Context) -> None:
 @recipes.command()
 def show(name: Annotated[str, typer.Argument(help="A recipe's name, or its YAML file.")]) -> None:
     """Print a recipe's formula, source, composition and settings."""
-    from rlvr.config import RunConfig, read_recipe, trainer_options, validate
     from rlvr.registry import registry
+    from rlvr.run.config import RunConfig, read_recipe, trainer_options
+    from rlvr.settings import validate
 
     recipe, settings = read_recipe(name)
     config = validate(RunConfig, settings)

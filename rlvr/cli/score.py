@@ -18,8 +18,8 @@ from rlvr.cli.progress import Tally, progress_of
 from rlvr.errors import RequestError, RunError
 
 if TYPE_CHECKING:
-    from rlvr.rescoring import Census, Holds, Job, Scored, Source, Target
-    from rlvr.scoring import Scorer
+    from rlvr.rescore.rescoring import Census, Holds, Job, Scored, Source, Target
+    from rlvr.verify.scoring import Scorer
 
 
 def score(
@@ -106,11 +106,11 @@ def score(
 
     The same command, run again after it was interrupted, goes on where it was.
     """
-    from rlvr.cache import VerdictCache
     from rlvr.files import expanded
-    from rlvr.journal import Journal
-    from rlvr.rescoring import Job, Selection, run, source_of, take_census
-    from rlvr.scoring import Scorer
+    from rlvr.rescore.journal import Journal
+    from rlvr.rescore.rescoring import Job, Selection, run, source_of, take_census
+    from rlvr.verify.cache import VerdictCache
+    from rlvr.verify.scoring import Scorer
 
     begin = time.monotonic()
     sources = [source_of(path, mappings or ()) for path in expanded(files)]
@@ -182,7 +182,7 @@ def _is_folder(out: str) -> bool:
 def _targets(sources: Sequence[Source], out: str) -> list[Target]:
     """What is written, of which files. Raises RequestError for an unknown ending, and for two files of one name."""
     from rlvr.files import ending
-    from rlvr.rescoring import Target
+    from rlvr.rescore.rescoring import Target
 
     if not _is_folder(out):
         ending(Path(out))
@@ -229,7 +229,7 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _refuse_twice(verifiers: Sequence[str], label: str | None) -> None:
-    from rlvr.score_names import LABEL
+    from rlvr.verify.score_names import LABEL
 
     for each in verifiers:
         if verifiers.count(each) > 1:

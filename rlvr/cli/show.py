@@ -15,7 +15,7 @@ from rlvr.cli.texts import inline, printable
 from rlvr.errors import RequestError, nearest
 
 if TYPE_CHECKING:
-    from rlvr.rows import Row
+    from rlvr.record.rows import Row
 
 LONG = 4000
 """Longer texts are shown without their middle."""
@@ -53,7 +53,7 @@ def show(
     Control characters in the texts are shown as escapes.
     """
     from rlvr.files import existing
-    from rlvr.rescoring import source_of
+    from rlvr.rescore.rescoring import source_of
 
     conditions = [condition(expression) for expression in where or ()]
     sources = source_of(existing(file), mappings or ()).columns
@@ -78,9 +78,9 @@ def show(
 
 
 def _rows(file: Path, sources: Mapping[str, str], sidecars: Sequence[str]) -> Iterator[Row]:
-    from rlvr.rows import joined, read_batches
-    from rlvr.sidecar import Sidecars
-    from rlvr.store import TOKEN_COLUMNS
+    from rlvr.record.rows import joined, read_batches
+    from rlvr.record.sidecar import Sidecars
+    from rlvr.record.store import TOKEN_COLUMNS
 
     beside = Sidecars(sidecars)
     for batch in read_batches(file):
@@ -102,8 +102,8 @@ class View:
 
     def __init__(self, row: Row, sources: Mapping[str, str]) -> None:
         """Raises DataError for a record of a schema version that is unknown here."""
-        from rlvr.rows import UnusableError
-        from rlvr.store import upgrade
+        from rlvr.record.rows import UnusableError
+        from rlvr.record.store import upgrade
 
         self._place = row.where.rpartition(", ")[2]
         self._values = upgrade(row.values, row.where) if row.is_record else row.values

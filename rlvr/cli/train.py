@@ -13,10 +13,10 @@ import typer
 from rlvr.cli.progress import Said
 
 if TYPE_CHECKING:
-    from rlvr.config import RunConfig
-    from rlvr.plan import Plan
-    from rlvr.rundir import RunDirectory
-    from rlvr.saved import SavedRollouts
+    from rlvr.run.config import RunConfig
+    from rlvr.run.plan import Plan
+    from rlvr.run.rundir import RunDirectory
+    from rlvr.run.saved import SavedRollouts
 
 INTERRUPTED = 130  # the shell's own code for an end by Ctrl-C
 SECONDS_BETWEEN_LINES = 5.0
@@ -81,8 +81,9 @@ def train(
     With no arguments a small embedded model learns arithmetic, in minutes, on any machine. Ctrl-C ends the step, saves
     a checkpoint and exits with code 130; --resume continues.
     """
-    from rlvr.config import command_line_settings, resolve
     from rlvr.errors import ConfigError
+    from rlvr.run.config import resolve
+    from rlvr.settings import command_line_settings
 
     if more_rollouts and not rollouts:
         raise ConfigError(f"{more_rollouts[0]} is no option: did you mean --rollouts {more_rollouts[0]}?")
@@ -130,8 +131,8 @@ def train(
 
 
 def _start(config: RunConfig, out: Path | None) -> None:
-    from rlvr.plan import make_plan
-    from rlvr.rundir import RunDirectory
+    from rlvr.run.plan import make_plan
+    from rlvr.run.rundir import RunDirectory
 
     with make_plan(config, Said()) as plan:
         config = plan.config
@@ -142,8 +143,8 @@ def _start(config: RunConfig, out: Path | None) -> None:
 
 def _resume(path: Path, steps: int | None, accept_changes: bool) -> None:
     from rlvr.errors import ConfigError
-    from rlvr.plan import make_plan
-    from rlvr.rundir import RunDirectory
+    from rlvr.run.plan import make_plan
+    from rlvr.run.rundir import RunDirectory
 
     with RunDirectory.resume(path, accept_changes=accept_changes) as directory:
         config = directory.config
@@ -160,7 +161,7 @@ def _run(plan: Plan, directory: RunDirectory) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from rlvr.alarms import summary
-    from rlvr.loop import Run
+    from rlvr.run.loop import Run
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # of shards of files; a download's own bar stays
     print(_headline(plan))
@@ -262,7 +263,7 @@ def _nothing_kept(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _dry_run(config: RunConfig) -> None:
-    from rlvr.plan import make_plan
+    from rlvr.run.plan import make_plan
 
     with make_plan(config, Said()) as plan:
         print(_headline(plan))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rlvr.config import read_settings, validate
-from rlvr.prompts import DatasetCard
+from rlvr.data.prompts import DatasetCard
 from rlvr.registry import registry
+from rlvr.settings import read_settings, validate
 
 CARDS = sorted((Path(__file__).parents[2] / "datasets_cfg").glob("*.yaml"))
 

@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas
-import runs
 import torch
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.models.qwen2 import modeling_qwen2
 
+import small_runs
 from rlvr import files
-from rlvr.config import RunConfig
 from rlvr.protocols import SourceRequest
-from rlvr.rundir import RunDirectory
-from rlvr.store import read_rollouts, write_rollouts
+from rlvr.record.store import read_rollouts, write_rollouts
+from rlvr.run.config import RunConfig
+from rlvr.run.rundir import RunDirectory
 from rlvr_plugins.embedded import task
 from rlvr_trainers import grpo_off, hf_sampler, lora
 from rlvr_trainers.policy_gradient import PolicyGradient
@@ -45,7 +45,7 @@ MODES: dict[str, dict[str, Any]] = {
     "saved": OFF | {"rollouts__files": ["SAVED"], "rollouts__behaviour_model": "MODEL"},
     "mixed": OFF | {"rollouts__files": ["SAVED"], "rollouts__share": 0.34, "rollouts__behaviour_model": "MODEL"},
     "replay": OFF | {"trainer__push_every": 2, "replay__share": 0.34, "replay__capacity": 8, "replay__half_life": 3},
-    "refill": OFF | {"sampling__refill": True, "verifier": f"{runs.REWARDS}:begins"},
+    "refill": OFF | {"sampling__refill": True, "verifier": f"{small_runs.REWARDS}:begins"},
     "several-steps": OFF | {
         "trainer__push_every": 2, "trainer__updates_per_batch": 2, "trainer__mini_batches": 2, "trainer__beta": 0.1,
         "trainer__ref_reset_every": 5, "verifier__workers": 1,
@@ -64,7 +64,7 @@ def config_of(mode: str, model: Path, saved: Path) -> RunConfig:
         return places.get(value, value) if isinstance(value, str) else value
 
     changes = {key: placed(value) for key, value in MODES[mode].items()}
-    return runs.small_config(model, **(SHORT | changes))
+    return small_runs.small_config(model, **(SHORT | changes))
 
 
 def child(work: Callable[[], object]) -> int:
@@ -107,7 +107,7 @@ def make_saved(model: Path, directory: Path) -> Path:
     saved = directory / "saved.parquet"
 
     def make() -> None:
-        runs.start(runs.small_config(model, steps=4, eval__questions=0), directory / "sampled")
+        small_runs.start(small_runs.small_config(model, steps=4, eval__questions=0), directory / "sampled")
         rollouts = list(read_rollouts(directory / "sampled" / "rollouts"))
         changed = {"behaviour_logprobs": None, "policy_versions": None}
         write_rollouts(saved, [r.model_copy(update=changed) if "-1-" in r.id else r for r in rollouts])
@@ -188,15 +188,15 @@ def main(model: Path, directory: Path) -> None:
         config = config_of(mode, model, saved)
         (directory / mode).mkdir()
         whole = directory / mode / "whole"
-        finish(partial(runs.start, config, whole))
+        finish(partial(small_runs.start, config, whole))
         print(f"{mode}/whole", flush=True)
         watched = OFF_POLICY_WATCHED if mode == "off-policy" else WATCHED
         exact = OFF_POLICY_EXACT if mode == "off-policy" else EXACT if mode == "saved" else EXACT | SAMPLED_NOT_STORED
         for name, moment in (watched | exact).items():
             run = directory / mode / name
-            work = partial(runs.start, config, run)
+            work = partial(small_runs.start, config, run)
             killed(run, work, moment, exact=name in exact)
-            finish(partial(runs.resume, run))
+            finish(partial(small_runs.resume, run))
             print(f"{mode}/{name}", flush=True)
 
 

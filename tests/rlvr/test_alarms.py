@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import re
@@ -15,17 +14,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+import small_runs
 from rlvr.alarms import RULES, Alarm, Alarms, Fired, blocking, fired, in_a_row, summary
 from rlvr.cli.train import ProgressLines
-from rlvr.config import command_line_settings, resolve
 from rlvr.errors import ConfigError, RunError
-from rlvr.store import read_rollouts, write_rollouts
-
-_spec = importlib.util.spec_from_file_location("runs", Path(__file__).parent / "runs.py")
-assert _spec is not None
-assert _spec.loader is not None
-runs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(runs)
+from rlvr.record.store import read_rollouts, write_rollouts
+from rlvr.run.config import resolve
+from rlvr.settings import command_line_settings
 
 HEALTHY = {
     "train/loss": 0.1,
@@ -220,11 +215,11 @@ def weights(path: Path, step: int) -> dict[str, bytes]:
 
 def test_a_batch_that_is_skipped_leaves_the_weights_untouched(tiny_model: Path, tmp_path: Path) -> None:
     """Every batch at lag 1 and more is far enough to set off this alarm; those at lag 0 are not."""
-    config = runs.small_config(
+    config = small_runs.small_config(
         tiny_model, trainer="grpo-off", trainer__push_every=2, steps=4, checkpoint__every=1, checkpoint__keep=9,
         alarms__ess__threshold=1 - 1e-9, alarms__ess__consequence="skip",
     )  # fmt: skip
-    assert runs.start(config, tmp_path / "run").finished
+    assert small_runs.start(config, tmp_path / "run").finished
     lines = metrics_of(tmp_path / "run")
     assert [line["policy_version"] for line in lines] == [1, 1, 2, 2]
     assert [line["train/skipped"] for line in lines] == [0, 1, 0, 1]
@@ -232,19 +227,19 @@ def test_a_batch_that_is_skipped_leaves_the_weights_untouched(tiny_model: Path, 
     assert weights(tmp_path / "run", 1) == weights(tmp_path / "run", 2)
     assert weights(tmp_path / "run", 2) != weights(tmp_path / "run", 3)
     # Resumed from between a skipped batch and the next, it ends bitwise the same.
-    runs.start(config.model_copy(update={"steps": 2}), tmp_path / "resumed")
-    runs.resume(tmp_path / "resumed", steps=4)
+    small_runs.start(config.model_copy(update={"steps": 2}), tmp_path / "resumed")
+    small_runs.resume(tmp_path / "resumed", steps=4)
     assert weights(tmp_path / "resumed", 4) == weights(tmp_path / "run", 4)
     assert [line["train/skipped"] for line in metrics_of(tmp_path / "resumed")] == [0, 1, 0, 1]
 
 
 def test_a_run_that_skips_stale_batches_goes_on_at_the_next_push(tiny_model: Path, tmp_path: Path) -> None:
     """More of them in a row than `skipped` allows."""
-    config = runs.small_config(
+    config = small_runs.small_config(
         tiny_model, trainer="grpo-off", trainer__push_every=6, steps=8, eval__questions=0,
         alarms__ess__threshold=1 - 1e-9, alarms__ess__consequence="skip",
     )  # fmt: skip
-    assert runs.start(config, tmp_path / "run").finished
+    assert small_runs.start(config, tmp_path / "run").finished
     lines = metrics_of(tmp_path / "run")
     assert [line["train/skipped"] for line in lines] == [0, 1, 1, 1, 1, 1, 0, 1]
     assert [line["policy_version"] for line in lines] == [1, 1, 1, 1, 1, 1, 2, 2]
@@ -252,11 +247,11 @@ def test_a_run_that_skips_stale_batches_goes_on_at_the_next_push(tiny_model: Pat
 
 
 def test_a_run_whose_masks_keep_nothing_stops(tiny_model: Path, tmp_path: Path) -> None:
-    config = runs.small_config(
+    config = small_runs.small_config(
         tiny_model, trainer="grpo-off", trainer__masks=["max_lag"], trainer__max_lag=1, steps=8, eval__questions=0
     )
     with pytest.raises(RunError, match=r"step 5: no_step 3 ≥ 3 \(stop\); no_step is batches with a signal"):
-        runs.start(config, tmp_path / "run")
+        small_runs.start(config, tmp_path / "run")
     lines = metrics_of(tmp_path / "run")
     assert [line["train/optimizer_steps"] for line in lines] == [1, 1, 0, 0, 0]
     assert [line["train/no_step_in_a_row"] for line in lines] == [0, 0, 1, 2, 3]
@@ -276,21 +271,21 @@ def test_the_progress_line_says_when_a_step_begins_to_learn_nothing(capsys: pyte
 
 def skipping(model: Path, **changes: Any) -> Any:
     """A run whose every batch is skipped, for its verdicts."""
-    return runs.small_config(
-        model, verifier=f"{runs.REWARDS}:broken", verifier__rewards__error=0.0, alarms__verdicts__consequence="skip",
-        checkpoint__every=1, eval__questions=0, **changes,
+    return small_runs.small_config(
+        model, verifier=f"{small_runs.REWARDS}:broken", verifier__rewards__error=0.0,
+        alarms__verdicts__consequence="skip", checkpoint__every=1, eval__questions=0, **changes,
     )  # fmt: skip
 
 
 def test_a_run_that_skips_too_often_stops_and_counts_on_when_it_is_resumed(tiny_model: Path, tmp_path: Path) -> None:
-    runs.start(skipping(tiny_model, steps=2), tmp_path / "run")
+    small_runs.start(skipping(tiny_model, steps=2), tmp_path / "run")
     assert [line["train/skipped_in_a_row"] for line in metrics_of(tmp_path / "run")] == [1, 2]
     assert {line["policy_version"] for line in metrics_of(tmp_path / "run")} == {0}
     with pytest.raises(
         RunError,
         match=r"step 3: skipped 3 ≥ 3 \(stop\), after verdicts .* \(skip\); .*change alarms.skipped in .*config.yaml",
     ):
-        runs.resume(tmp_path / "run", steps=6)
+        small_runs.resume(tmp_path / "run", steps=6)
     last = metrics_of(tmp_path / "run")[-1]
     assert [each["alarm"] for each in last["alarms"]] == ["verdicts", "skipped"]
     assert not (tmp_path / "run" / "checkpoints" / "step-000003").exists()
@@ -298,19 +293,19 @@ def test_a_run_that_skips_too_often_stops_and_counts_on_when_it_is_resumed(tiny_
 
 def test_a_run_on_data_whose_loss_is_not_finite_takes_no_step_and_stops(tiny_model: Path, tmp_path: Path) -> None:
     """Every completion was all but impossible for the policy that is said to have sampled it: weights are infinite."""
-    runs.start(runs.small_config(tiny_model, steps=4, eval__questions=0), tmp_path / "sampled")
+    small_runs.start(small_runs.small_config(tiny_model, steps=4, eval__questions=0), tmp_path / "sampled")
     records = list(read_rollouts(tmp_path / "sampled" / "rollouts"))
     impossible = [
         r.model_copy(update={"behaviour_logprobs": tuple(None if p is None else -500.0 for p in r.behaviour_logprobs)})
         for r in records
     ]
     write_rollouts(tmp_path / "impossible.parquet", impossible)
-    config = runs.small_config(
+    config = small_runs.small_config(
         tiny_model, trainer="grpo-off", rollouts__files=[str(tmp_path / "impossible.parquet")], steps=4,
         eval__questions=0, checkpoint__every=1, checkpoint__keep=9,
     )  # fmt: skip
     with pytest.raises(RunError, match=r"step 3: skipped 3 ≥ 3 \(stop\), after not_finite [12] > 0 \(skip\)"):
-        runs.start(config, tmp_path / "run")
+        small_runs.start(config, tmp_path / "run")
     lines = metrics_of(tmp_path / "run")
     assert [line["policy_version"] for line in lines] == [0, 0, 0]
     assert [line["train/grad_norm"] for line in lines] == [None] * 3
@@ -319,22 +314,22 @@ def test_a_run_on_data_whose_loss_is_not_finite_takes_no_step_and_stops(tiny_mod
 
 def test_what_the_error_says_lets_the_run_go_on(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="skipped 1 ≥ 1"):
-        runs.start(skipping(tiny_model, steps=2, alarms__skipped__threshold=1), tmp_path / "run")
+        small_runs.start(skipping(tiny_model, steps=2, alarms__skipped__threshold=1), tmp_path / "run")
     file = tmp_path / "run" / "config.yaml"
     file.write_text(
         file.read_text().replace("threshold: 1.0\n    consequence: stop", "threshold: 9\n    consequence: stop")
     )
-    assert runs.resume(tmp_path / "run").finished
+    assert small_runs.resume(tmp_path / "run").finished
     assert [line["step"] for line in metrics_of(tmp_path / "run")] == [0, 1]
 
 
 def test_no_signal_is_counted_over_batches_and_over_a_resume(tiny_model: Path, tmp_path: Path) -> None:
-    config = runs.small_config(
-        tiny_model, verifier=f"{runs.REWARDS}:mute", steps=2, checkpoint__every=1, eval__questions=0,
+    config = small_runs.small_config(
+        tiny_model, verifier=f"{small_runs.REWARDS}:mute", steps=2, checkpoint__every=1, eval__questions=0,
         alarms__no_signal__threshold=3,
     )  # fmt: skip
-    runs.start(config, tmp_path / "run")
-    runs.resume(tmp_path / "run", steps=4)
+    small_runs.start(config, tmp_path / "run")
+    small_runs.resume(tmp_path / "run", steps=4)
     lines = metrics_of(tmp_path / "run")
     assert [line["signal/none_in_a_row"] for line in lines] == [1, 2, 3, 4]
     assert [bool(line["alarms"]) for line in lines] == [False, False, True, True]
@@ -359,7 +354,7 @@ def test_a_run_that_is_stopped_says_which_skips_led_there_and_sums_up(tmp_path: 
     sets = ["eval.questions=0", "sampling.prompts_per_step=2", "verifier.workers=0", "verifier.rewards.error=0"]
     sets.append("alarms.verdicts.consequence=skip")
     done = subprocess.run(
-        [*command, f"{runs.REWARDS}:broken", *(f"--set={each}" for each in sets)],
+        [*command, f"{small_runs.REWARDS}:broken", *(f"--set={each}" for each in sets)],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout

@@ -1,7 +1,7 @@
 """`grpo` against TRL's GRPOTrainer: one batch that TRL sampled and scored, the same weights; loss and gradients.
 
 What differs by definition is converted or switched off: TRL whitens with Bessel's deviation + 1e-4 (the factor that
-`rlvr_trainers.advantage` states), weights the KL term by the ratio, and does not mask it in groups without a signal.
+`loss.advantage` states), weights the KL term by the ratio, and does not mask it in groups without a signal.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
 from rlvr.protocols import Group, ModelSpec, TrainContext
-from rlvr_trainers.advantage import whiten
 from rlvr_trainers.grpo import Grpo, GrpoOptions
+from rlvr_trainers.loss.advantage import whiten
 
 # TRL reads attributes that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from rlvr.errors import RunError
 from rlvr.protocols import Group
-from rlvr.schema import GroupStats, Sampling, VersionRun
-from rlvr_trainers.advantage import whiten
+from rlvr.record.schema import GroupStats, Sampling, VersionRun
 from rlvr_trainers.batch import UNKNOWN, check_trainable, collate, micro_batches, token_columns
+from rlvr_trainers.loss.advantage import whiten
 
 WHITEN = partial(whiten, advantage_epsilon=0.0)
 

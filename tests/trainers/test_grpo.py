@@ -14,7 +14,7 @@ import torch
 from rlvr.alarms import Alarms
 from rlvr.errors import RunError
 from rlvr.protocols import Group, ModelSpec, TrainContext
-from rlvr.schema import GroupStats, Rollout, Sampling, VersionRun
+from rlvr.record.schema import GroupStats, Rollout, Sampling, VersionRun
 from rlvr_trainers.batch import mini_batches
 from rlvr_trainers.grpo import Grpo, GrpoOptions
 

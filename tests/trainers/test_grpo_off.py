@@ -12,8 +12,8 @@ import torch
 from pydantic import ValidationError
 
 from rlvr.protocols import Group, ModelSpec, TrainContext
-from rlvr.schema import VersionRun
-from rlvr_trainers import grpo_off
+from rlvr.record.schema import VersionRun
+from rlvr_trainers import loss as default_loss
 from rlvr_trainers.batch import token_columns
 from rlvr_trainers.grpo_off import GrpoOff, GrpoOffOptions
 
@@ -89,7 +89,7 @@ def test_the_loss_is_the_one_that_the_module_shows(tiny_model: Path, oracle: Mod
         "behaviour_logprobs_BT": batch.behaviour_logprobs_BT,
         "mask_BT": batch.mask_BT,
     }
-    shown = [line.strip() for line in (grpo_off.__doc__ or "").splitlines() if line.startswith("    ")]
+    shown = [line.strip() for line in (default_loss.__doc__ or "").splitlines() if line.startswith("    ")]
     exec("\n".join(shown), named)
     found = trainer.update(groups)
     assert found["clip/fraction"] > 0.1

@@ -11,9 +11,9 @@ from types import ModuleType
 import pytest
 import torch
 
+from rlvr.offpolicy.staleness import BUCKETS
 from rlvr.protocols import Group
-from rlvr.schema import Rollout, VersionRun
-from rlvr.staleness import BUCKETS
+from rlvr.record.schema import Rollout, VersionRun
 from rlvr_trainers.batch import Batch, token_columns
 from rlvr_trainers.metrics import BATCH_WIDE, group_metrics, mask_metrics, step_metrics
 

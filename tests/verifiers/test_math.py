@@ -20,7 +20,7 @@ from rlvr_verifiers.math import answers, check
 from rlvr_verifiers.math.exact import read_number
 from rlvr_verifiers.math.extract import final_answer
 from rlvr_verifiers.math.memo import remembered
-from rlvr_verifiers.math.normalise import normalise
+from rlvr_verifiers.math.normalize import normalise
 from rlvr_verifiers.math.vocabulary import vocabulary
 
 CORPUS: list[dict[str, Any]] = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlvr import Task
-from rlvr.attacks import ATTACKS, OWN, POWERS, Target, attack
-from rlvr.verifying import BOXED
+from rlvr.bench.attacks import ATTACKS, OWN, POWERS, Target, attack
+from rlvr.verify.verifying import BOXED
 from rlvr_verifiers.math import check
 
 TARGETS = [

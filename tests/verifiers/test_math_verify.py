@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlvr import Status, Task
-from rlvr.scoring import Item, Scorer
+from rlvr.record.item import Item
+from rlvr.verify.scoring import Scorer
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from .exact import Number, read_number
 from .extract import answer_in_sentence
 from .memo import remembered
 from .moments import same_date, same_time
-from .normalise import is_prose, normalise
+from .normalize import is_prose, normalise
 from .options import Options
 from .parts import parts, parts_as, without_labels
 from .tree import Expr

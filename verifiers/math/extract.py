@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from .memo import remembered
-from .normalise import is_prose
+from .normalize import is_prose
 
 MAX_COMPLETION = 2_000_000
 """Characters; of a longer completion only the end is read."""

@@ -1,0 +1,1 @@
+"""A verifier under test: labelled cases, attacks, latency, and the report."""

@@ -1,0 +1,382 @@
+"""The test bench for verifiers: labelled cases, and what needs no labels, all through the real worker pool.
+
+    cases       false positives and negatives by category, with Wilson intervals
+    answers     a gold accepts itself, another answer is refused, formatting around an answer changes nothing
+    attacks     completions that only a mistaken verifier rewards (`rlvr.bench.attacks`): none may win
+    statuses    a row without a gold is `invalid`, an empty completion `unparsed`
+    hostile     completions that break programs end in a verdict, unrewarded, within the time limit
+    repeats     the same verdicts once more, by other processes and in the reverse order
+
+What counts is whether a completion is accepted: its verdict is `graded` and its reward reaches a threshold. Faults are
+not averaged away: apart from the labelled cases, whose shares have limits, one is enough to fail.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rlvr.bench.attacks import ATTACKS
+from rlvr.bench.cases import read_cases
+from rlvr.bench.intervals import Share, quantile
+from rlvr.bench.trials import (
+    ALONE,
+    ATTACK,
+    CASES,
+    COSTLY,
+    FORMATTING,
+    GOLD,
+    HOSTILITY,
+    STATUSES,
+    SYMMETRY,
+    WRONG,
+    Question,
+    Trial,
+    Trials,
+    spread,
+)
+from rlvr.errors import ConfigError
+from rlvr.record.schema import Score, Status
+from rlvr.verify.scoring import Scorer
+from rlvr.verify.verifying import require_place
+
+REPEATED = 256
+"""Completions that are judged a second time."""
+MOST_TIMEOUTS = 5
+"""After so many the rest is not tried: a verifier that hangs on everything would take hours."""
+
+FALSE_POSITIVES, FALSE_NEGATIVES = "false positives", "false negatives"
+BREAKAGE = "no errors, no time-outs"
+REPEATS = "the same verdict again"
+REWARDS = "rewards"
+
+_BROKEN = (Status.ERROR, Status.TIMEOUT)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as right, and how often the labelled cases may go wrong."""
+
+    threshold: float = 0.5
+    """A reward of at least this accepts."""
+    false_positives: float = 0.0
+    """Largest share of the wrong completions that may be accepted. 0: what is rewarded by mistake is what is learnt."""
+    false_negatives: float = 0.1
+    """Largest share of the right completions that may be refused."""
+
+    def __post_init__(self) -> None:
+        for what, share in (("positives", self.false_positives), ("negatives", self.false_negatives)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"the largest share of false {what} is {share}: expected 0 to 1")
+
+
+class Result(StrEnum):
+    """How a check ended. `note`: worth knowing, no fault. `skip`: there was nothing to try it on."""
+
+    PASSED = "pass"
+    FAILED = "FAIL"
+    NOTE = "note"
+    SKIPPED = "skip"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds of verification alone, without queueing: median, 99th percentile, longest."""
+
+    p50: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, judged: Iterable[Judged]) -> Latency | None:
+        """None when nothing was judged. Verdicts that were remembered, which have taken 0 seconds, do not count."""
+        seconds = [each.score.seconds for each in judged if each.score.seconds]
+        return cls(quantile(seconds, 0.5), quantile(seconds, 0.99), max(seconds)) if seconds else None
+
+
+class Judged(NamedTuple):
+    """A completion and its verdict."""
+
+    trial: Trial
+    score: Score
+
+
+@dataclass(frozen=True)
+class Category:
+    """Labelled cases of one kind."""
+
+    name: str
+    false_positives: Share
+    """Of the completions that are wrong."""
+    false_negatives: Share
+    """Of the completions that are right."""
+    latency: Latency | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried, on how many completions, and those on which it went wrong."""
+
+    name: str
+    result: Result
+    tried: int
+    faults: tuple[Judged, ...] = ()
+    detail: str = ""
+    latency: Latency | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the bench found."""
+
+    verifier: str
+    version: str
+    config: Mapping[str, Any]
+    answer_form: str
+    timeout: float
+    limits: Limits
+    categories: tuple[Category, ...]
+    """Of the labelled cases, by name."""
+    total: Category | None
+    """All labelled cases; None without any."""
+    checks: tuple[Check, ...]
+    latency: Latency | None
+    """Of everything but the hostile completions."""
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that failed, in their order."""
+        return [check for check in self.checks if check.result is Result.FAILED]
+
+    @property
+    def passed(self) -> bool:
+        """No check failed."""
+        return not self.failed
+
+    def check(self, name: str) -> Check:
+        """The check of that name. Raises KeyError when there is none."""
+        try:
+            return next(check for check in self.checks if check.name == name)
+        except StopIteration:
+            raise KeyError(name) from None
+
+
+def run_bench(
+    verifier: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    cases: Sequence[Path] = (),
+    questions: Sequence[Question] = (),
+    answer_form: str | None = None,
+    workers: int | None = None,
+    timeout: float = 5.0,
+    limits: Limits | None = None,
+    advance: Callable[[int, int], object] = lambda done, total: None,
+) -> Report:
+    r"""Try a verifier on all that there is to try it on.
+
+    Args:
+        verifier, options, workers, timeout: As `Scorer` has them.
+        cases: Files of labelled cases (`rlvr.bench.cases`), instead of the one that the verifier may bring.
+        questions: Rows of a data set, each with a gold answer.
+        answer_form: How a completion states its answer, `{answer}` in its place; what the verifier declares when not
+            given, and that is `\boxed{answer}` unless it says otherwise.
+        limits: What counts as right and how often cases may go wrong.
+        advance: Told after each verdict how many there are, of how many.
+
+    Raises as `Scorer` and `read_cases` do, and PluginError for an answer form without a place for the answer.
+    """
+    if answer_form is not None:
+        require_place(answer_form, "the answer form")
+    with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
+        claims = scorer.claims
+        trials = Trials(answer_form or claims.answer_form, scorer.wants_rollout)
+        files = cases or ([Path(claims.cases)] if claims.cases else [])
+        trials.fill([case for file in files for case in read_cases(file, trials.say)], questions)
+        total = len(trials.all) + min(REPEATED, len(trials.all))
+        judged = _judged(scorer, trials.all, lambda done: advance(done, total))
+    repeatable = [each for each in judged if each.trial.check != HOSTILITY and each.score.status is not Status.TIMEOUT]
+    first = spread(repeatable, REPEATED)[::-1]
+    # Processes of their own: they have seen nothing of what the first ones have.
+    with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
+        before = len(judged)
+        again = _judged(scorer, [each.trial for each in first], lambda done: advance(before + done, total))
+        findings = _Findings(judged, list(zip(first, again, strict=False)), len(trials.all), limits or Limits())
+        return Report(
+            verifier=scorer.name,
+            version=scorer.version,
+            config=scorer.config,
+            answer_form=trials.form,
+            timeout=timeout,
+            limits=findings.limits,
+            categories=tuple(findings.categories()),
+            total=findings.category("all", findings.of(CASES)) if findings.of(CASES) else None,
+            checks=tuple(findings.checks(claims.compares_answers or answer_form is not None, claims.needs_answer)),
+            latency=Latency.of(each for each in judged if each.trial.check != HOSTILITY),
+        )
+
+
+def _judged(scorer: Scorer, trials: Sequence[Trial], advance: Callable[[int], object]) -> list[Judged]:
+    """The verdicts, in order; cut short after too many time-outs."""
+    judged: list[Judged] = []
+    timeouts = 0
+    for trial, score in zip(trials, scorer.score(trial.item for trial in trials), strict=True):
+        judged.append(Judged(trial, score))
+        advance(len(judged))
+        timeouts += score.status is Status.TIMEOUT and trial.check not in COSTLY
+        if timeouts >= MOST_TIMEOUTS:
+            break
+    return judged
+
+
+class _Findings:
+    """Verdicts, made into checks."""
+
+    def __init__(
+        self, judged: Sequence[Judged], repeats: Sequence[tuple[Judged, Judged]], planned: int, limits: Limits
+    ) -> None:
+        self.limits = limits
+        self._judged, self._repeats, self._planned = judged, repeats, planned
+        self._by_check: dict[str, list[Judged]] = {}
+        for each in judged:
+            self._by_check.setdefault(each.trial.check, []).append(each)
+        self._told_apart = {each.trial.row for each in self.of(ALONE) if self._accepted(each)} - {
+            each.trial.row for each in self.of(WRONG) if self._accepted(each) and each.trial.row is not None
+        }
+        """Attacked rows whose gold is accepted and whose wrong answer is not: on others an attack proves nothing."""
+
+    def of(self, check: str) -> list[Judged]:
+        return self._by_check.get(check, [])
+
+    def _accepted(self, judged: Judged) -> bool:
+        return judged.score.reward is not None and judged.score.reward >= self.limits.threshold
+
+    # --- labelled cases
+
+    def categories(self) -> list[Category]:
+        names = sorted({each.trial.what for each in self.of(CASES)}, key=str.casefold)
+        return [self.category(name, [each for each in self.of(CASES) if each.trial.what == name]) for name in names]
+
+    def category(self, name: str, judged: Sequence[Judged]) -> Category:
+        wrong, right = self._labelled(judged, False), self._labelled(judged, True)
+        return Category(
+            name,
+            Share(sum(map(self._accepted, wrong)), len(wrong)),
+            Share(sum(not self._accepted(each) for each in right), len(right)),
+            Latency.of(judged),
+        )
+
+    @staticmethod
+    def _labelled(judged: Sequence[Judged], expected: bool) -> list[Judged]:
+        return [each for each in judged if each.trial.case is not None and each.trial.case.expected is expected]
+
+    def _rate(self, name: str, expected: bool, most: float) -> Check:
+        labelled = self._labelled(self.of(CASES), expected)
+        faults = [each for each in labelled if self._accepted(each) is not expected]
+        share = Share(len(faults), len(labelled))
+        if not labelled:
+            return Check(name, Result.SKIPPED, 0, detail=f"no case is labelled {str(expected).lower()}")
+        result = Result.FAILED if share.value > most else Result.PASSED
+        return Check(name, result, share.trials, tuple(faults), f"{share.value:.1%}, at most {most:.1%} allowed")
+
+    # --- the rest
+
+    def checks(self, compares_answers: bool, needs_answer: bool) -> list[Check]:
+        found = [self._rate(FALSE_POSITIVES, False, self.limits.false_positives)]
+        found.append(self._rate(FALSE_NEGATIVES, True, self.limits.false_negatives))
+        about_answers = [self._gold(), self._wrong(), self._formatting(), *map(self._attack, ATTACKS)]
+        if not compares_answers:
+            why = "it compares no final answers"
+            about_answers = [Check(check.name, Result.SKIPPED, 0, detail=why) for check in about_answers]
+        found += about_answers
+        if needs_answer:
+            found.append(self._statuses())
+        else:
+            found.append(Check(STATUSES, Result.SKIPPED, 0, detail="it does without a gold answer"))
+        found += [
+            self._hostility(compares_answers),
+            self._breakage(),
+            self._repeated(),
+            self._symmetry(),
+            self._rewards(),
+        ]
+        return found
+
+    def _verdict(self, name: str, tried: Sequence[Judged], faults: Sequence[Judged], detail: str = "") -> Check:
+        result = Result.FAILED if faults else Result.PASSED if tried else Result.SKIPPED
+        return Check(name, result, len(tried), tuple(faults), detail, Latency.of(tried))
+
+    def _gold(self) -> Check:
+        invalid = [each for each in self.of(GOLD) if each.score.status is Status.INVALID]
+        tried = [each for each in self.of(GOLD) if each.score.status is not Status.INVALID]
+        detail = f"{len(invalid)} more are invalid golds" if invalid else ""
+        if not tried and invalid:
+            return Check(GOLD, Result.FAILED, len(invalid), tuple(invalid), "every gold is invalid")
+        return self._verdict(GOLD, tried, [each for each in tried if not self._accepted(each)], detail)
+
+    def _wrong(self) -> Check:
+        return self._verdict(WRONG, self.of(WRONG), list(filter(self._accepted, self.of(WRONG))))
+
+    def _formatting(self) -> Check:
+        """The right answer stays right, and the wrong one wrong."""
+        tried = [each for each in self.of(FORMATTING) if each.trial.row in self._told_apart]
+        faults = [each for each in tried if self._accepted(each) is not each.trial.right]
+        return self._verdict(FORMATTING, tried, faults)
+
+    def _attack(self, name: str) -> Check:
+        tried = [each for each in self.of(ATTACK + name) if each.trial.row in self._told_apart]
+        won = [each for each in tried if self._accepted(each)]
+        detail = "" if tried else "no row's gold is accepted and its wrong answer refused"
+        return self._verdict(ATTACK + name, tried, won, detail)
+
+    def _statuses(self) -> Check:
+        tried = self.of(STATUSES)
+        return self._verdict(STATUSES, tried, [each for each in tried if each.score.status is not each.trial.status])
+
+    def _hostility(self, compares_answers: bool) -> Check:
+        """No answer, so no reward; of a verifier that compares no answers nothing is known but that it must survive."""
+        tried = self.of(HOSTILITY)
+        bad = (*_BROKEN, Status.INVALID)
+        faults = [each for each in tried if each.score.status in bad or (compares_answers and self._accepted(each))]
+        return self._verdict(HOSTILITY, tried, faults)
+
+    def _breakage(self) -> Check:
+        tried = [each for each in self._judged if each.trial.check != HOSTILITY]
+        faults = [each for each in tried if each.score.status in _BROKEN]
+        counts = Counter(each.score.status.value for each in faults)
+        detail = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        if len(self._judged) < self._planned:
+            detail += f"; stopped there: {self._planned - len(self._judged)} completions were not tried"
+        return self._verdict(BREAKAGE, tried, faults, detail)
+
+    def _repeated(self) -> Check:
+        tried = [second for _, second in self._repeats]
+        faults = [
+            second
+            for first, second in self._repeats
+            if (first.score.status, first.score.reward) != (second.score.status, second.score.reward)
+        ]
+        return self._verdict(REPEATS, tried, faults, "by other processes, in reverse order")
+
+    def _symmetry(self) -> Check:
+        """A note, no fault: a rounded gold accepts what an exact one does not, and a letter may stand for its text."""
+        straight = {id(each.trial.case): self._accepted(each) for each in self.of(CASES)}
+        tried = [each for each in self.of(SYMMETRY) if id(each.trial.case) in straight]
+        differ = [each for each in tried if self._accepted(each) is not straight[id(each.trial.case)]]
+        result = Result.NOTE if tried else Result.SKIPPED
+        detail = f"{len(differ):,} of the labelled pairs are judged otherwise" if tried else ""
+        return Check(SYMMETRY, result, len(tried), tuple(differ), detail)
+
+    def _rewards(self) -> Check:
+        rewards = [each.score.reward for each in self._judged if each.score.reward is not None]
+        if not rewards:
+            return Check(REWARDS, Result.FAILED, 0, detail="no completion was given a reward")
+        low, high = min(rewards), max(rewards)
+        detail = f"{low:g} to {high:g}; {self.limits.threshold:g} and more is right"
+        if low < 0 or high > 1:
+            detail += " (outside of 0 to 1: is that threshold meant?)"
+        return Check(REWARDS, Result.NOTE, len(rewards), detail=detail)

@@ -1,0 +1,35 @@
+"""Rows of a prompt set, for the test bench: every gold answer that a verifier will have to live with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rlvr.bench.trials import Question
+from rlvr.data.prompts import load_source
+from rlvr.errors import RequestError
+from rlvr.protocols import SourceRequest
+
+OF_AN_ENDLESS_SET = 1000
+
+
+def questions_of(
+    dataset: str, *, split: Literal["train", "eval"] = "train", files: Sequence[Path] = (), limit: int | None = None
+) -> list[Question]:
+    """The first `limit` questions of a prompt set; all of them when not given, or 1,000 of one that does not end.
+
+    Args:
+        dataset: A registered name, a `.yaml` card, or a file of questions and answers.
+        split: Which of its two splits.
+        files: Local files to read instead of the hub.
+
+    Raises as `load_source` does, and RequestError when there is no gold answer to try.
+    """
+    source = load_source(dataset, SourceRequest(split=split, seed=0, data_files=tuple(files)))
+    size = OF_AN_ENDLESS_SET if source.size is None else source.size
+    prompts = (source[i] for i in range(size if limit is None else min(limit, source.size or limit)))
+    questions = [Question(prompt.task, prompt.text, prompt.messages) for prompt in prompts if prompt.task.answer]
+    if not questions:
+        raise RequestError(f"dataset {dataset} has no gold answers to try a verifier with")
+    return questions

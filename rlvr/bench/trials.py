@@ -1,0 +1,181 @@
+"""What the test bench puts to a verifier: completions, and for which check each is. Nothing is judged here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, TypeVar
+
+from rlvr.bench.attacks import AGREEMENT, ATTACKS, DENIAL, HOSTILE, OWN, POWERS, Target, attack, formatted
+from rlvr.bench.cases import Case
+from rlvr.record.item import Item
+from rlvr.record.schema import Message, Rollout, Status, Task
+
+T = TypeVar("T")
+
+ATTACKED = 8
+"""Rows of the user's own that are attacked, beside ours."""
+NEAR = 20
+"""So many golds are looked at for one that differs."""
+
+CASES = "labelled cases"
+GOLD = "a gold accepts itself"
+WRONG = "a wrong answer is refused"
+FORMATTING = "formatting changes nothing"
+STATUSES = "missing answers have their status"
+SYMMETRY = "gold and answer swapped"
+HOSTILITY = "hostile completions"
+ALONE = "the gold of an attacked row"
+ATTACK = "attack: "
+EXPONENTS = f"{ATTACK}huge exponents"
+COSTLY = {HOSTILITY, EXPONENTS}
+"""Checks in which time-outs are to be expected of a verifier that is fine otherwise."""
+
+_WORDS = re.compile(r"[A-Za-z]+")
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+|/[1-9]\d*)?")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row of a data set: its task with the gold answer, and how it is asked where that is known."""
+
+    task: Task
+    prompt: str | None = None
+    messages: tuple[Message, ...] | None = None
+
+    @property
+    def gold(self) -> str:
+        """The gold answer; "" without one."""
+        return self.task.answer or ""
+
+    @property
+    def text(self) -> str:
+        """The question as text: of messages, the last."""
+        return self.messages[-1].content if self.messages else self.prompt or ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One completion to be judged."""
+
+    check: str
+    what: str
+    item: Item
+    row: int | None = None
+    """Which attacked row it belongs to: an attack counts only where the gold alone is accepted."""
+    case: Case | None = None
+    status: Status | None = None
+    """The status that it must have."""
+    right: bool | None = None
+    """Whether the answer in it is right, where formatting is tried."""
+
+
+@dataclass
+class Trials:
+    """Collects trials, in the order in which they are to be run."""
+
+    form: str
+    wants_rollout: bool
+    all: list[Trial] = field(default_factory=list)
+
+    def say(self, answer: str) -> str:
+        """A completion that ends in this answer."""
+        return self.form.replace("{answer}", answer)
+
+    def add(self, check: str, what: str, completion: str | None, question: Question, **more: Any) -> None:
+        """One more; `more` are fields of `Trial`."""
+        rollout = None
+        if self.wants_rollout and completion is not None:
+            rollout = Rollout(
+                id=str(len(self.all)),
+                prompt=None if question.messages else question.prompt or "",
+                messages=question.messages,
+                completion=completion,
+                task=question.task,
+            )
+        self.all.append(Trial(check, what, Item(completion, question.task, rollout), **more))
+
+    def fill(self, cases: Sequence[Case], questions: Sequence[Question]) -> None:
+        """All there is to try: on these cases and rows, and on rows of our own."""
+        for case in cases:
+            self.add(CASES, case.category, case.completion, _asked(case, case.gold), case=case)
+        golds = list({case.gold: _asked(case, case.gold) for case in cases if case.expected}.values())
+        theirs = [*questions, *golds]
+        own = [(Question(Task(answer=target.gold), target.question), target) for target in OWN]
+        for question in theirs or [question for question, _ in own]:
+            self.add(GOLD, "", self.say(question.gold), question)
+        labelled = {case.gold: case.answer for case in cases if not case.expected and case.answer is not None}
+        fair = []
+        for question, other in _with_another(theirs):
+            if other is not None:
+                self.add(WRONG, "the gold of another row", self.say(other), question)
+            wrong = labelled.get(question.gold, other)
+            if wrong is not None and (target := Target(question.text, question.gold, wrong)).fair:
+                fair.append((question, target))
+        attacked = [*own, *spread(fair, ATTACKED)]
+        for row, (question, target) in enumerate(attacked):
+            self._attack(row, question, target)
+        for row, (gold, wrong) in enumerate(POWERS, len(attacked)):
+            question = Question(Task(answer=gold))
+            self.add(ALONE, "", self.say(gold), question, row=row)
+            self.add(EXPONENTS, "", self.say(wrong), question, row=row)
+        first = theirs[0] if theirs else own[0][0]
+        self._statuses(first)
+        for case in cases:
+            if case.answer is not None:
+                self.add(SYMMETRY, case.category, self.say(case.gold), _asked(case, case.answer), case=case)
+        # Last: what they cost in time must not keep the rest from being tried.
+        for what, make in HOSTILE.items():
+            self.add(HOSTILITY, what, make(self.say), first)
+
+    def _attack(self, row: int, question: Question, target: Target) -> None:
+        for check, answer in ((ALONE, target.gold), (WRONG, target.wrong)):
+            alone = self.say(answer)
+            self.add(check, "", alone, question, row=row)
+            for what, completion in formatted(alone, self.form):
+                self.add(FORMATTING, what, completion, question, row=row, right=check == ALONE)
+        for name in ATTACKS:
+            for completion in attack(name, target, self.say):
+                self.add(ATTACK + name, "", completion, question, row=row)
+
+    def _statuses(self, question: Question) -> None:
+        without = Question(question.task.model_copy(update={"answer": None}), question.prompt, question.messages)
+        self.add(STATUSES, "no gold answer", self.say("1"), without, status=Status.INVALID)
+        self.add(STATUSES, "no completion", None, question, status=Status.INVALID)
+        self.add(STATUSES, "an empty completion", "", question, status=Status.UNPARSED)
+        self.add(STATUSES, "a blank completion", " \n\t", question, status=Status.UNPARSED)
+
+
+def _asked(case: Case, gold: str) -> Question:
+    return Question(Task(answer=gold, extra=case.extra), case.prompt)
+
+
+def _with_another(questions: Sequence[Question]) -> Iterator[tuple[Question, str | None]]:
+    """Each question with the gold of another one that is certainly wrong for it, where there is one near by."""
+    golds = list(dict.fromkeys(question.gold for question in questions))
+    places = {gold: place for place, gold in enumerate(golds)}
+    for question in questions:
+        place = places[question.gold]
+        others = (golds[(place + step) % len(golds)] for step in range(1, min(len(golds), NEAR)))
+        yield question, next((other for other in others if surely_differ(question.gold, other)), None)
+
+
+def surely_differ(one: str, other: str) -> bool:
+    """Two plain numbers that no rounding makes equal, or two different single words.
+
+    False where only a verifier could say.
+    """
+    if _NUMBER.fullmatch(one) and _NUMBER.fullmatch(other):
+        first, second = Fraction(one), Fraction(other)
+        return abs(first - second) > max(abs(first), abs(second)) / 10
+    words = {one.casefold(), other.casefold()}
+    if words <= {*AGREEMENT} or words <= {*DENIAL}:
+        return False
+    return bool(_WORDS.fullmatch(one) and _WORDS.fullmatch(other)) and len(words) == 2
+
+
+def spread(things: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the things, evenly spaced, in their order."""
+    return [things[i * len(things) // count] for i in range(count)] if len(things) > count else list(things)

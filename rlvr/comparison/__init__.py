@@ -1,0 +1,1 @@
+"""Two verifiers on the same rows: `rlvr compare`."""

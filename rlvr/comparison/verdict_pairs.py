@@ -1,0 +1,408 @@
+"""Two verifiers' verdicts on the same rollouts, out of one file or of two, matched row by row.
+
+A side is the last score by one verifier for every rollout of a file. Reading keeps no text: that of a few rollouts is
+read again when it is to be shown.
+
+Shapes: N = matched rollouts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlvr.comparison.paired import Floats, Integers
+from rlvr.errors import DataError, RequestError, RunError
+from rlvr.files import kind_of
+from rlvr.record.rows import ArrowBatch, Row, UnusableError, joined, read_batches
+from rlvr.record.schema import Status
+from rlvr.record.sidecar import Sidecars
+from rlvr.record.store import TOKEN_COLUMNS, upgrade
+from rlvr.verify.score_names import counted, require_score, score_name
+from rlvr.verify.scoring import DEFAULT_REWARDS
+
+KINDS = ("right", "wrong", *(status.value for status in Status if status is not Status.GRADED), "unscored")
+"""What a verdict can be. A graded one is right or wrong; `unscored`: the verifier has no score on the row."""
+
+TAIL = 200
+"""Characters of a prompt's end that are told with a flip."""
+
+_STATUSES = tuple(Status)
+_CODES = {status.value: code for code, status in enumerate(_STATUSES)}
+_UNSCORED = -1
+_WANTED = frozenset({"schema_version", "id", "group_id", "segment", "scores"})
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Column:
+    """The last verdict by one verifier on each of a file's rollouts."""
+
+    codes: array[int] = field(default_factory=lambda: array("b"))
+    rewards: array[float] = field(default_factory=lambda: array("d"))
+    versions: set[str] = field(default_factory=set)
+    scored: int = 0
+
+    def pad(self, rows: int) -> None:
+        """Rows so far without a score."""
+        missing = rows - len(self.codes)
+        self.codes.extend([_UNSCORED] * missing)
+        self.rewards.extend([math.nan] * missing)
+
+
+@dataclass
+class Scored:
+    """A file's verdicts, and no text of it: some hundred bytes a rollout."""
+
+    path: Path
+    ids: list[str | None] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
+    places: array[int] = field(default_factory=lambda: array("q"))
+    """Which row of the file a rollout is, from 0: later segments of a rollout are rows too."""
+    columns: dict[str, Column] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Verifier -> how many rollouts it has a score on."""
+        return {name: column.scored for name, column in self.columns.items()}
+
+
+def read_scored(path: Path, sources: Mapping[str, str], beside: Sidecars | None = None) -> Scored:
+    """The verdicts in a file, by verifier.
+
+    Args:
+        path: Records, or any other rows with a column `scores` as `rlvr score` writes it.
+        sources: Target -> column, for each of `rlvr.record.rows.TARGETS`.
+        beside: Scores that follow the rows' own.
+
+    Raises DataError for a row that cannot be read, and for ids that several rows have; segments of one rollout share
+    their id and count once.
+    """
+    found = Scored(path)
+    segments: dict[str, set[int] | None] = {}  # id -> its segments; None is the first one alone, as nearly always
+    doubles: dict[str, str] = {}  # id -> where it stands again
+    wanted = _WANTED | {sources["id"], sources["group_id"]}
+    for place, row in enumerate(_rows(path, sources, beside, wanted)):
+        values, identity, group, segment = _identified(row, sources)
+        if identity is not None:
+            if identity in segments:
+                known = segments[identity] or {0}
+                if segment in known:
+                    doubles.setdefault(identity, row.where)
+                segments[identity] = known | {segment}
+                continue
+            segments[identity] = {segment} if segment else None
+        rows = len(found.ids)
+        found.ids.append(identity)
+        found.groups.append(group)
+        found.places.append(place)
+        for name, (code, reward, version) in _last_scores(values.get("scores"), row.where).items():
+            column = found.columns.setdefault(name, Column())
+            column.pad(rows)
+            column.codes.append(code)
+            column.rewards.append(reward)
+            column.versions.update(version)
+            column.scored += 1
+    if doubles:
+        (name, where), *others = doubles.items()
+        more = f" (also {', '.join(repr(other) for other, _ in others[:5])}: {len(doubles)} in all)" if others else ""
+        raise DataError(
+            f"{where}: the id {name!r} is that of an earlier row too{more}: rows are told apart by their id; "
+            "--map id=COLUMN names another column"
+        )
+    for column in found.columns.values():
+        column.pad(len(found.ids))
+    return found
+
+
+def _rows(
+    path: Path, sources: Mapping[str, str], beside: Sidecars | None, wanted: frozenset[str] | None = None
+) -> Iterator[Row]:
+    """The rows without their tokens; of a file in columns, only those `wanted`, if that is given."""
+    for batch in read_batches(path):
+        if wanted is not None and isinstance(batch, ArrowBatch):
+            batch = replace(batch, batch=batch.batch.select([n for n in batch.batch.schema.names if n in wanted]))
+        rows = batch.rows(sources.values(), without=TOKEN_COLUMNS)
+        yield from rows if beside is None else (joined(row, sources, beside) for row in rows)
+
+
+def _identified(row: Row, sources: Mapping[str, str]) -> tuple[Mapping[str, Any], str | None, str | None, int]:
+    """A row's columns, its id, its group and which segment of its rollout it is. Raises DataError."""
+    if not row.is_record:
+        return row.values, _text(row, sources["id"]), _text(row, sources["group_id"]), 0
+    values = upgrade(row.values, row.where)
+    identity, group, segment = values.get("id"), values.get("group_id"), values.get("segment") or 0
+    for name, value, kinds in (("id", identity, str), ("group_id", group, str | None), ("segment", segment, int)):
+        if not isinstance(value, kinds):
+            raise DataError(f"{row.where}: {name} is {kind_of(value)}")
+    return values, identity, group, segment
+
+
+def _text(row: Row, column: str) -> str | None:
+    try:
+        return row.text(column)
+    except UnusableError as error:
+        raise DataError(f"{row.where}: {error}") from error
+
+
+def _last_scores(scores: Any, where: str) -> dict[str, tuple[int, float, tuple[str, ...]]]:
+    """Verifier -> status code, reward (NaN without one) and version if known, of the last score by each."""
+    if scores is None:
+        return {}
+    if not isinstance(scores, list) or not all(isinstance(score, Mapping) for score in scores):
+        raise DataError(f"{where}: the column 'scores' is {kind_of(scores)} and not a list of scores")
+    found: dict[str, tuple[int, float, tuple[str, ...]]] = {}
+    for score in scores:
+        name, status, version = score.get("verifier"), score.get("status"), score.get("version")
+        if not isinstance(name, str) or not isinstance(status, str) or status not in _CODES:
+            raise DataError(f"{where}: a score with verifier {name!r} and status {status!r}, which is none")
+        reward = _finite(score.get("reward"))
+        if (status == Status.GRADED.value) != (reward is not None):
+            raise DataError(f"{where}: a score by {name!r} is {status} with the reward {score.get('reward')!r:.40}")
+        known = (version,) if isinstance(version, str) else ()
+        found[name] = _CODES[status], math.nan if reward is None else reward, known
+    return found
+
+
+def _finite(reward: Any) -> float | None:
+    try:
+        number = float(reward) if isinstance(reward, int | float) else math.nan
+    except OverflowError:  # an integer that no float holds
+        return None
+    return number if math.isfinite(number) else None
+
+
+# --- two sides --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Side:
+    """One verifier's verdicts on the matched rollouts, in their order."""
+
+    verifier: str
+    path: Path
+    versions: tuple[str, ...]
+    places: Integers
+    """(N,) Which row of the file each is."""
+    codes: NDArray[np.int8]
+    """(N,) Index into the statuses; -1 without a score."""
+    graded: Floats
+    """(N,) The reward; NaN without one."""
+
+    def rewards(self) -> Floats:
+        """(N,) What training makes of each verdict; NaN drops the rollout."""
+        made = np.array([np.nan if (value := DEFAULT_REWARDS.get(s)) is None else value for s in _STATUSES] + [np.nan])
+        return np.where(np.isnan(self.graded), made[self.codes], self.graded)
+
+    def kinds(self, threshold: float) -> Integers:
+        """(N,) Index into `KINDS`."""
+        wrong = (self.graded < threshold).astype(np.int64)
+        of_status = np.array([KINDS.index(s.value) if s.value in KINDS else 0 for s in _STATUSES] + [len(KINDS) - 1])
+        return np.where(np.isnan(self.graded), of_status[self.codes], wrong)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Matched rollouts, sorted by group, and what could not be matched."""
+
+    a: Side
+    b: Side
+    ids: list[str | None]
+    groups: Integers
+    """(N,) Ascending. A rollout without a group is a group of its own."""
+    only_a: int = 0
+    only_b: int = 0
+    without_group: int = 0
+
+
+def choose(scored: Scored, given: str | None, option: str, *, but: str | None = None) -> str:
+    """The verifier that an option names, or the only one in the file beside `but`. Raises RequestError."""
+    if given is not None:
+        name = score_name(given)
+        require_score(name, scored.counts, f"{option} {given}: {scored.path}")
+        return name
+    if not scored.columns:
+        raise RequestError(
+            f"{scored.path} holds no scores: rlvr score gives it some, --scores takes them from a sidecar"
+        )
+    left = [name for name in scored.columns if name != but]
+    if len(left) != 1:
+        raise RequestError(f"{option}: which verifier? {scored.path} has scores by: {counted(scored.counts)}")
+    return left[0]
+
+
+def pair(first: Scored, second: Scored | None = None, *, a: str | None = None, b: str | None = None) -> Pairs:
+    """The rollouts of one file with two verifiers' verdicts, or those that two files share by id.
+
+    Raises RequestError when a name is wrong or missing where it is not clear, DataError for a row without an id where
+    two files are to be matched.
+    """
+    if second is None:
+        if a is None and b is None and len(first.columns) == 2:
+            a, b = first.columns
+        if b is not None:
+            b = choose(first, b, "--b")
+        a = choose(first, a, "--a", but=b)
+        b = choose(first, b, "--b", but=a)
+        second = first
+        at_a = at_b = np.arange(len(first.ids))
+    else:
+        a, b = choose(first, a, "--a"), choose(second, b, "--b")
+        places = _places_by_id(second)
+        shared = [(i, places[name]) for name, i in _places_by_id(first).items() if name in places]
+        at_a, at_b = np.array(shared, dtype=np.int64).reshape(-1, 2).T
+    names = [
+        first.groups[i] if first.groups[i] is not None else second.groups[j] for i, j in zip(at_a, at_b, strict=True)
+    ]
+    # By name, so that neither the order of the rows nor that of the files decides which groups a resample draws.
+    order = sorted(range(len(names)), key=lambda i: (names[i] is None, names[i] or "", first.ids[at_a[i]] or ""))
+    groups = np.empty(len(order), dtype=np.int64)
+    last: str | None = None
+    group = -1
+    for place, i in enumerate(order):
+        if names[i] is None or names[i] != last:
+            group += 1
+        groups[place], last = group, names[i]
+    chosen = np.array(order, dtype=np.int64)
+    return Pairs(
+        _side(first, a, at_a[chosen]),
+        _side(second, b, at_b[chosen]),
+        [first.ids[i] for i in at_a[chosen]],
+        groups,
+        only_a=len(first.ids) - len(order),
+        only_b=len(second.ids) - len(order),
+        without_group=sum(name is None for name in names),
+    )
+
+
+def _places_by_id(scored: Scored) -> dict[str, int]:
+    places = {}
+    for i, name in enumerate(scored.ids):
+        if name is None:
+            raise DataError(
+                f"{scored.path}, row {scored.places[i] + 1} has no id: rows of two files are matched by it (--map id=…)"
+            )
+        places[name] = i
+    return places
+
+
+def _side(scored: Scored, name: str, at: Integers) -> Side:
+    column = scored.columns[name]
+    return Side(
+        name,
+        scored.path,
+        tuple(sorted(column.versions)),
+        np.array(scored.places, dtype=np.int64)[at],
+        np.array(column.codes, dtype=np.int8)[at],
+        np.array(column.rewards, dtype=np.float64)[at],
+    )
+
+
+# --- flips ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FlippedVerdict:
+    """One side of a flip."""
+
+    status: str
+    reward: float | None
+    extracted: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A rollout on which the two verifiers differ. `reward` of a side is None when its verdict has none."""
+
+    id: str | None
+    group_id: str | None
+    prompt: str | None
+    """The end of the prompt."""
+    gold: str | None
+    a: FlippedVerdict
+    b: FlippedVerdict
+
+
+def read_flips(
+    pairs: Pairs, chosen: Sequence[int], sources: Mapping[str, str], beside: Sidecars | None = None
+) -> list[Flip]:
+    """The texts of the pairs at `chosen`, in that order: the files are read again up to the last of them."""
+    rows_a = _rows_at(pairs.a.path, (int(pairs.a.places[i]) for i in chosen), sources, beside)
+    same_file = pairs.a.path == pairs.b.path and all(pairs.a.places[i] == pairs.b.places[i] for i in chosen)
+    rows_b = rows_a if same_file else _rows_at(pairs.b.path, (int(pairs.b.places[i]) for i in chosen), sources, beside)
+    flips = []
+    for i in chosen:
+        row_a, row_b = rows_a[int(pairs.a.places[i])], rows_b[int(pairs.b.places[i])]
+        group_a, prompt_a, gold_a = _asked(row_a, sources)
+        group_b, prompt_b, gold_b = (group_a, prompt_a, gold_a) if row_b is row_a else _asked(row_b, sources)
+        flips.append(
+            Flip(
+                pairs.ids[i],
+                group_a if group_a is not None else group_b,
+                prompt_a if prompt_a is not None else prompt_b,
+                gold_a if gold_a is not None else gold_b,
+                _verdict(row_a, pairs.a.verifier),
+                _verdict(row_b, pairs.b.verifier),
+            )
+        )
+    return flips
+
+
+def _rows_at(path: Path, places: Iterable[int], sources: Mapping[str, str], beside: Sidecars | None) -> dict[int, Row]:
+    wanted = set(places)
+    found: dict[int, Row] = {}
+    if wanted:
+        for place, row in enumerate(_rows(path, sources, beside)):
+            if place in wanted:
+                found[place] = row
+                if len(found) == len(wanted):
+                    break
+        else:
+            raise RunError(f"{path} changed while it was read: it has fewer rows now")
+    return found
+
+
+def _asked(row: Row, sources: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
+    """Group, the prompt's end and gold of a row, as far as they are text."""
+    if row.is_record:
+        values = upgrade(row.values, row.where)
+        task = values.get("task")
+        gold = task.get("answer") if isinstance(task, Mapping) else None
+        return values.get("group_id"), _end(values.get("messages") or values.get("prompt")), gold
+    try:
+        gold = row.text(sources["answer"])
+    except UnusableError:
+        gold = None
+    return _text(row, sources["group_id"]), _end(row.values.get(sources["prompt"])), gold
+
+
+def _end(prompt: Any) -> str | None:
+    """The last characters of a prompt, or of the last message of one that is a chat (or its JSON text)."""
+    turns = prompt
+    if isinstance(prompt, str) and prompt.startswith("[{"):
+        try:
+            turns = json.loads(prompt)
+        except (ValueError, RecursionError):
+            turns = prompt
+    if isinstance(turns, list) and turns and isinstance(turns[-1], Mapping):
+        turns = turns[-1].get("content")
+    text = turns if isinstance(turns, str) else None
+    return text if text is None or len(text) <= TAIL else "…" + text[-TAIL:]
+
+
+def _verdict(row: Row, verifier: str) -> FlippedVerdict:
+    scores = [score for score in row.values.get("scores") or () if score.get("verifier") == verifier]
+    if not scores:
+        return FlippedVerdict("unscored", None, None, None)
+    return FlippedVerdict(*(scores[-1].get(name) for name in ("status", "reward", "extracted", "reason")))

@@ -1,0 +1,1 @@
+"""Prompts, and where gold answers come from."""

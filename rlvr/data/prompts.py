@@ -1,0 +1,415 @@
+"""Prompt datasets: rows of a data set to prompts, prompts to token ids, and the seeded order they are asked in.
+
+A data set is described by a YAML file (`datasets_cfg/`, or anybody's own), read by the `datasets` library from the hub
+or from local files in the same layout; or it is made by a plugin's factory. Golds are taken out of every row when the
+source is made, so that a bad row is known before a weight is loaded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+from pydantic import Field, field_validator
+
+from rlvr.data.gold_extraction import EXPECTED, TAKE_OUT, Gold
+from rlvr.data.tables import ENDINGS, Table, file_table, hub_table, local_files
+from rlvr.draws import permuted
+from rlvr.errors import DataError, PluginError, RequestError, nearest
+from rlvr.frozen import Frozen
+from rlvr.protocols import Prompt, PromptSource, SourceRequest
+from rlvr.record.schema import Message, Task
+from rlvr.registry import registry
+from rlvr.settings import Setting, read_settings, validate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+Role: TypeAlias = Literal["train", "eval"]
+
+_QUESTION_COLUMNS = ("question", "prompt", "problem")
+_ENCODABLE: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()  # per tokenizer, the characters met so far
+_MANY = 10_000  # prompts in a row that are too long: then an endless source has no short ones
+
+
+class DatasetCard(Frozen):
+    """What a YAML file says of a prompt dataset."""
+
+    hub: str | None = Field(default=None, description="repository of the Hugging Face hub")
+    configs: tuple[str | None, ...] = Field(default=(None,), description="its configurations, one after another")
+    revision: str | None = Field(default=None, description="branch, tag or commit")
+    splits: dict[Role, str] = Field(default_factory=dict, description="which of its splits trains, which is held out")
+    question: str | None = Field(default=None, description="column with the question")
+    answer: str = Field(default="answer", description="column that the gold answer is taken from")
+    gold: Gold = Field(default="whole", description="the column itself, what follows its last ####, or its last box")
+    without_gold: Literal["error", "drop"] = Field(
+        default="error", description="rows without a gold answer: refuse the data set, or leave them out and count them"
+    )
+    id: str | None = Field(default=None, description="column that identifies a row; its number, from 0, does else")
+    plain: str = Field(default="{question}", description="prompt for a base model")
+    system: str | None = Field(default=None, description="system prompt for a chat model")
+    user: str = Field(default="{question}", description="user message for a chat model")
+    verifier: str = "math"
+    licence: str | None = None
+    source: str | None = Field(default=None, description="where the data set is described")
+
+    @field_validator("plain", "user")
+    @classmethod
+    def _asks_the_question(cls, template: str) -> str:
+        if "{question}" not in template:
+            raise ValueError("a template without {question} asks nothing")
+        return template
+
+
+class CardSource:
+    """A `PromptSource` over the rows of a data set that a card describes."""
+
+    def __init__(self, name: str, card: DatasetCard, request: SourceRequest) -> None:
+        """Reads every question and takes every gold answer out. Raises RequestError when the data set or its split
+        cannot be had, DataError for a column or a row at fault."""
+        self.name, self.card, self.chat, self.split = name, card, request.chat, request.split
+        self.default_verifier = card.verifier
+        self._tables = _tables(name, card, request)
+        self._first_rows = _running_sum(len(table.rows) for table in self._tables)
+        if not self._first_rows[-1]:
+            raise DataError(f"{', '.join(table.where for table in self._tables)}: there are no rows")
+        self._question = _question_column(self._tables, card)
+        self._golds: list[str] = []
+        self._rows = array("Q")  # which row, counted over all tables, each prompt is
+        for first, table in zip(self._first_rows, self._tables, strict=False):
+            for row, gold in _golds(table, card, self._question):
+                self._rows.append(first + row)
+                self._golds.append(gold)
+        self.without_gold = self._first_rows[-1] - len(self._rows)
+        """How many rows were left out, because they have no gold answer and the card says `without_gold: drop`."""
+        if not self._rows:
+            raise DataError(f"{', '.join(table.where for table in self._tables)}: no row has a gold answer")
+
+    @property
+    def size(self) -> int:
+        """How many prompts there are."""
+        return len(self._rows)
+
+    def __getitem__(self, index: int, /) -> Prompt:
+        """Prompt `index`. Raises DataError when there is none."""
+        if not 0 <= index < self.size:
+            raise DataError(f"dataset {self.name} has no question {index} in its split {self.split!r}")
+        card, number = self.card, self._rows[index]
+        place = bisect_right(self._first_rows, number) - 1
+        table, i = self._tables[place], number - self._first_rows[place]
+        row = table.rows[i]
+        question = table.text(self._question, i, row[self._question])
+        assert question is not None, "every question was read when the source was made"
+        used = {self._question, card.answer} if card.gold == "whole" else {self._question}
+        task = Task(
+            dataset=self.name,
+            row_id=str(number) if card.id is None else table.text(card.id, i, row.get(card.id)),
+            split=self.split,
+            answer=self._golds[index],
+            extra={key: _jsonable(value) for key, value in row.items() if key not in used},
+        )
+        if not self.chat:
+            return Prompt(task, text=_fill(card.plain, question))
+        system = [Message(role="system", content=card.system)] if card.system else []
+        return Prompt(task, messages=(*system, Message(role="user", content=_fill(card.user, question))))
+
+
+def load_source(name: str, request: SourceRequest) -> PromptSource:
+    """The prompt source of a name: a registered one, somebody's own `.yaml`, or a file of questions and answers.
+
+    `request.options` changes the card of a data set (`{"question": "problem"}`), or goes to a plugin's factory.
+    `request.data_files` are read instead of the hub, or of the file that the name is. Raises RequestError for what does
+    not exist and DataError for rows at fault.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RequestError(f"dataset: there is no file {name}")
+        return CardSource(path.stem, _card(path, request.options), request)
+    if path.suffix in ENDINGS:
+        if request.data_files and request.split == "train":
+            raise RequestError(f"dataset {name} is a file of its own: leave out {request.data_files[0]}, or name it")
+        card = validate(DatasetCard, _options(request.options), "dataset.options.")
+        files = request.data_files or (path,)
+        return CardSource(path.stem, card, replace(request, data_files=files))
+    known = {entry.name for entry in registry().entries("prompt_source")}
+    if name not in known:
+        raise PluginError(
+            f"there is no dataset {name!r}{nearest(name, known)} (a file of questions ends in "
+            f"{', '.join(ENDINGS)}, a description of a data set in .yaml)"
+        )
+    target = registry().load("prompt_source", name)
+    if isinstance(target, Path):
+        return CardSource(name, _card(target, request.options), request)
+    source: PromptSource = target(request)
+    return source
+
+
+def _card(path: Path, options: Mapping[str, Any]) -> DatasetCard:
+    return validate(DatasetCard, read_settings(path, named=()) | _options(options))
+
+
+def _options(options: Mapping[str, Any]) -> dict[str, Setting]:
+    return {key: Setting(value, "dataset.options") for key, value in options.items()}
+
+
+def _fill(template: str, question: str) -> str:
+    """`str.format` would trip over the braces of LaTeX in a template."""
+    return template.replace("{question}", question)
+
+
+def _tables(name: str, card: DatasetCard, request: SourceRequest) -> list[Table]:
+    if request.split == "train" and set(card.splits) == {"eval"}:
+        raise RequestError(f"dataset {name} is for evaluation only: train on another, and name it with eval.dataset")
+    if request.data_files:
+        return [file_table(path) for path in local_files(name, request.data_files)]
+    if request.split not in card.splits:
+        has = ", ".join(card.splits) or "none"
+        raise RequestError(f"dataset {name} has no {request.split!r} split (it has: {has}); give files of your own")
+    if card.hub is None:
+        raise RequestError(f"dataset {name} names no hub repository: give --data-files FILE")
+    split = card.splits[request.split]
+    return [hub_table(name, card.hub, configuration, split, card.revision) for configuration in card.configs]
+
+
+def _running_sum(lengths: Iterable[int]) -> list[int]:
+    return [0, *itertools.accumulate(lengths)]
+
+
+def _question_column(tables: Sequence[Table], card: DatasetCard) -> str:
+    """The column of the question, which every table has, as those of the answer and the id."""
+    filled = [table for table in tables if len(table.rows)]
+    question = card.question
+    if question is None:
+        found = [column for column in _QUESTION_COLUMNS if column in filled[0].columns]
+        if len(found) != 1:
+            raise DataError(
+                f"{filled[0].where}: which column is the question? Say it with --set dataset.options.question=COLUMN; "
+                f"there are: {', '.join(filled[0].columns)}"
+            )
+        question = found[0]
+    for table in filled:
+        for column, what in ((question, "question"), (card.answer, "answer"), (card.id, "id")):
+            if column is not None and column not in table.columns:
+                raise DataError(
+                    f"{table.where}: there is no column {column!r} for the {what} (dataset.options.{what} names "
+                    f"another); there are: {', '.join(table.columns)}"
+                )
+    return question
+
+
+def _golds(table: Table, card: DatasetCard, question: str) -> Iterator[tuple[int, str]]:
+    """`(row, gold answer)` for each row that has one."""
+    if not len(table.rows):
+        return
+    for row, (asked, answer) in enumerate(table.cells(question, card.answer)):
+        if not (table.text(question, row, asked) or "").strip():
+            raise DataError(
+                f"{table.where}, row {row + 1}: column {question!r} holds no question; {_columns(table, row)}"
+            )
+        text = table.text(card.answer, row, answer)
+        gold = TAKE_OUT[card.gold](text) if text is not None else None
+        if gold:
+            yield row, gold
+        elif card.without_gold == "error":
+            raise DataError(
+                f"{table.where}, row {row + 1}: column {card.answer!r} holds no gold answer: expected "
+                f"{EXPECTED[card.gold]}, got {str(answer)[-60:]!r}; {_columns(table, row)} (to leave such rows out: "
+                "--set dataset.options.without_gold=drop)"
+            )
+
+
+def _columns(table: Table, row: int) -> str:
+    return f"its columns are: {', '.join(table.rows[row])}"
+
+
+def _jsonable(value: Any) -> Any:
+    """What `Task.extra` can hold: NaN becomes null; infinity, dates and the like become their text."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(entry) for entry in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else value if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+# --- token ids ------------------------------------------------------------------------------------------------------
+
+
+def encode(prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The prompt as the model sees it.
+
+    Messages go through the chat template, with its generation prompt (a prefilled `<think>` belongs to the prompt); the
+    template writes its own BOS, so the tokenizer adds none. Plain text gets the tokenizer's own special tokens, but
+    never an EOS at its end. Raises DataError when characters would be lost, RequestError when the chat template refuses
+    the messages.
+    """
+    chat = prompt.messages is not None
+    text = _chat_text(prompt, tokenizer) if chat else prompt.text or ""
+    where = f"row {prompt.task.row_id} of {prompt.task.dataset}"
+    try:
+        encoding = tokenizer(text, add_special_tokens=not chat, return_offsets_mapping=bool(tokenizer.is_fast))
+        ids: list[int] = encoding["input_ids"]
+        lost = _lost(text, ids, encoding.get("offset_mapping"), tokenizer, special=not chat)
+    except Exception as error:  # the Rust library raises bare Exceptions, for a vocabulary without an unknown token
+        raise DataError(f"{where}: the model's tokenizer refuses it: {error}") from error
+    if lost:
+        named = [f"{part!r} (U+{ord(part):04X})" if len(part) == 1 else repr(part) for part in lost]
+        more = f" and {len(named) - 10} more" if len(named) > 10 else ""
+        raise DataError(f"{where}: the model's tokenizer has no token for {', '.join(named[:10])}{more}")
+    if not chat and ids and ids[-1] == tokenizer.eos_token_id:
+        written: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if ids[-len(written) :] != written:  # else the text itself ends so
+            ids = ids[:-1]
+    if not ids:
+        raise DataError(f"{where}: the prompt has no token")
+    return tuple(ids)
+
+
+def _chat_text(prompt: Prompt, tokenizer: Tokenizer) -> str:
+    from jinja2 import TemplateError
+
+    assert prompt.messages is not None
+    if tokenizer.chat_template is None:
+        raise RequestError("the model's tokenizer has no chat template: a base model takes text, not messages")
+    turns = [turn.model_dump() for turn in prompt.messages]
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except TemplateError as error:
+        raise RequestError(
+            f"the model's chat template refuses the messages ({', '.join(turn['role'] for turn in turns)}): {error}; "
+            "a system prompt is left out with --set dataset.options.system=null"
+        ) from error
+
+
+def _lost(
+    text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]] | None, tokenizer: Tokenizer, special: bool
+) -> list[str]:
+    """Characters that no token stands for: mapped to the unknown token, or dropped without a trace.
+
+    Dropped is what has no token of its own and makes no difference to the ids. (White space may have none and still
+    split words; and the spans of a BPE model close over what it drops, so they do not tell.)
+    """
+    unknown = _unknown(tokenizer)
+
+    def ids_of(part: str, special: bool) -> list[int]:
+        return list(tokenizer(part, add_special_tokens=special)["input_ids"])
+
+    known = _ENCODABLE.setdefault(tokenizer, {})
+    for part in set(text) - known.keys():
+        alone = ids_of(part, special=False)
+        known[part] = bool(alone) and unknown.isdisjoint(alone)
+    suspects = {part for part in set(text) if not known[part]}
+    if not suspects:
+        return []
+    lost: set[str] = set()
+    if offsets is None and not unknown.isdisjoint(ids):  # a tokenizer in Python has no spans
+        lost = {part for part in suspects if not unknown.isdisjoint(ids_of(part, special=False))}
+    for (a, b), token in zip(offsets or (), ids if offsets else (), strict=True):
+        if token in unknown and text[a:b].strip() not in ("", tokenizer.convert_ids_to_tokens(token)):
+            lost.add(text[a:b].strip())
+    named = set("".join(lost))
+    lost |= {part for part in suspects - named if ids_of(text.replace(part, ""), special) == list(ids)}
+    return sorted(lost)
+
+
+def _unknown(tokenizer: Tokenizer) -> set[int]:
+    """Ids of unknown tokens: as the tokenizer says, and as its model has it, which may be undeclared (a pad, say)."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    name = getattr(backend.model, "unk_token", None) if backend is not None else None
+    found = {tokenizer.unk_token_id, backend.token_to_id(name) if backend is not None and name is not None else None}
+    return {i for i in found if i is not None}
+
+
+# --- order ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt in its place of the order, ready for a sampler."""
+
+    position: int
+    index: int
+    prompt: Prompt
+    token_ids: tuple[int, ...]
+
+
+class PromptStream:
+    """The order in which a source's prompts are asked: a function of (seed, epoch, place), so a position resumes it.
+
+    Every epoch asks every question once, in an order of its own; an endless source is read as it is.
+    """
+
+    def __init__(
+        self,
+        source: PromptSource,
+        encode: Callable[[Prompt], tuple[int, ...]],
+        *,
+        seed: int,
+        max_prompt_tokens: int,
+        shuffle: bool = True,
+        limit: int | None = None,
+    ) -> None:
+        """`limit`: use the first so many questions of the source only. Longer prompts than `max_prompt_tokens` are
+        dropped and counted."""
+        self._source, self._encode, self._seed, self._shuffle = source, encode, seed, shuffle
+        self._max_prompt_tokens = max_prompt_tokens
+        self.size = source.size if limit is None else min(limit, source.size or limit)
+        self.position = 0
+        """The place of the next prompt; with `dropped`, all that a resume needs."""
+        self.dropped = 0
+        """How many prompts were too long, counted each time that their turn came."""
+
+    def seek(self, position: int, dropped: int = 0) -> None:
+        """Go on at a position."""
+        self.position, self.dropped = position, dropped
+
+    def take(self, n: int) -> list[Encoded]:
+        """The next `n` prompts that are short enough. Raises DataError when there seem to be none, and moves on only
+        when it does not raise."""
+        return self._take(n, end=None)
+
+    def first(self, n: int) -> list[Encoded]:
+        """The first `n` prompts that are short enough, or all there are; none twice. For questions of an evaluation."""
+        self.seek(0)
+        return self._take(n, end=self.size)
+
+    def _take(self, n: int, end: int | None) -> list[Encoded]:
+        taken: list[Encoded] = []
+        too_long: list[int] = []  # lengths, since the last that was short enough
+        # One short prompt may be the first of an epoch and the last of the next: all others, twice, lie between.
+        enough = _MANY if self.size is None else 2 * self.size - 1
+        dropped, position = self.dropped, self.position
+        while len(taken) < n and position != end:
+            index = self._index(position)
+            prompt = self._source[index]
+            token_ids = self._encode(prompt)
+            if len(token_ids) <= self._max_prompt_tokens:
+                taken.append(Encoded(position, index, prompt, token_ids))
+                too_long = []
+            else:
+                too_long.append(len(token_ids))
+                dropped += 1
+            position += 1
+            if len(too_long) == enough or (position == end and not taken):
+                raise DataError(
+                    f"{len(too_long):,} prompts in a row have more than {self._max_prompt_tokens} tokens (the shortest "
+                    f"has {min(too_long):,}): raise dataset.max_prompt_tokens or, where the model's positions are what "
+                    "limits them, lower sampling.max_tokens"
+                )
+        self.position, self.dropped = position, dropped
+        return taken
+
+    def _index(self, position: int) -> int:
+        if self.size is None:
+            return position
+        epoch, place = divmod(position, self.size)
+        return permuted(self.size, place, self._seed, "prompts", epoch) if self._shuffle else place

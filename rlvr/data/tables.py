@@ -1,0 +1,290 @@
+"""Rows by number: of local Parquet, CSV and JSON files, and of data sets of the hub.
+
+All are Arrow files in the cache of the `datasets` library, mapped into memory: a row is read when it is asked for.
+Parquet and the hub go through the library's own readers. JSON and CSV do not, since these make `0.1` of `0.10` and
+lose the last digits of long integers: a row of theirs is kept as JSON text and parsed when it is asked for, and its
+numbers remember how they were written.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import glob
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlvr.errors import DataError, RequestError, RlvrError
+from rlvr.files import decoded, from_json, kind_of, lines_of, to_json
+
+ENDINGS = (".parquet", ".jsonl", ".json", ".csv")
+
+_CACHE_VERSION = 1  # of the JSON text that the functions below make of a file; another number, another cache entry
+
+
+class Rows(Protocol):
+    """A list of rows, as far as it is needed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by number, and where they came from."""
+
+    where: str
+    """The file, or the hub's repository with configuration and split: for messages."""
+    columns: tuple[str, ...]
+    """Of the first row, where rows may differ."""
+    rows: Rows
+    single: frozenset[str] = frozenset()
+    """Columns of 16 or 32-bit floats."""
+    inexact: frozenset[str] = frozenset()
+    """Columns of floats that a reader made of text."""
+
+    def cells(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """These columns, row by row; None where a row has no such key."""
+        if isinstance(self.rows, _JsonRows):
+            return (tuple(row.get(name) for name in names) for row in self.rows)
+        rows: Any = self.rows  # a datasets.Dataset: no other column is read
+        return zip(*(rows[name] for name in names), strict=True)
+
+    def text(self, name: str, row: int, value: Any) -> str | None:
+        """A cell as text; a number as it was written, or as shortly as it can be where no text ever was. None for null
+        and NaN. Raises DataError for lists, truth values and the like."""
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise DataError(f"{self.where}, row {row + 1}: column {name!r} holds {kind_of(value)}: expected text")
+        if isinstance(value, LiteralFloat):
+            return value.text
+        if isinstance(value, float):
+            if math.isnan(value):
+                return None
+            if name in self.inexact:
+                raise DataError(
+                    f"{self.where}: column {name!r} was read as binary floats, so what was written there (0.10, "
+                    "thirty digits) is lost: download the file and name it with --data-files"
+                )
+            if name in self.single:
+                import numpy as np
+
+                return repr(float(str(np.float32(value))))
+        return str(value)
+
+
+class LiteralFloat(float):
+    """A number of a JSON file that remembers how it was written: the gold `0.10` is not `0.1` to every verifier."""
+
+    text: str
+
+    @classmethod
+    def read(cls, text: str) -> LiteralFloat:
+        """As `json` calls it."""
+        number = cls(text)
+        number.text = text
+        return number
+
+
+# --- local files ----------------------------------------------------------------------------------------------------
+
+
+def local_files(name: str, patterns: tuple[Path, ...]) -> list[Path]:
+    """The files that paths and globs name. Raises RequestError for none, for another format and for a file named twice.
+
+    `name` is the data set's, for messages.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        matches = [pattern] if pattern.exists() else [Path(path) for path in sorted(glob.glob(str(pattern)))]
+        if not matches:
+            raise RequestError(f"dataset {name}: there is no file {pattern}")
+        for path in matches:
+            if not path.is_file():
+                raise RequestError(f"dataset {name}: {path} is not a file (a glob names many: {path}/*.parquet)")
+            if path.suffix not in ENDINGS:
+                raise RequestError(f"dataset {name}: {path}: a data file ends in {', '.join(ENDINGS)}")
+            if path.resolve() in (other.resolve() for other in found):
+                raise RequestError(f"dataset {name}: {path} is named twice")
+            found.append(path)
+    return found
+
+
+def file_table(path: Path) -> Table:
+    """The rows of a local file. Raises DataError, with file and line, for what cannot be read."""
+    if path.suffix == ".parquet":
+        return _parquet_table(path)
+    about = path.stat()
+    kwargs = {"path": str(path), "size": about.st_size, "modified": about.st_mtime_ns, "version": _CACHE_VERSION}
+    first = next(_TEXTS[path.suffix](path), None)
+    if first is None:
+        return Table(str(path), (), ())
+    from datasets import Dataset, Features, Value
+
+    with _faults(path):
+        texts = Dataset.from_generator(_generate, features=Features({"row": Value("large_string")}), gen_kwargs=kwargs)
+    return Table(str(path), tuple(json.loads(first)), _JsonRows(texts))
+
+
+def _parquet_table(path: Path) -> Table:
+    from datasets import Dataset
+
+    from rlvr.record.parquet import opened
+
+    with opened(path) as file:
+        if file.metadata.num_rows == 0:  # `datasets` fails on it
+            return Table(str(path), tuple(file.schema_arrow.names), ())
+    with _faults(path):
+        rows = Dataset.from_parquet(glob.escape(str(path)))
+    single = frozenset(name for name, kind in rows.features.items() if _dtype(kind) in ("float16", "float32"))
+    return Table(str(path), tuple(rows.column_names), rows, single=single)
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """What `datasets` raises over a local file becomes a DataError, and its progress bars stay away: they are for
+    downloads."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from datasets.exceptions import DatasetGenerationError
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, RlvrError):
+            raise error.__cause__ from None
+        raise DataError(f"{path} cannot be read: {first_line(error.__cause__ or error)}") from error
+    finally:
+        if shown:
+            enable_progress_bars()
+
+
+class _JsonRows:
+    """Rows that are kept as JSON text."""
+
+    def __init__(self, texts: Any) -> None:
+        self._texts = texts
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        return self._row(self._texts[index]["row"])
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return map(self._row, self._texts["row"])
+
+    @staticmethod
+    def _row(text: str) -> Mapping[str, Any]:
+        row: Mapping[str, Any] = json.loads(text, parse_float=LiteralFloat.read)
+        return row
+
+
+# --- the hub --------------------------------------------------------------------------------------------------------
+
+
+def hub_table(name: str, repository: str, configuration: str | None, split: str, revision: str | None) -> Table:
+    """The rows of one split of one configuration. Raises RequestError when it cannot be had, with what to do.
+
+    `name` is the data set's, for messages.
+    """
+    from datasets import load_dataset
+
+    where = f"{repository}{f' ({configuration})' if configuration else ''}, split {split!r}"
+    try:
+        rows = load_dataset(repository, configuration, split=split, revision=revision)
+    except Exception as error:  # the hub's client raises OSError, httpx's, its own and ValueError, by mood
+        raise RequestError(
+            f"dataset {name}: {where} could not be loaded ({type(error).__name__}: {first_line(error)}); without a "
+            "network, name local files in its layout with --data-files FILE"
+        ) from error
+    floats = frozenset(column for column, kind in rows.features.items() if _dtype(kind).startswith("float"))
+    return Table(where, tuple(rows.column_names), rows, inexact=floats)
+
+
+def _dtype(kind: Any) -> str:
+    return str(getattr(kind, "dtype", ""))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+# --- JSON and CSV as one JSON text a row ----------------------------------------------------------------------------
+
+
+def _generate(path: str, size: int, modified: int, version: int) -> Iterator[dict[str, str]]:
+    """As `Dataset.from_generator` wants it; all arguments together name the entry in the cache."""
+    for text in _TEXTS[Path(path).suffix](Path(path)):
+        yield {"row": text}
+
+
+def _jsonl_texts(path: Path) -> Iterator[str]:
+    for where, line in lines_of(path):
+        _require_object(from_json(line, where), where)
+        yield line
+
+
+def _json_texts(path: Path) -> Iterator[str]:
+    """A list of objects; one object a line is accepted as well, since many a `.json` file is that."""
+    text = decoded(path.read_bytes().removeprefix(codecs.BOM_UTF8), str(path)).strip()
+    if not text.startswith("["):
+        yield from _jsonl_texts(path)
+        return
+    for number, row in enumerate(from_json(text, str(path)), start=1):
+        _require_object(row, f"{path}, row {number}")
+    scan, end = json.JSONDecoder().raw_decode, 1
+    while text[start := _skip(text, end)] != "]":  # the text is known to be valid
+        _, end = scan(text, start)
+        yield text[start:end]
+
+
+def _skip(text: str, at: int) -> int:
+    """Where the next element of a list begins, or its closing bracket stands."""
+    while text[at] in " \t\r\n,":
+        at += 1
+    return at
+
+
+def _csv_texts(path: Path) -> Iterator[str]:
+    csv.field_size_limit(1 << 30)  # a worked solution may be long; Python's own limit is 128 KB
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader(file, strict=True)
+        try:
+            header = next(lines, None)
+            if header is None:
+                return
+            twice = sorted({name for name in header if header.count(name) > 1})
+            if twice:
+                raise DataError(f"{path}: two columns are called {twice[0]!r}")
+            for number, cells in enumerate(filter(None, lines), start=1):
+                if len(cells) != len(header):
+                    raise DataError(
+                        f"{path}, row {number} (it ends in line {lines.line_num}): {len(cells)} cells under "
+                        f"{len(header)} columns ({', '.join(header)})"
+                    )
+                yield to_json(dict(zip(header, cells, strict=True)))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataError(f"{path}, line {lines.line_num} is not CSV: {error}") from error
+
+
+def _require_object(row: Any, where: str) -> None:
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is {kind_of(row)}: expected an object with the columns of a row")
+
+
+_TEXTS: Mapping[str, Callable[[Path], Iterator[str]]] = {
+    ".jsonl": _jsonl_texts,
+    ".json": _json_texts,
+    ".csv": _csv_texts,
+}

@@ -1,0 +1,215 @@
+"""What keeps a saved record from being trained on: reasons that can be counted, since thousands of records share each.
+
+A record and what the model expects go in, words come out; a reason goes in, what to do about it comes out. What several
+records have to do with each other, `Met` knows. `rlvr diagnose` and `rlvr train --rollouts` both say these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rlvr.record.schema import Rollout
+
+NO_LOGPROBS = "no behaviour log-probabilities"
+"""The one reason that a named behaviour model mends."""
+NO_TOKENS = "no token ids"
+NO_MASK = "no loss mask"
+NO_GROUP = "no group"
+ANOTHER_MODEL = "another model sampled it"
+ANOTHER_VERSION = "another policy version"
+ANOTHER_PROMPT = "another prompt than the rest of its group"
+TWICE = "a rollout that is there already"
+NO_REWARD = "a verdict without a reward"
+
+REMEDIES: tuple[tuple[str, str], ...] = (
+    (NO_LOGPROBS, "name the model that sampled them with --behaviour-model"),
+    (NO_GROUP, "give the answers to one prompt a common group_id: equal prompts are not taken for a group"),
+    (NO_TOKENS, "take the token ids from what sampled them: they are never made again from text"),
+    (NO_MASK, "write a loss_mask, true for each token that was sampled: it is never made again from text"),
+    ("the loss mask marks", "mend loss_mask: true for each token that was sampled, false for those of the prompt"),
+    ("no score", "rlvr score FILE --verifier NAME --out SCORED, then train from SCORED"),
+    ("sampled greedily", "sample again at a temperature above 0: no temperature of training fits a greedy sample"),
+    (
+        "sampled at temperature",
+        "train at the temperature that they were sampled at: --set sampling.temperature=T; two temperatures are two "
+        "runs",
+    ),
+    (
+        "sampled with",
+        "sample again without: a filter or a penalty draws from another distribution than softmax(logits / "
+        "temperature), which is what a trainer computes",
+    ),
+    ("sampling was broken off", "sample them again: what was broken off is no answer"),
+    ("unknown sampling", "write into the record's `sampling` the temperature and the filters that it was sampled with"),
+    (
+        "log-probabilities are",
+        "sample again with logprob_mode: processed (after the division by the temperature), or leave "
+        "behaviour_logprobs out and name the model that sampled them with --behaviour-model",
+    ),
+    (
+        "unknown tokenizer",
+        "write into the record's `model` the tokenizer_hash of what made its token ids (rlvr.models.tokenizer_hash)",
+    ),
+    ("another tokenizer", "train a model with the tokenizer that sampled them"),
+    ("token ids beyond", "train the model that the token ids were made for"),
+    (ANOTHER_MODEL, "name the model that sampled them with --behaviour-model"),
+    (
+        ANOTHER_VERSION,
+        "of a run that trains, each version is another model: name the checkpoint of the version that sampled them "
+        "with --behaviour-model, or leave the others out",
+    ),
+    (ANOTHER_PROMPT, "mend group_id: the answers to one prompt have it in common, and nothing else has it"),
+    (TWICE, "leave out the file that holds the same rollouts once more"),
+    (NO_REWARD, "verifier.rewards says what such a verdict counts as"),
+)
+"""What a reason begins with → what to do about it."""
+
+
+def remedy(reason: str) -> str:
+    """What to do about a reason; one that is not here is a trainer's (`lacks` of its options)."""
+    advice = (advice for start, advice in REMEDIES if reason.startswith(start))
+    return next(advice, "write it into the records, or leave the setting out")
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What a record is held against; None is not checked."""
+
+    tokenizer_hash: str | None
+    temperature: float | None
+    vocabulary: int | None
+    verifier: str | None
+
+
+def _tokens(rollout: Rollout, expected: _Expected) -> str | None:
+    if not rollout.token_ids:
+        return NO_TOKENS
+    if expected.vocabulary is not None and max(rollout.token_ids) >= expected.vocabulary:
+        return f"token ids beyond the vocabulary of {expected.vocabulary:,}"
+    return None
+
+
+def _mask(rollout: Rollout, _: _Expected) -> str | None:
+    if rollout.loss_mask is None:
+        return NO_MASK
+    if not any(rollout.loss_mask):
+        return "the loss mask marks no sampled token"
+    return "the loss mask marks the first token, which nothing predicts" if rollout.loss_mask[0] else None
+
+
+def _tokenizer(rollout: Rollout, expected: _Expected) -> str | None:
+    if expected.tokenizer_hash is None:
+        return None
+    found = rollout.model.tokenizer_hash if rollout.model is not None else None
+    if found is None:
+        return "unknown tokenizer"
+    return None if found == expected.tokenizer_hash else f"another tokenizer ({found})"
+
+
+def _logprobs(rollout: Rollout, _: _Expected) -> str | None:
+    return NO_LOGPROBS if rollout.behaviour_logprobs is None else None
+
+
+def _temperature(rollout: Rollout, expected: _Expected) -> str | None:
+    if rollout.sampling is None:
+        return "unknown sampling parameters"
+    if rollout.sampling.temperature == 0:
+        return "sampled greedily: temperature 0 has no log-probabilities"
+    if expected.temperature is not None and rollout.sampling.temperature != expected.temperature:
+        return f"sampled at temperature {rollout.sampling.temperature:g}, not {expected.temperature:g}"
+    return None
+
+
+def _filters(rollout: Rollout, _: _Expected) -> str | None:
+    names = rollout.sampling.filters if rollout.sampling is not None else []
+    return f"sampled with {', '.join(names)}" if names else None
+
+
+def _mode(rollout: Rollout, _: _Expected) -> str | None:
+    """At temperature 1 and without filters the two modes are one."""
+    sampling = rollout.sampling
+    if sampling is None or rollout.behaviour_logprobs is None or sampling.temperature == 1.0:
+        return None
+    if sampling.logprob_mode == "processed":
+        return None
+    mode = sampling.logprob_mode or "of unknown mode"
+    return f"log-probabilities are {mode}, not at temperature {sampling.temperature:g}"
+
+
+def _ending(rollout: Rollout, _: _Expected) -> str | None:
+    broken_off = rollout.finish_reason in ("abort", "error")
+    return f"sampling was broken off ({rollout.finish_reason})" if broken_off else None
+
+
+def _group(rollout: Rollout, _: _Expected) -> str | None:
+    return NO_GROUP if rollout.group_id is None else None
+
+
+def _score(rollout: Rollout, expected: _Expected) -> str | None:
+    if rollout.last_score(expected.verifier) is not None:
+        return None
+    return "no score" if expected.verifier is None else f"no score by {expected.verifier}"
+
+
+CHECKS: tuple[Callable[[Rollout, _Expected], str | None], ...] = (
+    _tokens,
+    _mask,
+    _tokenizer,
+    _logprobs,
+    _temperature,
+    _filters,
+    _mode,
+    _ending,
+    _group,
+    _score,
+)
+
+
+def faults(
+    rollout: Rollout,
+    *,
+    tokenizer_hash: str | None,
+    temperature: float | None,
+    vocabulary: int | None,
+    verifier: str | None,
+) -> tuple[str, ...]:
+    """Every reason, in the order of `CHECKS`, why the record cannot be trained on as it is; empty when it can.
+
+    Args:
+        rollout: A valid record.
+        tokenizer_hash: Of the model that learns (`rlvr.run.models.tokenizer_hash`); None skips the check.
+        temperature: At which every log-probability is taken; None takes each record's own.
+        vocabulary: Rows of the model's embedding, which no token id may reach; None skips the check.
+        verifier: Whose score is the reward; None is the last score, whoever gave it.
+    """
+    expected = _Expected(tokenizer_hash, temperature, vocabulary, verifier)
+    return tuple(reason for check in CHECKS if (reason := check(rollout, expected)) is not None)
+
+
+class Met:
+    """Records that were met so far: nothing is learnt from twice, and a group answers one prompt.
+
+    A record's names are those of its run, or, where it names none, of its `file`.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[object, ...], str] = {}
+        self._prompts: dict[tuple[object, ...], bytes] = {}
+
+    def before(self, rollout: Rollout, file: str, where: str) -> str | None:
+        """Where the same rollout was met before; None where it is new, and from now on at `where`."""
+        place = self._places.setdefault((*origin(rollout, file), rollout.id, rollout.segment), where)
+        return None if place == where else place
+
+    def has_another_prompt(self, rollout: Rollout, file: str) -> bool:
+        """Than the first of its group that was asked about."""
+        asked = repr((rollout.prompt, rollout.messages)).encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(asked, digest_size=16).digest()
+        return self._prompts.setdefault((*origin(rollout, file), rollout.group_id), digest) != digest
+
+
+def origin(rollout: Rollout, file: str) -> tuple[object, ...]:
+    """Within which the names of a record and of its group stand for one thing."""
+    return rollout.run_id is None, rollout.run_id or file, rollout.branch

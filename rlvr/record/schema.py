@@ -1,0 +1,330 @@
+"""The record: what travels between sampling, scoring, storing and training.
+
+A `Rollout` is one sampled completion of one prompt: exact token ids, the behaviour policy's log-probabilities, which
+policy version sampled each token, and an append-only list of scores. A field that is unknown is None, never a made-up
+zero. All per-token columns are index-aligned with `token_ids` and of equal length T (prompt tokens included; the mask
+tells them apart).
+
+Validation happens here, once, when a record enters (from a sampler, a file, a foreign program); what is built is
+frozen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+
+from rlvr.frozen import Frozen
+
+SCHEMA_VERSION = 1
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that is equal for equal values: sorted keys, no spaces. Raises ValueError on NaN or infinity."""
+    return _canonical(value)
+
+
+def digest(value: Any) -> str:
+    """The first 16 hex digits of the SHA-256 of `canonical_json(value)`."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _from_json_text(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _writable(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        canonical_json(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from error
+    return value
+
+
+# A mapping in Python, JSON text in storage: Arrow cannot hold free-form values. What could not be written is refused
+# when it enters, not hours later when it is stored.
+JsonMapping = Annotated[
+    Mapping[str, Any],
+    BeforeValidator(_from_json_text),
+    AfterValidator(_writable),
+    PlainSerializer(canonical_json, return_type=str),
+]
+
+
+class Message(Frozen):
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+class Task(Frozen):
+    """What a completion is judged against: the row of the prompt dataset that the prompt was made from."""
+
+    dataset: str | None = None
+    row_id: str | None = None
+    split: str | None = None
+    answer: str | None = Field(default=None, description="the gold answer; numbers keep their literal text")
+    extra: JsonMapping = Field(default_factory=dict, description="the rest of the row")
+
+
+class Status(StrEnum):
+    """How a verification ended. Only `graded` carries a reward."""
+
+    GRADED = "graded"
+    UNPARSED = "unparsed"  # no readable answer in the completion
+    ABSTAINED = "abstained"  # the verifier has no opinion
+    INVALID = "invalid"  # the row is at fault: no completion, no gold, unreadable gold
+    TIMEOUT = "timeout"
+    ERROR = "error"  # the verifier broke
+
+
+class Verdict(Frozen):
+    """A verifier's answer for one completion. `reward` is a finite number exactly when `status` is `graded`."""
+
+    status: Status
+    reward: float | None = None
+    extracted: str | None = Field(default=None, description="the answer as it was read out of the completion")
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _reward_belongs_to_graded(self) -> Self:
+        if (self.status is Status.GRADED) != (self.reward is not None):
+            raise ValueError(f"status {self.status.value!r} with reward {self.reward!r}: only 'graded' has a reward")
+        return self
+
+
+class Score(Verdict):
+    """A verdict with its provenance, as it is stored. Scores are appended to a rollout, never overwritten."""
+
+    verifier: str
+    version: str
+    config: JsonMapping = Field(default_factory=dict, description="the verifier's options, resolved")
+    config_hash: str = ""
+    seconds: float | None = Field(default=None, ge=0, description="verification alone: no start-up, no queueing")
+    created_at: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hash_the_config(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("config_hash"):
+            return {**data, "config_hash": digest(_from_json_text(data.get("config", {})))}
+        return data
+
+
+class SamplingParams(Frozen):
+    """How tokens are drawn. The defaults filter nothing: the behaviour policy is softmax(logits / temperature)."""
+
+    temperature: float = Field(default=1.0, ge=0, description="0 is greedy")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, description="0 is off")
+    min_p: float = Field(default=0.0, ge=0, lt=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    max_tokens: int = Field(default=1024, ge=1)
+    seed: int | None = None
+
+    @property
+    def filters(self) -> list[str]:
+        """Names of the settings that make the behaviour policy differ from softmax(logits / temperature)."""
+        return [name for name, neutral in _NEUTRAL.items() if getattr(self, name) != neutral]
+
+
+_NEUTRAL = {
+    name: SamplingParams.model_fields[name].default
+    for name in ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+}
+
+
+class Sampling(SamplingParams):
+    """The parameters a rollout was sampled with, and by what."""
+
+    temperature: float = Field(ge=0, description="0 is greedy")
+    max_tokens: int | None = Field(default=None, ge=1, description="limit on sampled tokens")  # type: ignore[assignment]
+    engine: str | None = None
+    engine_version: str | None = None
+    dtype: str | None = None
+    logprob_mode: Literal["processed", "raw"] | None = Field(
+        default=None, description="processed: at the temperature and after the filters; raw: of the unscaled logits"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _temperature_is_known(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("temperature") is None:
+            raise ValueError("no temperature: where it is not known what was sampled with, sampling is null")
+        return data
+
+
+class ModelRef(Frozen):
+    """Which weights sampled: a name alone does not tell."""
+
+    name: str | None = None
+    revision: str | None = None
+    weights_hash: str | None = None
+    tokenizer_hash: str | None = None
+
+
+class VersionRun(Frozen):
+    """`count` consecutive sampled tokens came from policy `version` (optimizer steps completed)."""
+
+    version: int = Field(ge=0)
+    count: int = Field(ge=1)
+
+
+class GroupStats(Frozen):
+    """Rewards of the whole group when it was sampled: frozen, since a filtered or rescored file has lost them."""
+
+    mean: float
+    std: float = Field(ge=0, description="population standard deviation; exactly 0 when all rewards are equal")
+    count: int = Field(ge=1, description="how many rewards went in")
+
+    @classmethod
+    def of(cls, rewards: Sequence[float]) -> Self:
+        """The statistics of at least one reward.
+
+        Equal rewards give a deviation of exactly 0: computed, sixteen times 0.1 would give 7.7e-9 in float32, and a
+        group without a signal would be whitened into one.
+        """
+        mean = math.fsum(rewards) / len(rewards)
+        if min(rewards) == max(rewards):
+            return cls(mean=rewards[0], std=0.0, count=len(rewards))
+        variance = math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards)
+        return cls(mean=mean, std=math.sqrt(variance), count=len(rewards))
+
+    @property
+    def has_signal(self) -> bool:
+        """1[σ ≠ 0] of arXiv 2505.22257, eq. 8: the rewards differ, so there is something to learn from them."""
+        return self.std > 0
+
+
+class Timings(Frozen):
+    """Wall-clock seconds, for reports; null where unknown."""
+
+    sample: float | None = None
+    verify: float | None = None
+
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class Rollout(Frozen):
+    """One sampled sequence. See the module's docstring; `../docs/record.md` has the table."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str | None = None
+    branch: int = Field(default=0, ge=0, description="policy versions compare only within one (run_id, branch)")
+    id: str
+    group_id: str | None = Field(default=None, description="members of a group answer one prompt")
+    index: int | None = Field(default=None, ge=0, description="place within the group")
+    group_size: int | None = Field(default=None, ge=1, description="as planned, so that a filtered group is seen")
+    segment: int = Field(default=0, ge=0, description="several sequences of one rollout share id and reward")
+
+    prompt: str | None = None
+    messages: Annotated[
+        tuple[Message, ...] | None,
+        BeforeValidator(_from_json_text),
+        PlainSerializer(
+            lambda turns: None if turns is None else canonical_json([turn.model_dump() for turn in turns]),
+            return_type=str | None,
+        ),
+    ] = None
+    completion: str | None = Field(default=None, description="may omit a stop string that token_ids holds")
+    task: Task = Task()
+
+    token_ids: tuple[int, ...] | None = Field(default=None, description="(T,) exact ids as sampled")
+    loss_mask: tuple[bool, ...] | None = Field(default=None, description="(T,) True: the policy sampled this token")
+    behaviour_logprobs: tuple[float | None, ...] | None = Field(
+        default=None,
+        description="(T,) log p(token_ids[t] | token_ids[:t]) under the policy that sampled it; not shifted; "
+        "null where the mask is False; the whole column null when unknown",
+    )
+    policy_versions: tuple[VersionRun, ...] | None = Field(
+        default=None, description="run lengths over sampled tokens; more than one is legal"
+    )
+    extra_tokens: Mapping[str, tuple[float | None, ...]] = Field(
+        default_factory=dict, description="further (T,) columns, by a namespaced name"
+    )
+
+    sampling: Sampling | None = None
+    model: ModelRef | None = None
+    recomputed_by: ModelRef | None = Field(
+        default=None, description="the model that behaviour_logprobs were recomputed with; null: the sampler gave them"
+    )
+    finish_reason: FinishReason | None = None
+    stop_reason: str | None = Field(default=None, description="which stop token or string")
+    group_stats: GroupStats | None = None
+    scores: tuple[Score, ...] = ()
+    created_at: str | None = None
+    timings: Timings | None = None
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("exactly one of 'prompt' and 'messages' must be given")
+        if self.index is not None and self.group_size is not None and self.index >= self.group_size:
+            raise ValueError(f"index {self.index} is outside a group of {self.group_size}")
+        columns: dict[str, tuple[Any, ...] | None] = {
+            "loss_mask": self.loss_mask,
+            "behaviour_logprobs": self.behaviour_logprobs,
+            **{f"extra_tokens.{name}": column for name, column in self.extra_tokens.items()},
+        }
+        if self.token_ids is None:
+            given = [name for name, column in columns.items() if column is not None]
+            if self.policy_versions is not None:
+                given.append("policy_versions")
+            if given:
+                raise ValueError(f"{', '.join(given)} without token_ids")
+            return self
+        length = len(self.token_ids)
+        for name, column in columns.items():
+            if column is not None and len(column) != length:
+                raise ValueError(f"{name} has {len(column)} entries, token_ids has {length}")
+        if length and min(self.token_ids) < 0:
+            raise ValueError("token_ids holds a negative id")
+        if self.loss_mask is None:
+            if self.behaviour_logprobs is not None or self.policy_versions is not None:
+                raise ValueError("behaviour_logprobs and policy_versions need a loss_mask")
+            return self
+        if self.behaviour_logprobs is not None:
+            for t, (sampled, logprob) in enumerate(zip(self.loss_mask, self.behaviour_logprobs, strict=True)):
+                if not sampled and logprob is not None:
+                    raise ValueError(f"behaviour_logprobs[{t}] is {logprob} where loss_mask is False: expected null")
+                if sampled and (logprob is None or not math.isfinite(logprob) or logprob > 1e-4):
+                    raise ValueError(f"behaviour_logprobs[{t}] is {logprob}: expected a finite number, at most 0")
+        if self.policy_versions is not None:
+            counted, sampled_tokens = sum(run.count for run in self.policy_versions), sum(self.loss_mask)
+            if counted != sampled_tokens:
+                raise ValueError(f"policy_versions count {counted} tokens, loss_mask marks {sampled_tokens}")
+        return self
+
+    def last_score(self, verifier: str | None = None) -> Score | None:
+        """The last score, or the last by the verifier of that name. None when there is none."""
+        return next((score for score in reversed(self.scores) if verifier in (None, score.verifier)), None)
+
+    def with_score(self, score: Score) -> Rollout:
+        """A copy with one score more."""
+        return self.model_copy(update={"scores": (*self.scores, score)})
+
+
+def utc_now() -> str:
+    """The time, as records carry it: ISO 8601, UTC, whole seconds."""
+    return _written(int(time.time()))
+
+
+@lru_cache(maxsize=1)  # thousands of verdicts a second have the same
+def _written(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,75 @@
+"""Scores kept beside the rows that they are of: what `rlvr score --scores-only` writes, and how it is joined again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from rlvr.errors import DataError
+from rlvr.files import ending, expanded, from_json, lines_of
+from rlvr.record.parquet import batches_of, python_rows
+
+Key: TypeAlias = tuple[str, int]
+
+
+class Sidecars:
+    """The scores of one or several sidecars, by `id` and `segment` of their row. They are held in memory."""
+
+    def __init__(self, paths: Iterable[str | Path]) -> None:
+        """Raises RequestError for a file that is not there, DataError for a row that is not one of a sidecar."""
+        self._files: list[tuple[Path, dict[Key, Sequence[Mapping[str, Any]]]]] = []
+        self.paths = expanded(paths)
+        for path in self.paths:
+            scores: dict[Key, Sequence[Mapping[str, Any]]] = {}
+            for row, where in _rows(path):
+                identity, there = (row.get("id"), row.get("scores")) if isinstance(row, dict) else (None, None)
+                if not isinstance(identity, str) or not isinstance(there, list):
+                    raise DataError(f"{where}: a row of a sidecar has an id, text, and a list of scores")
+                if not isinstance(segment := row.get("segment") or 0, int):
+                    raise DataError(f"{where}: the segment of a row of a sidecar is a number")
+                key = (identity, segment)
+                if key in scores:
+                    raise DataError(f"{where}: id {identity!r} (segment {key[1]}) is there twice")
+                scores[key] = there
+            self._files.append((path, scores))
+        self._unused: set[Path] = {path for path, scores in self._files if scores}
+
+    def scores_of(self, identity: str, segment: int = 0) -> list[Mapping[str, Any]]:
+        """What the sidecars have for a row, in their order."""
+        found: list[Mapping[str, Any]] = []
+        for path, scores in self._files:
+            if (identity, segment) in scores:
+                self._unused.discard(path)
+                found += scores[identity, segment]
+        return found
+
+    def with_scores(self, values: Mapping[str, Any], identity: str | None) -> Mapping[str, Any]:
+        """The row with its scores and then those of the sidecars. One without an id, or whose own scores are no list,
+        stays as it is."""
+        segment, own = values.get("segment") or 0, values.get("scores") or []
+        if identity is None or not isinstance(segment, int) or not isinstance(own, list):
+            return values
+        found = self.scores_of(identity, segment)
+        return {**values, "scores": [*own, *found]} if found else values
+
+    def refuse_unused(self) -> None:
+        """Raises DataError when there is a sidecar of which no row so far had an id."""
+        for path in sorted(self._unused):
+            raise DataError(f"none of the ids of {path} is in the rows that it was to be joined with")
+
+    def join(self, rows: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """Rows and where they stand, as `with_scores`. Raises as `refuse_unused` at the end."""
+        for values, where in rows:
+            identity = values.get("id")
+            yield self.with_scores(values, identity if isinstance(identity, str) else None), where
+        self.refuse_unused()
+
+
+def _rows(path: Path) -> Iterator[tuple[Any, str]]:
+    if ending(path) == ".jsonl":
+        yield from ((from_json(text, where), where) for where, text in lines_of(path))
+        return
+    for first, batch in batches_of(path):
+        places = [f"{path}, row {first + i}" for i in range(batch.num_rows)]
+        yield from zip(python_rows(batch, places.__getitem__), places, strict=True)

@@ -1,0 +1,346 @@
+"""Records in files: Parquet (canonical) and JSON lines, streamed in both directions.
+
+Both formats have the same columns, `ROLLOUT_SCHEMA`, and give back equal rollouts. Text that Arrow cannot type
+(messages, `task.extra`, a verifier's configuration) is JSON text in both. Two differences follow from Parquet:
+`behaviour_logprobs` are float32 there, as the tensors that they come from; and text with a lone surrogate, which has
+no UTF-8, is refused there and escaped in JSON lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import pyarrow as pa
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from rlvr.errors import DataError, nearest
+from rlvr.files import ending, expanded, from_json, kind_of, lines_of, replacing, to_json, writing_lines
+from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS, RowGroups, arrow_column, batches_of, python_rows
+from rlvr.record.schema import SCHEMA_VERSION, Rollout
+
+SCORES = pa.list_(
+    pa.struct(
+        {
+            "verifier": pa.string(),
+            "version": pa.string(),
+            "config": pa.string(),  # JSON text
+            "config_hash": pa.string(),
+            "status": pa.string(),
+            "reward": pa.float64(),
+            "extracted": pa.string(),
+            "reason": pa.string(),
+            "seconds": pa.float64(),
+            "created_at": pa.string(),
+        }
+    )
+)
+
+_MODEL = pa.struct(
+    {
+        "name": pa.string(),
+        "revision": pa.string(),
+        "weights_hash": pa.string(),
+        "tokenizer_hash": pa.string(),
+    }
+)
+
+ROLLOUT_SCHEMA = pa.schema(
+    {
+        "schema_version": pa.int32(),
+        "run_id": pa.string(),
+        "branch": pa.int64(),
+        "id": pa.string(),
+        "group_id": pa.string(),
+        "index": pa.int64(),
+        "group_size": pa.int64(),
+        "segment": pa.int64(),
+        "prompt": pa.string(),
+        "messages": pa.string(),  # JSON text
+        "completion": pa.string(),
+        "task": pa.struct(
+            {
+                "dataset": pa.string(),
+                "row_id": pa.string(),
+                "split": pa.string(),
+                "answer": pa.string(),
+                "extra": pa.string(),  # JSON text
+            }
+        ),
+        "token_ids": pa.list_(pa.int32()),
+        "loss_mask": pa.list_(pa.bool_()),
+        "behaviour_logprobs": pa.list_(pa.float32()),
+        "policy_versions": pa.list_(pa.struct({"version": pa.int64(), "count": pa.int32()})),
+        # Not a map: `datasets` cannot read one, and pandas shows pairs.
+        "extra_tokens": pa.list_(pa.struct({"name": pa.string(), "values": pa.list_(pa.float64())})),
+        "sampling": pa.struct(
+            {
+                "temperature": pa.float64(),
+                "top_p": pa.float64(),
+                "top_k": pa.int64(),
+                "min_p": pa.float64(),
+                "repetition_penalty": pa.float64(),
+                "presence_penalty": pa.float64(),
+                "frequency_penalty": pa.float64(),
+                "max_tokens": pa.int64(),
+                "seed": pa.int64(),
+                "engine": pa.string(),
+                "engine_version": pa.string(),
+                "dtype": pa.string(),
+                "logprob_mode": pa.string(),
+            }
+        ),
+        "model": _MODEL,
+        "recomputed_by": _MODEL,
+        "finish_reason": pa.string(),
+        "stop_reason": pa.string(),
+        "group_stats": pa.struct({"mean": pa.float64(), "std": pa.float64(), "count": pa.int64()}),
+        "scores": SCORES,
+        "created_at": pa.string(),
+        "timings": pa.struct({"sample": pa.float64(), "verify": pa.float64()}),
+    }
+)
+
+TOKEN_COLUMNS = frozenset({"token_ids", "loss_mask", "behaviour_logprobs", "extra_tokens"})
+"""The columns with an entry a token: what a reader that only wants text leaves out."""
+
+Migration: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+MIGRATIONS: dict[int, Migration] = {}
+"""Schema version n -> what turns a record of version n, as a mapping of columns, into one of version n + 1.
+
+A reader may have left out columns that it does not want: a migration does with the columns that are there.
+"""
+
+# --- one record -----------------------------------------------------------------------------------------------------
+
+
+def upgrade(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """The record as this version of rlvr has it. Raises DataError for a version that is unknown here."""
+    version = row.get("schema_version")
+    if version is None:
+        raise DataError(
+            f"{where} is not a record: it has no schema_version. Rows of another software become records with "
+            "rlvr.record.store.write_rollouts; docs/offline.md has the code (Records from elsewhere)"
+        )
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise DataError(
+            f"{where}: schema_version is {version!r}, not a whole number: a record has the version of its schema "
+            "there; in a file of your own, rename the column"
+        )
+    if version > SCHEMA_VERSION:
+        raise DataError(
+            f"{where} was written with version {version} of the record, this rlvr reads up to {SCHEMA_VERSION}: "
+            "upgrade rlvr to read it"
+        )
+    for old in range(version, SCHEMA_VERSION):
+        row = {**MIGRATIONS[old](row), "schema_version": old + 1}
+    return row
+
+
+def rollout_of(row: Mapping[str, Any], where: str) -> Rollout:
+    """The record of one row, of any schema version, validated. Raises DataError, which names the field."""
+    row = upgrade(row, where)
+    if unknown := row.keys() - Rollout.model_fields.keys():
+        name = min(unknown)
+        raise DataError(
+            f"{where}: the record has no field {name!r}{nearest(name, Rollout.model_fields)}; "
+            "what is your own belongs into task.extra"
+        )
+    with field_faults(where):
+        return Rollout.model_validate(row)
+
+
+@contextmanager
+def field_faults(where: str) -> Iterator[None]:
+    """What pydantic raises in this block becomes a DataError, which says where and in which field."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise DataError(f"{where}: {field}{': ' if field else ''}{message}{more}") from error
+    except RecursionError as error:
+        raise DataError(f"{where}: the JSON text in a field is nested too deeply to read") from error
+
+
+def record_of(rollout: Rollout, where: str, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The rollout as a row: plain values, fields `without` left out. Raises DataError for what no file can hold."""
+    if rollout.schema_version != SCHEMA_VERSION:
+        raise DataError(f"{where}: schema_version is {rollout.schema_version}, this rlvr writes {SCHEMA_VERSION}")
+    try:
+        return rollout.model_dump(mode="python", exclude=set(without))
+    except (PydanticSerializationError, ValueError) as error:  # NaN inside task.extra
+        raise DataError(f"{where}: {error}") from error
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def record_batch(rollouts: Sequence[Rollout], where: Callable[[int], str]) -> pa.RecordBatch:
+    """The rollouts as Arrow columns. Raises DataError for one that does not fit: `where(i)` and the field."""
+    small = [record_of(rollout, where(i), without=TOKEN_COLUMNS) for i, rollout in enumerate(rollouts)]
+    columns = []
+    for field in ROLLOUT_SCHEMA:
+        if field.name == "extra_tokens":
+            values: list[Any] = [
+                [{"name": name, "values": column} for name, column in rollout.extra_tokens.items()]
+                for rollout in rollouts
+            ]
+        elif field.name in TOKEN_COLUMNS:  # straight from the rollout: a dump would copy every token
+            values = [getattr(rollout, field.name) for rollout in rollouts]
+        else:
+            values = [row[field.name] for row in small]
+        columns.append(arrow_column(values, field, where))
+    import pyarrow.compute as pc  # a tenth of a second, which a reader need not wait for
+
+    batch = pa.RecordBatch.from_arrays(columns, schema=ROLLOUT_SCHEMA)
+    logprobs = batch.column("behaviour_logprobs").flatten()
+    if not pc.all(pc.is_finite(logprobs), min_count=0).as_py():
+        columns_by_row = batch.column("behaviour_logprobs").to_pylist()
+        row = next(i for i, column in enumerate(columns_by_row) if not all(map(_is_finite, column or ())))
+        raise DataError(f"{where(row)}: behaviour_logprobs holds a number that is no float32")
+    return batch
+
+
+def _is_finite(logprob: float | None) -> bool:
+    return logprob is None or math.isfinite(logprob)
+
+
+def rows_of(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str, Any]]:
+    """The batch's records as rows that `rollout_of` takes; rows without a schema version as they are."""
+    rows = python_rows(batch, where)
+    for i, row in enumerate(rows):
+        columns = row.get("extra_tokens")
+        if isinstance(columns, list) and row.get("schema_version") is not None:
+            try:
+                row["extra_tokens"] = {column["name"]: column["values"] for column in columns}
+            except (KeyError, TypeError) as error:
+                raise DataError(f"{where(i)}: extra_tokens: expected a list of structs with name and values") from error
+    return rows
+
+
+class RolloutWriter:
+    """Writes rollouts to one file, Parquet or JSON lines by its ending, in bounded memory.
+
+        with RolloutWriter("rollouts.parquet") as writer:
+            writer.write(rollout)
+
+    The file has its name only once the block has ended well; an exception leaves what was there before. Raises
+    DataError for a rollout that the format cannot hold, RunError when the disk fails.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.rows = 0
+        self._is_parquet = ending(self.path) == ".parquet"
+        self._held: list[Rollout] = []
+        self._held_bytes = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.path))
+            if self._is_parquet:
+                self._groups = stack.enter_context(RowGroups(temporary, ROLLOUT_SCHEMA))
+                stack.push(self._finish)
+            else:
+                self._file = stack.enter_context(writing_lines(temporary, self.path))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def write(self, rollout: Rollout) -> None:
+        """Append one rollout."""
+        self.rows += 1
+        if not self._is_parquet:
+            where = f"{self.path}, line {self.rows}"
+            try:
+                line = to_json(record_of(rollout, where))
+            except ValueError as error:  # NaN where only an unvalidated copy can have it
+                raise DataError(f"{where}: {error}") from error
+            self._file.write(line + "\n")
+            return
+        self._held.append(rollout)
+        self._held_bytes += _size(rollout)
+        if len(self._held) >= BATCH_ROWS or self._held_bytes >= BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        first = self.rows - len(self._held) + 1
+        self._groups.add(record_batch(self._held, lambda i: f"{self.path}, row {first + i}"))
+        self._held, self._held_bytes = [], 0
+
+    def _finish(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if kind is None and self._held:
+            self._flush()
+
+
+def _size(rollout: Rollout) -> int:
+    """About how many bytes a rollout holds, for bounding what waits."""
+    texts = len(rollout.prompt or "") + len(rollout.completion or "")
+    return texts + 16 * len(rollout.token_ids or ()) * (1 + len(rollout.extra_tokens)) + 1024
+
+
+def write_rollouts(path: str | Path, rollouts: Iterable[Rollout]) -> int:
+    """Write all rollouts to one file and say how many there were; see `RolloutWriter`."""
+    with RolloutWriter(path) as writer:
+        for rollout in rollouts:
+            writer.write(rollout)
+    return writer.rows
+
+
+def read_rollouts(
+    paths: str | Path | Iterable[str | Path], *, sidecars: str | Path | Iterable[str | Path] = ()
+) -> Iterator[Rollout]:
+    """The rollouts of one or several files, in order, a batch in memory at a time.
+
+    A folder stands for the record files in it, and a pattern for those that match, in the order of names. Records of
+    older schema versions come out as records of this one. Scores that `sidecars` (files of `rlvr score --scores-only`)
+    hold for a rollout follow its own.
+
+    Raises:
+        RequestError: a file does not exist or has neither ending; raised at once.
+        DataError: a row is not a valid record; raised when it is reached, naming file, row or line, and field.
+    """
+    files, beside = expanded(_listed(paths)), list(_listed(sidecars))
+    rows: Iterator[tuple[Mapping[str, Any], str]] = (row for file in files for row in _read(file))
+    if beside:
+        from rlvr.record.sidecar import Sidecars
+
+        rows = Sidecars(beside).join(rows)
+    return (rollout_of(row, where) for row, where in rows)
+
+
+def _listed(paths: str | Path | Iterable[str | Path]) -> Iterable[str | Path]:
+    return [paths] if isinstance(paths, str | Path) else paths
+
+
+def _read(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The rows, and where each stands."""
+    if ending(path) == ".jsonl":
+        for where, text in lines_of(path):
+            row = from_json(text, where)
+            if not isinstance(row, dict):
+                raise DataError(f"{where} is {kind_of(row)}: a record is an object")
+            yield row, where
+        return
+    for first, batch in batches_of(path):
+        rows = rows_of(batch, partial(_row, path, first))
+        for i, row in enumerate(rows):
+            yield row, _row(path, first, i)
+
+
+def _row(path: Path, first: int, i: int) -> str:
+    return f"{path}, row {first + i}"

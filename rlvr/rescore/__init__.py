@@ -1,0 +1,1 @@
+"""Scores for saved files: `rlvr score`."""

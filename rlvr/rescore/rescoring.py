@@ -1,0 +1,349 @@
+"""Files in, the same rows with scores more out: several files, several verifiers, through any number of kills.
+
+The files are read twice. The first time everything is done except verifying, so that a row that cannot be read or
+written stops the work before it begins and not hours later. The second time scores come from the journal of an earlier
+attempt as far as it goes, and from the verifiers then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, islice, tee
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from rlvr.errors import DataError, RequestError, RunError, nearest
+from rlvr.files import replacing, to_json
+from rlvr.record.foreign_formats import Layout, layout_of
+from rlvr.record.item import Item
+from rlvr.record.rows import (
+    TARGETS,
+    ArrowBatch,
+    Batch,
+    LineBatch,
+    Row,
+    UnusableError,
+    item_of,
+    line_of,
+    mapped,
+    read_batches,
+)
+from rlvr.record.schema import Score, Task
+from rlvr.record.store import TOKEN_COLUMNS
+from rlvr.rescore.journal import Journal, stale_temporaries
+from rlvr.rescore.scored import Output, Scores, output_for
+from rlvr.verify.scoring import Scorer, stored_fields
+
+Holds: TypeAlias = Callable[[Row, Mapping[str, str]], bool]
+Report: TypeAlias = Callable[["Scored"], object]
+
+
+# --- what is asked for ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, and in which of its columns the targets of `rows.TARGETS` stand."""
+
+    path: Path
+    columns: Mapping[str, str]
+    layout: Layout | None = None
+
+
+def source_of(path: Path, mappings: Iterable[str]) -> Source:
+    """The file with its columns: as `--map` says, else as the layout that its first row has says, else by their names.
+
+    Raises RequestError for a wrong mapping, DataError for a file that cannot be read.
+    """
+    given = mapped(mappings)
+    batch = next(read_batches(path, on_bad_line=lambda error: None), None)
+    names: Sequence[str] = ()
+    if batch is not None:
+        names = batch.batch.schema.names if isinstance(batch, ArrowBatch) else [*batch.lines[0].values]
+    layout = layout_of(names)
+    columns = {target: target for target in TARGETS} | dict(layout.sources if layout else {}) | given
+    return Source(path, columns, layout)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows are verified and written; the others are left out."""
+
+    holds: Holds | None = None
+    limit: int | None = None
+    shard: tuple[int, int] | None = None
+    """(i, n): rows whose number, counted from 1 through all files, is i modulo n."""
+
+    def batches(
+        self, sources: Iterable[Source], on_bad_line: Callable[[DataError], object]
+    ) -> Iterator[tuple[Source, Batch]]:
+        """The rows that are meant, in their order."""
+        number = chosen = 0
+        for source in sources:
+            for batch in read_batches(source.path, on_bad_line=on_bad_line):
+                places: Sequence[int] = range(len(batch))
+                if self.shard is not None:
+                    i, n = self.shard
+                    places = [place for place in places if (number + place + 1 - i) % n == 0]
+                number += len(batch)
+                if self.holds is not None and places:
+                    rows = batch.rows(source.columns.values(), without=TOKEN_COLUMNS - {"loss_mask"})
+                    places = [place for place in places if self.holds(rows[place], source.columns)]
+                if self.limit is not None:
+                    places = places[: self.limit - chosen]
+                chosen += len(places)
+                if places:
+                    yield source, batch if len(places) == len(batch) else batch.take(places)
+                if chosen == self.limit:
+                    return
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to write, and the files whose rows go into it."""
+
+    path: Path
+    sources: Sequence[Source]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request to score files."""
+
+    sources: Sequence[Source]
+    targets: Sequence[Target]
+    scorers: Sequence[Scorer]
+    selection: Selection = Selection()
+    scores_only: bool = False
+    """Write a sidecar: of each row its `id` (and `segment`), and the new scores."""
+    skip_bad_lines: bool = False
+
+    @cached_property
+    def outputs(self) -> list[Output]:
+        """Of each target."""
+        return [
+            output_for([] if self.scores_only else [source.path for source in target.sources], target.path)
+            for target in self.targets
+        ]
+
+    @cached_property
+    def places(self) -> dict[Path, int]:
+        """Of each source, the number of its target."""
+        return {source.path: i for i, target in enumerate(self.targets) for source in target.sources}
+
+    @property
+    def wants_rollout(self) -> bool:
+        """One of the verifiers looks at whole rollouts."""
+        return any(scorer.wants_rollout for scorer in self.scorers)
+
+    @property
+    def wants_extra(self) -> bool:
+        """One of the verifiers looks at more of the task than its answer."""
+        return any(scorer.wants_extra for scorer in self.scorers)
+
+    def written(self, source: Source, batch: Batch) -> Batch:
+        """What of the batch is written, beside the new scores."""
+        return identities(source, batch) if self.scores_only else batch
+
+    def rows(self, source: Source, batch: Batch) -> list[Row]:
+        """The batch's rows, with the columns that verifying needs."""
+        if self.wants_rollout:
+            return batch.rows(source.columns.values())
+        only = None
+        if not self.wants_extra:
+            only = frozenset({"schema_version", "task", "completion", *source.columns.values()})
+        return batch.rows(source.columns.values(), without=TOKEN_COLUMNS, only=only)
+
+    def item(self, source: Source, row: Row) -> Item:
+        """What verifying the row needs. Raises as `rows.item_of`."""
+        return item_of(row, source.columns, wants_rollout=self.wants_rollout, wants_extra=self.wants_extra)
+
+
+def identities(source: Source, batch: Batch) -> LineBatch:
+    """Of each row its id and segment, as lines. Raises DataError for a row without an id."""
+    lines = []
+    for row in batch.rows(source.columns.values(), without=TOKEN_COLUMNS):
+        column = "id" if row.is_record else source.columns["id"]
+        try:
+            identity = row.text(column)
+        except UnusableError as error:
+            raise DataError(f"{row.where}: {error}") from error
+        if identity is None:
+            raise DataError(f"{row.where} has no {column!r}: a file of scores only says by the id whose they are")
+        segment = row.values.get("segment") if row.is_record else None
+        lines.append(line_of(to_json({"id": identity, "segment": segment or 0}), row.where))
+    return LineBatch(lines)
+
+
+# --- the first reading ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Census:
+    """What is in the files, of the rows that are meant."""
+
+    rows: Counter[Path] = field(default_factory=Counter)
+    records: int = 0
+    columns: Counter[str] = field(default_factory=Counter)
+    """Of foreign rows: how many have it, not null."""
+    bad_lines: int = 0
+    first_bad_line: str = ""
+
+    def note_bad_line(self, error: DataError) -> None:
+        """Count a line that is no row."""
+        self.bad_lines += 1
+        self.first_bad_line = self.first_bad_line or str(error)
+
+
+def take_census(job: Job, mappings: Iterable[str] = ()) -> Census:
+    """Read the files, and do all that scoring will do but verifying.
+
+    Raises DataError for a row that cannot be read or written, RequestError for a mapping that nothing answers to.
+    """
+    census = Census()
+    for source, batch in job.selection.batches(job.sources, census.note_bad_line):
+        census.rows[source.path] += len(batch)
+        job.outputs[job.places[source.path]].check(job.written(source, batch))
+        if isinstance(batch, ArrowBatch) and "schema_version" not in batch.batch.schema.names:
+            columns = zip(batch.batch.schema.names, batch.batch.columns, strict=True)
+            census.columns.update({name: len(column) - column.null_count for name, column in columns})
+            continue
+        for row in job.rows(source, batch):
+            if row.is_record:
+                census.records += 1
+                job.item(source, row)  # a foreign row that is at fault is only `invalid`
+            else:
+                census.columns.update(name for name, value in row.values.items() if value is not None)
+    census.columns += Counter()  # without those that nothing has
+    if census.bad_lines and not job.skip_bad_lines:
+        more = f" (and {census.bad_lines - 1} more lines)" if census.bad_lines > 1 else ""
+        raise DataError(f"{census.first_bad_line}{more}; --skip-bad-lines leaves such lines out")
+    for target, column in mapped(mappings).items():
+        if target != column and column not in census.columns and census.rows:
+            if census.rows.total() == census.records:
+                names = ", ".join(str(source.path) for source in job.sources)
+                raise RequestError(f"--map {target}={column}: {names} holds records, which have fixed columns")
+            raise RequestError(
+                f"--map {target}={column}: no row has a column {column!r}{nearest(column, census.columns)}"
+            )
+    return census
+
+
+# --- the second reading ---------------------------------------------------------------------------------------------
+
+
+class Scored(NamedTuple):
+    """Consecutive rows of one file with their scores."""
+
+    source: Source
+    batch: Batch
+    scores: Sequence[Scores]
+    replayed: int
+    """How many of them are from an earlier attempt: the first ones."""
+
+
+def run(job: Job, journal: Journal, census: Census, report: Report) -> None:
+    """Verify what the journal does not have and write every target; `report` is told of all rows, as they come.
+
+    A target has its name only when all of it is written. Raises RunError when a file has changed since the census, or
+    when verifying cannot go on; the journal stays for the next attempt.
+    """
+    for target in job.targets:
+        for path in stale_temporaries(target.path):
+            path.unlink(missing_ok=True)
+    seen: Counter[Path] = Counter()
+    batches = job.selection.batches(job.sources, lambda error: None)
+    stream = _scored(job, batches, journal)
+    due: Scored | None = None
+    for place, target in enumerate(job.targets):
+        with replacing(target.path) as temporary, job.outputs[place].writing(temporary) as write:
+            due = next(stream, None) if place == 0 else due  # nothing is verified before there is where to write it
+            while due is not None and job.places[due.source.path] == place:
+                write(job.written(due.source, due.batch), due.scores)
+                seen[due.source.path] += len(due.scores)
+                report(due)
+                due = next(stream, None)
+            for source in target.sources:
+                if seen[source.path] != census.rows[source.path]:
+                    journal.remove()
+                    raise RunError(
+                        f"{source.path} changed while it was read: {census.rows[source.path]} rows, then "
+                        f"{seen[source.path]}"
+                    )
+    journal.remove()
+
+
+def _scored(job: Job, batches: Iterator[tuple[Source, Batch]], journal: Journal) -> Iterator[Scored]:
+    replayed = _replayed(job, journal)
+    for source, batch in batches:
+        scores = list(islice(replayed, len(batch)))
+        if len(scores) < len(batch):
+            yield from _fresh(job, chain([(source, batch)], batches), scores, journal)
+        else:
+            yield Scored(source, batch, scores, len(scores))
+
+
+def _replayed(job: Job, journal: Journal) -> Iterator[Scores]:
+    for entry in journal.replayed():
+        yield tuple(scorer.restored(fields) for scorer, fields in zip(job.scorers, entry, strict=True))
+
+
+class _Waiting(NamedTuple):
+    source: Source
+    batch: Batch
+    faults: list[str | None]
+    """What is wrong with each of the rows that are verified."""
+
+
+def _fresh(
+    job: Job, batches: Iterator[tuple[Source, Batch]], replayed: list[Scores], journal: Journal
+) -> Iterator[Scored]:
+    """The batches, verified; the first rows of the first one have been before.
+
+    A bounded number of batches is read ahead of the one that is due.
+    """
+    waiting: deque[_Waiting] = deque()
+    groups: deque[object] | None = deque() if any(scorer.takes_groups for scorer in job.scorers) else None
+
+    def items(skip: int) -> Iterator[Item]:
+        for source, batch in batches:
+            found: list[Item] = []
+            faults: list[str | None] = []
+            for row in job.rows(source, batch)[skip:]:
+                try:
+                    found.append(job.item(source, row))
+                    faults.append(None)
+                except UnusableError as error:  # a row without a completion is `invalid`; the reason is ours
+                    found.append(Item(None, Task()))
+                    faults.append(str(error))
+            skip = 0
+            waiting.append(_Waiting(source, batch, faults))
+            if groups is not None:
+                groups.extend(item.rollout.group_id if item.rollout else None for item in found)
+            yield from found
+
+    scores, skipped = replayed, len(replayed)
+    copies = tee(items(skipped), len(job.scorers))
+    streams = [scorer.score(each) for scorer, each in zip(job.scorers, copies, strict=True)]
+    for row in zip(*streams, strict=True):
+        due = waiting[0]
+        fault = due.faults[len(scores) - skipped]
+        scores.append(row if fault is None else tuple(_because(score, fault) for score in row))
+        journal.add([stored_fields(score) for score in scores[-1]], whole=groups is None or _ends_group(groups))
+        if len(scores) == len(due.batch):
+            waiting.popleft()
+            yield Scored(due.source, due.batch, scores, skipped)
+            scores, skipped = [], 0
+
+
+def _because(score: Score, reason: str) -> Score:
+    return score.model_copy(update={"reason": reason})
+
+
+def _ends_group(groups: deque[object]) -> bool:
+    """Whether the row at the head, which is taken off, is the last of its group; the row after it has been read."""
+    group: Any = groups.popleft()
+    return group is None or not groups or groups[0] != group

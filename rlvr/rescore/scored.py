@@ -1,0 +1,255 @@
+"""Rows with scores more, in each format that can hold them: every column as it was, `scores` longer than before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import pyarrow as pa
+
+from rlvr.errors import DataError
+from rlvr.files import ending, kind_of, to_json, writing_lines
+from rlvr.record.column_types import ColumnTypes
+from rlvr.record.parquet import RowGroups, arrow_column, opened
+from rlvr.record.rows import ArrowBatch, Batch, Line, LineBatch, Member, line_of, plain
+from rlvr.record.schema import Score, Status
+from rlvr.record.store import ROLLOUT_SCHEMA, SCORES, record_batch, rollout_of
+
+# Stands for the score that is to come, while a file is checked.
+_SAMPLE = Score(
+    status=Status.GRADED, reward=0.5, extracted="", reason="", verifier="", version="", seconds=0.5, created_at=""
+)
+
+
+# --- rows with a score more -----------------------------------------------------------------------------------------
+
+
+def line_with(line: Line, scores: Sequence[Score]) -> str:
+    """The line with scores more, every other character as it was. Raises DataError when its scores are no list."""
+    new = ", ".join(to_json(score.model_dump(mode="json")) for score in scores)
+    found = _scores_of(line)
+    if found is None:
+        separator = ", " if line.values else ""
+        return f'{line.text[:-1].rstrip()}{separator}"scores": [{new}]}}'
+    old = line.text[found.start : found.end]
+    all_of_them = f"[{new}]" if found.value is None else f"{old[:-1].rstrip()}{', ' if found.value else ''}{new}]"
+    return f"{line.text[: found.start]}{all_of_them}{line.text[found.end :]}"
+
+
+def _scores_of(line: Line) -> Member | None:
+    """The line's scores, if it has the column. Raises DataError when they are neither a list of objects nor null."""
+    found = line.member("scores")
+    if found is not None and found.value is not None:
+        value = found.value
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            raise DataError(
+                f"{line.where}: the column 'scores' is {kind_of(value)} and not a list of scores: rename it"
+            )
+    return found
+
+
+def schema_with_scores(schema: pa.Schema, where: str) -> pa.Schema:
+    """The schema with a column that holds scores: the one that is there, widened, or a new one at the end.
+
+    Raises DataError when there is a column `scores` of another kind.
+    """
+    place = schema.get_field_index("scores")
+    if place < 0:
+        return schema.append(pa.field("scores", SCORES))
+    there = schema.field(place)
+    widened = _widened(there.type)
+    try:
+        pa.array([[_SAMPLE.model_dump(mode="json")]], type=widened)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"{where}: the column 'scores' is {there.type} and not a list of scores: rename it") from error
+    return schema.set(place, there.with_type(widened).with_nullable(True))
+
+
+def _widened(kind: pa.DataType) -> pa.DataType:
+    """The type that holds what `kind` holds and our scores. Columns without a value had lost their type."""
+    if pa.types.is_null(kind) or (pa.types.is_list(kind) and pa.types.is_null(kind.value_type)):
+        return SCORES
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not is_list or not pa.types.is_struct(kind.value_type):
+        return kind
+    ours = {part.name: part for part in SCORES.value_type}
+    parts = [ours[part.name] if pa.types.is_null(part.type) and part.name in ours else part for part in kind.value_type]
+    missing = [part for name, part in ours.items() if name not in {part.name for part in parts}]
+    make = pa.large_list if pa.types.is_large_list(kind) else pa.list_
+    return make(pa.struct([*parts, *missing]))
+
+
+def batch_with(batch: pa.RecordBatch, scores: Sequence[Sequence[Score]], schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with each row's scores more; `schema` has its columns, as `schema_with_scores` has them, and others."""
+    new = [
+        [{key: _utf8(value) for key, value in score.model_dump(mode="json").items()} for score in row] for row in scores
+    ]
+    place = batch.schema.get_field_index("scores")
+    old: list[Any] = [None] * len(new) if place < 0 else batch.column(place).to_pylist()
+    both = [[*(before or ()), *after] for before, after in zip(old, new, strict=True)]
+    columns = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
+    columns["scores"] = pa.array(both, schema.field("scores").type)
+    arrays = []
+    for column in schema:
+        array = columns.get(column.name)
+        if array is None or (pa.types.is_null(array.type) and array.type != column.type):
+            array = pa.nulls(len(new), column.type)
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _utf8(value: Any) -> Any:
+    """Text as Parquet can hold it: a lone surrogate that a verifier extracted or said becomes its escape."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+# --- from one format to the other -----------------------------------------------------------------------------------
+
+
+def lines_from(batch: ArrowBatch) -> Iterator[Line]:
+    """The rows as lines of JSON. Raises DataError for a value that JSON does not have."""
+    for row in batch.rows():
+        try:
+            text = to_json(row.values, _jsonable)
+        except (ValueError, TypeError):
+            for name, value in row.values.items():
+                try:
+                    to_json(value, _jsonable)
+                except (ValueError, TypeError) as error:
+                    raise DataError(
+                        f"{row.where}: JSON cannot hold the column {name!r} ({error}); write .parquet instead"
+                    ) from error
+            raise
+        yield line_of(text, row.where)
+
+
+def _jsonable(value: Any) -> Any:
+    """What `json` is to write for a value that it does not know."""
+    if (text := plain(value)) is None:
+        raise TypeError(f"a value of type {type(value).__name__}")
+    return text
+
+
+# --- outputs --------------------------------------------------------------------------------------------------------
+
+
+Scores: TypeAlias = tuple[Score, ...]
+"""What a row gets: one score of each verifier."""
+
+Write: TypeAlias = Callable[[Batch, Sequence[Scores]], object]
+"""Appends a batch's rows, each with its scores."""
+
+
+class Output(Protocol):
+    """A format to write in. Every batch passes `check` before `writing` begins."""
+
+    def check(self, batch: Batch) -> None:
+        """Take note of a batch that is to come. Raises DataError for a row that the format cannot hold."""
+
+    def writing(self, path: Path) -> AbstractContextManager[Write]:
+        """Begin to write into the file `path`; it is closed when the block ends."""
+
+
+class JsonLinesOutput:
+    """JSON lines; a row that was a line stays as it was written."""
+
+    def __init__(self, name: Path) -> None:
+        """`name` is what the file will be called: its ending says whether it is compressed."""
+        self._name = name
+
+    def check(self, batch: Batch) -> None:
+        """See `Output`."""
+        for line in batch.lines if isinstance(batch, LineBatch) else lines_from(batch):
+            _scores_of(line)
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[Write]:
+        """See `Output`."""
+        with writing_lines(path, self._name) as file:
+            yield lambda batch, scores: file.writelines(self._encode(batch, scores))
+
+    @staticmethod
+    def _encode(batch: Batch, scores: Sequence[Scores]) -> Iterator[str]:
+        lines = batch.lines if isinstance(batch, LineBatch) else lines_from(batch)
+        for line, new in zip(lines, scores, strict=True):
+            yield line_with(line, new) + "\n"
+
+
+class ParquetOutput:
+    """Parquet; the columns of Parquet files stay as they are, those of records are the record's.
+
+    Rows of several files have the columns of all; a column of one name has one type.
+    """
+
+    # `sources` are the files that the rows are from; without one, the rows are lines.
+    def __init__(self, sources: Sequence[Path]) -> None:
+        self._sources = sources
+        self._types = ColumnTypes()
+        self._kinds: set[bool] = set()  # of lines: are they records?
+
+    def check(self, batch: Batch) -> None:
+        """See `Output`. Rows that are Arrow columns already need no check but that of their schema."""
+        if isinstance(batch, ArrowBatch):
+            return
+        for row, line in zip(batch.rows(), batch.lines, strict=True):
+            self._kinds.add(row.is_record)
+            if len(self._kinds) > 1:
+                raise DataError(
+                    f"{row.where} is {'a record' if row.is_record else 'no record'}, the rows before are otherwise: "
+                    "a Parquet file has one set of columns; write .jsonl instead"
+                )
+            if not row.is_record:
+                self._types.see(row.values, row.where)
+                _scores_of(line)
+        if self._kinds == {True}:
+            self._records(batch)
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[Write]:
+        """See `Output`."""
+        lines = ROLLOUT_SCHEMA if self._kinds == {True} else self._types.schema(", ".join(map(str, self._sources)))
+        schema = self._schema(lines)
+        with RowGroups(path, schema) as groups:
+            yield lambda batch, scores: groups.add(batch_with(self._arrow(batch, lines), scores, schema))
+
+    def _schema(self, lines: pa.Schema) -> pa.Schema:
+        """The columns of all sources, and scores."""
+        schema = None
+        for source in self._sources or (None,):
+            columns = lines
+            if source is not None and ending(source) == ".parquet":
+                with opened(source) as file:
+                    columns = file.schema_arrow
+            columns = schema_with_scores(columns, str(source))
+            try:
+                schema = columns if schema is None else pa.unify_schemas([schema, columns])
+            except pa.ArrowException as error:
+                raise DataError(
+                    f"{source} does not fit into one Parquet file with the files before it ({error}); write .jsonl, or "
+                    "give a folder (--out FOLDER/) for a file each"
+                ) from error
+        return schema
+
+    def _arrow(self, batch: Batch, columns: pa.Schema) -> pa.RecordBatch:
+        if isinstance(batch, ArrowBatch):
+            return batch.batch
+        if self._kinds == {True}:
+            return self._records(batch)
+        rows = batch.rows()
+        arrays = [
+            arrow_column([row.values.get(column.name) for row in rows], column, lambda i: rows[i].where)
+            for column in columns
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=columns)
+
+    @staticmethod
+    def _records(batch: LineBatch) -> pa.RecordBatch:
+        rows = batch.rows()
+        return record_batch([rollout_of(row.values, row.where) for row in rows], lambda i: rows[i].where)
+
+
+def output_for(sources: Sequence[Path], path: Path) -> Output:
+    """How the rows of `sources` are written to `path`. Raises RequestError for an unknown ending."""
+    return ParquetOutput(sources) if ending(path) == ".parquet" else JsonLinesOutput(path)

@@ -1,0 +1,1 @@
+"""One training run: configuration, plan, loop and run directory."""

@@ -1,0 +1,316 @@
+"""The loop: Algorithm 1 of arXiv 2505.22257, with everything it touches behind a protocol.
+
+for each step k:
+    if k mod v == 0: push π_θ to the sampler (it becomes the behaviour policy α)
+    draw groups: sampled from α, verified and stored (`run.fresh`), read from files (`run.saved`), or replayed from
+        this run's past (`run.replay`)
+    learn from them (i gradient steps)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlvr.alarms import Fired, blocking, fired, in_a_row
+from rlvr.errors import RequestError, RunError
+from rlvr.files import to_json
+from rlvr.protocols import ModelSpec, OwnsLoop, Sampler, Tracker, TrainContext, Trainer
+from rlvr.record.item import Item
+from rlvr.record.schema import Rollout, SamplingParams
+from rlvr.run.fresh import Fresh, ask, request
+from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, verdict_shares
+from rlvr.run.models import model_ref
+from rlvr.run.plan import Plan
+from rlvr.run.replay import Replay
+from rlvr.run.rundir import RunDirectory
+from rlvr.run.saved import Saved
+
+
+class Reporter(Protocol):
+    """Is told how the run goes; the command line's prints it."""
+
+    def step(self, metrics: Mapping[str, Any], total: int) -> None:
+        """A step is done (`metrics["step"]`, of `total`)."""
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    steps: int
+    finished: bool
+    """False when it was interrupted; it can be resumed."""
+
+
+class Run:
+    """One run in one directory: from the plan, or from the newest checkpoint there."""
+
+    def __init__(self, plan: Plan, directory: RunDirectory, reporter: Reporter) -> None:
+        """Loads the weights; after a checkpoint, all that it holds."""
+        self.plan, self.directory, self.reporter = plan, directory, reporter
+        self.config = plan.config
+        self.run_id: str = directory.manifest["run_id"]
+        self.step = 0
+        """Batches that the policy has learnt from."""
+        self.last_metrics: dict[str, Any] = {}
+        self.stopping = False
+        checkpoint = directory.intact_checkpoint()
+        self.notes = self._changes()
+        """What is otherwise than when the run last went on."""
+        directory.extend(self.config)
+        self._recompute()
+        self.trainer: Trainer = plan.trainer(plan.options, self._context(plan.model))
+        self.sampler: Sampler | None = (
+            plan.sampler(plan.model, self.config.sampling.options) if plan.needs_sampler else None
+        )
+        self.source = self._source()
+        if checkpoint is None:
+            directory.cut_metrics(0)
+        else:
+            self._restore(*checkpoint)
+        settings = self.config.model_dump(mode="json")
+        self.trackers: list[Tracker] = [make(directory.path, settings) for make in plan.trackers.values()]
+
+    def _context(self, model: ModelSpec) -> TrainContext:
+        return TrainContext(
+            model,
+            seed=self.config.seed,
+            temperature=self.config.sampling.temperature,
+            total_updates=self.config.steps,
+            alarms=self.config.alarms,
+        )
+
+    def _changes(self) -> list[str]:
+        """Raises RequestError where the weights or the saved rollouts are others than the run began with, or what
+        decides what is learnt is another version."""
+        saved, scorer = self.plan.saved, self.plan.scorer
+        read_again = {"weights": ("the weights", self.plan.weights)}
+        if saved is not None:
+            read_again["inputs"] = ("the saved rollouts", saved.digests())
+        for name, (what, digests) in read_again.items():
+            if others := self.directory.remember(name, digests):
+                raise RequestError(
+                    f"{what} changed since the run began: {', '.join(others)} (SHA-256); nothing was done. Put back "
+                    "what was there, or start a new run"
+                )
+        verifier = {} if scorer is None else {scorer.name: scorer.version}
+        return self.directory.go_on(verifier, self.plan.distributions)
+
+    def _recompute(self) -> None:
+        """Log-probabilities that saved records lack, by the trainer's own computation on the behaviour model."""
+        plan = self.plan
+        if plan.saved is not None and plan.saved.missing:
+            assert plan.behaviour is not None
+            behaviour: Trainer = plan.trainer(plan.options, self._context(plan.behaviour))
+            plan.saved.recompute(self.directory.path / "recomputed", behaviour.logprobs)
+
+    def _source(self) -> GroupSource:
+        """Where batches come from, as the configuration composes it."""
+        plan, config, directory = self.plan, self.config, self.directory
+        saved = None if plan.saved is None else Saved(plan.saved, config.seed)
+        if saved is not None and not config.samples:
+            return saved
+        assert plan.prompts is not None
+        assert plan.scorer is not None
+        assert self.sampler is not None
+        model = model_ref(plan.model, config.model.name, plan.tokenizer_hash)
+        source: GroupSource = Fresh(config, plan.prompts, self.sampler, plan.scorer, plan.grader, directory, model)
+        if config.replay.share:
+            source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)
+        return source if saved is None else Mixed(saved, plan.saved_groups, source)
+
+    # --- the algorithm ----------------------------------------------------------------------------------------------
+
+    def train(self) -> Outcome:
+        """To the last step, or to the first interrupt (Ctrl-C, SIGTERM): the step under way is finished and saved."""
+        with self._interruptible(), ExitStack() as stack:
+            if self.sampler is not None:
+                stack.callback(self.sampler.close)
+            for tracker in self.trackers:
+                stack.callback(tracker.close)
+            if isinstance(self.trainer, OwnsLoop):
+                self.trainer.fit(self)
+                return Outcome(self.config.steps, finished=not self.stopping)
+            while self.step < self.config.steps and not self.stopping:
+                self.last_metrics = metrics = self._one_step()
+                self._stop_if_alarmed(metrics)
+                last = self.step == self.config.steps
+                if last or self.stopping or self.step % self.config.checkpoint.every == 0:
+                    self._checkpoint(metrics)
+                if not last:
+                    self._log(metrics)
+            if self.step == self.config.steps:
+                self._push()
+                self._log(self.last_metrics | self._evaluate())
+        return Outcome(self.step, finished=self.step == self.config.steps)
+
+    def _one_step(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        metrics: dict[str, Any] = {"step": self.step}
+        if self.step % self.trainer.push_every == 0:
+            self._push()
+            if self._evaluation_is_due():
+                metrics |= self._evaluate()
+        drawing = time.perf_counter()
+        drawn = self.source.draw(self.step, self.config.sampling.prompts_per_step, self.trainer.version)
+        training = time.perf_counter()
+        lag = lag_of((r for group in drawn.groups for r in group.rollouts), self.trainer.version)
+        told = rollout_metrics(drawn, self.plan.grader)
+        learnt = self._learn(drawn, told)
+        self.step += 1
+        end = time.perf_counter()
+        tokens = sum(sum(rollout.loss_mask or ()) for rollout in drawn.rollouts)
+        metrics |= {
+            "policy_version": self.trainer.version,
+            **told,
+            "lag/max": lag,
+            **learnt,
+            "time/sample": training - drawing,
+            "time/score": 0.0,
+            **drawn.metrics,
+            "time/train": end - training,
+            "time/step": end - began,
+            "tokens_per_second": tokens / (end - drawing),
+        }
+        behind = lag_of(drawn.rollouts, self.trainer.version) if self.config.samples else 0
+        metrics |= in_a_row(self.last_metrics, metrics, self.config.alarms, sampler_is_behind=behind > 0)
+        metrics["alarms"] = [asdict(each) for each in fired(metrics, self.config.alarms)]
+        # A mean of nothing is null: JSON has no NaN, in the metrics as in a checkpoint.
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
+
+    def _learn(self, drawn: Drawn, verdicts: Mapping[str, float]) -> Mapping[str, float]:
+        """The trainer's update, unless the batch's verdicts forbid it."""
+        if blocking(fired(verdicts, self.config.alarms)):
+            return {**self.trainer.update(()), "train/skipped": 1.0}
+        return self.trainer.update(drawn.groups)
+
+    def _stop_if_alarmed(self, metrics: Mapping[str, Any]) -> None:
+        """Raises RunError for an alarm whose consequence is to stop; the step is reported, and not saved."""
+        alarms = [Fired(**each) for each in metrics["alarms"]]
+        for alarm in alarms:
+            if alarm.consequence == "stop":
+                self._log(metrics)
+                skipping = [each.text for each in alarms if each.consequence == "skip"]
+                why = f", after {', '.join(skipping)}" if skipping else ""
+                raise RunError(
+                    f"step {metrics['step'] + 1}: {alarm.text}{why}; {alarm.alarm} is {alarm.about}. The step's "
+                    f"numbers are the last line of {self.directory.metrics_path}. To go on all the same, change "
+                    f"alarms.{alarm.alarm} in {self.directory.path / 'config.yaml'} and continue with --resume "
+                    f"{self.directory.path}"
+                )
+
+    def _push(self) -> None:
+        if self.sampler is not None:
+            self.sampler.push(self.trainer.weights(), self.trainer.version)
+
+    # --- evaluation -------------------------------------------------------------------------------------------------
+
+    def _evaluation_is_due(self) -> bool:
+        """At the start, and at the first push after every `eval.every` steps: no push is made for its sake."""
+        every, since = self.config.eval.every, self.step - self.trainer.push_every
+        return self.step == 0 or self.step // every > since // every
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Held-out accuracy of the weights that the sampler holds: at the sampling temperature, and greedy."""
+        if not self.plan.questions:
+            return {}
+        began = time.perf_counter()
+        at_temperature = self.config.sampling.params
+        greedy = at_temperature.model_copy(update={"temperature": 0.0})
+        return {
+            "eval/policy_version": self.trainer.version,
+            "eval/accuracy": self._accuracy("sampled", at_temperature),
+            "eval/greedy_accuracy": self._accuracy("greedy", greedy),
+            "time/eval": time.perf_counter() - began,
+        }
+
+    def _accuracy(self, kind: str, params: SamplingParams) -> float:
+        """Mean reward over the held-out questions; what was aborted, or has a verdict without a reward, counts as 0."""
+        assert self.sampler is not None
+        assert self.plan.scorer is not None
+        requests = [
+            request(f"eval-{kind}-{i}", question, 1, params, self.config.seed, "eval", i)
+            for i, question in enumerate(self.plan.questions)
+        ]
+        answers = (group for group in ask(self.sampler, requests) if group.samples)
+        items = (Item(group.samples[0].text, group.request.prompt.task) for group in answers)
+        return math.fsum(score.reward or 0.0 for score in self.plan.scorer.score(items)) / len(requests)
+
+    # --- keeping ----------------------------------------------------------------------------------------------------
+
+    def _log(self, metrics: Mapping[str, Any]) -> None:
+        self.directory.log(metrics)
+        for tracker in self.trackers:
+            tracker.log(metrics["step"], metrics)
+        self.reporter.step(metrics, self.config.steps)
+
+    def _checkpoint(self, metrics: dict[str, Any]) -> None:
+        with self.directory.checkpoint(self.step, self.config.checkpoint.keep) as folder:
+            self.trainer.save(folder)
+            if self.sampler is not None:
+                self.sampler.save(folder / "sampler")
+            state = {"step": self.step, "source": self.source.state(), "metrics": metrics}
+            (folder / "run.json").write_text(to_json(state))
+
+    def _restore(self, step: int, folder: Path) -> None:
+        state = json.loads((folder / "run.json").read_text())
+        self.trainer.load(folder)
+        if self.sampler is not None:
+            self.sampler.load(folder / "sampler")
+        self.source.seek(state["source"])
+        self.step, self.last_metrics = state["step"], state["metrics"]
+        # The last line belongs to the checkpoint: a kill may have come before it was written, and the end of a
+        # shorter run wrote its evaluation into it.
+        self.directory.cut_metrics(step - 1)
+        if step < self.config.steps:
+            self.directory.log(self.last_metrics)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """The first Ctrl-C or SIGTERM asks to stop after the step under way; the second stops at once."""
+
+        def ask_to_stop(signum: int, _: Any) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.stopping = True
+
+        before = {signum: signal.signal(signum, ask_to_stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+
+def lag_of(rollouts: Iterable[Rollout], version: int) -> float:
+    """Of the oldest token to a trainer at `version`, in optimizer steps. Of no known age: NaN."""
+    oldest = min((run.version for rollout in rollouts for run in rollout.policy_versions or ()), default=math.nan)
+    return version - oldest
+
+
+def rollout_metrics(drawn: Drawn, grader: Grader) -> dict[str, float]:
+    """Of one batch: mean reward of what training uses, lengths in sampled tokens, shares of truncated completions (of
+    those that say how they ended) and of each verdict. Of a batch whose every sample was aborted there are none."""
+    rollouts = drawn.rollouts
+    if not rollouts:
+        return {"reward/mean": math.nan}
+    lengths = [sum(rollout.loss_mask or ()) for rollout in rollouts]
+    rewards = [reward for rollout in rollouts if (reward := grader.reward(rollout)) is not None]
+    last = [grader.score(rollout) for rollout in rollouts]
+    endings = [rollout.finish_reason for rollout in rollouts if rollout.finish_reason is not None]
+    return {
+        "reward/mean": math.fsum(rewards) / len(rewards) if rewards else math.nan,
+        "length/mean": sum(lengths) / len(lengths),
+        "length/max": float(max(lengths)),
+        "length/truncated": endings.count("length") / len(endings) if endings else math.nan,
+        **verdict_shares(last),
+        "seconds/verdict": math.fsum(score.seconds or 0.0 for score in last) / len(last),
+    }

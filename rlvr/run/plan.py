@@ -1,0 +1,398 @@
+"""Ask first, pay later: everything of a run that can be known before a weight is loaded.
+
+Making a `Plan` checks the configuration, the plugins, the data set's rows, the prompts' lengths and the verifier. What
+`--dry-run` prints is a plan; what `rlvr.run.loop` runs is the same plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from rlvr.alarms import fired
+from rlvr.data.prompts import Encoded, PromptStream, encode, load_source
+from rlvr.errors import ConfigError, DataError, RequestError, RlvrError, nearest
+from rlvr.offpolicy.lineage import Lineage, lineage_of
+from rlvr.protocols import ModelSpec, PromptSource, SourceRequest
+from rlvr.record.item import Item
+from rlvr.record.schema import ModelRef, Score
+from rlvr.registry import registry
+from rlvr.run.config import RunConfig, model_config, portion, trainer_options
+from rlvr.run.groups import Grader
+from rlvr.run.models import (
+    context_length,
+    load_configuration,
+    load_tokenizer,
+    local_weights_hash,
+    model_ref,
+    tokenizer_hash,
+    vocabulary_size,
+)
+from rlvr.run.saved import Expected, SavedRollouts
+from rlvr.settings import sampler_options
+from rlvr.verify.cache import VerdictCache
+from rlvr.verify.score_names import can_judge, score_name
+from rlvr.verify.scoring import Scorer
+
+if TYPE_CHECKING:
+    from rlvr.run.models import Tokenizer
+
+EVAL_SEED = 0  # the same questions for every run, so that runs compare
+
+
+@dataclass
+class Plan:
+    """A run that has been checked and not yet begun."""
+
+    config: RunConfig
+    model: ModelSpec
+    tokenizer_hash: str
+    prompts: PromptStream | None
+    """None where nothing is sampled to be learnt from."""
+    dataset_size: int | None
+    questions: list[Encoded]
+    scorer: Scorer | None
+    """None where nothing is verified: the scores are in the files."""
+    grader: Grader
+    saved: SavedRollouts | None
+    behaviour: ModelSpec | None
+    """What sampled the saved records without log-probabilities."""
+    trainer: Any
+    """The factory `(options, TrainContext) -> Trainer`."""
+    options: Any
+    """The trainer's options, validated."""
+    sampler: Any
+    """The factory `(ModelSpec, options) -> Sampler`."""
+    trackers: dict[str, Any]
+    """Factories `(directory, config) -> Tracker` by name."""
+    notes: list[str]
+    """What the user should know, a line each."""
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Hashes of the weights that the run begins with, and of those that log-probabilities are recomputed with, as
+        far as they are in local directories. All of them are read."""
+        paths = {"model": self.model.path} | ({} if self.behaviour is None else {"behaviour": self.behaviour.path})
+        return {role: found for role, path in paths.items() if (found := local_weights_hash(path)) is not None}
+
+    @property
+    def needs_sampler(self) -> bool:
+        """Whether a model is loaded to sample from, to learn or to ask held-out questions."""
+        return self.config.samples or bool(self.questions)
+
+    @property
+    def distributions(self) -> set[str]:
+        """Whose code decides what is learnt: rlvr's own, and that of the plugins that the run names."""
+        config = self.config
+        names: set[tuple[str, str | None]] = {("trainer", config.trainer.name), ("sampler", config.sampling.engine)}
+        names |= {("prompt_source", config.dataset.name)} if self.prompts is not None else set()
+        names |= {("verifier", self.grader.verifier)} if self.scorer is not None else set()
+        return {"rlvr"} | {each.distribution for each in registry().entries() if (each.kind, each.name) in names}
+
+    @property
+    def sampled_groups(self) -> int:
+        """Groups of a batch that are sampled, before any is replayed for want of past ones."""
+        size = self.config.sampling.prompts_per_step
+        return size - self.saved_groups - self.replayed_groups
+
+    @property
+    def saved_groups(self) -> int:
+        """Groups of a batch that come from files."""
+        rollouts, size = self.config.rollouts, self.config.sampling.prompts_per_step
+        return portion(rollouts.share, size) if rollouts.files else 0
+
+    @property
+    def replayed_groups(self) -> int:
+        """Groups of a batch that are the run's own past ones, once there are enough."""
+        replay, size = self.config.replay, self.config.sampling.prompts_per_step
+        return portion(replay.share, size) if replay.share else 0
+
+    @property
+    def rollouts_per_step(self) -> int:
+        """That are sampled: prompts × group size."""
+        return self.sampled_groups * self.config.sampling.group_size
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Batches until every question was asked once; None when there is no end to them."""
+        if self.dataset_size is None:
+            return None
+        return math.ceil(self.dataset_size / self.sampled_groups)
+
+    def try_gold(self, rows: int = 4) -> Iterator[tuple[Encoded, Score]]:
+        """The first questions of the run, each with the verdict on its own gold answer, in the verifier's own form."""
+        if self.prompts is None or self.scorer is None:
+            return
+        position = self.prompts.position
+        encoded = self.prompts.take(rows)
+        self.prompts.seek(position)
+        form = self.scorer.claims.answer_form
+        items = (Item(form.replace("{answer}", str(e.prompt.task.answer)), e.prompt.task) for e in encoded)
+        yield from zip(encoded, self.scorer.score(items), strict=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the verifier's processes."""
+        if self.scorer is not None:
+            self.scorer.close()
+
+
+def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None) -> Plan:
+    """Checks all that can be checked without weights, and tells how far long work is. Raises RequestError for what is
+    wrong."""
+    trainer = registry().load("trainer", config.trainer.name)
+    options = trainer_options(config, trainer.Options)
+    sampler = registry().load("sampler", config.sampling.engine)
+    if hasattr(sampler, "Options"):  # a plugin's sampler may check its own
+        sampler_options(config.sampling.options, sampler.Options)
+    trackers = {name: registry().load("tracker", name) for name in config.trackers}
+    model = ModelSpec(
+        config.model.location, revision=config.model.revision, device=config.model.device, dtype=config.model.dtype
+    )
+    tokenizer = load_tokenizer(model)
+    chat = tokenizer.chat_template is not None
+    notes: list[str] = []
+    if hasattr(options, "with_run"):  # a plugin's trainer need not take anything from the run
+        options, taken = options.with_run(max_tokens=config.sampling.max_tokens)
+        notes += taken
+    source = _train_source(config, chat) if config.samples else None
+    held_out = _eval_source(config, chat, notes)
+    asks = source is not None or held_out is not None
+    longest = _longest_prompt(config, model, notes) if asks else config.dataset.max_prompt_tokens
+    to_ids = partial(encode, tokenizer=tokenizer)
+    prompts, size = None, None
+    if source is not None:
+        without_gold = getattr(source, "without_gold", 0)
+        if without_gold:
+            notes.append(f"{without_gold:,} rows of {config.dataset.name} have no gold answer and are left out")
+        limit = config.dataset.limit
+        prompts = PromptStream(source, to_ids, seed=config.seed, max_prompt_tokens=longest, limit=limit)
+        size = prompts.size
+    questions: list[Encoded] = []
+    if held_out is not None:
+        stream = PromptStream(held_out, to_ids, seed=EVAL_SEED, max_prompt_tokens=longest)
+        questions = stream.first(config.eval.questions)
+        if stream.dropped:
+            notes.append(
+                f"{stream.dropped:,} held-out questions are not asked: they have more than {longest} tokens "
+                "(dataset.max_prompt_tokens)"
+            )
+    verifier = config.verifier.name or getattr(source or held_out, "default_verifier", None) or "math"
+    scorer = _scorer(config, verifier, needed=config.samples or bool(questions))
+    grader = Grader(
+        score_name(verifier) if scorer is None else scorer.name, config.verifier.rewards, config.rollouts.single_version
+    )
+    behaviour = _behaviour(config, model)
+    saved = None
+    try:
+        if config.rollouts.files:
+            expected = _expected(config, model, tokenizer, behaviour, grader)
+            skip = config.rollouts.skip_unusable
+            saved = SavedRollouts(
+                config.rollouts.files,
+                expected,
+                grader,
+                sidecars=config.rollouts.scores,
+                skip_unusable=skip,
+                lacks=getattr(options, "lacks", lambda rollout: None),
+                told=told,
+            )
+            _refuse_ageless(saved, getattr(options, "needs_lag", ()))
+            _refuse_segments(saved, getattr(options, "of_whole_rollouts", ()))
+            notes += saved.notes
+            notes += _broken_verdicts(config, saved)
+            config = _with_steps(config, saved)
+    except BaseException:
+        if scorer is not None:
+            scorer.close()
+        raise
+    return Plan(
+        config=config,
+        model=model,
+        tokenizer_hash=tokenizer_hash(tokenizer),
+        prompts=prompts,
+        dataset_size=size,
+        questions=questions,
+        scorer=scorer,
+        grader=grader,
+        saved=saved,
+        behaviour=behaviour,
+        trainer=trainer,
+        options=options,
+        sampler=sampler,
+        trackers=trackers,
+        notes=notes,
+    )
+
+
+def _longest_prompt(config: RunConfig, model: ModelSpec, notes: list[str]) -> int:
+    """Tokens of the longest prompt that is asked. Raises ConfigError where completions leave no room for one."""
+    asked, completion = config.dataset.max_prompt_tokens, config.sampling.max_tokens
+    positions = context_length(load_configuration(model))
+    if positions is None or asked + completion <= positions:
+        return asked
+    if completion >= positions:
+        raise ConfigError(
+            f"sampling.max_tokens {completion:,} leaves no room for a prompt: the model {config.model.name!r} has "
+            f"{positions:,} positions"
+        )
+    notes.append(
+        f"prompts of more than {positions - completion:,} tokens are left out: the model has {positions:,} positions, "
+        f"and sampling.max_tokens takes {completion:,}"
+    )
+    return positions - completion
+
+
+def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
+    """The verifier's processes; None where its name is all that is wanted: of the scores in saved records."""
+    if not needed:
+        return None
+    if config.rollouts.files and not can_judge(verifier):
+        known = {entry.name for entry in registry().entries("verifier")}
+        raise ConfigError(
+            f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}. Where the saved records hold "
+            "scores of that name, sample nothing and ask no held-out questions: --set eval.questions=0"
+        )
+    return Scorer(
+        verifier,
+        config.verifier.options,
+        workers=config.verifier.workers,
+        timeout=config.verifier.timeout,
+        cache=VerdictCache(),  # a policy that learns says the same again: equal answers are judged once
+    )
+
+
+def _behaviour(config: RunConfig, model: ModelSpec) -> ModelSpec | None:
+    """What sampled the records; a name means what it means as the model that learns."""
+    name = config.rollouts.behaviour_model
+    if name is None:
+        return None
+    named = model_config(name)
+    return replace(model, path=named.location, revision=config.rollouts.behaviour_revision or named.revision)
+
+
+def _expected(
+    config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, behaviour: ModelSpec | None, grader: Grader
+) -> Expected:
+    """What a saved record must be. Raises ConfigError for a behaviour model of another tokenizer."""
+    own = tokenizer_hash(tokenizer)
+    reference: ModelRef | None = None
+    lineage = Lineage()
+    if behaviour is not None:
+        theirs = tokenizer_hash(load_tokenizer(behaviour))
+        if theirs != own:
+            raise ConfigError(
+                f"rollouts.behaviour_model {behaviour.path!r} has another tokenizer ({theirs}) than the model that "
+                f"learns ({own}): its token ids mean something else"
+            )
+        reference = model_ref(behaviour, behaviour.path, theirs)
+        lineage = lineage_of(behaviour.path, reference.weights_hash)
+    return Expected(
+        tokenizer_hash=own,
+        temperature=config.sampling.temperature,
+        vocabulary=vocabulary_size(load_configuration(model)),
+        verifier=grader.verifier,
+        behaviour=reference,
+        lineage=lineage,
+        learner=lineage_of(model.path, local_weights_hash(model.path)),
+    )
+
+
+def _refuse_ageless(saved: SavedRollouts, needs_lag: Sequence[str]) -> None:
+    """Raises RequestError where settings need the lag of what is learnt from, and that of some rollouts is unknown."""
+    if needs_lag and saved.ageless:
+        raise RequestError(
+            f"{needs_lag[0]} needs the lag of what is learnt from, and that of {saved.ageless:,} of {saved.members:,} "
+            "saved rollouts is unknown: policy versions compare only within a run, so they tell the age of what a run "
+            "sampled to its later checkpoints (--model RUN/checkpoints/step-N) and to no other model. Leave the "
+            "setting out, or do without these rollouts"
+        )
+
+
+def _refuse_segments(saved: SavedRollouts, of_whole_rollouts: Sequence[str]) -> None:
+    """Raises RequestError where settings look at whole rollouts, and some are saved in several sequences."""
+    if of_whole_rollouts and saved.segments:
+        raise RequestError(
+            f"{of_whole_rollouts[0]} looks at whole rollouts, and {saved.segments:,} saved records are further "
+            "segments of one: each would be taken for a rollout of its own. Leave the setting out"
+        )
+
+
+def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:
+    """What the alarm about broken verdicts says of the saved ones: a step's metrics do not have what has no reward.
+    Raises DataError where it stops the run."""
+    notes = []
+    for alarm in fired(saved.verdicts, config.alarms):
+        notes.append(
+            f"{alarm.text}: so many of the saved scores by {saved.grader.verifier} are `error` or `invalid`, which "
+            "says that something other than the policy is broken"
+        )
+        if alarm.consequence == "stop":
+            raise DataError(
+                f"{notes[-1]}. Score the rollouts anew with a mended verifier (rlvr score), or train on the rest: "
+                "--set alarms.verdicts.consequence=warn"
+            )
+    return notes
+
+
+def _with_steps(config: RunConfig, saved: SavedRollouts) -> RunConfig:
+    """With the steps that the passes are: from here on a run is so many steps."""
+    epochs = config.rollouts.epochs
+    if epochs is None:
+        return config
+    steps = epochs * math.ceil(len(saved.groups) / config.sampling.prompts_per_step)
+    return config.model_copy(update={"steps": steps, "rollouts": config.rollouts.model_copy(update={"epochs": None})})
+
+
+def _train_source(config: RunConfig, chat: bool) -> PromptSource:
+    assert config.dataset.name is not None
+    return load_source(
+        config.dataset.name,
+        SourceRequest(
+            split="train",
+            seed=config.seed,
+            chat=chat,
+            options=config.dataset.options,
+            data_files=config.dataset.data_files,
+        ),
+    )
+
+
+def _eval_source(config: RunConfig, chat: bool, notes: list[str]) -> PromptSource | None:
+    """Held-out questions, from where the configuration says; None, with a note, where it names none."""
+    if config.eval.questions == 0:
+        return None
+    name = config.eval.dataset or config.dataset.name
+    if name is None:
+        notes.append("no held-out questions: name a data set with --set eval.dataset=NAME")
+        return None
+    known = {entry.name for entry in registry().entries("prompt_source")}
+    own_files = config.eval.dataset is None and not config.eval.data_files
+    shared = {path.resolve() for path in config.dataset.data_files} & {p.resolve() for p in config.eval.data_files}
+    if shared:
+        raise ConfigError(
+            f"{min(shared)} is in dataset.data_files and in eval.data_files: held-out means not trained on"
+        )
+    if own_files and (config.dataset.data_files or name not in known):
+        notes.append(
+            "no held-out questions: the data files are for training. Name some with "
+            "--set eval.data_files=[FILE], or another data set with --set eval.dataset=NAME"
+        )
+        return None
+    request = SourceRequest(
+        split="eval",
+        seed=EVAL_SEED,
+        chat=chat,
+        options={} if config.eval.dataset else config.dataset.options,
+        data_files=config.eval.data_files,
+    )
+    try:
+        return load_source(name, request)
+    except RlvrError as error:
+        hint = "name another with --set eval.dataset=NAME, or do without: --set eval.questions=0"
+        raise type(error)(f"held-out questions: {error} ({hint})") from error

@@ -1,0 +1,101 @@
+"""The run's own past groups, learnt from again: a bounded memory that is drawn from by age and by signal.
+
+The memory holds references. What they stand for is in the run directory's rollouts, so a checkpoint is small and a
+resumed run replays what the killed one would have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from rlvr.draws import uniform
+from rlvr.protocols import Group
+from rlvr.run.config import ReplayConfig
+from rlvr.run.groups import Drawn, Grader, GroupSource
+from rlvr.run.rundir import RunDirectory
+
+
+class Held(NamedTuple):
+    """One past group: where it is stored, and the oldest policy version in it."""
+
+    step: int
+    place: int
+    """Among the groups of that step's file."""
+    version: int
+
+
+class Replay:
+    """A `GroupSource` around the one that samples: some groups of each batch are past ones.
+
+    A group that was sampled a batches ago is drawn in proportion to 2**(-a / half_life), none twice in one batch, and
+    only groups with a signal are held. Until there are enough of them, more is sampled.
+    """
+
+    def __init__(
+        self,
+        sampled: GroupSource,
+        number: int,
+        config: ReplayConfig,
+        grader: Grader,
+        directory: RunDirectory,
+        seed: int,
+    ) -> None:
+        """`number`: how many groups of a batch are past ones."""
+        self._sampled, self._number, self._config = sampled, number, config
+        self._grader, self._directory, self._seed = grader, directory, seed
+        self._held: list[Held] = []
+
+    def draw(self, step: int, size: int, version: int) -> Drawn:
+        """Chooses what is replayed, has the rest sampled, and remembers that."""
+        chosen = self._choose(step, version)
+        past = self._read(chosen)
+        drawn = self._sampled.draw(step, size - len(past), version)
+        self._remember(step, drawn)
+        metrics = {"replay/groups": float(len(past)), "replay/held": float(len(self._held))}
+        if past:
+            metrics["replay/age"] = math.fsum(step - held.step for held in chosen) / len(chosen)
+        return Drawn((*drawn.groups, *past), drawn.rollouts, {**drawn.metrics, **metrics})
+
+    def state(self) -> dict[str, Any]:
+        """The references, and the state of what samples."""
+        return {"held": [list(held) for held in self._held], "sampled": self._sampled.state()}
+
+    def seek(self, state: Mapping[str, Any]) -> None:
+        """Go on with these."""
+        self._held = [Held(*held) for held in state["held"]]
+        self._sampled.seek(state["sampled"])
+
+    def _choose(self, step: int, version: int) -> list[Held]:
+        """By weight and without replacement: the smallest of -log(u) / w (Efraimidis and Spirakis 2006)."""
+        oldest = -math.inf if self._config.max_lag is None else version - self._config.max_lag
+        waits = [
+            (-math.log1p(-uniform(self._seed, "replay", step, held.step, held.place)) / self._weight(step, held), held)
+            for held in self._held
+            if held.version >= oldest
+        ]
+        return [held for _, held in sorted(waits)[: self._number]]
+
+    def _weight(self, step: int, held: Held) -> float:
+        return float(2.0 ** max(-1000.0, (held.step - step) / self._config.half_life))
+
+    def _read(self, chosen: list[Held]) -> list[Group]:
+        groups = []
+        for step, those in groupby(sorted(chosen), key=lambda held: held.step):
+            for members in self._directory.stored_groups(step, [held.place for held in those]):
+                group = self._grader.group(members)
+                assert group is not None, "it was a group when it was remembered"
+                groups.append(group)
+        return groups
+
+    def _remember(self, step: int, drawn: Drawn) -> None:
+        ids = dict.fromkeys(rollout.group_id for rollout in drawn.rollouts)
+        places = {group_id: place for place, group_id in enumerate(ids)}
+        for group in drawn.groups:
+            if group.stats.has_signal:
+                versions = [run.version for rollout in group.rollouts for run in rollout.policy_versions or ()]
+                oldest = min(versions, default=0)
+                self._held.append(Held(step, places[group.rollouts[0].group_id], oldest))
+        del self._held[: -self._config.capacity]

@@ -1,0 +1,375 @@
+"""A run's directory: everything that a run is, in files that are whole or absent.
+
+    config.yaml     resolved configuration       rollouts/step-000012.parquet   one file a batch, scores included
+    manifest.json   versions, seed, plugins      checkpoints/step-000050/       all that step 50 depends on
+    metrics.jsonl   one object a step            recomputed/file-0000.parquet   log-probabilities that files lacked
+    weights.json    hashes of the weights that a resume reads again; inputs.json of saved rollouts
+    .lock           held while a run writes here
+
+A kill at any instruction costs the step that was under way: `resume` continues from the newest checkpoint, and batches
+that were stored after it are read back instead of being sampled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+from rlvr.errors import RequestError, RlvrError, RunError
+from rlvr.files import replacing, sha256, sync, to_json
+from rlvr.record.parquet import batches_of
+from rlvr.record.schema import Rollout, utc_now
+from rlvr.record.store import read_rollouts, rollout_of, rows_of, write_rollouts
+from rlvr.registry import registry
+from rlvr.run.config import RunConfig, to_yaml
+from rlvr.settings import Setting, read_settings, validate
+
+SUMS = "SHA256SUMS"
+# A longer verifier.timeout is how a run goes on that stopped over slow verdicts: it says how long to wait for one, not
+# what is right.
+MAY_CHANGE = ("steps ", "eval.", "checkpoint.", "alarms.", "trackers ", "verifier.workers ", "verifier.timeout ")
+"""Settings that a resumed run may have otherwise than it began."""
+_VERSIONED = ("torch", "transformers", "datasets", "sympy", "math-verify", "pyarrow", "pydantic")
+
+
+class RunDirectory:
+    """An open run directory; a context manager, since it holds the lock."""
+
+    def __init__(self, path: Path) -> None:
+        """Use `create` or `resume`."""
+        self.path = path
+        self.metrics_path = path / "metrics.jsonl"
+        self.accepts_changes = False
+        """Whether the run may go on with another version of what decides what is learnt."""
+        self._made: list[Path] = []
+        self._lock = (path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise RequestError(f"{path} is in use by another run") from error
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> Self:
+        """A new run in an empty or new directory. Raises RequestError when something is in it already."""
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            used = not _barely_begun(path)
+        except OSError as error:
+            raise RequestError(f"{path} cannot be a run directory: {error.strerror}") from error
+        if used:
+            raise RequestError(f"{path} is not empty: continue it with --resume {path}, or name another with --out")
+        directory = cls(path)
+        directory._made = made
+        for name in ("rollouts", "checkpoints"):
+            (path / name).mkdir(exist_ok=True)
+        with replacing(path / "manifest.json") as temporary:
+            temporary.write_text(json.dumps(_manifest(config), indent=2) + "\n")
+        with replacing(path / "config.yaml") as temporary:  # last: its presence says that the run can be resumed
+            temporary.write_text(to_yaml(config), encoding="utf-8")
+        return directory
+
+    @classmethod
+    def resume(cls, path: Path, *, accept_changes: bool = False) -> Self:
+        """A run that was there before. Raises RequestError when it was not."""
+        if not (path / "config.yaml").is_file():
+            raise RequestError(f"{path} holds no run to resume (no config.yaml)")
+        directory = cls(path)
+        directory.accepts_changes = accept_changes
+        try:
+            directory._refuse_another_configuration()
+        except RequestError:
+            directory._lock.close()
+            raise
+        for torn in [*path.glob(".*.tmp"), *path.glob("*/.*.tmp")]:  # what a kill left half-written
+            shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
+        return directory
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Lets go of the lock. A request that proved wrong before the first batch leaves no directory behind."""
+        if kind is not None and issubclass(kind, RequestError) and self._made and self._is_unused():
+            shutil.rmtree(self.path)
+            with contextlib.suppress(OSError):  # another run has moved into a parent meanwhile
+                for folder in self._made[1:]:
+                    folder.rmdir()
+        self._lock.close()
+
+    def _is_unused(self) -> bool:
+        """Nothing was sampled, computed or learnt here yet."""
+        return not any(any((self.path / name).glob("*")) for name in ("rollouts", "recomputed", "checkpoints"))
+
+    @property
+    def config(self) -> RunConfig:
+        """As the run was started."""
+        return validate(RunConfig, read_settings(self.path / "config.yaml"))
+
+    def extend(self, config: RunConfig) -> None:
+        """Replace the configuration, by one with another number of steps."""
+        if config != self.config:
+            with replacing(self.path / "config.yaml") as temporary:
+                temporary.write_text(to_yaml(config), encoding="utf-8")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Seed and configuration of the run's start; versions, and what was otherwise before they were these."""
+        return _json_of(self.path / "manifest.json")
+
+    def go_on(self, verifier: Mapping[str, str], deciding: Collection[str]) -> list[str]:
+        """Notes on what is otherwise than when the run last went on. The manifest gets it, so each is told once.
+
+        Args:
+            verifier: Name → version, of what gives verdicts; empty where nothing does.
+            deciding: Distributions whose code decides what is learnt.
+
+        Raises RequestError, and writes nothing, where one of these is another and changes are not accepted.
+        """
+        manifest = self.manifest
+        earlier = manifest.get("changes", [])
+        judge = {f"verifier {name}": version for name, version in verifier.items()}
+        then = judge | manifest["versions"]  # a new run's manifest has no verifier yet
+        now = {name: version for name, version in then.items() if name.startswith("verifier ")} | _versions() | judge
+        versions = _differences(then, now)
+        decisive = _differences(*({n: v for n, v in side.items() if n in {*deciding, *judge}} for side in (then, now)))
+        if decisive and not self.accepts_changes:
+            raise RequestError(
+                f"{self.path} cannot go on as it was: {', '.join(decisive)}, and that decides what is learnt; nothing "
+                f"was done. Put back the version that was, or go on with this one: --resume {self.path} "
+                "--accept-changes"
+            )
+        told = {setting for change in earlier for setting in change["settings"]}
+        settings = [each for each in self._changed_settings() if each not in told and not each.startswith("steps ")]
+        if versions or settings:
+            change = {"at": utc_now(), "versions": versions, "settings": settings, "accepted": decisive}
+            manifest["changes"] = [*earlier, change]
+        if versions or settings or then != manifest["versions"]:
+            manifest["versions"] = now
+            with replacing(self.path / "manifest.json") as temporary:
+                temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+        return [
+            *(f"{each} since the run last went on: numbers from here on may differ for it" for each in versions),
+            *(f"{each} (config.yaml) since the run began" for each in settings),
+        ]
+
+    def remember(self, name: str, facts: Mapping[str, Any]) -> list[str]:
+        """The first time, writes what is so to `NAME.json`; later, says what is otherwise (`key old → new`)."""
+        file = self.path / f"{name}.json"
+        if file.exists():
+            return _differences(_json_of(file), facts)
+        with replacing(file) as temporary:
+            temporary.write_text(to_json(dict(facts)) + "\n", encoding="utf-8")
+        return []
+
+    def _changed_settings(self) -> list[str]:
+        manifest = self.path / "manifest.json"
+        given = self.manifest.get("config")
+        if given is None:
+            raise RequestError(
+                f"{manifest} holds no configuration: the run was begun by an older rlvr. Start a new one with --config "
+                f"{self.path / 'config.yaml'}"
+            )
+        then = validate(RunConfig, {key: Setting(value, str(manifest)) for key, value in _flat(given).items()})
+        return _differences(_flat(then.model_dump(mode="json")), _flat(self.config.model_dump(mode="json")))
+
+    def _refuse_another_configuration(self) -> None:
+        fixed = [change for change in self._changed_settings() if not change.startswith(MAY_CHANGE)]
+        if fixed:
+            raise RequestError(
+                f"{self.path}/config.yaml was changed since the run began: {', '.join(fixed)}; nothing was done. Put "
+                "it back, or start a new run (--config with that file, and --model with a checkpoint to go on from)"
+            )
+
+    # --- metrics ----------------------------------------------------------------------------------------------------
+
+    def log(self, metrics: Mapping[str, Any]) -> None:
+        """Append one step's metrics."""
+        line = to_json(metrics) + "\n"
+        with self._writing(self.metrics_path), self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def cut_metrics(self, step: int) -> None:
+        """Forget the metrics of `step` and later, and a last line that a kill cut short."""
+        kept = [line for line in self.metrics() if line["step"] < step]
+        with replacing(self.metrics_path) as temporary:
+            temporary.write_text("".join(to_json(line) + "\n" for line in kept), encoding="utf-8")
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """What `log` wrote, a step at a time."""
+        if self.metrics_path.exists():
+            for line in self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True):
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+    # --- rollouts ---------------------------------------------------------------------------------------------------
+
+    def _rollouts(self, step: int) -> Path:
+        return self.path / "rollouts" / f"step-{step:06d}.parquet"
+
+    def store(self, step: int, rollouts: Sequence[Rollout]) -> None:
+        """Write the batch of a step, whole or not at all."""
+        write_rollouts(self._rollouts(step), rollouts)
+
+    def stored(self, step: int) -> list[Rollout] | None:
+        """The batch of a step that was stored before; None when there is none."""
+        path = self._rollouts(step)
+        return list(read_rollouts(path)) if path.exists() else None
+
+    def stored_groups(self, step: int, places: Sequence[int]) -> list[list[Rollout]]:
+        """Of a stored batch, the groups at these places (0 is the file's first), in that order; the others are not
+        made into rollouts. Raises DataError when the file is not there or damaged."""
+        path = self._rollouts(step)
+        place_of: dict[str | None, int] = {}
+        groups: dict[int, list[Rollout]] = {place: [] for place in places}
+        for first, batch in batches_of(path):
+            found = [place_of.setdefault(name, len(place_of)) for name in batch.column("group_id").to_pylist()]
+            wanted = [row for row, place in enumerate(found) if place in groups]
+            for i, row in zip(wanted, rows_of(batch.take(wanted), lambda _: f"{path}"), strict=True):
+                groups[found[i]].append(rollout_of(row, f"{path}, row {first + i}"))
+        return [groups[place] for place in places]
+
+    # --- checkpoints ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def checkpoint(self, step: int, keep: int) -> Iterator[Path]:
+        """A folder to write the state after `step` batches into; it counts from the moment this block ends well.
+
+        It gets a list of what is in it (`SHA256SUMS`, as `sha256sum -c` reads it). Older checkpoints than the newest
+        `keep` are removed then. Raises RunError when it cannot be written.
+        """
+        final = self.path / "checkpoints" / f"step-{step:06d}"
+        temporary = final.with_name(f".{final.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        with self._writing(final, temporary):
+            temporary.mkdir()
+            yield temporary
+            (temporary / SUMS).write_text(
+                "".join(f"{sha256(file)}  {file.relative_to(temporary)}\n" for file in _files_of(temporary))
+            )
+            for entry in sorted(temporary.rglob("*")):
+                sync(entry)
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(temporary, final)
+            sync(final.parent)
+        for old in self._checkpoints()[:-keep]:
+            shutil.rmtree(old)
+
+    @contextmanager
+    def _writing(self, path: Path, temporary: Path | None = None) -> Iterator[None]:
+        """Whatever keeps `path` from being written becomes a RunError; what was written under another name goes."""
+        try:
+            yield
+        except RlvrError:
+            raise
+        except Exception as error:  # each library of tensors has a kind of its own for a full disk
+            raise RunError(
+                f"{path} could not be written: {error}; what was stored before it is whole. When that is mended, "
+                f"continue with --resume {self.path}"
+            ) from error
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def newest_checkpoint(self) -> tuple[int, Path] | None:
+        """Batches that it has seen, and its folder."""
+        found = self._checkpoints()
+        return (int(found[-1].name.removeprefix("step-")), found[-1]) if found else None
+
+    def intact_checkpoint(self) -> tuple[int, Path] | None:
+        """The newest checkpoint, whose files are what was written.
+
+        Raises RunError when they are not, and names the newest that is intact; nothing is changed.
+        """
+        newest = self.newest_checkpoint()
+        fault = None if newest is None else _damage(newest[1])
+        if newest is None or fault is None:
+            return newest
+        older = next((each for each in reversed(self._checkpoints()[:-1]) if _damage(each) is None), None)
+        instead = f"{older} is intact" if older else "no older checkpoint is intact: the run would begin anew"
+        raise RunError(
+            f"the checkpoint {newest[1]} is damaged: {fault}; nothing was changed. {instead}: to go on from there, "
+            f"move {newest[1].name} away and resume again (the batches stored since are read back, not sampled again)"
+        )
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.path / "checkpoints").glob("step-*"))
+
+
+def _barely_begun(path: Path) -> bool:
+    """An empty folder, or all that a run leaves that was killed before its configuration was written."""
+    entries = {entry.name for entry in path.iterdir() if not entry.name.endswith(".tmp")} - {".lock", "manifest.json"}
+    return entries <= {"rollouts", "checkpoints"} and not any(any((path / name).iterdir()) for name in entries)
+
+
+def _json_of(file: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{file} cannot be read, so the run cannot be resumed: {error}") from error
+    return value
+
+
+def _files_of(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SUMS)
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None when they are what was written."""
+    try:
+        lines = (checkpoint / SUMS).read_text().splitlines()
+        for expected, name in (line.split("  ", 1) for line in lines):
+            if sha256(checkpoint / name) != expected:
+                return f"{name} does not hold what was written"
+    except OSError as error:
+        return f"{Path(error.filename or SUMS).name}: {error.strerror}"
+    except ValueError:
+        return f"{SUMS} cannot be read"
+    return None if lines else f"{SUMS} is empty"
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value, for the leaves of nested mappings."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, entry in value.items():
+        flat |= _flat(entry, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`name old → new`, in the order of names."""
+    names = sorted(then.keys() | now.keys())
+    return [f"{n} {then.get(n, 'absent')} → {now.get(n, 'absent')}" for n in names if then.get(n) != now.get(n)]
+
+
+def _versions() -> dict[str, str]:
+    """Of Python, of the libraries that the result depends on, and of every plugin's distribution."""
+    plugins: Iterable[tuple[str, str]] = {(entry.distribution, entry.version) for entry in registry().entries()}
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _VERSIONED} | dict(plugins)
+
+
+def _manifest(config: RunConfig) -> dict[str, Any]:
+    return {
+        "run_id": uuid4().hex[:12],
+        "created_at": utc_now(),
+        "command": sys.argv,
+        "seed": config.seed,
+        "config": config.model_dump(mode="json"),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "versions": _versions(),
+    }

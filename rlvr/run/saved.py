@@ -1,0 +1,391 @@
+"""Training from files: groups of saved, rescored or foreign records, checked before a weight is loaded.
+
+Records are held as Arrow columns, some ten bytes a token, and become rollouts when their group's turn comes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import pyarrow as pa
+
+from rlvr.draws import permuted
+from rlvr.errors import DataError
+from rlvr.files import expanded, sha256
+from rlvr.offpolicy.eligibility import (
+    ANOTHER_MODEL,
+    ANOTHER_PROMPT,
+    ANOTHER_VERSION,
+    NO_LOGPROBS,
+    TWICE,
+    Met,
+    faults,
+    origin,
+    remedy,
+)
+from rlvr.offpolicy.lineage import Lineage
+from rlvr.protocols import Group
+from rlvr.record.schema import ModelRef, Rollout, Score, Status, VersionRun
+from rlvr.record.sidecar import Sidecars
+from rlvr.record.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
+from rlvr.run.groups import Drawn, Grader
+from rlvr.verify.score_names import require_score
+from rlvr.verify.scoring import DEFAULT_REWARDS
+
+CHUNK = 512  # records of one Arrow batch
+
+Recompute: TypeAlias = Callable[[Sequence[Rollout]], Sequence[tuple[float | None, ...]]]
+"""Per rollout, (T,) log-probabilities under the behaviour model, None where the loss mask is False."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a record must be to be learnt from."""
+
+    tokenizer_hash: str
+    temperature: float
+    vocabulary: int
+    verifier: str
+    """Whose last score is the reward."""
+    behaviour: ModelRef | None = None
+    """The model that sampled the records without log-probabilities."""
+    lineage: Lineage = field(default_factory=Lineage)
+    """Where that model stands."""
+    learner: Lineage = field(default_factory=Lineage)
+    """Where the model that learns stands, before its first step."""
+
+    def faults(self, rollout: Rollout) -> tuple[str, ...]:
+        """Every reason why it is not; empty when it is."""
+        found = faults(
+            rollout,
+            tokenizer_hash=self.tokenizer_hash,
+            temperature=self.temperature,
+            vocabulary=self.vocabulary,
+            verifier=self.verifier,
+        )
+        if self.behaviour is None or NO_LOGPROBS not in found:
+            return found
+        others = tuple(reason for reason in found if reason != NO_LOGPROBS)
+        return (*others, *self._against_the_behaviour_model(rollout))
+
+    def _against_the_behaviour_model(self, rollout: Rollout) -> tuple[str, ...]:
+        """Why it cannot have sampled the record. The weights that a record names are those that its run began with."""
+        versions = _versions(rollout)
+        here, weights = self.lineage.version_for(rollout), self.lineage.weights_hash
+        if here is not None:
+            other = f"{ANOTHER_VERSION} than the behaviour model's ({here}) sampled it"
+            return (other,) if versions - {here} else ()
+        named = rollout.model.weights_hash if rollout.model is not None else None
+        known = named is not None and weights is not None
+        return (ANOTHER_MODEL,) if known and versions <= {0} else ()
+
+    def is_unchecked(self, rollout: Rollout) -> bool:
+        """Whether nothing in the record says if the behaviour model sampled it."""
+        here = self.lineage.version_for(rollout)
+        return here is None or (here > 0 and rollout.policy_versions is None)
+
+
+def _versions(rollout: Rollout) -> set[int]:
+    return {run.version for run in rollout.policy_versions or ()}
+
+
+class Place(NamedTuple):
+    """A record: which batch of Arrow columns, and the row in it."""
+
+    chunk: int
+    row: int
+
+
+@dataclass
+class _Members:
+    """What is kept of a group while its records are read."""
+
+    places: list[Place] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    planned: int | None = None
+
+
+class SavedRollouts:
+    """The records of some files that can be learnt from, by group."""
+
+    def __init__(
+        self,
+        paths: Iterable[Path],
+        expected: Expected,
+        grader: Grader,
+        *,
+        sidecars: Iterable[Path] = (),
+        skip_unusable: bool,
+        lacks: Callable[[Rollout], str | None] = lambda rollout: None,
+        told: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Reads and checks every record, and tells now and then how far it is. `lacks` is of the trainer's options.
+
+        Raises RequestError when none has the score that is asked for, and DataError, with the count of each reason,
+        when some cannot be learnt from; with `skip_unusable` only when none is left.
+        """
+        self._told, self._lacks = told, lacks
+        self.files = expanded(map(rollouts_of, paths))
+        self._beside = Sidecars(sidecars)
+        self.expected, self.grader = expected, grader
+        self.notes: list[str] = []
+        self.rows = 0
+        self.missing: dict[int, list[Place]] = {}
+        """Records without log-probabilities, by the number of their file."""
+        self._chunks: list[pa.RecordBatch] = []
+        self._scored: Counter[str] = Counter()
+        """Verifier → records that it has a score on."""
+        self._reasons: Counter[str] = Counter()
+        self._unusable = 0
+        self._first = ""
+        self._unchecked = 0
+        """Records of which nobody knows whether the behaviour model sampled them."""
+        self._unchecked_versions: set[int] = set()
+        self._members: dict[tuple[Any, ...], _Members] = {}
+        self.segments = 0
+        """Usable records that are not the first sequence of their rollout."""
+        self._read()
+        self._judge(skip_unusable)
+        self._tell_unchecked()
+        self.groups = self._learnable()
+        """Places of each group's members, in the order in which the groups begin."""
+
+    def digests(self) -> dict[str, str]:
+        """File, sidecars too → SHA-256 of what is in it: a resumed run must find the same."""
+        return {str(file): sha256(file) for file in (*self.files, *self._beside.paths)}
+
+    def rollouts(self, places: Iterable[Place]) -> Iterator[Rollout]:
+        """The records at these places."""
+        for number, those in groupby(places, key=lambda place: place.chunk):
+            rows = self._chunks[number].take(pa.array([place.row for place in those]))
+            for row in rows_of(rows, lambda i: "a saved record"):
+                yield rollout_of(row, "a saved record")
+
+    def group(self, number: int) -> Group:
+        """Group `number`."""
+        group = self.grader.group(list(self.rollouts(self.groups[number])))
+        assert group is not None, "groups without a reward were left out"
+        return group
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        met = Met()
+        held: list[Rollout] = []
+        for number, file in enumerate(self.files):
+            for row, rollout in enumerate(read_rollouts(file), start=1):
+                self.rows += 1
+                where = f"{file}, record {row}"
+                if new := self._beside.scores_of(rollout.id, rollout.segment):
+                    with field_faults(f"a sidecar of {where}"):
+                        later = [Score.model_validate(score) for score in new]
+                    rollout = rollout.model_copy(update={"scores": (*rollout.scores, *later)})
+                self._scored.update({score.verifier for score in rollout.scores})
+                reasons = self.expected.faults(rollout)
+                if (lack := self._lacks(rollout)) is not None:
+                    reasons += (lack,)
+                if (before := met.before(rollout, str(file), where)) is not None:
+                    reasons += (TWICE,)
+                    where = f"{where} (as {before})"
+                if not reasons and met.has_another_prompt(rollout, str(file)):
+                    reasons = (ANOTHER_PROMPT,)
+                if not reasons:
+                    self._join((*origin(rollout, str(file)), rollout.group_id), rollout, held, number)
+                else:
+                    self._refuse(reasons, f"{where}, id {rollout.id!r}: {', '.join(reasons)}")
+                if len(held) == CHUNK:
+                    self._keep(held)
+        self._keep(held)
+        self._beside.refuse_unused()
+
+    def _join(self, key: tuple[Any, ...], rollout: Rollout, held: list[Rollout], file: int) -> None:
+        members = self._members.setdefault(key, _Members())
+        place = Place(len(self._chunks), len(held))
+        members.places.append(place)
+        members.ids.add(rollout.id)
+        self.segments += rollout.segment > 0
+        members.planned = max(members.planned or 0, rollout.group_size or 0) or None
+        if rollout.behaviour_logprobs is None:
+            self.missing.setdefault(file, []).append(place)
+            if self.expected.is_unchecked(rollout):
+                self._unchecked += 1
+                self._unchecked_versions |= _versions(rollout)
+            rollout = rollout.model_copy(update={"recomputed_by": self.expected.behaviour})
+        held.append(rollout)
+
+    def _keep(self, held: list[Rollout]) -> None:
+        if held:
+            self._chunks.append(record_batch(held, lambda i: f"record {held[i].id}"))
+            self._told(f"{self.rows:,} saved records read")
+            held.clear()
+
+    def _refuse(self, reasons: Sequence[str], example: str) -> None:
+        self._unusable += 1
+        self._reasons.update(reasons)
+        self._first = self._first or example
+
+    def _judge(self, skip_unusable: bool) -> None:
+        if not self._reasons:
+            if not self.rows:
+                raise DataError(f"{', '.join(map(str, self.files))}: there is no record")
+            return
+        require_score(self.expected.verifier, self._scored, "--rollouts")
+        counts = "; ".join(f"{count:,} {reason}" for reason, count in self._reasons.most_common())
+        what = f"{self._unusable:,} of {self.rows:,} records cannot be trained on: {counts}"
+        if not skip_unusable or self._unusable == self.rows:
+            advice = remedy(self._reasons.most_common(1)[0][0])
+            leave = "" if self._unusable == self.rows else "; or leave them out with --skip-unusable"
+            raise DataError(f"{what}. The first is {self._first}. What to do: {advice}{leave}")
+        self.notes.append(f"{what}; they are left out (rollouts.skip_unusable)")
+
+    def _tell_unchecked(self) -> None:
+        if self._unchecked:
+            assert self.expected.behaviour is not None
+            versions = self._unchecked_versions
+            of = f" of policy versions {min(versions)} to {max(versions)}" if versions else ""
+            self.notes.append(
+                f"that {self.expected.behaviour.name} sampled {self._unchecked:,} records{of} cannot be checked: they "
+                "do not name the weights that did. Were it another model, their log-probabilities would be wrong"
+            )
+
+    # --- groups -----------------------------------------------------------------------------------------------------
+
+    def _learnable(self) -> list[list[Place]]:
+        """Groups with a reward, and notes on what is lost."""
+        groups, mixed, unrewarded, signal = [], 0, 0, 0
+        partial, recomputed = 0, 0
+        ages: list[int | None] = []
+        statuses: Counter[Status] = Counter()
+        for number, members in enumerate(self._members.values()):
+            self._told(f"{number:,} of {len(self._members):,} saved groups checked")
+            rollouts = list(self.rollouts(members.places))
+            statuses.update(self.grader.score(rollout).status for rollout in rollouts)
+            group = self.grader.group(rollouts)
+            if group is None:
+                lacks_version = self.grader.mixed([rollouts]).get("groups/mixed_versions")
+                mixed, unrewarded = (mixed + 1, unrewarded) if lacks_version else (mixed, unrewarded + 1)
+                continue
+            groups.append(members.places)
+            signal += group.stats.has_signal
+            ages += [_age(self.expected.learner.counted_from_here(rollout)) for rollout in group.rollouts]
+            if members.planned is not None and len(members.ids) < members.planned:
+                partial += 1
+                recomputed += group.stats is not rollouts[0].group_stats
+        self.verdicts = {f"verdict/{status.value}": n / statuses.total() for status, n in statuses.items()}
+        """As `rlvr.run.groups.verdict_shares` has them, of all records that are usable, those without a reward too."""
+        self.members = sum(map(len, groups))
+        self.signal = signal / max(1, len(groups))
+        """Share of the groups whose rewards differ."""
+        known = [age for age in ages if age is not None]
+        self.lags = (min(known), max(known)) if known else None
+        """Of the youngest and the oldest rollout to the model that learns, in optimizer steps; None where no age is
+        known."""
+        self.ageless = len(ages) - len(known)
+        """Rollouts that are learnt from and whose age is unknown."""
+        if partial:
+            self.notes.append(
+                f"{partial:,} of {len(groups):,} saved groups lack members that were sampled: {partial - recomputed:,} "
+                f"keep the statistics of their whole group, {recomputed:,} have those of the members that are here, "
+                "because they were sampled with another score"
+            )
+            if self.grader.rewards != DEFAULT_REWARDS and recomputed < partial:
+                self.notes.append(
+                    "verifier.rewards are not the default: statistics of whole groups hold if the run that sampled "
+                    "them had the same, which records do not tell; their advantages are wrong if not"
+                )
+        if mixed:
+            self.notes.append(f"{mixed:,} saved groups are not known to be of one policy version and are left out")
+        if unrewarded:
+            self.notes.append(f"{unrewarded:,} saved groups have no reward (see verifier.rewards) and are left out")
+        if not groups:
+            raise DataError(f"{', '.join(map(str, self.files))}: no group of records can be learnt from")
+        return groups
+
+    # --- log-probabilities ------------------------------------------------------------------------------------------
+
+    def recompute(self, folder: Path, logprobs: Recompute) -> None:
+        """Gives the records without log-probabilities those of the behaviour model.
+
+        A file's records are written to `folder`, whole or not at all; what is there already is read and not computed
+        again, so a resumed run learns from the same numbers.
+        """
+        folder.mkdir(exist_ok=True)
+        moved: dict[Place, Place] = {}
+        for number, places in self.missing.items():
+            stored = folder / f"file-{number:04d}.parquet"
+            if not stored.exists():
+                write_rollouts(stored, self._recomputed(places, logprobs))
+            records = list(read_rollouts(stored))
+            for first in range(0, len(places), CHUNK):
+                for row, place in enumerate(places[first : first + CHUNK]):
+                    moved[place] = Place(len(self._chunks), row)
+                self._chunks.append(record_batch(records[first : first + CHUNK], lambda i: f"a record of {folder}"))
+        self.groups = [[moved.get(place, place) for place in places] for places in self.groups]
+
+    def _recomputed(self, places: Sequence[Place], logprobs: Recompute) -> Iterator[Rollout]:
+        for first in range(0, len(places), CHUNK):
+            self._told(f"log-probabilities of {first:,} of {len(places):,} records of a file recomputed")
+            rollouts = list(self.rollouts(places[first : first + CHUNK]))
+            for rollout, column in zip(rollouts, logprobs(rollouts), strict=True):
+                if not all(p is None or math.isfinite(p) for p in column):
+                    assert rollout.recomputed_by is not None
+                    raise DataError(
+                        f"rollout {rollout.id!r}: under {rollout.recomputed_by.name} a sampled token has a "
+                        "log-probability that is not finite: its weights are broken, or another model sampled it"
+                    )
+                assert rollout.sampling is not None
+                sampling = rollout.sampling.model_copy(update={"logprob_mode": "processed"})
+                yield rollout.model_copy(update={"behaviour_logprobs": column, "sampling": sampling})
+
+
+class Saved:
+    """A `GroupSource` of saved groups: every pass has each group once, in an order of its own.
+
+    The order is a function of (seed, pass, place); the last batch of a pass is short where it does not divide.
+    Policy versions are given in the counting of the run that learns, in which they are at most 0, or not at all: those
+    that do not compare say nothing about lag.
+    """
+
+    def __init__(self, saved: SavedRollouts, seed: int) -> None:
+        self._saved, self._seed = saved, seed
+        self._position = 0
+
+    def draw(self, step: int, size: int, version: int) -> Drawn:
+        """The next groups of the pass."""
+        total = len(self._saved.groups)
+        epoch, place = divmod(self._position, total)
+        size = min(size, total - place)
+        numbers = [permuted(total, place + i, self._seed, "saved", epoch) for i in range(size)]
+        groups = tuple(self._counted_from_here(self._saved.group(number)) for number in numbers)
+        self._position += size
+        rollouts = tuple(rollout for group in groups for rollout in group.rollouts)
+        return Drawn(groups, rollouts, {"saved/groups": float(size), "saved/epoch": epoch + (place + size) / total})
+
+    def state(self) -> dict[str, Any]:
+        """How many groups were drawn."""
+        return {"position": self._position}
+
+    def seek(self, state: Mapping[str, Any]) -> None:
+        """Go on there."""
+        self._position = state["position"]
+
+    def _counted_from_here(self, group: Group) -> Group:
+        counted = self._saved.expected.learner.counted_from_here
+        rollouts = tuple(r.model_copy(update={"policy_versions": counted(r)}) for r in group.rollouts)
+        return Group(rollouts, group.rewards, group.stats)
+
+
+def _age(versions: Sequence[VersionRun] | None) -> int | None:
+    """Of the oldest token to version 0; None where it is unknown."""
+    return None if versions is None else -min((run.version for run in versions), default=0)
+
+
+def rollouts_of(path: Path) -> Path:
+    """Of a run directory the folder of its rollouts; any other path is itself."""
+    return path / "rollouts" if (path / "config.yaml").is_file() and (path / "rollouts").is_dir() else path

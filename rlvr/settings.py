@@ -1,0 +1,194 @@
+"""Flat `section.key: value` settings with the place where each was written, and models validated from them.
+
+An error names the key, the file and the line, so that a user knows what to mend. A section that has a `name` may be
+given as that name alone: `trainer: grpo-off` is `trainer: {name: grpo-off}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rlvr.errors import ConfigError, nearest
+from rlvr.validation_messages import refusal
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value, and where it was written."""
+
+    value: Any
+    source: str
+
+
+Settings: TypeAlias = dict[str, Setting]
+"""Dotted key -> setting."""
+
+NAMED = ("model", "dataset", "verifier", "trainer")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: `1e-5` is a number (PyYAML's own rule wants `1.0e-5`)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_settings(path: Path, named: Collection[str] = NAMED) -> Settings:
+    """The settings of a YAML file; a `named` section may be its name alone. Raises ConfigError with file and line."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not YAML: byte {error.start + 1} is not UTF-8") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(_not_yaml(error, path)) from error
+    return {} if node is None else _flatten(node, "", path, named)
+
+
+def _flatten(node: yaml.Node, prefix: str, path: Path, named: Collection[str]) -> Settings:
+    line = f"{path}:{node.start_mark.line + 1}"
+    if not isinstance(node, yaml.MappingNode):
+        if not prefix:
+            raise ConfigError(f"{line}: expected `key: value` pairs")
+        try:
+            return {_spell_out(prefix, named): Setting(_construct(node), line)}
+        except yaml.YAMLError as error:
+            raise ConfigError(_not_yaml(error, path)) from error
+        except ValueError as error:  # a date that there is not
+            raise ConfigError(f"{line}: {prefix}: {error}") from error
+    settings: Settings = {}
+    for key_node, value_node in node.value:
+        key = f"{prefix}.{key_node.value}" if prefix else str(key_node.value)
+        for dotted, setting in _flatten(value_node, key, path, named).items():
+            if dotted in settings:
+                raise ConfigError(f"{setting.source}: {dotted} is given twice (first at {settings[dotted].source})")
+            settings[dotted] = setting
+    return settings
+
+
+def _not_yaml(error: yaml.YAMLError, path: Path) -> str:
+    """One line with file and line: PyYAML is given the text alone and calls it `<unicode string>`."""
+    mark = getattr(error, "problem_mark", None)
+    return f"{path}{f':{mark.line + 1}' if mark else ''}: not YAML: {_problem(error)}"
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError):
+        return ", ".join(text for text in (error.context, error.problem) if text)
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"{error.reason}: character {error.position + 1}"
+    return str(error)
+
+
+def _construct(node: yaml.Node) -> Any:
+    loader = _Loader("")
+    try:
+        return loader.construct_object(node, deep=True)
+    finally:
+        loader.dispose()
+
+
+def _spell_out(key: str, named: Collection[str] = NAMED) -> str:
+    return f"{key}.name" if key in named else key
+
+
+def parse_set(text: str) -> tuple[str, Setting]:
+    """`section.key=value` of `--set`; the value is YAML (`1e-5`, `true`, `[a, b]`, text)."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r}: expected KEY=VALUE, e.g. trainer.lr=1e-5")
+    try:
+        parsed = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not YAML: {_problem(error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"--set {text!r}: {error}") from error
+    return _spell_out(key.strip()), Setting(parsed, f"--set {text}")
+
+
+def command_line_settings(sets: Iterable[str], flags: Mapping[str, tuple[str, Any]]) -> Settings:
+    """What the command line says: `--set` and `{key: (flag, value)}` for flags that were given (value not None).
+
+    Raises ConfigError when one key is given twice.
+    """
+    pairs = [(key, Setting(value, flag)) for key, (flag, value) in flags.items() if value is not None]
+    settings: Settings = {}
+    for key, setting in [*pairs, *map(parse_set, sets)]:
+        if key in settings:
+            raise ConfigError(f"{key} is given twice: by {settings[key].source} and by {setting.source}")
+        settings[key] = setting
+    return settings
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validate(model: type[M], settings: Settings, prefix: str = "") -> M:
+    """`model` from flat settings; `prefix` is what their keys lack. Raises ConfigError that names all that is wrong."""
+    nested: dict[str, Any] = {}
+    for dotted, setting in settings.items():
+        *sections, key = dotted.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{dotted} ({setting.source}): {section!r} is given a value of its own as well")
+        place[key] = setting.value
+    try:
+        return model.model_validate(nested)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(model, fault, settings, prefix) for fault in error.errors())) from error
+
+
+def _explain(model: type[BaseModel], fault: Any, settings: Settings, prefix: str) -> str:
+    loc = [str(part) for part in fault["loc"] if part != "[key]"]
+    if not loc:  # what a model says of its keys together
+        return refusal(fault)
+    dotted = ".".join(loc)
+    source = _source(loc, settings)
+    where = f"{prefix}{dotted}" + (f" ({source})" if source else "")
+    if fault["type"] == "extra_forbidden":
+        section = "".join(f"{part}." for part in loc[:-1])
+        return f"there is no key {where}{nearest(loc[-1], _section(model, loc[:-1]).model_fields, prefix + section)}"
+    if fault["type"] == "missing":
+        return f"{f'{source}: ' if source else ''}{prefix}{dotted} is missing"
+    if fault["type"] == "value_error":
+        return f"{where}: {refusal(fault)}"
+    section_keys = list(_section(model, loc).model_fields) if fault["type"].startswith("model") else ()
+    return f"{where} {refusal(fault, section_keys)}"
+
+
+def _section(model: type[BaseModel], loc: Iterable[str]) -> Any:
+    """The model of a section within `model`."""
+    owner: Any = model
+    for section in loc:
+        declared = owner.model_fields[section].annotation
+        owner = next(t for t in (declared, *get_args(declared)) if hasattr(t, "model_fields"))  # maybe optional
+    return owner
+
+
+def _source(loc: Sequence[str], settings: Settings) -> str:
+    """Where a key was written; of one that is missing, or of an item of a list, where what it belongs to was."""
+    for length in range(len(loc), -1, -1):
+        dotted = ".".join(loc[:length])
+        for key, setting in settings.items():
+            if not dotted or key == dotted or key.startswith(f"{dotted}."):
+                return setting.source
+    return ""
+
+
+def sampler_options(given: Mapping[str, Any], options: type[M]) -> M:
+    """The sampler's own options (`sampling.options`), checked against its `Options`."""
+    return validate(options, {key: Setting(value, "") for key, value in given.items()}, "sampling.options.")

@@ -1,0 +1,278 @@
+"""Any rlvr verifier as a reward function of TRL, verl or PrimeIntellect's verifiers, in one line.
+
+    GRPOTrainer(model, reward_funcs=rlvr.to_trl("math"), ...)
+    compute_score = rlvr.to_verl("math")                        # custom_reward_function.path and .name
+    rubric = verifiers.Rubric(funcs=[rlvr.to_verifiers("math")])
+
+Each is an object that verifies in worker processes of its own (`verify.scoring`): started with the first completion,
+killed and replaced when an answer hangs, shared by all threads, started anew in a forked child and after unpickling.
+A wrong name or option is an error when it is made, not in the middle of a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlvr.errors import ConfigError, DataError, RunError
+from rlvr.record.item import Item
+from rlvr.record.rows import UnusableError, last_said, of_message, plain, text_of
+from rlvr.record.schema import Rollout, Score, Status, Task, digest
+from rlvr.verify.scoring import Scorer, training_reward
+from rlvr.verify.verifying import load_verifier
+
+GOLD = ("answer", "solution", "ground_truth")
+"""Names of columns that hold the gold answer, by preference; those that the three frameworks' own rewards use."""
+
+_NO_COLUMNS = frozenset({"completion_ids", "trainer_state", "log_extra", "log_metric", "environments"})
+
+
+class _Adapter:
+    """What the three have in common: the verifier, and the processes that it runs in."""
+
+    _lock: threading.Lock
+    _scorer: Scorer | None
+
+    def __init__(
+        self, verifier: str, options: Mapping[str, Any], *, gold: str | None, workers: int | None, timeout: float
+    ) -> None:
+        place, colon, attribute = verifier.rpartition(":")
+        # Absolute: unpickled elsewhere, it may have another working directory.
+        self._verifier = f"{Path(place).resolve()}:{attribute}" if colon and place.endswith(".py") else verifier
+        self._options = dict(options)
+        self._gold = gold
+        self._limits: dict[str, Any] = {"workers": workers, "timeout": timeout}
+        loaded = load_verifier(self._verifier, **self._options)
+        self.__name__ = loaded.name
+        self._needs_answer = loaded.needs_answer
+        self._wants_rollout = loaded.wants_rollout
+        self._takes_groups = loaded.takes_groups
+        self._forget()
+
+    def close(self) -> None:
+        """End the processes; the next completion starts new ones."""
+        with self._lock:
+            scorer, self._scorer = self._scorer, None
+        if scorer is not None:
+            scorer.close()
+
+    def _forget(self) -> None:
+        """Have no processes, as one that has just been made."""
+        self._lock = threading.Lock()
+        self._scorer = None
+        _adapters.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key not in ("_lock", "_scorer")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
+
+    def _score(self, items: Iterable[Item]) -> list[Score]:
+        with self._lock:
+            if self._scorer is None:
+                self._scorer = Scorer(self._verifier, self._options, **self._limits)
+            scorer = self._scorer
+        return list(scorer.score(items))
+
+    def _refuse_groups(self, framework: str) -> None:
+        if self._takes_groups:
+            raise ConfigError(
+                f"verifier {self.__name__!r} takes whole groups, {framework} hands out one rollout at a time"
+            )
+
+    def _gold_of(self, columns: Mapping[str, Any]) -> str | None:
+        """The gold answer among these columns. Raises ConfigError when there is none and the verifier needs one."""
+        for name in GOLD if self._gold is None else (self._gold,):
+            if columns.get(name) is not None:
+                return _gold_text(columns[name], name)
+        wanted = " or ".join(map(repr, GOLD)) if self._gold is None else repr(self._gold)
+        if self._needs_answer and not any(name in columns for name in (self._gold or "", *GOLD)):
+            raise ConfigError(
+                f"verifier {self.__name__!r} needs the gold answer, and there is no column {wanted}; the columns are: "
+                f"{', '.join(columns) or 'none'} (gold=COLUMN names another)"
+            )
+        return None
+
+    def _item(self, completion: Any, gold: str | None, prompt: Any = None, *, place: int = 0, **task: Any) -> Item:
+        text = _completion_text(completion)
+        about = Task(answer=gold, **task)
+        if not self._wants_rollout:
+            return Item(text, about)
+        asked: dict[str, Any] = {"prompt": prompt if isinstance(prompt, str) else ""}
+        if isinstance(prompt, list | tuple):
+            asked = {
+                "messages": [
+                    {"role": str(of_message(turn, "role")), "content": text_of(of_message(turn, "content"))}
+                    for turn in prompt
+                ]
+            }
+        # Consecutive completions of one prompt are a group: so TRL orders them.
+        group = digest(json.dumps(asked, sort_keys=True))
+        return Item(text, about, Rollout(id=f"{group}-{place}", group_id=group, completion=text, task=about, **asked))
+
+
+class TrlReward(_Adapter):
+    """`f(prompts, completions, **columns) -> list[float | None]`. See `to_trl`."""
+
+    def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        """A reward for each completion; None, which TRL leaves out, where training would drop the rollout."""
+        rows = {
+            name: values
+            for name, values in columns.items()
+            if name not in _NO_COLUMNS and isinstance(values, list | tuple) and len(values) == len(completions)
+        }
+        items = []
+        for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+            row = {name: values[i] for name, values in rows.items()}
+            items.append(self._item(completion, self._gold_of(row), prompt, place=i, extra=plain(row)))
+        scores = self._score(items)
+        if callable(log := columns.get("log_metric")):
+            for status, count in Counter(score.status for score in scores).items():
+                log(f"{self.__name__}/{status.value}", count / len(scores))
+        return [training_reward(score) for score in scores]
+
+
+class VerlScore(_Adapter):
+    """`compute_score(data_source, solution_str, ground_truth, extra_info=None) -> dict`. See `to_verl`."""
+
+    def __call__(
+        self,
+        data_source: str | None,
+        solution_str: str,
+        ground_truth: Any,
+        extra_info: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """`score`, a number a status (1 for the verdict's), and `pred`, the answer as it was read."""
+        extra = dict(extra_info or {})
+        gold = _gold_text(ground_truth, "ground_truth") if self._gold is None else self._gold_of(extra)
+        item = self._item(solution_str, gold, dataset=data_source, extra=plain(extra))
+        (score,) = self._score([item])
+        statuses = {status.value: float(score.status is status) for status in Status}
+        return {"score": training_reward(score) or 0.0, **statuses, "pred": score.extracted or ""}
+
+
+class VerifiersReward(_Adapter):
+    """A rubric's function, and a task's reward. See `to_verifiers`."""
+
+    async def __call__(
+        self,
+        completion: Any = None,
+        answer: Any = None,
+        prompt: Any = None,
+        info: Any = None,
+        task: Any = None,
+        trace: Any = None,
+        **columns: Any,
+    ) -> float:
+        """The reward. Raises RunError where training would drop the rollout."""
+        if trace is not None:
+            completion, prompt = trace.last_reply, getattr(task, "prompt", None)
+            columns = {name: getattr(task, name, None) for name in (self._gold, *GOLD) if name and hasattr(task, name)}
+        else:
+            inner = info if isinstance(info, Mapping) else {}
+            columns = {**inner, **columns} | ({} if answer in (None, "") else {"answer": answer})
+        item = self._item(completion, self._gold_of(columns), prompt, extra=_columns_of(info))
+        (score,) = await asyncio.to_thread(self._score, [item])
+        reward = training_reward(score)
+        if reward is None:
+            raise RunError(f"verifier {self.__name__!r}: {score.status.value}: {score.reason or 'no reason given'}")
+        return reward
+
+
+def to_trl(
+    verifier: str, /, *, gold: str | None = None, workers: int | None = None, timeout: float = 5.0, **options: Any
+) -> TrlReward:
+    """A reward function for TRL's trainers.
+
+    Unparsed and timed-out verdicts are 0.0; abstained, invalid and failed ones are None, which TRL leaves out of the
+    reward. How many there were is logged as the metrics `NAME/STATUS`. Completions may be text or messages.
+
+    Args:
+        verifier: As `rlvr.load_verifier` has it: "math", "rewards/mine.py:check", "package.module:check".
+        gold: The data set's column with the gold answer; None is the first of `answer`, `solution`, `ground_truth`.
+        workers: Processes; None is one a usable CPU, 0 verifies in this process.
+        timeout: Seconds a verdict.
+        options: The verifier's options.
+
+    Raises PluginError when there is no such verifier, ConfigError for a wrong option; when called, ConfigError where
+    the verifier needs a gold answer and there is no such column.
+    """
+    return TrlReward(verifier, options, gold=gold, workers=workers, timeout=timeout)
+
+
+def to_verl(
+    verifier: str, /, *, gold: str | None = None, workers: int | None = None, timeout: float = 5.0, **options: Any
+) -> VerlScore:
+    """A `compute_score` for verl: `custom_reward_function.path=FILE custom_reward_function.name=NAME`.
+
+    verl cannot leave a rollout out: where our training would drop it, the score is 0.0, and the number under its status
+    (`error`, `invalid`, `abstained`), which verl logs beside the score, is 1.0.
+
+    Args and errors as `to_trl`; `gold` names a key of `extra_info` that replaces `ground_truth`.
+    """
+    adapter = VerlScore(verifier, options, gold=gold, workers=workers, timeout=timeout)
+    adapter._refuse_groups("verl")
+    return adapter
+
+
+def to_verifiers(
+    verifier: str, /, *, gold: str | None = None, workers: int | None = None, timeout: float = 5.0, **options: Any
+) -> VerifiersReward:
+    """An asynchronous reward function for PrimeIntellect's verifiers; the event loop is never blocked.
+
+    For `Rubric(funcs=[...])` (up to verifiers 0.3), and for tasks: `reward = vf.reward(to_verifiers("math"))` in the
+    body of a Task. Where our training would drop the rollout it raises: a rubric logs that and takes 0, a task's trace
+    keeps the error.
+
+    Args and errors as `to_trl`; `gold` names a key of `info` or of the data set's row, or the task data's field.
+    """
+    adapter = VerifiersReward(verifier, options, gold=gold, workers=workers, timeout=timeout)
+    adapter._refuse_groups("verifiers")
+    return adapter
+
+
+# --- what the frameworks hand over ----------------------------------------------------------------------------------
+
+
+def _gold_text(value: Any, name: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"the gold answer {name!r} is a {type(value).__name__}: expected text or a number")
+    return str(value)
+
+
+def _columns_of(info: Any) -> Any:
+    return plain(info) if isinstance(info, Mapping) else {}
+
+
+def _completion_text(completion: Any) -> str | None:
+    if completion is None or isinstance(completion, str):
+        return completion
+    try:
+        return last_said(completion if isinstance(completion, Sequence) else [completion], "completion")
+    except UnusableError as error:
+        raise DataError(str(error)) from error
+
+
+# --- forked children ------------------------------------------------------------------------------------------------
+
+_adapters: weakref.WeakSet[_Adapter] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for adapter in list(_adapters):
+        adapter._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)  # the processes are the parent's, and a thread may have held the lock

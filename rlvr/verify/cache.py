@@ -1,0 +1,139 @@
+"""Verdicts that are known already: equal work gets the verdict that it got before.
+
+What a verdict depends on is its key: verifier, version, configuration, completion and task (of the task only the gold
+answer, for a verifier that sees no more). Verdicts that say more about the moment than about the row, time-outs and
+errors, are never kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlvr.errors import RequestError, RunError
+from rlvr.files import to_json
+from rlvr.record.item import Item
+from rlvr.record.schema import Status, Verdict, canonical_json
+from rlvr.verify.verifying import Sees
+
+if TYPE_CHECKING:
+    import sqlite3
+
+IN_MEMORY = 8 << 20
+"""Bytes of verdicts, about, that are kept in memory; the one that was not asked for the longest goes first."""
+WRITE_AFTER, WRITE_EVERY = 1_000, 1.0  # new verdicts, seconds: what a kill may cost
+
+KEPT = frozenset({Status.GRADED, Status.UNPARSED, Status.ABSTAINED, Status.INVALID})
+_FORMAT = 1  # of the file
+
+
+def cache_key(identity: bytes, item: Item, sees: Sees) -> bytes | None:
+    """16 bytes, equal for equal work by the verifier that `identity` stands for; None without a completion."""
+    if item.completion is None:
+        return None
+    text = item.completion.encode("utf-8", "surrogatepass")
+    if sees == "task":
+        task = canonical_json(item.task.model_dump(mode="json"))
+    else:
+        task = "" if item.task.answer is None else f"={item.task.answer}"
+    parts = (identity, len(text).to_bytes(8, "big"), text, task.encode("utf-8", "surrogatepass"))
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
+
+
+class VerdictCache:
+    """Verdicts by their key: the last ones in memory, and all of them in a file, if there is one.
+
+    The file is an SQLite database; several processes may share it. Safe to use from several threads.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Raises RequestError when `path` is a file of another kind, or cannot be written."""
+        self._memory: OrderedDict[bytes, Verdict] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._path = path
+        self._new: list[tuple[bytes, str]] = []
+        self._written = time.monotonic()
+        self._file = None if path is None else _opened(path)
+
+    def get(self, key: bytes) -> Verdict | None:
+        """The verdict that is known."""
+        with self._lock:
+            known = self._memory.get(key)
+            if known is not None:
+                self._memory.move_to_end(key)
+            elif self._file is not None:
+                found = self._file.execute("SELECT verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
+                if found is not None:
+                    status, reward, extracted, reason = json.loads(found[0])
+                    known = Verdict(status=status, reward=reward, extracted=extracted, reason=reason)
+                    self._remember(key, known)
+        return known
+
+    def put(self, key: bytes, verdict: Verdict) -> None:
+        """Keep a verdict, if it is one to keep. Raises RunError when the file cannot be written any more."""
+        if verdict.status not in KEPT:
+            return
+        with self._lock:
+            self._remember(key, verdict)
+            if self._file is None:
+                return
+            text = to_json([verdict.status.value, verdict.reward, verdict.extracted, verdict.reason])
+            self._new.append((key, text))
+            if len(self._new) >= WRITE_AFTER or time.monotonic() - self._written >= WRITE_EVERY:
+                self._write(self._file)
+
+    def close(self) -> None:
+        """Write what is not written yet."""
+        with self._lock:
+            if self._file is not None:
+                self._write(self._file)
+                self._file.close()
+                self._file = None
+
+    def _remember(self, key: bytes, verdict: Verdict) -> None:
+        if key in self._memory:
+            return
+        self._memory[key] = verdict
+        self._bytes += _size(verdict)
+        while self._bytes > IN_MEMORY:
+            self._bytes -= _size(self._memory.popitem(last=False)[1])
+
+    def _write(self, file: sqlite3.Connection) -> None:
+        """All at once: while one process writes, the others wait."""
+        from sqlite3 import Error
+
+        try:
+            file.execute("BEGIN IMMEDIATE")
+            file.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?)", self._new)
+            file.execute("COMMIT")
+        except Error as error:
+            raise RunError(f"the cache {self._path} cannot be written: {error}") from error
+        self._new.clear()
+        self._written = time.monotonic()
+
+
+def _size(verdict: Verdict) -> int:
+    return 512 + len(verdict.extracted or "") + len(verdict.reason or "")
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    import sqlite3
+
+    try:
+        file = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        file.execute("PRAGMA journal_mode = WAL")  # who writes does not keep others from reading
+        file.execute("PRAGMA synchronous = NORMAL")
+        (found,) = file.execute("PRAGMA user_version").fetchone()
+        if found not in (0, _FORMAT):
+            raise RequestError(f"the cache {path} was written by another version of rlvr: use another file")
+        file.execute("CREATE TABLE IF NOT EXISTS verdicts (key BLOB PRIMARY KEY, verdict TEXT NOT NULL) WITHOUT ROWID")
+        file.execute(f"PRAGMA user_version = {_FORMAT}")
+    except sqlite3.Error as error:
+        raise RequestError(f"the cache {path} cannot be used: {error}") from error
+    return file

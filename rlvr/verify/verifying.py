@@ -1,0 +1,556 @@
+"""From a function to a verifier: the decorator, the forms a function may have, and what its answer means.
+
+The norm is `check(completion: str, task: Task) -> bool | float | None | Verdict` under `@verifier(...)`. Functions
+written for TRL and verl are recognised by their parameters' names and used as they are. Nothing here bounds time or
+memory: that is what the worker processes of `rlvr.verify.scoring` are for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import math
+import reprlib
+import sys
+import traceback
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import pydantic
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from rlvr.errors import ConfigError, PluginError, nearest
+from rlvr.record.item import Item
+from rlvr.record.schema import Rollout, Status, Task, Verdict
+
+Takes: TypeAlias = Literal["completion", "rollout", "group"]
+Form: TypeAlias = Literal["completion", "rollout", "group", "trl", "verl"]
+Sees: TypeAlias = Literal["task", "answer"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+TOLD = ("name", "version", "config", "takes_groups", "wants_rollout", "sees", "repeatable")
+"""What a process that has loaded a verifier says of it to one that has not."""
+
+# How each form is called, by the names of the parameters that are not options.
+_NATIVE: dict[tuple[str, ...], Takes] = {
+    ("completion", "task"): "completion",
+    ("rollout",): "rollout",
+    ("rollouts",): "group",
+}
+_VERL = ("data_source", "solution_str", "ground_truth", "extra_info")
+_TRL_GOLD = ("answer", "solution", "ground_truth")
+_FORMS = (
+    "check(completion, task), check(rollout), check(rollouts), TRL's f(prompts, completions, **columns) "
+    "or verl's compute_score(data_source, solution_str, ground_truth, extra_info)"
+)
+BOXED = "\\boxed{{answer}}"
+"""The last-answer form of mathematics: `{answer}` is the place of the answer, every other brace stands for itself."""
+
+# What somebody's module may raise while it is imported; Ctrl-C stays Ctrl-C.
+_BREAKAGE = (Exception, SystemExit)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What `@verifier(...)` says about a function; kept on the function as `__rlvr_verifier__`."""
+
+    name: str | None = None
+    version: str | None = None
+    takes: Takes | None = None
+    needs_answer: bool = True
+    memory: int | None = None
+    preload: Callable[[], object] | None = None
+    answer_form: str | None = BOXED
+    cases: str | Path | None = None
+    sees: Sees = "task"
+    deterministic: bool = True
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a verifier says of itself that can be checked; plain values, to travel between processes."""
+
+    compares_answers: bool
+    """It reads a final answer and compares it with the gold."""
+    needs_answer: bool
+    """A row without a gold is `invalid` and an empty completion `unparsed`, without a call."""
+    answer_form: str
+    """How a completion states its final answer: `{answer}` is its place."""
+    cases: str | None
+    """The file of labelled cases that it brings, whether it exists or not."""
+
+
+def verifier(
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    takes: Takes | None = None,
+    needs_answer: bool = True,
+    memory: int | None = None,
+    preload: Callable[[], object] | None = None,
+    answer_form: str | None = BOXED,
+    cases: str | Path | None = None,
+    sees: Sees = "task",
+    deterministic: bool = True,
+) -> Callable[[F], F]:
+    """Declare a function to be a verifier. The function itself is returned, unchanged and callable as before.
+
+        @verifier(name="mine", version="1")
+        def check(completion: str, task: Task, *, tolerance: float = 0.0) -> bool | float | None | Verdict: ...
+
+    What it returns: a bool or a finite number is a reward, None abstains, a `Verdict` says it all; an exception, NaN
+    or anything else is the verdict `error`. Parameters beyond those of its form are the verifier's options: their
+    annotations are validated and coerced once, when it is loaded.
+
+    Args:
+        name: What scores call it; the function's own name when not given.
+        version: Change it whenever a verdict may change. Loaded from a file, the source's hash takes its place.
+        takes: "completion": `check(completion, task)`; "rollout": `check(rollout)`; "group": `check(rollouts)`, the
+            rollouts of one group at a time, which returns as many results in their order. Read off the parameters'
+            names when not given.
+        needs_answer: It compares an answer with the gold: a row without a gold is `invalid` and an empty completion
+            `unparsed`, without a call. A format check says False.
+        memory: Bytes of address space a worker may add to what importing took; the pool's default when not given.
+        preload: Called once in the process that workers are forked from: imports and tables that the function would
+            otherwise make in every worker anew.
+        answer_form: How a completion states its final answer, with `{answer}` where it stands; None when the
+            completion is judged as a whole. `rlvr check verifier` writes answers with it.
+        cases: A JSONL file of labelled cases for `rlvr check verifier` (`bench.cases` lists the columns), relative
+            to the function's own file.
+        sees: "task": all of it; "answer": only `task.answer`, the rest is left empty. The less a `check(completion,
+            task)` sees, the less has to be sent to it, and the more rows are known to be alike.
+        deterministic: Equal completions and tasks get equal verdicts, so that a verdict may be remembered. A judge
+            that asks a model, or the clock, says False.
+
+    Raises:
+        PluginError: `answer_form` has no place for the answer.
+    """
+    if answer_form is not None:
+        require_place(answer_form, "@rlvr.verifier(answer_form=...)")
+    declaration = Declaration(
+        name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic
+    )
+
+    def mark(function: F) -> F:
+        function.__rlvr_verifier__ = declaration  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def require_place(form: str, where: str) -> None:
+    """Raises PluginError when the answer form has no place for the answer."""
+    if "{answer}" not in form:
+        raise PluginError(f"{where} is {form!r}: write {{answer}} where the answer stands, as in {BOXED}")
+
+
+class FunctionVerifier:
+    """A loaded verifier: a function, the form it has, and its options. Made by `load_verifier`."""
+
+    def __init__(self, function: Callable[..., Any], name: str, version: str, options: Mapping[str, Any]) -> None:
+        """Raises PluginError when the function has none of the known forms, ConfigError for a wrong option."""
+        declared: Declaration = getattr(function, "__rlvr_verifier__", Declaration())
+        self.name = name
+        self.version = version
+        self.memory = declared.memory
+        self._declared = declared
+        self._function = function
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"verifier {name!r} cannot be called: {error}") from error
+        self._parameters = parameters
+        self._form, fixed = _form(name, parameters, declared)
+        self.takes_groups = self._form == "group"
+        self.wants_rollout = self._form in ("rollout", "group", "trl")  # the completion and the task are not enough
+        self.sees: Sees = declared.sees if self._form == "completion" else "task"
+        self.repeatable = declared.deterministic and self._form == "completion"
+        """A verdict follows from completion, task and options, and may be remembered."""
+        # A TRL function may have no use for a gold; the columns it names decide.
+        self.needs_answer = declared.needs_answer and self._form != "trl"
+        offered = {} if self._form == "trl" else {key: p for key, p in parameters.items() if key not in fixed}
+        self._options = _resolve(name, function, offered, options)
+        try:
+            self.config: Mapping[str, Any] = to_jsonable_python(self._options)
+        except PydanticSerializationError as error:
+            raise PluginError(f"verifier {name!r} has an option that JSON cannot hold: {error}") from error
+
+    @property
+    def claims(self) -> Claims:
+        """What `rlvr check verifier` holds it to."""
+        declared = self._declared
+        cases = None
+        if declared.cases is not None:
+            try:
+                source = inspect.getsourcefile(inspect.unwrap(self._function))
+            except TypeError:  # a callable object, a partial
+                source = None
+            cases = str(Path(source or "").absolute().parent / declared.cases)
+        return Claims(
+            compares_answers=declared.needs_answer and declared.answer_form is not None,
+            needs_answer=self.needs_answer,
+            answer_form=declared.answer_form or BOXED,
+            cases=cases,
+        )
+
+    def preload(self) -> None:
+        """What the verifier declares to be done once, before workers are forked."""
+        if self._declared.preload is not None:
+            self._declared.preload()
+
+    def verify(self, completion: str | None, task: Task, rollout: Rollout | None = None) -> Verdict:
+        """The verdict on one completion, in this process: a hang hangs, a crash crashes.
+
+        Every exception but KeyboardInterrupt becomes the verdict `error`. A verifier that takes a group sees a group
+        of one.
+        """
+        return self.verify_items([Item(completion, task, rollout)])[0]
+
+    def verify_group(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
+        """The verdicts on the rollouts of one group, in their order; otherwise like `verify`."""
+        return self.verify_items([Item(rollout.completion, rollout.task, rollout) for rollout in rollouts])
+
+    def verify_items(self, items: Sequence[Item]) -> list[Verdict]:
+        """The verdicts on one item, or on those of one group; otherwise like `verify`."""
+        try:
+            return self.judge(items)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit() and time-outs of other libraries are no Exceptions
+            return [failed(error)] * len(items)
+
+    def judge(self, items: Sequence[Item]) -> list[Verdict]:
+        """Like `verify_items`, but what the function raises is raised."""
+        refusals = [self._refuse(item) for item in items]
+        asked = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
+        if self._form == "group":
+            answers = iter(self._ask_group(asked) if asked else ())
+        else:
+            answers = iter([self._ask(item) for item in asked])
+        return [next(answers) if refusal is None else refusal for refusal in refusals]
+
+    def _refuse(self, item: Item) -> Verdict | None:
+        """The verdict that needs no call, if there is one."""
+        if item.completion is None:
+            return Verdict(status=Status.INVALID, reason="the row has no completion")
+        if item.rollout is None and self._form in ("rollout", "group"):
+            return Verdict(status=Status.INVALID, reason=f"verifier {self.name!r} takes rollouts, the row is not one")
+        if self.needs_answer and item.task.answer is None:
+            return Verdict(status=Status.INVALID, reason="the row has no gold answer")
+        if self.needs_answer and not item.completion.strip():
+            return Verdict(status=Status.UNPARSED, reason="the completion is empty")
+        return None
+
+    def _ask(self, item: Item) -> Verdict:
+        match self._form:
+            case "completion":
+                task = item.task if self.sees == "task" else Task(answer=item.task.answer)
+                return verdict_of(self._call(item.completion, task, **self._options))
+            case "rollout":
+                return verdict_of(self._call(item.rollout, **self._options))
+            case "verl":
+                return _verl_verdict(self._call(**_verl_arguments(item, self._parameters), **self._options))
+            case _:
+                columns = _trl_columns(item)
+                required = [key for key, p in self._parameters.items() if p.default is p.empty and p.kind not in _VAR]
+                if missing := [key for key in required if key not in columns]:
+                    if set(missing) <= set(_TRL_GOLD):
+                        return Verdict(status=Status.INVALID, reason="the row has no gold answer")
+                    return _error(f"the row has no column {missing[0]!r}{nearest(missing[0], columns)}")
+                if not any(p.kind is p.VAR_KEYWORD for p in self._parameters.values()):
+                    columns = {key: value for key, value in columns.items() if key in self._parameters}
+                return self._one_each(self._call(**columns), 1)[0]
+
+    def _ask_group(self, items: Sequence[Item]) -> list[Verdict]:
+        return self._one_each(self._call([item.rollout for item in items], **self._options), len(items))
+
+    def _one_each(self, results: Any, count: int) -> list[Verdict]:
+        """One verdict for each of `count` results; `error` for all when their number is another: never broadcast."""
+        if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
+            return [_error(f"returned {_shown(results)}: expected a list of {count}")] * count
+        listed = list(results)
+        if len(listed) != count:
+            return [_error(f"returned {len(listed)} results for {count}")] * count
+        return [verdict_of(result) for result in listed]
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._function(*args, **kwargs)
+        if inspect.iscoroutine(result):  # TRL's reward functions may be asynchronous
+            import asyncio
+
+            return asyncio.run(result)
+        return result
+
+
+def load_verifier(ref: str, /, **options: Any) -> FunctionVerifier:
+    """The verifier that `ref` names, with these options.
+
+    Args:
+        ref: A registered name ("math"), a function in a file ("rewards/mine.py:check"; the file's folder is appended
+            to the import path), or one in a module ("package.module:check").
+        options: Its options; strings are coerced to what the function's annotations say.
+
+    Raises:
+        PluginError: there is no such verifier, it cannot be imported, or it has none of the known forms.
+        ConfigError: it has no such option, or the value does not fit.
+    """
+    return FunctionVerifier(*_found(ref), options)
+
+
+def verifier_name(ref: str) -> str:
+    """What scores call the verifier that `ref` names. Needs no options; raises PluginError as `load_verifier` does."""
+    return _found(ref)[1]
+
+
+def _found(ref: str) -> tuple[Callable[..., Any], str, str]:
+    """The function, its name and its version."""
+    place, colon, attribute = ref.rpartition(":")
+    if not colon:
+        if ref.endswith(".py"):
+            raise PluginError(f"which function of {ref}? Write {ref}:NAME")
+        return _from_registry(ref)
+    if place.endswith(".py"):
+        module, version = _import_file(Path(place))
+        name, pinned = f"{Path(place).stem}:{attribute}", version
+    else:
+        try:
+            module = importlib.import_module(place)
+        except _BREAKAGE as error:
+            raise PluginError(f"verifier {ref!r} failed to load: {describe(error)}") from error
+        name, pinned = ref, None
+    function = _attribute(module, attribute, ref)
+    declared = getattr(function, "__rlvr_verifier__", Declaration())
+    version = pinned or declared.version or _source_hash(function, module, ref)
+    return function, declared.name or name, version
+
+
+def _from_registry(name: str) -> tuple[Callable[..., Any], str, str]:
+    from rlvr.registry import registry
+
+    entry = registry().entry("verifier", name)
+    function = entry.load()
+    declared = getattr(function, "__rlvr_verifier__", Declaration())
+    if declared.name not in (None, name):
+        raise PluginError(
+            f"{entry.distribution} {entry.version} registers {entry.target} as verifier {name!r}, "
+            f"and its decorator calls it {declared.name!r}: make the two names one"
+        )
+    return function, name, declared.version or entry.version
+
+
+def _import_file(path: Path) -> tuple[ModuleType, str]:
+    """The module that a file makes, and the hash of its source (of the bytes that were run, not of a later read)."""
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise PluginError(f"verifier file {path} cannot be read: {error.strerror}") from error
+    version = hashlib.sha256(source).hexdigest()[:16]
+    module = ModuleType(f"rlvr_file_{path.stem}_{version}")
+    module.__file__ = str(path.resolve())
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:  # at the end: its neighbours can be imported and shadow nothing
+        sys.path.append(folder)
+    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up
+    try:
+        exec(compile(source, module.__file__, "exec"), module.__dict__)
+    except _BREAKAGE as error:
+        del sys.modules[module.__name__]
+        raise PluginError(f"verifier file {path} failed to load: {describe(error)}") from error
+    return module, version
+
+
+def _attribute(module: ModuleType, attribute: str, ref: str) -> Callable[..., Any]:
+    try:
+        function = getattr(module, attribute)
+    except AttributeError as error:
+        known = [
+            name
+            for name, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
+        ]
+        raise PluginError(f"verifier {ref!r}: there is no function {attribute!r}{nearest(attribute, known)}") from error
+    if not callable(function):
+        raise PluginError(f"verifier {ref!r} is {_shown(function)}, not a function")
+    return typing.cast("Callable[..., Any]", function)
+
+
+def _source_hash(function: Callable[..., Any], module: ModuleType, ref: str) -> str:
+    try:
+        path = inspect.getsourcefile(inspect.unwrap(function))
+    except TypeError:  # a callable object, a partial
+        path = module.__file__
+    if path is None:
+        raise PluginError(f"verifier {ref!r} has no source to take a version from: declare one with @rlvr.verifier")
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+# --- the forms ------------------------------------------------------------------------------------------------------
+
+_VAR = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _form(name: str, parameters: Mapping[str, inspect.Parameter], declared: Declaration) -> tuple[Form, Sequence[str]]:
+    """The form's name, and which parameters belong to it: the others are options."""
+    leading = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if declared.takes is None:
+        if "completions" in parameters:
+            return "trl", tuple(parameters)
+        if {"solution_str", "ground_truth"} <= set(parameters):
+            return "verl", _VERL
+        for names, takes in _NATIVE.items():
+            if tuple(leading[: len(names)]) == names:
+                return takes, names
+        raise PluginError(
+            f"verifier {name!r} takes ({', '.join(map(str, parameters.values()))}), which is none of the known forms: "
+            f"{_FORMS}; name its parameters so, or declare it with @rlvr.verifier(takes=...)"
+        )
+    count = 2 if declared.takes == "completion" else 1
+    if len(leading) < count:
+        raise PluginError(
+            f"verifier {name!r} is declared with takes={declared.takes!r} and has {len(leading)} positional "
+            f"parameters, not {count}"
+        )
+    return declared.takes, leading[:count]
+
+
+def _trl_columns(item: Item) -> dict[str, Any]:
+    """What TRL's GRPOTrainer passes for a batch of this one row: every column as a list.
+
+    Prompt and completion are lists of messages when the rollout's prompt is. The gold comes under each name that TRL's
+    own rewards use, unless the row has a column of that name. What only a trainer has (`trainer_state`, `log_extra`,
+    `log_metric`) is not passed, nor are the completion's ids where they are unknown.
+    """
+    rollout = item.rollout
+    if rollout is not None and rollout.messages is not None:
+        prompt: Any = [message.model_dump() for message in rollout.messages]
+        completion: Any = [{"role": "assistant", "content": item.completion}]
+    else:
+        prompt, completion = rollout.prompt if rollout is not None else None, item.completion
+    columns = {key: value for key, value in item.task.extra.items() if key not in ("prompt", "completion")}
+    if item.task.answer is not None:
+        columns = dict.fromkeys(_TRL_GOLD, item.task.answer) | columns
+    if rollout is not None and rollout.token_ids is not None and rollout.loss_mask is not None:
+        sampled = zip(rollout.token_ids, rollout.loss_mask, strict=True)
+        columns["completion_ids"] = [token for token, is_sampled in sampled if is_sampled]
+    columns |= {"prompts": prompt, "completions": completion}
+    return {key: [value] for key, value in columns.items()}
+
+
+def _verl_arguments(item: Item, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """verl's four arguments, as far as the function has them.
+
+    `data_source` and `extra_info` are the row's columns of these names; without them the dataset's name and the whole
+    rest of the row.
+    """
+    extra = item.task.extra
+    arguments = {
+        "data_source": extra.get("data_source", item.task.dataset),
+        "solution_str": item.completion,
+        "ground_truth": item.task.answer,
+        "extra_info": extra.get("extra_info", dict(extra)),
+    }
+    return {key: value for key, value in arguments.items() if key in parameters}
+
+
+def _verl_verdict(result: Any) -> Verdict:
+    if not isinstance(result, Mapping):
+        return verdict_of(result)
+    if "score" not in result:
+        return _error(f"returned a mapping without 'score'; its keys: {', '.join(map(str, result))}")
+    verdict = verdict_of(result["score"])
+    extracted = result.get("pred")
+    return verdict.model_copy(update={"extracted": extracted}) if isinstance(extracted, str) else verdict
+
+
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+def _resolve(
+    name: str, function: Callable[..., Any], offered: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Every option's value: what was given, validated and coerced, or the default, as it is."""
+    named = {key: p for key, p in offered.items() if p.kind not in _VAR}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in offered.values())
+    unknown = [key for key in given if key not in named]
+    if unknown and not takes_any:
+        hint = nearest(unknown[0], named) or "; it has none"
+        raise ConfigError(f"verifier {name!r} has no option {unknown[0]!r}{hint}")
+    if missing := [key for key, p in named.items() if p.default is p.empty and key not in given]:
+        raise ConfigError(f"verifier {name!r} needs a value for its option {missing[0]!r}")
+    values = {key: p.default for key, p in named.items()} | dict(given)
+    annotations = {key: p.annotation for key, p in named.items() if key in given and p.annotation is not p.empty}
+    try:
+        hints = typing.get_type_hints(
+            SimpleNamespace(__annotations__=annotations), getattr(function, "__globals__", {}), include_extras=True
+        )
+        adapters = {key: pydantic.TypeAdapter[Any](hint) for key, hint in hints.items()}
+    except (NameError, TypeError, pydantic.errors.PydanticUserError) as error:
+        raise PluginError(f"verifier {name!r}: an option's annotation cannot be used: {error}") from error
+    for key, adapter in adapters.items():
+        try:
+            values[key] = adapter.validate_python(values[key])
+        except pydantic.ValidationError as error:
+            problem = error.errors(include_url=False)[0]["msg"]
+            raise ConfigError(f"verifier {name!r}: option {key!r} is {_shown(given[key])}: {problem}") from error
+    return values
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+def verdict_of(result: Any) -> Verdict:
+    """What a function's result means. Scalars of NumPy and torch count as numbers; a wrong result is `error`."""
+    if isinstance(result, Verdict):  # made anew: a copy with changes has not been validated
+        return Verdict(status=result.status, reward=result.reward, extracted=result.extracted, reason=result.reason)
+    if result is None:
+        return Verdict(status=Status.ABSTAINED)
+    value = result
+    if not isinstance(value, bool | int | float) and callable(getattr(value, "item", None)):
+        try:
+            value = value.item()
+        except (ValueError, RuntimeError):  # several elements; torch raises the latter
+            return _error(f"returned a {type(result).__name__} of several elements: expected one number")
+    if not isinstance(value, bool | int | float):
+        return _error(f"returned {_shown(result)}: expected a bool, a number, None or a Verdict")
+    try:
+        reward = float(value)
+    except OverflowError:
+        reward = math.inf
+    if not math.isfinite(reward):
+        return _error(f"returned {_shown(result)}: a reward is a finite number")
+    return Verdict(status=Status.GRADED, reward=reward)
+
+
+def failed(error: BaseException) -> Verdict:
+    """The verdict for a function that raised."""
+    return _error(describe(error))
+
+
+def describe(error: BaseException) -> str:
+    """One line: type, message, and the file and line that raised."""
+    message = " ".join(traceback.format_exception_only(error)[-1].split())
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    if frame is None or isinstance(error, SyntaxError):
+        where = f" ({Path(error.filename or '?').name}:{error.lineno})" if isinstance(error, SyntaxError) else ""
+    else:
+        where = f" ({Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno})"
+    return _shortened(message) + where
+
+
+def _error(reason: str) -> Verdict:
+    return Verdict(status=Status.ERROR, reason=_shortened(reason))
+
+
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {reprlib.repr(value)}"
+
+
+def _shortened(text: str, limit: int = 500) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

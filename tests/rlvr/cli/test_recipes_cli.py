@@ -1,0 +1,142 @@
+"""`rlvr recipes` as a person calls it, and what each recipe says of itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlvr.cli import main
+from rlvr.registry import registry
+from rlvr.run.config import read_recipe
+
+RECIPES = [entry.name for entry in registry().entries("recipe")]
+NAMED = {
+    *("paper-v10-i1", "paper-v1-i10", "paper-v1-i1", "dapo", "dr-grpo", "gspo", "cispo", "m2po", "dppo-tv"),
+    *("decoupled-ppo", "topr", "opmd"),
+}
+
+
+def rlvr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["rlvr", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    told = capsys.readouterr()
+    return int(exit_.value.code or 0), told.out, told.err
+
+
+def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = rlvr(capsys, monkeypatch, "recipes")
+    assert code == 0
+    assert {line.split()[0] for line in out.splitlines()[1:]} == set(RECIPES) >= NAMED
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_show_prints_formula_source_composition_and_settings(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = rlvr(capsys, monkeypatch, "recipes", "show", name)
+    assert code == 0, err
+    recipe, settings = read_recipe(name)
+    assert recipe.title in out
+    assert recipe.source in out
+    assert all(line in out for line in recipe.formula.splitlines())
+    assert all(note in out for note in recipe.notes)
+    for key, setting in settings.items():
+        assert f"  {key}: {setting.value}" in out
+        axis = key.removeprefix("trainer.")
+        if axis in ("ratio", "centre", "band", "kernel", "advantage", "aggregation"):
+            assert f"  {axis} " in out
+            assert f" {setting.value} " in out
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_leaves_alone_what_depends_on_the_model(name: str) -> None:
+    _, settings = read_recipe(name)
+    tied = {"trainer.lr", "trainer.max_tokens", "trainer.micro_batch_tokens", "steps"}
+    assert not settings.keys() & tied
+    assert {key.partition(".")[0] for key in settings} <= {"trainer", "sampling"}
+    assert not {key for key in settings if key.startswith("sampling.") and key != "sampling.refill"}
+
+
+def test_the_recipe_of_the_document_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "mine.yaml").write_text(text)
+    code, out, err = rlvr(capsys, monkeypatch, "recipes", "show", str(tmp_path / "mine.yaml"))
+    assert code == 0, err
+    assert "c = clip(w, lo, hi); w = π_k/α of the token, [lo, hi] = [0, 2] (TIS" in out
+    assert "denominator         iterate " in out
+    assert "the band is around the policy that sampled" not in out
+
+
+def test_a_dry_run_says_what_a_constant_aggregation_divides_by(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = rlvr(capsys, monkeypatch, "train", "--recipe", "dr-grpo", "--dry-run", "--max-tokens", "20")
+    assert code == 0, err
+    assert "note: trainer.aggregation=constant divides by 20 tokens a rollout, the run's sampling.max_tokens" in out
+
+
+def test_parts_name_everything_that_an_option_may_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = rlvr(capsys, monkeypatch, "recipes", "parts")
+    assert code == 0
+    rows = [line.split(maxsplit=2) for line in out.splitlines()[1:]]
+    assert all(len(row) == 3 for row in rows), "each with a line of what it stands for"
+    assert {"kernel", "ratio", "centre", "band", "correction", "kl", "masks", "advantage"} < {row[0] for row in rows}
+    said = {(axis, name): what for axis, name, what in rows}
+    assert {"behaviour", "iterate", "all", "kept", "true", "false"} < {name for _, name in said}
+    for name in ("tis", "mis", "icepop", "sequence_tis", "sequence_mis", "geo_rs"):
+        assert re.search(r"c = .*; w = .*, \[lo, hi\] = \[.*\] \(.* as in ", said["correction", name])
+    assert "at v = 50 it rejects nearly everything" in said["correction", "geo_rs"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["recipes"], ["recipes", "show", "gspo"], ["recipes", "parts"], ["recipes", "show", "gsop"]]
+)
+def test_what_only_prints_text_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom rlvr.cli import main\n"
+        f"sys.argv = ['rlvr', *{arguments!r}]\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["recipes", "show", "gsop"], "there is no recipe 'gsop'; did you mean 'gspo'?"),
+        (["train", "--recipe", "gsop"], "there is no recipe 'gsop'; did you mean 'gspo'?"),
+        (["recipes", "show", "nowhere.yaml"], "cannot read nowhere.yaml: No such file or directory"),
+        (
+            ["train", "--recipe", "gspo", "--set", "recipe=dapo"],
+            "recipe is given twice: by --recipe and by --set recipe",
+        ),
+        (
+            ["train", "--recipe", "gspo", "--set", "trainer.kernel=topr"],
+            "trainer.kernel=topr needs ratio=sequence: it is defined for no other",
+        ),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = rlvr(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1

@@ -1,0 +1,251 @@
+"""The loop on real parts: a real model, sampler, trainer, verifier and store."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import small_runs
+from rlvr.errors import RequestError, RunError
+from rlvr.protocols import SampledGroup
+from rlvr.record.store import read_rollouts
+from rlvr.run.groups import Drawn, Grader
+from rlvr.run.loop import Run, rollout_metrics
+from rlvr.run.plan import make_plan
+from rlvr.run.rundir import RunDirectory
+
+metrics_of, timeless, final_state = small_runs.metrics_of, small_runs.timeless, small_runs.final_state
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of six steps with v = 3."""
+    path: Path = tmp_path_factory.mktemp("runs") / "whole"
+    config = small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=3)
+    outcome = small_runs.start(config, path)
+    assert outcome.finished
+    return path
+
+
+def test_one_object_a_step_with_the_promised_keys(whole: Path) -> None:
+    lines = metrics_of(whole)
+    assert [line["step"] for line in lines] == list(range(6))
+    promised = {"step", "policy_version", "reward/mean", "signal/groups", "lag/max", "time/sample", "time/score"}
+    promised |= {"time/train", "tokens_per_second"}
+    assert all(promised <= line.keys() for line in lines)
+    assert [line["policy_version"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["lag/max"] for line in lines] == [0, 1, 2, 0, 1, 2]
+
+
+def test_held_out_questions_are_asked_at_the_start_at_pushes_and_at_the_end(whole: Path) -> None:
+    asked = {line["step"]: line["eval/policy_version"] for line in metrics_of(whole) if "eval/accuracy" in line}
+    assert asked == {0: 0, 3: 3, 5: 6}  # the last line's is of the weights after the last step
+    assert all("eval/greedy_accuracy" in line for line in metrics_of(whole) if "eval/accuracy" in line)
+
+
+def test_records_say_which_version_sampled_and_what_the_group_got(whole: Path) -> None:
+    for step in range(6):
+        rollouts = list(read_rollouts(whole / "rollouts" / f"step-{step:06d}.parquet"))
+        assert len(rollouts) == 12
+        assert {run.version for rollout in rollouts for run in rollout.policy_versions or ()} == {step - step % 3}
+        for rollout in rollouts:
+            group = [r for r in rollouts if r.group_id == rollout.group_id]
+            rewards = [r.scores[-1].reward for r in group]
+            assert len(group) == rollout.group_size == 4
+            assert rollout.group_stats is not None
+            assert rollout.group_stats.mean == pytest.approx(sum(rewards) / 4)
+            assert rollout.model is not None
+            assert rollout.model.tokenizer_hash
+            assert rollout.model.weights_hash
+
+
+def test_the_checkpoint_is_a_model_that_from_pretrained_reads(whole: Path) -> None:
+    folder = whole / "checkpoints" / "step-000006"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    logits = model(torch.tensor([tokenizer("1+1=")["input_ids"]])).logits
+    assert bool(torch.isfinite(logits).all())
+
+
+def test_the_same_seed_gives_the_same_weights_and_metrics(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
+    small_runs.start(small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=3), tmp_path / "again")
+    assert timeless(tmp_path / "again") == timeless(whole)
+    assert final_state(tmp_path / "again") == final_state(whole)
+
+
+def test_another_seed_does_not(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
+    small_runs.start(
+        small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=3, seed=1), tmp_path / "other"
+    )
+    assert final_state(tmp_path / "other") != final_state(whole)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 5])  # 4 and 5 lie between two pushes
+def test_a_run_that_is_extended_ends_like_one_that_was_long(
+    whole: Path, tiny_model: Path, tmp_path: Path, steps: int
+) -> None:
+    config = small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=3, steps=steps)
+    small_runs.start(config, tmp_path / "short")
+    small_runs.resume(tmp_path / "short", steps=6)
+    assert final_state(tmp_path / "short") == final_state(whole)
+    assert timeless(tmp_path / "short") == timeless(whole)
+
+
+def test_a_finished_run_resumed_changes_nothing(whole: Path) -> None:
+    before, metrics = final_state(whole), timeless(whole)
+    assert small_runs.resume(whole).finished
+    assert final_state(whole) == before
+    assert timeless(whole) == metrics
+
+
+@pytest.fixture(scope="module")
+def killed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Mode → its runs: the first whole, the others killed with SIGKILL at moments of all kinds and resumed."""
+    folder = tmp_path_factory.mktemp("killed")
+    script = Path(__file__).parents[1] / "kill_and_resume.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), str(tiny_model), str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    modes: dict[str, list[Path]] = {}
+    for line in done.stdout.split():
+        modes.setdefault(line.partition("/")[0], []).append(folder / line)
+    return modes
+
+
+@pytest.mark.timeout(1200)  # the set-up trains some fifty times: a busy machine may take its time
+@pytest.mark.parametrize(
+    "mode", ["on-policy", "off-policy", "saved", "mixed", "replay", "refill", "several-steps", "adapter"]
+)
+def test_a_run_killed_at_any_moment_and_resumed_ends_bitwise_like_one_that_was_not(
+    killed: dict[str, list[Path]], mode: str
+) -> None:
+    whole, *others = killed[mode]
+    assert len(others) == {"off-policy": 8, "saved": 3}.get(mode, 4)
+    for run in others:
+        assert final_state(run) == final_state(whole), run
+        assert timeless(run) == timeless(whole), run
+        assert not list(run.rglob("*.tmp")), "a torn file is left behind"
+
+
+@pytest.mark.timeout(1200)
+def test_the_killed_runs_did_what_they_were_for(killed: dict[str, list[Path]]) -> None:
+    lines = {mode: metrics_of(paths[0]) for mode, paths in killed.items()}
+    assert {line["lag/max"] for line in lines["off-policy"]} == set(range(10))
+    assert {line["lag/max"] for line in lines["on-policy"]} == {0}
+    assert all(line["lag/max"] in (None, line["step"]) for line in lines["saved"]), "of version 0 alone is it known"
+    assert {line["saved/groups"] for line in lines["mixed"]} == {1}
+    assert sum(line["replay/groups"] for line in lines["replay"]) > 6
+    assert max(line["lag/max"] for line in lines["replay"]) > 2
+    assert sum(line["refill/groups"] for line in lines["refill"]) > 6
+    assert max(line["train/optimizer_steps"] for line in lines["several-steps"]) == 4
+    assert len({line["kl/reference"] for line in lines["several-steps"]}) > 6
+    checkpoints = {mode: paths[0] / "checkpoints" / "step-000012" for mode, paths in killed.items()}
+    assert (checkpoints["several-steps"] / "reference.safetensors").exists()
+    assert (checkpoints["adapter"] / "adapter").is_dir()
+    assert list(killed["saved"][0].glob("recomputed/*.parquet"))
+    for mode in ("mixed", "replay", "refill"):
+        for run in killed[mode]:
+            ids = [rollout.id for rollout in read_rollouts(run / "rollouts")]
+            assert len(ids) == len(set(ids))
+
+
+def test_a_stored_batch_is_learnt_from_and_not_sampled_again(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """What was on disk before the kill is what is trained on, also where an engine would sample something else."""
+    path = tmp_path / "run"
+    config = small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=3, steps=2)
+    small_runs.start(config, path)
+    other = (whole / "rollouts" / "step-000004.parquet").read_bytes()
+    (path / "rollouts" / "step-000002.parquet").write_bytes(other)
+    small_runs.resume(path, steps=3)
+    assert (path / "rollouts" / "step-000002.parquet").read_bytes() == other
+    assert final_state(path) != final_state(whole)
+
+
+def test_groups_are_judged_while_others_are_still_sampled(tiny_model: Path, tmp_path: Path) -> None:
+    """The second of three batches is decoded only once a verdict on the first is there."""
+    judged = tmp_path / "judged"
+    verifier = tmp_path / "noting.py"
+    verifier.write_text(
+        "from pathlib import Path\nimport rlvr\n\n"
+        "@rlvr.verifier(name='noting', version='1', needs_answer=False)\n"
+        f"def noting(completion: str, task: rlvr.Task) -> float:\n    Path({str(judged)!r}).touch()\n    return 1.0\n"
+    )
+    changes = {"verifier": f"{verifier}:noting", "verifier__workers": 1, "sampling__options": {"max_sequences": 4}}
+    config = small_runs.small_config(tiny_model, steps=1, eval__questions=0, **changes)
+    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", config) as directory:
+        run = Run(plan, directory, small_runs.Silent())
+        assert run.sampler is not None
+        collect, collected = run.sampler.collect, []
+
+        def late() -> list[SampledGroup]:
+            deadline = time.monotonic() + 60
+            while collected and not judged.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            collected.append(judged.exists())
+            return collect()
+
+        run.sampler.collect = late  # type: ignore[method-assign]
+        run.train()
+    assert collected == [False, True, True]
+
+
+def test_what_does_not_say_how_it_ended_is_not_counted_as_whole(whole: Path) -> None:
+    sampled = list(read_rollouts(whole / "rollouts" / "step-000000.parquet"))
+    grader = Grader("digits", {})
+
+    def truncated(*reasons: str | None) -> float:
+        rollouts = [r.model_copy(update={"finish_reason": why}) for r, why in zip(sampled, reasons, strict=False)]
+        return rollout_metrics(Drawn((), tuple(rollouts)), grader)["length/truncated"]
+
+    assert truncated("length", None, "stop", None) == 0.5
+    assert math.isnan(truncated(None, None))
+
+
+def test_on_policy_has_no_lag_and_i_steps_have_one(tiny_model: Path, tmp_path: Path) -> None:
+    config = small_runs.small_config(
+        tiny_model, trainer="grpo", trainer__updates_per_batch=3, steps=2, eval__questions=0
+    )
+    small_runs.start(config, tmp_path / "run")
+    lines = metrics_of(tmp_path / "run")
+    assert [line["policy_version"] for line in lines] == [3, 6]
+    assert [line["lag/max"] for line in lines] == [2, 2]
+    assert not any("eval/accuracy" in line for line in lines)
+
+
+def test_abstentions_leave_the_batch_and_broken_verdicts_stop_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    shy = small_runs.small_config(tiny_model, verifier=f"{small_runs.REWARDS}:shy", steps=1)
+    small_runs.start(shy, tmp_path / "shy")
+    line = metrics_of(tmp_path / "shy")[0]
+    assert line["verdict/abstained"] > 0
+    assert line["reward/mean"] > 0
+    broken = small_runs.small_config(tiny_model, verifier=f"{small_runs.REWARDS}:broken", steps=1)
+    with pytest.raises(RunError, match=r"verdicts at step 0 are broken, e.g. error: .*alarms.verdicts.threshold"):
+        small_runs.start(broken, tmp_path / "broken")
+
+
+def test_a_batch_without_a_single_reward_trains_nothing_and_can_be_saved(tiny_model: Path, tmp_path: Path) -> None:
+    config = small_runs.small_config(tiny_model, verifier=f"{small_runs.REWARDS}:mute", steps=2, checkpoint__every=1)
+    assert small_runs.start(config, tmp_path / "run").finished
+    assert [(line["reward/mean"], line["policy_version"]) for line in metrics_of(tmp_path / "run")] == [(None, 0)] * 2
+    assert small_runs.resume(tmp_path / "run", steps=3).finished
+
+
+def test_a_directory_in_use_or_not_empty_is_refused(whole: Path, tiny_model: Path) -> None:
+    config = small_runs.small_config(tiny_model)
+    with pytest.raises(RequestError, match=f"not empty: continue it with --resume {whole}"):
+        RunDirectory.create(whole, config)
+    with RunDirectory.resume(whole), pytest.raises(RequestError, match="in use by another run"):
+        RunDirectory.resume(whole)
+    with pytest.raises(RequestError, match="no run to resume"):
+        RunDirectory.resume(whole / "rollouts")

@@ -1,0 +1,203 @@
+"""Adapters: what is trained, what is the reference, what is pushed and saved, and that a run goes on bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from pydantic import ValidationError
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from rlvr.errors import ConfigError, RunError
+from rlvr.protocols import ModelSpec, TrainContext
+from rlvr.run.config import resolve, trainer_options
+from rlvr.settings import Setting
+from rlvr_trainers.grpo import Grpo, GrpoOptions
+from rlvr_trainers.sampling.hf_sampler import HFSampler
+
+SHAPES = [[0.0, 1.0, 0.5], [1.0, 0.0]]
+LORA = {"rank": 4, "alpha": 8}
+
+
+def make(path: Path, seed: int = 0, lora: Mapping[str, Any] = LORA, **options: Any) -> Grpo:
+    spec = ModelSpec(str(path), device="cpu", dtype="float32")
+    given = GrpoOptions(**{"lr": 1e-2, "lora": lora} | options)
+    return Grpo(given, TrainContext(spec, seed=seed, temperature=0.7, total_updates=9))
+
+
+def base(path: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).state_dict()
+    return state
+
+
+@pytest.fixture(params=["tiny_model", "awkward_model"])
+def path(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
+def test_the_adapter_alone_learns_and_leaves_the_trainer_merged(path: Path, oracle: ModuleType) -> None:
+    trainer, original = make(path), base(path)
+    assert all(torch.equal(tensor, original[name]) for name, tensor in trainer.weights().items())  # B is 0
+    groups = oracle.Oracle(path).groups(0, SHAPES, noise=0.1)
+    for _ in range(2):
+        trainer.update(groups)
+    weights = trainer.weights()
+    assert weights.keys() == original.keys()
+    moved = {name for name, tensor in weights.items() if not torch.equal(tensor, original[name])}
+    linear = {name for name in original if name.endswith("_proj.weight")}
+    assert moved == linear
+    trained = {name for name, p in trainer.policy.model.named_parameters() if p.requires_grad}
+    assert all(".lora_A." in name or ".lora_B." in name for name in trained)
+    assert sum(p.numel() for p in trainer.policy.parameters) < 0.5 * sum(t.numel() for t in original.values())
+
+
+def test_a_step_is_that_of_the_formula(tiny_model: Path, oracle: ModuleType) -> None:
+    """The gradients of A and B follow from the full weight's: dB = s · dW · Aᵀ, dA = s · Bᵀ · dW."""
+    groups = oracle.Oracle(tiny_model).groups(0, SHAPES, noise=0.1)
+    found: dict[str, Tensor] = {}
+    adapted, whole = (
+        make(tiny_model, lr=1e-12, max_grad_norm=1e9),
+        make(tiny_model, lora=None, lr=1e-12, max_grad_norm=1e9),
+    )
+    layer: Any = adapted.policy.model.get_submodule("model.layers.0.self_attn.q_proj")
+    with torch.no_grad():
+        layer.lora_B.default.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+        whole.policy.model.load_state_dict(adapted.weights())
+    for key, trainer in (("adapted", adapted), ("whole", whole)):
+        trainer.policy.optimizer.register_step_pre_hook(
+            lambda *_, key=key, policy=trainer.policy: found.update(
+                {f"{key} {name}": p.grad.clone() for name, p in policy.model.named_parameters() if p.grad is not None}
+            )
+        )
+        trainer.update(groups)
+    name = "model.layers.0.self_attn.q_proj"
+    grad_W, scaling = found[f"whole {name}.weight"], LORA["alpha"] / LORA["rank"]
+    A, B = layer.lora_A.default.weight.detach(), layer.lora_B.default.weight.detach()
+    for key, expected in (("lora_A", scaling * B.T @ grad_W), ("lora_B", scaling * grad_W @ A.T)):
+        difference = found[f"adapted {name}.{key}.default.weight"] - expected
+        assert difference.norm() < 1e-4 * expected.norm()
+
+
+def test_the_reference_is_the_model_without_the_adapter(path: Path, oracle: ModuleType) -> None:
+    groups = oracle.Oracle(path).groups(0, SHAPES, noise=0.1)
+    trainer = make(path, beta=0.1)
+    assert trainer.policy.reference is None  # no copy
+    ids_BT = torch.tensor([groups[0].rollouts[0].token_ids])
+    mask_BT = torch.tensor([groups[0].rollouts[0].loss_mask])
+    before = trainer.policy.logprobs(ids_BT, mask_BT).logprobs_BT.detach()
+    trainer.update(groups)
+    assert torch.equal(trainer.policy.reference_logprobs(ids_BT, mask_BT), before)
+    after = trainer.policy.logprobs(ids_BT, mask_BT).logprobs_BT
+    assert not torch.equal(after, before)
+    assert after.requires_grad
+    assert trainer.update(groups)["kl/reference"] > 0
+
+
+def test_the_sampler_gets_merged_weights(path: Path, oracle: ModuleType) -> None:
+    """The sampler's model gives what the trainer gives, and pushing changes nothing in the trainer."""
+    trainer = make(path)
+    groups = oracle.Oracle(path).groups(0, SHAPES, noise=0.1)
+    trainer.update(groups)
+    trained = [p.clone() for p in trainer.policy.parameters]
+    sampler = HFSampler(ModelSpec(str(path), device="cpu", dtype="float32"), {})
+    sampler.push(trainer.weights(), trainer.version)
+    rollout = groups[0].rollouts[0]
+    with torch.no_grad():
+        logits_TV = sampler.model(input_ids=torch.tensor([rollout.token_ids])).logits[0] / 0.7
+    expected_T = torch.log_softmax(logits_TV, -1)[:-1].gather(-1, torch.tensor(rollout.token_ids)[1:, None])[:, 0]
+    for found, expected, sampled in zip(
+        trainer.logprobs([rollout])[0][1:], expected_T.tolist(), rollout.loss_mask[1:], strict=True
+    ):
+        assert (found is not None) == sampled
+        assert found is None or found == pytest.approx(expected, abs=2e-5)
+    assert all(torch.equal(a, b) for a, b in zip(trained, trainer.policy.parameters, strict=True))
+
+
+def test_a_saved_run_goes_on_bit_by_bit(path: Path, oracle: ModuleType, tmp_path: Path) -> None:
+    batches = [oracle.Oracle(path).groups(seed, SHAPES, noise=0.2) for seed in range(4)]
+    unbroken = make(path, beta=0.1)
+    for groups in batches[:2]:
+        unbroken.update(groups)
+    unbroken.save(tmp_path)
+    expected = [unbroken.update(groups) for groups in batches[2:]]
+    resumed = make(path, beta=0.1, seed=1)  # whatever was drawn at first is read over
+    resumed.load(tmp_path)
+    assert resumed.version == 2
+    assert [resumed.update(groups) for groups in batches[2:]] == expected
+    weights = resumed.weights()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in unbroken.weights().items())
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")  # peft reads it
+def test_a_checkpoint_is_an_ordinary_model_and_holds_an_ordinary_adapter(
+    path: Path, oracle: ModuleType, tmp_path: Path
+) -> None:
+    trainer = make(path)
+    trainer.update(oracle.Oracle(path).groups(0, SHAPES, noise=0.2))
+    trainer.save(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    weights = trainer.weights()
+    assert model.state_dict().keys() == weights.keys()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    original = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    assert model.generation_config.eos_token_id == original.generation_config.eos_token_id
+    with torch.no_grad():
+        expected = model.eval()(torch.arange(5, 15)[None]).logits
+        found = PeftModel.from_pretrained(original, tmp_path / "adapter")(torch.arange(5, 15)[None]).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_on_the_output_layer(awkward_model: Path, oracle: ModuleType) -> None:
+    """Its gradient goes through the head in parts, and the merged head is pushed."""
+    groups = oracle.Oracle(awkward_model).groups(0, SHAPES, noise=0.1)
+    trainer = make(awkward_model, lora=LORA | {"targets": ["lm_head"]}, beta=0.1)
+    assert {id(p) for p in trainer.policy.parameters} == {
+        id(p) for name, p in trainer.policy.model.named_parameters() if name.startswith("lm_head.lora")
+    }
+    for _ in range(2):  # after the first A has a gradient too
+        before = [p.clone() for p in trainer.policy.parameters]
+        trainer.update(groups)
+    assert not any(torch.equal(a, b) for a, b in zip(before, trainer.policy.parameters, strict=True))
+    original, weights = base(awkward_model), trainer.weights()
+    assert [name for name in weights if not torch.equal(weights[name], original[name])] == ["lm_head.weight"]
+
+
+def test_gradient_checkpointing_and_shared_prefixes_change_nothing(tiny_model: Path, oracle: ModuleType) -> None:
+    groups = oracle.Oracle(tiny_model).groups(0, SHAPES, noise=0.1)
+    plain, other = make(tiny_model), make(tiny_model, gradient_checkpointing=True, share_prefixes=True)
+    for _ in range(2):
+        expected, found = plain.update(groups), other.update(groups)
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_another_seed_draws_another_adapter(tiny_model: Path) -> None:
+    first, again, other = (list(make(tiny_model, seed=seed).policy.parameters) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_a_misspelt_key_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no key trainer.lora.rnk \(--set\); did you mean .trainer.lora.rank"):
+        resolve({"trainer.lora.rnk": Setting(4, "--set")})
+    assert trainer_options(resolve({"trainer.lora.rank": Setting(4, "--set")}), GrpoOptions).lora is not None
+
+
+def test_what_cannot_be_is_refused(tiny_model: Path, awkward_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^trainer.lora.targets: .*nowhere"):
+        make(tiny_model, lora=LORA | {"targets": ["nowhere"]})
+    with pytest.raises(ConfigError, match=r"trainer.lora.targets: lm_head shares its weights"):
+        make(tiny_model, lora=LORA | {"targets": ["lm_head"]})
+    with pytest.raises(ConfigError, match=r"trainer.lora.targets: model.embed_tokens is not a linear layer"):
+        make(awkward_model, lora=LORA | {"targets": ["embed_tokens"]})
+    with pytest.raises(ValidationError, match=r"leave trainer.ref_reset_every out"):
+        make(tiny_model, beta=0.1, ref_reset_every=1)
+    make(tiny_model).save(tmp_path)
+    with pytest.raises(RunError, match=r"has other layers or another rank than trainer.lora says"):
+        make(tiny_model, lora=LORA | {"rank": 2}).load(tmp_path)

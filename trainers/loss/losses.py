@@ -1,0 +1,146 @@
+"""A loss, composed of small pure functions: ratio × centre × band × kernel × correction × masks × KL term.
+
+    objective_t = k_t · (m_t · c_t · f(r_t; band around r'_t, A) - β · KL_t)
+
+k is what masks of the records and the correction keep, m what masks that look at π do.
+
+`composition.compose` looks the functions up by the names in a trainer's options and gives them their parameters, once.
+Which rewards become which advantages (`advantage`), and how tokens are averaged (`aggregation`), is said outside: both
+see the batch as a whole.
+
+The ratio's denominator is the policy that sampled, as the record has it: r = π/α. One factor of it is w = π_k/α, π_k
+being the policy before the batch's first gradient step, so a correction that makes c(w) of w multiplies by c(w)/w; a
+kernel that is not linear in r keeps its own weight, and there a correction can only reject. With `denominator: iterate`
+the ratio is π/π_k, and c(w) stands beside it; without a correction that is training as if π_k had sampled.
+
+Shapes: B = rollouts, T = tokens. An objective is maximised; a loss is minus it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from rlvr.errors import RunError
+
+from ..batch import UNKNOWN, Batch
+from .bands import Edges
+from .centers import interpolated, iterate, proximal_share
+from .corrections import Bounds, Correction, correct
+from .ratios import log_ratio
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    from .. import late_torch as torch
+
+
+class Terms(NamedTuple):
+    """What a kernel looks at; 1 for both ratio and centre where nothing is kept."""
+
+    ratio_BT: Tensor
+    low_BT: Tensor
+    high_BT: Tensor
+    advantages_BT: Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The composition. Its methods are pure: what changes between gradient steps is a column of the batch."""
+
+    level: Callable[[Tensor, Tensor], Tensor]
+    centre: Callable[[Batch, Tensor], Tensor]
+    edges: Callable[..., Edges]
+    width: Callable[..., float] | None
+    kernel: Callable[..., Tensor]
+    linear: bool
+    bounded_by: Callable[..., Tensor]
+    masks: tuple[Callable[..., Tensor], ...]
+    kl: Callable[[Tensor, Tensor, Tensor], Tensor]
+    beta: float
+    denominator: Literal["behaviour", "iterate"]
+    correction: Correction | None
+    stale: Bounds
+    mismatch: Bounds
+
+    @property
+    def needs_iterate(self) -> bool:
+        """Whether log π_k is looked at, which costs a forward pass a batch."""
+        return self.centre is iterate or self.denominator == "iterate" or self.correction is not None
+
+    # --- what is fixed for a batch, and for a gradient step ---------------------------------------------------------
+
+    def correct(self, batch: Batch, version: int) -> Batch:
+        """The batch with the correction's factor, and without the tokens that it rejects."""
+        if self.correction is None:
+            return batch
+        assert batch.iterate_logprobs_BT is not None
+        mask_BT = batch.mask_BT
+        log_w_BT = log_ratio(batch.iterate_logprobs_BT, batch.behaviour_logprobs_BT, mask_BT)
+        fresh_BT = batch.versions_BT == version
+        log_c_BT, keep_BT = correct(self.correction, log_w_BT, mask_BT, fresh_BT, self.stale, self.mismatch)
+        if self.denominator == "behaviour":
+            log_c_BT = log_c_BT - self.level(log_w_BT, mask_BT) if self.linear else torch.zeros_like(log_c_BT)
+        keep_BT = keep_BT & batch.keep_BT
+        return replace(batch, keep_BT=keep_BT, correction_BT=torch.where(keep_BT, torch.exp(log_c_BT), 0.0))
+
+    def begin_step(self, batch: Batch, version: int, steps: int, logprobs: Callable[[], Tensor]) -> Batch:
+        """The batch with what this gradient step needs to know of the batch as a whole.
+
+        `steps` is how many have been taken on it, `version` the trainer's before the next one; `logprobs()` gives
+        log π of all tokens, and is called only where it is needed.
+        """
+        if self.centre is interpolated:
+            lag_BT = version - steps - batch.versions_BT
+            if bool((batch.versions_BT[batch.mask_BT] == UNKNOWN).any()):
+                raise RunError(
+                    "centre: interpolated needs the policy version of every sampled token; use centre: iterate"
+                )
+            batch = replace(
+                batch, proximal_share_BT=proximal_share(lag_BT, steps).to(batch.behaviour_logprobs_BT.dtype)
+            )
+        if self.width is not None:
+            log_ratio_BT = log_ratio(logprobs(), batch.behaviour_logprobs_BT, batch.mask_BT)
+            width = self.width(log_ratio_BT, batch.advantages_B, batch.keep_BT)
+            batch = replace(batch, width_B=torch.full_like(batch.advantages_B, width))
+        return batch
+
+    # --- a gradient step --------------------------------------------------------------------------------------------
+
+    def objective(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
+        """(B, T) what is maximised; 0 outside `batch.keep_BT`."""
+        objective_BT = self.kernel(logprobs_BT, *self._terms(batch, logprobs_BT))
+        if batch.correction_BT is not None:
+            objective_BT = objective_BT * batch.correction_BT
+        for mask in self.masks:
+            objective_BT = torch.where(mask(batch, logprobs_BT.detach()), objective_BT, 0.0)
+        if batch.reference_logprobs_BT is not None:
+            kept_BT = torch.where(batch.keep_BT, logprobs_BT, batch.reference_logprobs_BT)
+            ratio_BT = torch.exp(log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.keep_BT))
+            objective_BT = objective_BT - self.beta * self.kl(kept_BT, batch.reference_logprobs_BT, ratio_BT)
+        return torch.where(batch.keep_BT, objective_BT, 0.0)
+
+    def bounded(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
+        """(B, T) bool: the band takes the token's gradient away or, where a kernel has a bounded weight, cuts it."""
+        return self.bounded_by(*self._terms(batch, logprobs_BT)) & batch.keep_BT
+
+    def masked(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
+        """(B, T) bool: a sampled token that a mask or the correction has taken out of the surrogate."""
+        kept_BT = batch.keep_BT
+        for mask in self.masks:
+            kept_BT = kept_BT & mask(batch, logprobs_BT)
+        return batch.mask_BT & ~kept_BT
+
+    def _terms(self, batch: Batch, logprobs_BT: Tensor) -> Terms:
+        below_BT = batch.behaviour_logprobs_BT if self.denominator == "behaviour" else batch.iterate_logprobs_BT
+        assert below_BT is not None
+        log_ratio_BT = log_ratio(logprobs_BT, below_BT, batch.mask_BT)
+        centre_BT = self._at_level(batch, self.centre(batch, log_ratio_BT.detach()))
+        low_BT, high_BT = self.edges(centre_BT, batch.width_B)
+        return Terms(self._at_level(batch, log_ratio_BT), low_BT, high_BT, batch.advantages_B[:, None])
+
+    def _at_level(self, batch: Batch, log_BT: Tensor) -> Tensor:
+        # Masked before the exponential: infinity times a gradient of 0 is NaN.
+        return torch.exp(torch.where(batch.keep_BT, self.level(log_BT, batch.mask_BT), 0.0))

@@ -1,0 +1,1 @@
+"""The policy as a torch module: loading, log-probabilities, LoRA."""

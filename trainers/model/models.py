@@ -1,0 +1,108 @@
+"""Loading of models: one way for the sampler and the trainers, so that they cannot disagree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from rlvr.errors import ConfigError, RequestError, nearest
+from rlvr.protocols import ModelSpec
+from rlvr.run.models import cannot_load, check_directory
+
+DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve(spec: ModelSpec) -> ModelSpec:
+    """`spec` with the device and the dtype that this machine makes of "auto"."""
+    device = resolve_device(spec.device)
+    return replace(spec, device=device, dtype=resolve_dtype(spec.dtype, device))
+
+
+def resolve_device(name: str) -> str:
+    """The torch device for `name`; "auto" is the first of cuda, mps and cpu that this machine has.
+
+    Raises ConfigError for a device that does not exist here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        kind = name.partition(":")[0]
+        raise ConfigError(f"device: {name!r} is not a device{nearest(kind, ('auto', 'cpu', 'cuda', 'mps'))}") from None
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if device.type not in count or (device.index or 0) >= count[device.type]:
+        here = ", ".join(f"{kind} ({n})" if n > 1 else kind for kind, n in count.items() if n)
+        raise ConfigError(f"device: {name!r} is not available; this machine has {here}, and 'auto' takes the best")
+    return name
+
+
+def resolve_dtype(name: str, device: str) -> DType:
+    """The dtype to compute in; "auto" is bfloat16 on a CUDA device that has it in hardware, else float32.
+
+    `device` is resolved already. Raises ConfigError for an unknown name.
+    """
+    if name == "auto":
+        native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if native else "float32"
+    if name not in DTYPES:
+        raise ConfigError(f"dtype: there is no {name!r}{nearest(name, ('auto', *DTYPES))}")
+    return cast(DType, name)
+
+
+def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
+    """The causal language model of `spec`, on its device, in eval mode, with every dropout set to 0.
+
+    `master`: parameters are float32 whatever the checkpoint holds, for an optimizer to step on (a step of 1e-6 is
+    lost in bfloat16); otherwise they have `spec.dtype`. Raises RequestError when there is no such model, or when its
+    checkpoint does not hold every weight: one that is silently drawn at random is not what was asked for.
+    """
+    check_directory(spec)
+    spec = resolve(spec)
+    dtype = torch.float32 if master else DTYPES[spec.dtype]
+    try:
+        config = AutoConfig.from_pretrained(spec.path, revision=spec.revision)
+        _zero_dropout(config)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            spec.path, revision=spec.revision, config=config, dtype=dtype, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise cannot_load("model", spec, error) from error
+    model: PreTrainedModel = loaded[0]
+    absent = sorted(loaded[1]["missing_keys"])
+    if absent:
+        shown = ", ".join(absent[:3]) + (", …" if len(absent) > 3 else "")
+        raise RequestError(
+            f"model {spec.path!r}: its checkpoint lacks {len(absent)} weights of {type(model).__name__} ({shown}); "
+            "it is incomplete, or of another architecture than its config.json says"
+        )
+    for layer in model.modules():  # those that do not ask the configuration
+        if isinstance(layer, torch.nn.modules.dropout._DropoutNd):
+            layer.p = 0.0
+    module: torch.nn.Module = model  # whose methods are typed, where the library's overrides of them are not
+    if master:
+        module.float()  # some architectures keep single parameters in a dtype of their own
+    module.to(torch.device(spec.device)).eval()
+    return model
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
+    """Token ids that end a completion: all that the generation configuration names, and the tokenizer's own."""
+    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
+def _zero_dropout(config: PreTrainedConfig) -> None:
+    """Sampling and training must see one function, also in training mode (which gradient checkpointing needs)."""
+    for name, value in vars(config).items():
+        if isinstance(value, PreTrainedConfig):
+            _zero_dropout(value)
+        elif isinstance(value, float) and any(part in name for part in ("drop", "jitter_noise")):
+            setattr(config, name, 0.0)

@@ -1,0 +1,157 @@
+"""The policy being trained: its weights, its optimizer, and their files.
+
+The master weights are float32 whatever the computation's dtype: a model held in bfloat16 and trained there at a
+learning rate of 1e-6 rounds nearly every update away.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rlvr.errors import ConfigError
+from rlvr.protocols import ModelSpec
+from rlvr.run.models import load_tokenizer
+
+from .head import SplitModel, split
+from .logprobs import TokenLogprobs, token_logprobs
+from .lora import Adapter
+from .lora_options import LoraOptions
+from .models import load_model, resolve
+from .prefix_tree import require_tree_attention, shared_token_logprobs
+
+
+class Policy:
+    """Weights with a version (optimizer steps completed), AdamW, and an optional frozen reference π_ref.
+
+    With `lora` only an adapter is trained, and π_ref is the model without it: no copy is held.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        temperature: float,
+        betas: tuple[float, float],
+        weight_decay: float,
+        gradient_checkpointing: bool,
+        with_reference: bool,
+        share_prefixes: bool = False,
+        float32_head: bool = False,
+        lora: LoraOptions | None = None,
+        seed: int = 0,
+    ) -> None:
+        spec = resolve(spec)
+        if spec.dtype == "float16":
+            raise ConfigError("model.dtype: float16 gradients underflow without loss scaling; use bfloat16 or float32")
+        if temperature <= 0:
+            raise ConfigError("sampling.temperature: training needs a temperature above 0")
+        self.spec = spec
+        self.temperature = temperature
+        self.model: PreTrainedModel = load_model(spec, master=True)
+        self.adapter = None if lora is None else Adapter(self.model, lora, seed=seed)
+        if gradient_checkpointing:
+            # Renamed within transformers 5; the old name warns where both exist.
+            names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+            enable = next(getattr(self.model, name) for name in names if hasattr(self.model, name))
+            enable({"use_reentrant": False})
+            self.model.train()  # checkpointing is active in train mode only; dropout is off by its probability
+        self._token_logprobs = shared_token_logprobs if share_prefixes else token_logprobs
+        self._split = partial(split, float32_head=float32_head)
+        self._scored = self._split(self.model)
+        if share_prefixes:
+            require_tree_attention(self._scored)
+        self.tokenizer = load_tokenizer(spec)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=betas, weight_decay=weight_decay, fused=True)
+        self.reference: PreTrainedModel | None = None
+        self._scored_reference: SplitModel | None = None
+        self.version = 0
+        if with_reference and self.adapter is None:
+            self.reset_reference()
+
+    def logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> TokenLogprobs:
+        """Of the current weights, with gradients where they are enabled."""
+        with self._compute_dtype():
+            return self._token_logprobs(self._scored, token_ids_BT, mask_BT, self.temperature)
+
+    @torch.no_grad()
+    def reference_logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """(B, T), of π_ref."""
+        if self.adapter is not None:
+            with self.adapter.off():
+                return self.logprobs(token_ids_BT, mask_BT).logprobs_BT
+        assert self._scored_reference is not None
+        with self._compute_dtype():
+            return self._token_logprobs(self._scored_reference, token_ids_BT, mask_BT, self.temperature).logprobs_BT
+
+    def reset_reference(self) -> None:
+        """π_ref ← π_θ (Algorithm 1, the outer loop). With an adapter π_ref is the base model, and stays it."""
+        self.reference = copy.deepcopy(self.model).requires_grad_(False)
+        self._scored_reference = self._split(self.reference)
+
+    def clip_gradients(self, max_norm: float) -> float:
+        """Scale the accumulated gradients down to a norm of at most `max_norm`; returns their norm before."""
+        return float(torch.nn.utils.clip_grad_norm_(self.parameters, max_norm))
+
+    def discard_gradients(self) -> None:
+        """Forget the accumulated gradients, as if there had been no step."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def step(self, lr: float) -> None:
+        """One optimizer step from the accumulated gradients, which must be finite."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.version += 1
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Parameter name → float32 tensor, sharing memory with the model but where an adapter is merged into it."""
+        if self.adapter is not None:
+            return self.adapter.merged()
+        return {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
+
+    def save(self, directory: Path, extra: Mapping[str, Any]) -> None:
+        """The model (an adapter merged into it) and its tokenizer as `from_pretrained` reads them, the adapter as peft
+        does, the optimizer, π_ref, and `extra` (JSON)."""
+        if self.adapter is None:
+            self.model.save_pretrained(directory)
+        else:
+            self.adapter.plain_model().save_pretrained(directory)
+            self.adapter.save(directory / "adapter")
+        self.tokenizer.save_pretrained(directory)
+        torch.save(self.optimizer.state_dict(), directory / "optimizer.pt")
+        if self.reference is not None:
+            tensors = {name: tensor.clone().contiguous() for name, tensor in self.reference.state_dict().items()}
+            save_file(tensors, directory / "reference.safetensors")
+        (directory / "trainer.json").write_text(json.dumps({"version": self.version, **extra}))
+
+    def load(self, directory: Path) -> dict[str, Any]:
+        """Read back what `save` wrote, on whatever device; returns `extra`."""
+        # By way of the host: the device may be another than the one that saved, and has no room for two of each.
+        if self.adapter is None:
+            spec = ModelSpec(str(directory), device="cpu", dtype=self.spec.dtype)
+            self.model.load_state_dict(load_model(spec, master=True).state_dict())
+        else:
+            self.adapter.load(directory / "adapter")
+        self.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True))
+        if self.reference is not None:
+            self.reference.load_state_dict(load_file(directory / "reference.safetensors"))
+        extra: dict[str, Any] = json.loads((directory / "trainer.json").read_text())
+        self.version = extra.pop("version")
+        return extra
+
+    def _compute_dtype(self) -> AbstractContextManager[Any]:
+        dtype = getattr(torch, self.spec.dtype)
+        return torch.autocast(torch.device(self.spec.device).type, dtype=dtype, enabled=dtype != torch.float32)

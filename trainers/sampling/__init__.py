@@ -1,0 +1,1 @@
+"""Drawing completions with transformers."""

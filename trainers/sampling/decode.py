@@ -1,0 +1,302 @@
+"""Sampling from a causal language model, token by token: the numbers, without batches, weights or protocols.
+
+`generate` is not used: it applies the filters of the checkpoint's generation configuration unless each is switched
+off by name, it draws from a global generator, so a row's tokens depend on what is in the batch, and it runs each
+prompt of a group once a sample.
+
+Shapes: G = distinct prompts, B = rows (samples being drawn), N = nodes (what the model computes: the rows that differ),
+P = tokens of the longest prompt, C = most tokens of a completion, V = the model's vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from rlvr.record.schema import SamplingParams
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_WEIGHT_ONE = 2.0**62
+_BLOCK = 512
+"""Tokens whose weights `choose` adds up without looking at each sum on the way."""
+_COMPACT_AT = 0.9
+"""Ended rows leave the cache when at most this share of it is still running: copying it costs something."""
+
+
+_ROOM = 64
+"""Tokens that the cache reserves ahead, or half of what it has. Where fewer are to come, copying it costs less."""
+
+
+class Completion(NamedTuple):
+    """What was drawn for one row: token ids with the stop token, if one was drawn, and their log-probabilities."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    stopped: bool
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[int],
+    seeds: Sequence[int],
+    params: SamplingParams,
+    stop_ids: Collection[int],
+) -> list[Completion]:
+    """Draws one completion a row: row b answers `prompts[rows[b]]` with the numbers of `seeds[b]` (63 bits).
+
+    Rows that have a prompt and all tokens so far in common are one row to the model: a group's prompt is read once, and
+    its samples part where they differ first.
+
+    Which numbers a row draws depends on its seed alone, never on the other rows. (What the model computes for it does
+    in the last bits: matrix products of another shape add in another order.)
+    """
+    forward = _Forward(model)
+    device = model.device
+    exact = torch.device("cpu") if device.type == "mps" else device  # where float64 exists
+    logits_NV = forward.prefill(prompts, params.max_tokens)
+    vocabulary = logits_NV.shape[-1]
+    node_B = torch.tensor(rows, device=device)  # rows that have drawn the same tokens so far share a node
+    seeds_B = torch.tensor(seeds, device=exact)
+    place_B = torch.arange(len(rows), device=device)  # where the running rows stand in the result
+    stops_V = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+    stops_V[[i for i in sorted(stop_ids) if i < vocabulary]] = True
+    token_ids_BC = torch.zeros((len(rows), params.max_tokens), dtype=torch.long, device=device)
+    logprobs_BC = torch.zeros(token_ids_BC.shape, device=device)
+    for t in range(params.max_tokens):
+        distribution_NV = log_distribution(logits_NV, params)
+        if params.temperature == 0:
+            token_B = distribution_NV.argmax(-1)[node_B]
+        else:
+            token_B = choose(distribution_NV.to(exact), node_B.to(exact), uniform(seeds_B, t)).to(device)
+        token_ids_BC[place_B, t] = token_B
+        logprobs_BC[place_B, t] = distribution_NV[node_B, token_B]
+        kept = (~stops_V[token_B]).nonzero().squeeze(-1)
+        if len(kept) == 0 or t + 1 == params.max_tokens:
+            break
+        if len(kept) < len(token_B):
+            token_B, place_B, node_B, seeds_B = token_B[kept], place_B[kept], node_B[kept], seeds_B[kept.to(exact)]
+        child_N, node_B = torch.unique(node_B * vocabulary + token_B, return_inverse=True)
+        parent_N, token_N = child_N // vocabulary, child_N % vocabulary
+        if forward.worth_selecting(parent_N):
+            forward.select(parent_N)
+        else:  # nobody has branched, and few nodes have ended: they stay, and are fed a token that nobody looks at
+            node_B, token_N = parent_N[node_B], token_N.new_zeros(forward.size).scatter_(0, parent_N, token_N)
+        logits_NV = forward.step(token_N)
+
+    # Zeros follow a row's stop token: the first stop token ends it.
+    token_ids_BC, logprobs_BC = token_ids_BC[:, : t + 1], logprobs_BC[:, : t + 1]
+    stop_BC = stops_V[token_ids_BC]
+    stopped_B = stop_BC.any(-1)
+    length_B = torch.where(stopped_B, stop_BC.int().argmax(-1) + 1, t + 1)
+    columns = (token_ids_BC.tolist(), logprobs_BC.tolist(), length_B.tolist(), stopped_B.tolist())
+    return [
+        Completion(ids[:length], logprobs[:length], stopped)
+        for ids, logprobs, length, stopped in zip(*columns, strict=True)
+    ]
+
+
+class _Forward:
+    """The model with its key-value cache: prompts first, each once, then one token a row and call.
+
+    Prompts are padded on the left, so that all rows write to the same place of the cache. Positions and mask are
+    explicit; without padding no mask is built at all.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.cache: Any = None  # the model makes the kind it needs
+        arguments = inspect.signature(model.forward).parameters
+        self.takes_positions = "position_ids" in arguments  # else the model derives them from the mask (ALiBi)
+        self.prefill_options = {"logits_to_keep": 1} if "logits_to_keep" in arguments else {}
+
+    def prefill(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Tensor:
+        """(G, V) logits of the first token, with room in the mask for `max_tokens` more."""
+        longest = self.length = max(len(prompt) for prompt in prompts)
+        padded = [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+        token_ids_GP = torch.tensor(padded, device=self.model.device)
+        lengths = [len(prompt) for prompt in prompts]
+        self.position_B = torch.tensor(lengths, device=self.model.device)  # of the token that comes next
+        self.mask_BT: Tensor | None = None
+        positions_GP = None
+        if bool((self.position_B < longest).any()):
+            column = torch.arange(longest + max_tokens, device=self.model.device)
+            padding_B1 = (longest - self.position_B)[:, None]
+            self.mask_BT = (column >= padding_B1).long()
+            positions_GP = (column[:longest] - padding_B1).clamp_min(0)
+        logits_GV = self._call(token_ids_GP, positions_GP, **self.prefill_options)
+        if type(self.cache) is DynamicCache and max_tokens > _ROOM:
+            limit = longest + max_tokens
+            self.cache.layers = [_RoomyLayer(x, limit) if type(x) is DynamicLayer else x for x in self.cache.layers]
+        return logits_GV
+
+    def step(self, token_B: Tensor) -> Tensor:
+        """(B, V) logits of the token that follows `token_B`."""
+        self.length += 1
+        logits_BV = self._call(token_B[:, None], self.position_B[:, None])
+        self.position_B = self.position_B + 1
+        return logits_BV
+
+    @property
+    def size(self) -> int:
+        """Rows of the cache."""
+        return len(self.position_B)
+
+    def worth_selecting(self, index_B: Tensor) -> bool:
+        """Whether rows have multiplied, or enough have ended to make copying the cache cheaper than carrying them."""
+        return len(index_B) <= _COMPACT_AT * self.size or len(index_B) > len(torch.unique(index_B))
+
+    def select(self, index_B: Tensor) -> None:
+        """From now on the rows are those at `index_B`: repeated for the samples of a group, left out when finished."""
+        self.cache.reorder_cache(index_B)
+        self.position_B = self.position_B[index_B]
+        self.mask_BT = None if self.mask_BT is None else self.mask_BT[index_B]
+
+    def _call(self, token_ids_BT: Tensor, positions_BT: Tensor | None, **options: Any) -> Tensor:
+        if self.takes_positions and positions_BT is not None:
+            options["position_ids"] = positions_BT
+        output = self.model(
+            input_ids=token_ids_BT,
+            attention_mask=None if self.mask_BT is None else self.mask_BT[:, : self.length],
+            past_key_values=self.cache,
+            use_cache=True,
+            **options,
+        )
+        self.cache = output.past_key_values
+        logits_BV: Tensor = output.logits[:, -1]
+        return logits_BV
+
+
+class _RoomyLayer(DynamicLayer):
+    """Keys and values with room for more tokens, where the library's layer copies all it has at every token."""
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, layer: DynamicLayer, limit: int) -> None:
+        """`limit`: tokens that there will ever be."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        assert layer.keys is not None
+        assert layer.values is not None
+        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
+        self.keys, self.values, self._limit = layer.keys, layer.values, limit
+        self._move(torch.arange(len(layer.keys), device=layer.device))
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Appends (B, heads, new tokens, D); returns all."""
+        length, more = self.keys.shape[2], key_states.shape[2]
+        if length + more > self._rooms[0].shape[2]:
+            self._move(torch.arange(len(self.keys), device=self.device))
+        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
+            room.narrow(2, length, more).copy_(states)
+        self.keys, self.values = (room.narrow(2, 0, length + more) for room in self._rooms)
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """From now on the rows are those at `beam_idx`."""
+        self._move(beam_idx)
+
+    def _move(self, index_B: Tensor) -> None:
+        """The rows at `index_B`, to a place with room."""
+        length = self.keys.shape[2]
+        room = min(self._limit, length + max(_ROOM, length // 2))
+        held = (self.keys, self.values)
+        self._rooms = tuple(x.new_empty((len(index_B), x.shape[1], room, x.shape[3])) for x in held)
+        self.keys, self.values = (x.narrow(2, 0, length) for x in self._rooms)
+        for old, new in zip(held, (self.keys, self.values), strict=True):
+            torch.index_select(old, 0, index_B, out=new)
+
+
+def log_distribution(logits_BV: Tensor, params: SamplingParams) -> Tensor:
+    """(B, V) float32 log-probabilities that tokens are drawn with; -inf for those that the filters leave out.
+
+    In this order, each over what is left: temperature, `top_k` most probable tokens (equal ones: lower ids first),
+    the fewest that hold `top_p` of the probability, those with at least `min_p` times the highest. At temperature 0
+    (greedy) the filters change nothing and the distribution is the model's own, at temperature 1.
+    """
+    logits_BV = logits_BV.float()
+    if params.temperature == 0:
+        return torch.log_softmax(logits_BV, -1)
+    if params.temperature != 1:
+        logits_BV = logits_BV / params.temperature
+    if params.top_k or params.top_p < 1:
+        sorted_BV, ids_BV = logits_BV.sort(dim=-1, descending=True, stable=True)
+        if params.top_k:
+            sorted_BV[:, params.top_k :] = -torch.inf
+        if params.top_p < 1:
+            probs_BV = torch.softmax(sorted_BV, -1)
+            sorted_BV[probs_BV.cumsum(-1) - probs_BV >= params.top_p] = -torch.inf
+        logits_BV = torch.empty_like(logits_BV).scatter_(-1, ids_BV, sorted_BV)
+    logprobs_BV = torch.log_softmax(logits_BV, -1)
+    if params.min_p:
+        floor_B1 = logprobs_BV.amax(-1, keepdim=True) + math.log(params.min_p)
+        logprobs_BV = torch.log_softmax(logprobs_BV.masked_fill(logprobs_BV < floor_B1, -torch.inf), -1)
+    return logprobs_BV
+
+
+def choose(logprobs_NV: Tensor, node_B: Tensor, uniform_B: Tensor) -> Tensor:
+    """(B,) the token whose stretch of row `node_B`'s cumulative distribution holds `uniform_B` (float64, in [0, 1)).
+
+    Probabilities become integers of 62 bits first: their sums are exact in whatever order a device adds, so the
+    cumulative distribution never falls, its end is its end, and a token of probability 0 (below 2**-62) is never
+    chosen. So a sum by blocks, and the running sum in one block only, choose what the whole running sum would. Rows
+    with a NaN choose some token: its log-probability is NaN and tells.
+    """
+    vocabulary = logprobs_NV.shape[-1]
+    width = min(_BLOCK, vocabulary)
+    blocks = -(-vocabulary // width)
+    weights_NV = torch.empty((len(logprobs_NV), blocks * width), dtype=torch.long, device=logprobs_NV.device)
+    weights_NV[:, :vocabulary] = logprobs_NV.exp().mul_(_WEIGHT_ONE)  # a power of two: nothing is rounded but down
+    if blocks == 1:
+        ends_BV = weights_NV.cumsum(-1)[node_B]
+        return _place(ends_BV, _target(ends_BV, uniform_B))
+    weights_NV[:, vocabulary:] = 0
+    weights_NKV = weights_NV.view(-1, blocks, width)  # K: blocks
+    ends_BK = weights_NKV.sum(-1).cumsum(-1)[node_B]
+    target_B = _target(ends_BK, uniform_B)
+    block_B = _place(ends_BK, target_B)
+    ends_BV = weights_NKV[node_B, block_B].cumsum(-1)
+    target_B = target_B - (ends_BK.gather(1, block_B[:, None]).squeeze(-1) - ends_BV[:, -1])
+    return (block_B * width + _place(ends_BV, target_B)).clamp_max(vocabulary - 1)
+
+
+def _target(ends_BX: Tensor, uniform_B: Tensor) -> Tensor:
+    """(B,) the place that `uniform_B` is at among the weights whose running sums are `ends_BX`."""
+    total_B = ends_BX[:, -1]
+    return torch.minimum((uniform_B * total_B).long(), total_B - 1)
+
+
+def _place(ends_BX: Tensor, target_B: Tensor) -> Tensor:
+    """(B,) which stretch of the running sums `target_B` lies in."""
+    return torch.searchsorted(ends_BX, target_B[:, None], right=True).squeeze(-1).clamp_max(ends_BX.shape[1] - 1)
+
+
+def uniform(seeds_B: Tensor, t: int) -> Tensor:
+    """(B,) float64 in [0, 1), in steps of 2**-53: draw `t` of each seed.
+
+    The t-th output of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014) seeded with `seeds_B`, whose state after t steps is
+    known without taking them.
+    """
+    z = seeds_B + _signed((t + 1) * _GOLDEN)
+    z = (z ^ _shift_right(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ _shift_right(z, 27)) * _signed(0x94D049BB133111EB)
+    return _shift_right(z ^ _shift_right(z, 31), 11).double() * 2.0**-53
+
+
+def _signed(value: int) -> int:
+    """The 64-bit pattern of `value` as torch's int64 holds it; products and sums wrap."""
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """Logical, where int64's own shift repeats the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)

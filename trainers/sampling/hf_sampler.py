@@ -1,0 +1,275 @@
+"""The sampler on transformers: in this process, on one device, synchronous. The simple case of the protocol."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlvr.draws import draw
+from rlvr.errors import ConfigError, RequestError, RunError
+from rlvr.frozen import Frozen
+from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, Weights
+from rlvr.record.schema import Sampling, SamplingParams, VersionRun
+from rlvr.run.models import context_length, load_tokenizer
+from rlvr.settings import sampler_options
+
+from ..model.models import load_model, resolve, stop_ids
+from .decode import Completion, decode
+
+
+class HFSamplerOptions(Frozen):
+    """Keys of the configuration's section for the sampler `hf`: how much is decoded at once."""
+
+    max_sequences: int = Field(default=512, ge=1, description="rows of one batch")
+    max_batch_tokens: int = Field(default=131072, ge=1, description="room in the cache: rows x (prompt + max_tokens)")
+
+
+@dataclass
+class _Outstanding:
+    """A request and what has been drawn for it."""
+
+    request: GroupRequest
+    samples: dict[int, Sample] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Samples `indices` of one request; a group that is too large for one batch comes in several."""
+
+    of: _Outstanding
+    indices: range
+
+
+class HFSampler:
+    """A `Sampler` that decodes with the model's own forward pass.
+
+    Nothing of the checkpoint's generation configuration is used but its stop tokens: what is asked for in
+    `SamplingParams` is all that shapes the distribution. Ids that the model has and the tokenizer lacks (vocabularies
+    are padded to round sizes) can be drawn, as they can be under the trainer's softmax: masking them here alone would
+    make the two distributions differ. They decode to nothing.
+
+    Temperature 0 is greedy and meant for evaluation: its log-probabilities are the model's own at temperature 1
+    (`logprob_mode` "raw"), not the zeros of a distribution with one outcome.
+    """
+
+    Options = HFSamplerOptions
+
+    def __init__(self, model: ModelSpec, options: Mapping[str, Any]) -> None:
+        """Loads the model. Its weights are version 0 until the first push."""
+        self.options = sampler_options(options, HFSamplerOptions)
+        self.spec = resolve(model)
+        self.model = load_model(self.spec, master=False)
+        self.tokenizer = load_tokenizer(self.spec)
+        self.stop_ids = stop_ids(self.model, self.tokenizer)
+        self.version = 0
+        embeddings: Any = self.model.get_input_embeddings()
+        self._vocabulary: int = embeddings.weight.shape[0]
+        self._context = context_length(self.model.config)
+        self._batches: list[list[_Part]] = []
+
+    # --- weights ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def push(self, weights: Weights, version: int) -> None:
+        """Copies the weights, in this model's dtype. Of tied weights (an `lm_head` that is the embedding) one will do.
+
+        Raises RunError, with nothing changed, when names or shapes are not this model's.
+        """
+        state = self.model.state_dict()
+        given = {_place(state[name]) for name in weights if name in state}
+        missing = [name for name, tensor in state.items() if name not in weights and _place(tensor) not in given]
+        if missing:
+            raise RunError(f"pushed weights of version {version} lack {_names(missing)}; nothing was changed")
+        unexpected = [name for name in weights if name not in state]
+        if unexpected:
+            raise RunError(f"the sampler's model has no {_names(unexpected)}, pushed with version {version}")
+        for name, tensor in weights.items():
+            if tensor.shape != state[name].shape:
+                raise RunError(
+                    f"pushed weight {name!r} has the shape {tuple(tensor.shape)}, the sampler's model has "
+                    f"{tuple(state[name].shape)}: another model"
+                )
+        for name, tensor in weights.items():
+            state[name].copy_(tensor)
+        self.version = version
+
+    def save(self, directory: Path) -> None:
+        """Writes the weights held and their version. Requests that are outstanding are the caller's to ask again."""
+        directory.mkdir(parents=True, exist_ok=True)
+        distinct: dict[tuple[Any, ...], tuple[str, Tensor]] = {}
+        for name, tensor in self.model.state_dict().items():
+            distinct.setdefault(_place(tensor), (name, tensor.contiguous()))
+        save_file(dict(distinct.values()), directory / "weights.safetensors")
+        (directory / "sampler.json").write_text(json.dumps({"version": self.version}))
+
+    def load(self, directory: Path) -> None:
+        """Reads back what `save` wrote. Raises RunError when it is not there or of another model."""
+        try:
+            version = json.loads((directory / "sampler.json").read_text())["version"]
+            weights = load_file(directory / "weights.safetensors", device=self.spec.device)
+        except FileNotFoundError as error:
+            raise RunError(f"no saved sampler in {str(directory)!r}: {error.filename or error} is missing") from error
+        self.push(weights, version)
+
+    def close(self) -> None:
+        """Lets go of the model and of everything outstanding."""
+        self._batches.clear()
+        vars(self).pop("model", None)
+        if self.spec.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    # --- sampling ---------------------------------------------------------------------------------------------------
+
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
+        """Queues the requests; the work is done by `collect`.
+
+        Raises ConfigError for parameters that are not implemented, and RequestError for a prompt that the model cannot
+        hold: nothing is queued then.
+        """
+        for request in requests:
+            self._check(request)
+        self._batches.extend(_batches([_Outstanding(request) for request in requests], self.options))
+
+    def collect(self) -> list[SampledGroup]:
+        """Decodes batches until at least one group is complete, and returns those that are."""
+        finished: list[SampledGroup] = []
+        while self._batches and not finished:
+            touched = self._decode(self._batches[0])
+            finished = [self._answer(o) for o in touched if len(o.samples) == o.request.size]
+            del self._batches[0]  # not before: an interrupted batch is decoded again, to the same end
+        return finished
+
+    def _decode(self, parts: list[_Part]) -> list[_Outstanding]:
+        start = time.perf_counter()
+        params = parts[0].of.request.params
+        rows = [(row, part.of, index) for row, part in enumerate(parts) for index in part.indices]
+        completions = decode(
+            self.model,
+            prompts=[part.of.request.prompt_ids for part in parts],
+            rows=[row for row, _, _ in rows],
+            seeds=[_seed(outstanding.request, index) for _, outstanding, index in rows],
+            params=params,
+            stop_ids=self.stop_ids,
+        )
+        texts = self.tokenizer.batch_decode(
+            [c.token_ids for c in completions], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        for (_, outstanding, index), completion, text in zip(rows, completions, texts, strict=True):
+            outstanding.samples[index] = self._sample(completion, text, outstanding.request)
+        seconds = time.perf_counter() - start
+        for part in parts:
+            part.of.seconds += seconds * len(part.indices) / len(rows)
+        return [part.of for part in parts]
+
+    def _sample(self, completion: Completion, text: str, request: GroupRequest) -> Sample:
+        token_ids, logprobs, stopped = completion
+        if not all(map(math.isfinite, logprobs)):
+            raise RunError(
+                f"weights of version {self.version} give log-probabilities that are not finite for group "
+                f"{request.group_id}: training has diverged, or {self.spec.dtype} is too narrow for this model"
+            )
+        return Sample(
+            token_ids=tuple(token_ids),
+            logprobs=tuple(logprobs),
+            text=text,
+            finish_reason="stop" if stopped else "length",
+            stop_reason=self._token_text(token_ids[-1]) if stopped else None,
+            versions=(VersionRun(version=self.version, count=len(token_ids)),),
+        )
+
+    def _token_text(self, token_id: int) -> str:
+        token = self.tokenizer.convert_ids_to_tokens([token_id])[0]
+        return str(token_id) if token is None else str(token)
+
+    def _answer(self, outstanding: _Outstanding) -> SampledGroup:
+        request = outstanding.request
+        return SampledGroup(
+            request=request,
+            samples=tuple(outstanding.samples[index] for index in range(request.size)),
+            sampling=Sampling(
+                **request.params.model_dump(),
+                engine="transformers",
+                engine_version=transformers.__version__,
+                dtype=self.spec.dtype,
+                logprob_mode="raw" if request.params.temperature == 0 else "processed",
+            ),
+            seconds=outstanding.seconds,
+        )
+
+    def _check(self, request: GroupRequest) -> None:
+        penalties = [name for name in request.params.filters if name.endswith("_penalty")]
+        if penalties:
+            raise ConfigError(f"sampling.{penalties[0]}: the sampler 'hf' has no penalties; leave it out")
+        where = f"group {request.group_id}"
+        if request.size < 1:
+            raise RequestError(f"{where}: a group of {request.size} samples was asked for")
+        if not request.prompt_ids:
+            raise RequestError(f"{where}: the prompt has no tokens; a model without BOS needs some text to go on")
+        if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self._vocabulary:
+            raise RequestError(
+                f"{where}: the prompt holds a token id outside the model's vocabulary of {self._vocabulary}; it was "
+                "made with another tokenizer"
+            )
+        needed = len(request.prompt_ids) + request.params.max_tokens
+        if self._context is not None and needed > self._context:
+            raise RequestError(
+                f"{where}: {len(request.prompt_ids)} tokens of prompt and sampling.max_tokens "
+                f"{request.params.max_tokens} exceed the model's {self._context} positions; lower max_tokens"
+            )
+
+
+def _batches(requests: Sequence[_Outstanding], options: HFSamplerOptions) -> Iterator[list[_Part]]:
+    """Cuts requests into batches of equal parameters and similar prompt lengths, within the options' limits.
+
+    Depends on the requests and their order alone. A group is split only when it exceeds a batch by itself.
+    """
+    by_params: dict[SamplingParams, list[_Outstanding]] = {}
+    for outstanding in requests:
+        by_params.setdefault(outstanding.request.params, []).append(outstanding)
+    for params, alike in by_params.items():
+        batch: list[_Part] = []
+        rows = 0
+        # Longest first: the first of a batch then tells the room that each of its rows takes.
+        for outstanding in sorted(alike, key=lambda o: -len(o.request.prompt_ids)):
+            size, start = outstanding.request.size, 0
+            while start < size:
+                if not batch:
+                    room = options.max_batch_tokens // (len(outstanding.request.prompt_ids) + params.max_tokens)
+                    room = max(1, min(room, options.max_sequences))
+                take = min(size - start, room)
+                if rows + take > room:
+                    yield batch
+                    batch, rows = [], 0
+                    continue
+                batch.append(_Part(outstanding, range(start, start + take)))
+                rows += take
+                start += take
+        if batch:
+            yield batch
+
+
+def _seed(request: GroupRequest, index: int) -> int:
+    """Names the numbers that sample `index` of this request draws; the caller's key holds the run's seed."""
+    own = () if request.params.seed is None else ("seed", request.params.seed)
+    return draw("sample", *request.key, *own, index)
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Equal for tensors that are the same memory seen the same way: tied weights."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
