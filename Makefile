@@ -10,8 +10,9 @@ INSTALL := $(PIP) install -c constraints.txt --no-build-isolation
 
 .PHONY: train test lint types unit constraints clean
 
+# ARGS="--steps 2" makes it short.
 train: $(VENV)/.installed
-	$(BIN)/rlvr train --verifier math --trainer grpo-off
+	$(BIN)/rlvr train --verifier math --trainer grpo-off $(ARGS)
 
 test: lint types unit
 
