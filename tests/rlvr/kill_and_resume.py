@@ -31,8 +31,10 @@ from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.run.config import RunConfig
 from rlvr.run.rundir import RunDirectory
 from rlvr_plugins.embedded import task
-from rlvr_trainers import grpo_off, hf_sampler, lora
+from rlvr_trainers import grpo_off
+from rlvr_trainers.model import lora
 from rlvr_trainers.policy_gradient import PolicyGradient
+from rlvr_trainers.sampling import hf_sampler
 
 torch.set_num_threads(1)  # no thread pool exists when children are forked
 IMPORTED_ONCE = (task, grpo_off, hf_sampler, lora, modeling_qwen2, pandas)  # pyarrow imports pandas for its first array

@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from rlvr.errors import ConfigError
-from rlvr_trainers import head as module
+from rlvr_trainers.model import head as module
 from rlvr_trainers.model.head import Head, head_logprobs, split
 from rlvr_trainers.model.logprobs import token_logprobs
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Prompt, Sample, SampledGroup, Sampler
 from rlvr.record.schema import SamplingParams, Task, VersionRun
-from rlvr_trainers import decode
 from rlvr_trainers.model.models import load_model
+from rlvr_trainers.sampling import decode
 from rlvr_trainers.sampling.hf_sampler import HFSampler
 
 PROMPT = Prompt(task=Task(), text="in tokens below")
