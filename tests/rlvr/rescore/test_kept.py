@@ -16,7 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 KEPT = Path(__file__).parents[2] / "data" / "kept"
-VERIFIER = (
+VERIFIER = """
+import rlvr
+
+@rlvr.verifier(name="size")
+def check(completion, task):
+    return len(completion)
+"""
     "import rlvr\n\n@rlvr.verifier(name='size', version='1')\ndef check(completion, task): return len(completion)\n"
 )
 NEW_SCORE = re.compile(r'\{"status": "(\w+)", "reward": ([^,]*), .*?"verifier": "size", .*?"created_at": "[^"]*"\}')
@@ -83,7 +89,7 @@ def test_parquet_keeps_every_column_type_and_metadata(score: Callable[..., Path]
         assert len(now) == len(was or []) + 1
         for one, other in zip(was or [], now, strict=False):
             assert {name: other[name] for name in one} == one
-        assert (now[-1]["verifier"], now[-1]["version"]) == ("size", "1")
+        assert now[-1]["verifier"] == "size"
 
 
 def test_a_parquet_sidecar_is_the_golden_one(score: Callable[..., Path]) -> None:
@@ -93,8 +99,6 @@ def test_a_parquet_sidecar_is_the_golden_one(score: Callable[..., Path]) -> None
         assert table.schema.types[:2] == [pa.string(), pa.int64()]
         golden = (KEPT / ("records.sidecar.txt" if source == "records" else "foreign-parquet.sidecar.txt")).read_text()
         rows = re.findall(r'\{"id": "([^"]*)", "segment": (\d+), "scores": \[<size: (\w+) ([^>]*)>\]\}', golden)
-        found = [
-            (row["id"], row["segment"], row["scores"][0]["status"], row["scores"][0]["reward"])
-            for row in table.to_pylist()
-        ]
+        scored = [(row["id"], row["segment"], row["scores"][0]) for row in table.to_pylist()]
+        found = [(identity, segment, score["status"], score["reward"]) for identity, segment, score in scored]
         assert found == [(i, int(s), status, None if r == "null" else float(r)) for i, s, status, r in rows]
