@@ -23,8 +23,6 @@ import rlvr
 def check(completion, task):
     return len(completion)
 """
-    "import rlvr\n\n@rlvr.verifier(name='size', version='1')\ndef check(completion, task): return len(completion)\n"
-)
 NEW_SCORE = re.compile(r'\{"status": "(\w+)", "reward": ([^,]*), .*?"verifier": "size", .*?"created_at": "[^"]*"\}')
 
 Score = Callable[..., Any]
