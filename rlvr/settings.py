@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic.fields import FieldInfo
 
 from rlvr.errors import ConfigError, nearest
 from rlvr.validation_messages import refusal
@@ -161,13 +162,28 @@ def _explain(model: type[BaseModel], fault: Any, settings: Settings, prefix: str
     where = f"{prefix}{dotted}" + (f" ({source})" if source else "")
     if fault["type"] == "extra_forbidden":
         section = "".join(f"{part}." for part in loc[:-1])
-        return f"there is no key {where}{nearest(loc[-1], _section(model, loc[:-1]).model_fields, prefix + section)}"
+        fields: Mapping[str, FieldInfo] = _section(model, loc[:-1]).model_fields
+        if renamed := _renamed(fields, loc[-1]):
+            return f"there is no key {where}: it is called {prefix}{section}{renamed} now"
+        return f"there is no key {where}{nearest(loc[-1], fields, prefix + section)}"
     if fault["type"] == "missing":
         return f"{f'{source}: ' if source else ''}{prefix}{dotted} is missing"
     if fault["type"] == "value_error":
         return f"{where}: {refusal(fault)}"
     section_keys = list(_section(model, loc).model_fields) if fault["type"].startswith("model") else ()
     return f"{where} {refusal(fault, section_keys)}"
+
+
+def formerly(key: str) -> dict[str, JsonValue]:
+    """Return the `json_schema_extra` of a field that was called `key` in earlier versions; the error for the old key
+    then names the new one."""
+    return {"formerly": key}
+
+
+def _renamed(fields: Mapping[str, FieldInfo], key: str) -> str | None:
+    """Return the name of the field that was called `key`, if there is one."""
+    extras = {name: field.json_schema_extra for name, field in fields.items()}
+    return next((name for name, extra in extras.items() if extra == formerly(key)), None)
 
 
 def _section(model: type[BaseModel], loc: Iterable[str]) -> Any:

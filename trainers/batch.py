@@ -58,7 +58,7 @@ class Batch:
     correction_BT: Tensor | None = None
     """Factor of the objective: what the correction makes of π_k/α."""
     proximal_share_BT: Tensor | None = None
-    """How far π_k has come from α to π, in versions (`centres.interpolated`)."""
+    """How far π_k has come from α to π, in versions (`centers.interpolated`)."""
     width_B: Tensor | None = None
     """Half-width of the band in log space that the batch as a whole allows, the same for all its rows."""
 

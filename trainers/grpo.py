@@ -50,8 +50,8 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
 
     @property
     def needs_lag(self) -> tuple[str, ...]:
-        """Also a centre that is found by the policy version."""
-        return super().needs_lag + (("trainer.centre=interpolated",) if self.centre == "interpolated" else ())
+        """Also a center that is found by the policy version."""
+        return super().needs_lag + (("trainer.center=interpolated",) if self.center == "interpolated" else ())
 
     @property
     def of_whole_rollouts(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ batch; advantages are whitened with its group's statistics; the ratio's denomina
 
 The default loss in six lines is the first thing in `trainers/loss/`; `rlvr recipes` lists the alternatives.
 
-With `centre: iterate` and one gradient step a batch, r = r' where the gradient is taken, so nothing is clipped: the
+With `center: iterate` and one gradient step a batch, r = r' where the gradient is taken, so nothing is clipped: the
 clip then acts for `updates_per_batch` > 1 only.
 """
 

@@ -80,7 +80,7 @@ class PolicyGradientOptions(BaseModel):
         "dppo_tv take out counts always",
     )
     advantage: Annotated[str, one_of("advantage", ADVANTAGES)] = Field(
-        default="whitened", description="whitened, centred, opmd or raw"
+        default="whitened", description="whitened, centered, opmd or raw"
     )
     advantage_epsilon: float = Field(default=1e-6, ge=0, description="ε in A = (r - μ) / sqrt(σ² + ε)")
     tau: float = Field(default=1.0, gt=0, description="τ of advantage=opmd")
@@ -240,7 +240,7 @@ class PolicyGradient(ABC):
         return batch.mask_BT & batch.signal_B[:, None] if self.options.mask_zero_variance else batch.mask_BT
 
     def keep(self, batch: Batch) -> Tensor:
-        """(B, T) bool: what of it is learnt from, by what the records say."""
+        """(B, T) bool: what of it is learned from, by what the records say."""
         keep_BT = self.signal(batch)
         for name in self.options.masks:
             if name in FIXED_MASKS:
@@ -278,8 +278,8 @@ class PolicyGradient(ABC):
         skipped = blocking(fired(metrics, self.alarms))
         # Where everything is masked, AdamW's momentum would move the weights without a gradient.
         # What a live mask takes out of the objective keeps its KL term.
-        learnt_BT = batch.keep_BT if self.options.beta > 0 else batch.mask_BT & ~removed.masked_BT
-        if skipped or not learnt_BT.any():
+        learned_BT = batch.keep_BT if self.options.beta > 0 else batch.mask_BT & ~removed.masked_BT
+        if skipped or not learned_BT.any():
             self.policy.discard_gradients()
         else:
             self.policy.step(lr)

@@ -234,7 +234,7 @@ def tables(part: Part, results: Sequence[Result]) -> str:
     """The part's results, a row a regime: after equally many batches, and gradient steps where these differ."""
     batches = {len(lines) for each in results for lines in each.steps.values()}
     if len(batches) > 1:
-        raise SystemExit(f"part {part.name}: its runs learnt from {sorted(batches)} batches")
+        raise SystemExit(f"part {part.name}: its runs learned from {sorted(batches)} batches")
     steps = [each.last("gradient_steps") for each in results]
     text = [f"**After {batches.pop():,} batches**", "", *at_equal_batches(results)]
     if max(steps) > 1.5 * min(steps):  # a batch without a signal makes no step: a few less are no difference

@@ -214,7 +214,7 @@ def test_loss_and_gradients_are_trl_s(
         ),
         (
             {"loss_type": "cispo", "epsilon_high": 1.2},  # TRL's is the bound itself, not its distance from 1
-            {"kernel": "cispo", "band": "upper", "epsilon_high": 0.2, "aggregation": "token_mean"},
+            {"surrogate": "cispo", "band": "upper", "epsilon_high": 0.2, "aggregation": "token_mean"},
         ),
         ({"loss_type": "grpo", "delta": 1.3}, {"delta": 1.3}),
         (
@@ -226,7 +226,7 @@ def test_loss_and_gradients_are_trl_s(
             {"loss_type": "dr_grpo", "beta": 0.2, "use_bias_correction_kl": True},
             {"aggregation": "constant", "beta": 0.2, "kl": "k3_weighted", "mask_zero_variance": False},
         ),
-        ({"loss_type": "dr_grpo", "scale_rewards": "none"}, {"aggregation": "constant", "advantage": "centred"}),
+        ({"loss_type": "dr_grpo", "scale_rewards": "none"}, {"aggregation": "constant", "advantage": "centered"}),
     ],
     ids=["dapo", "gspo", "cispo", "delta", "delta of sequences", "opsm", "weighted k3", "dr-grpo"],
 )

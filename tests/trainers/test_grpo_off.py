@@ -1,4 +1,4 @@
-"""Whole updates of `grpo-off` against the float64 oracle: lagged behaviour, both centres, the reference's resets."""
+"""Whole updates of `grpo-off` against the float64 oracle: lagged behaviour, both centers, the reference's resets."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ def displacement(trainer: GrpoOff, reference: Any, start: dict[str, torch.Tensor
     return math.sqrt(difference / moved)
 
 
-@pytest.mark.parametrize("centre", ["one", "iterate"])
+@pytest.mark.parametrize("center", ["one", "iterate"])
 @pytest.mark.parametrize("updates", [1, 3])
 def test_updates_on_lagged_data_equal_the_oracle_s(
-    centre: str, updates: int, tiny_model: Path, oracle: ModuleType
+    center: str, updates: int, tiny_model: Path, oracle: ModuleType
 ) -> None:
     """v = 2: each α serves two batches, and the second is one batch's steps behind."""
     reference = oracle.Oracle(tiny_model)
     start = {name: p.detach().clone() for name, p in reference.model.named_parameters()}
-    trainer = make(tiny_model, push_every=2, centre=centre, updates_per_batch=updates, lr=LR, epsilon=0.1)
+    trainer = make(tiny_model, push_every=2, center=center, updates_per_batch=updates, lr=LR, epsilon=0.1)
     for batch in range(4):
         if batch % trainer.push_every == 0:
             pushed = trainer.version
             batches = [reference.groups(10 * batch + k, SHAPES, noise=0.2, longest=6) for k in range(2)]
         groups = sampled_at(pushed, batches[batch % 2])
         found = trainer.update(groups)
-        loss, norm = reference.update(groups, lr=LR, updates=updates, centre=centre, epsilon_low=0.1, epsilon_high=0.1)[
+        loss, norm = reference.update(groups, lr=LR, updates=updates, center=center, epsilon_low=0.1, epsilon_high=0.1)[
             -1
         ]
         assert found["train/loss"] == pytest.approx(loss, rel=1e-3, abs=1e-5)
@@ -113,14 +113,14 @@ def test_reference_is_reset_every_so_many_batches(tiny_model: Path, oracle: Modu
     assert displacement(trainer, reference, start) < 2e-3
 
 
-def test_with_the_true_centre_a_first_step_never_clips(tiny_model: Path, oracle: ModuleType) -> None:
+def test_with_the_true_center_a_first_step_never_clips(tiny_model: Path, oracle: ModuleType) -> None:
     groups = oracle.Oracle(tiny_model).groups(1, SHAPES, noise=1.0)
-    around_one = make(tiny_model, centre="one", epsilon=0.01).update(groups)
-    around_iterate = make(tiny_model, centre="iterate", epsilon=0.01).update(groups)
+    around_one = make(tiny_model, center="one", epsilon=0.01).update(groups)
+    around_iterate = make(tiny_model, center="iterate", epsilon=0.01).update(groups)
     assert around_one["clip/fraction"] > 0.3
     assert around_iterate["clip/fraction"] == 0
     assert around_iterate["ratio/max"] > 2
-    later = make(tiny_model, centre="iterate", epsilon=0.01, updates_per_batch=3, lr=LR).update(groups)
+    later = make(tiny_model, center="iterate", epsilon=0.01, updates_per_batch=3, lr=LR).update(groups)
     assert later["clip/fraction"] > 0.1
     assert later["clip/fraction"] == pytest.approx(later["clip/high"] + later["clip/low"])
 

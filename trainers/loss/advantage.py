@@ -23,7 +23,7 @@ def whiten(rewards_G: Sequence[float], behaviour: GroupStats, advantage_epsilon:
     return [(reward - behaviour.mean) * scale for reward in rewards_G]
 
 
-def centred(rewards_G: Sequence[float], behaviour: GroupStats) -> list[float]:
+def centered(rewards_G: Sequence[float], behaviour: GroupStats) -> list[float]:
     """A = r - μ_α: no division by the deviation, which weighs questions by their difficulty (Dr. GRPO, 2503.20783)."""
     return [reward - behaviour.mean for reward in rewards_G]
 
@@ -46,7 +46,7 @@ def raw(rewards_G: Sequence[float], behaviour: GroupStats) -> list[float]:
 
 ADVANTAGES: Mapping[str, Callable[..., list[float]]] = {
     "whitened": whiten,
-    "centred": centred,
+    "centered": centered,
     "opmd": opmd,
     "raw": raw,
 }

@@ -1,4 +1,4 @@
-"""Trust regions: how far the ratio may be from its centre. `BANDS` has them by the name of `trainer.band`.
+"""Trust regions: how far the ratio may be from its center. `BANDS` has them by the name of `trainer.band`.
 
 Each gives the lower and the upper edge around r'; its further parameters are trainer options of the same name. A band
 whose width depends on the batch as a whole says in `width` how it is found, before the batch is split.
@@ -23,40 +23,40 @@ Edges: TypeAlias = "tuple[Tensor, Tensor]"
 
 
 class Band(NamedTuple):
-    """`edges(centre_BT, width_B, **options)`, and for some `width(log_ratio_BT, advantages_B, keep_BT, **options)`."""
+    """`edges(center_BT, width_B, **options)`, and for some `width(log_ratio_BT, advantages_B, keep_BT, **options)`."""
 
     edges: Callable[..., Edges]
     width: Callable[..., float] | None = None
 
 
-def additive(centre_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_high: float | None) -> Edges:
+def additive(center_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_high: float | None) -> Edges:
     """[max(r' - ε_low, 0), r' + ε_high] (arXiv 2505.22257, eq. 6). Two ε are DAPO's (2503.14476, eq. 10)."""
-    return (centre_BT - epsilon).clamp(min=0.0), centre_BT + _high(epsilon, epsilon_high)
+    return (center_BT - epsilon).clamp(min=0.0), center_BT + _high(epsilon, epsilon_high)
 
 
-def multiplicative(centre_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_high: float | None) -> Edges:
+def multiplicative(center_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_high: float | None) -> Edges:
     """[r'·max(1 - ε_low, 0), r'·(1 + ε_high)], for r' = π_k/α that of decoupled PPO (AReaL, arXiv 2505.24298). For
     w·clip(ρ, 1 ± ε) is clip(w·ρ, w·(1 ± ε))."""
-    return centre_BT * max(1 - epsilon, 0.0), centre_BT * (1 + _high(epsilon, epsilon_high))
+    return center_BT * max(1 - epsilon, 0.0), center_BT * (1 + _high(epsilon, epsilon_high))
 
 
-def upper(centre_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_high: float | None) -> Edges:
+def upper(center_BT: Tensor, width_B: Tensor | None, epsilon: float, epsilon_high: float | None) -> Edges:
     """[0, r' + ε_high]: one-sided, as in CISPO (arXiv 2506.13585) and TOPR (2503.14286, with ε_high = 0)."""
-    return torch.zeros_like(centre_BT), centre_BT + _high(epsilon, epsilon_high)
+    return torch.zeros_like(center_BT), center_BT + _high(epsilon, epsilon_high)
 
 
-def unbounded(centre_BT: Tensor, width_B: Tensor | None) -> Edges:
+def unbounded(center_BT: Tensor, width_B: Tensor | None) -> Edges:
     """[0, ∞): no trust region."""
-    return torch.zeros_like(centre_BT), torch.full_like(centre_BT, math.inf)
+    return torch.zeros_like(center_BT), torch.full_like(center_BT, math.inf)
 
 
-def second_moment(centre_BT: Tensor, width_B: Tensor | None) -> Edges:
+def second_moment(center_BT: Tensor, width_B: Tensor | None) -> Edges:
     """[min(e^-t, 0.7), max(e^t, 1.5)], t solved for the batch (M2PO, arXiv 2510.01161 and its code)."""
     assert width_B is not None
-    width_B1 = width_B[:, None].to(centre_BT.dtype)
+    width_B1 = width_B[:, None].to(center_BT.dtype)
     return (
-        torch.exp(-width_B1).clamp(max=0.7).expand_as(centre_BT),
-        torch.exp(width_B1).clamp(min=1.5).expand_as(centre_BT),
+        torch.exp(-width_B1).clamp(max=0.7).expand_as(center_BT),
+        torch.exp(width_B1).clamp(min=1.5).expand_as(center_BT),
     )
 
 

@@ -1,4 +1,4 @@
-"""r' = π_prox/α: what the clip band is centred on. `CENTRES` has them by the name of `trainer.centre`.
+"""r' = π_prox/α: what the clip band is centered on. `CENTERS` has them by the name of `trainer.center`.
 
 Each gives log r' a token, without a gradient. `log_ratio_BT` is log π/α, detached. Shapes: B = rollouts, T = tokens.
 """
@@ -47,7 +47,7 @@ def proximal_share(lag_BT: Tensor, steps: int) -> Tensor:
     return torch.where(lag_BT + steps > 0, lag_BT / (lag_BT + steps).clamp(min=1), 1.0)
 
 
-CENTRES: Mapping[str, Callable[[Batch, Tensor], Tensor]] = {
+CENTERS: Mapping[str, Callable[[Batch, Tensor], Tensor]] = {
     "one": one,
     "iterate": iterate,
     "interpolated": interpolated,

@@ -1,6 +1,6 @@
 """The options that say which `Loss` is meant, and what turns them into one.
 
-To add a variant, write its function where its axis is (ratios, centres, bands, kernels, corrections, masks, kl) and
+To add a variant, write its function where its axis is (ratios, centers, bands, surrogates, corrections, masks, kl) and
 give it a line in the table there; here is only what does not go together.
 """
 
@@ -11,28 +11,30 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from rlvr.settings import formerly
+
 from .axes import bind, one_of
 from .bands import BANDS
-from .centers import CENTRES
+from .centers import CENTERS
 from .corrections import CORRECTIONS, Bounds
 from .kl import KL_TERMS
 from .losses import Loss
 from .masks import FIXED_MASKS, LIVE_MASKS
 from .ratios import LEVELS
-from .surrogates import KERNELS
+from .surrogates import SURROGATES
 
 DENOMINATORS = {
     "behaviour": "r = π/α, α the behaviour policy as the record has it; a correction makes c(w)/w a factor of "
-    "kernel=clip, and around another kernel it rejects",
+    "surrogate=clip, and around another one it rejects",
     "iterate": "r = π/π_k, π_k the policy before the batch's first gradient step; a correction makes c(w) a factor, "
     "without one stale data is taken for fresh",
 }
 LOSS_AXES: Mapping[str, Mapping[str, Any]] = {
     "ratio": LEVELS,
     "denominator": DENOMINATORS,
-    "centre": CENTRES,
+    "center": CENTERS,
     "band": BANDS,
-    "kernel": KERNELS,
+    "surrogate": SURROGATES,
     "correction": CORRECTIONS,
     "kl": KL_TERMS,
 }
@@ -47,8 +49,10 @@ class LossOptions(BaseModel):
     denominator: Literal["behaviour", "iterate"] = Field(
         default="behaviour", description="of the ratio: α as recorded, or π_k, with correction's c(π_k/α) as a factor"
     )
-    centre: Annotated[str, one_of("centre", CENTRES)] = Field(
-        default="one", description="r' of the band: one, iterate (the true π_k/α) or interpolated (A-3PO)"
+    center: Annotated[str, one_of("center", CENTERS)] = Field(
+        default="one",
+        json_schema_extra=formerly("centre"),
+        description="r' of the band: one, iterate (the true π_k/α) or interpolated (A-3PO)",
     )
     band: Annotated[str, one_of("band", BANDS)] = Field(
         default="additive", description="around r': additive, multiplicative, upper, none, second_moment (M2PO)"
@@ -56,10 +60,14 @@ class LossOptions(BaseModel):
     epsilon: float = Field(default=0.2, gt=0, description="half-width of the clip band")
     epsilon_high: float | None = Field(default=None, ge=0, description="its upper half-width, when it differs (DAPO)")
     m2_budget: float = Field(default=0.04, gt=0, description="mean (log r)² of harmful tokens, of band=second_moment")
-    kernel: Annotated[str, one_of("kernel", KERNELS)] = Field(
-        default="clip", description="what is maximised: clip, cispo, rec (A·log π inside the band) or topr"
+    surrogate: Annotated[str, one_of("surrogate", SURROGATES)] = Field(
+        default="clip",
+        json_schema_extra=formerly("kernel"),
+        description="what is maximised: clip, cispo, rec (A·log π inside the band) or topr",
     )
-    delta: float | None = Field(default=None, gt=1, description="upper bound of the ratio where A < 0, of kernel=clip")
+    delta: float | None = Field(
+        default=None, gt=1, description="upper bound of the ratio where A < 0, of surrogate=clip"
+    )
     correction: Annotated[str, one_of("correction", CORRECTIONS)] = Field(
         default="none",
         description="of w = π_k/α: none, tis, mis, icepop, sequence_tis, sequence_mis, geo_rs "
@@ -99,8 +107,8 @@ class LossOptions(BaseModel):
 
     def _refusals(self) -> list[tuple[bool, str]]:
         """What does not go together, and why."""
-        kernel, correction = KERNELS[self.kernel], CORRECTIONS[self.correction]
-        around_one = (self.ratio, self.denominator, self.centre) == ("token", "behaviour", "one")
+        surrogate, correction = SURROGATES[self.surrogate], CORRECTIONS[self.correction]
+        around_one = (self.ratio, self.denominator, self.center) == ("token", "behaviour", "one")
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
         stale, mismatch = self.stale_bounds, self.mismatch_bounds
         epsilon_is_set = self.epsilon != type(self).model_fields["epsilon"].default
@@ -108,45 +116,45 @@ class LossOptions(BaseModel):
         empty = next(((below, above) for below, above in limits if below > above), (0.0, 0.0))
         return [
             (
-                self.denominator == "iterate" and self.centre != "one",
-                f"trainer.centre={self.centre} needs denominator=behaviour: π/π_k is 1 where π is π_k, so its band is "
+                self.denominator == "iterate" and self.center != "one",
+                f"trainer.center={self.center} needs denominator=behaviour: π/π_k is 1 where π is π_k, so its band is "
                 "around 1",
             ),
             (
                 self.band == "second_moment" and not around_one,
-                "trainer.band=second_moment needs ratio=token, denominator=behaviour and centre=one: its width is "
+                "trainer.band=second_moment needs ratio=token, denominator=behaviour and center=one: its width is "
                 "solved for log π/α of tokens",
             ),
             (
-                self.band == "none" and self.centre != "one",
-                f"trainer.centre={self.centre} does nothing with band=none: there is no band around it",
+                self.band == "none" and self.center != "one",
+                f"trainer.center={self.center} does nothing with band=none: there is no band around it",
             ),
             (
                 self.band == "upper" and self.epsilon_high is not None and epsilon_is_set,
                 "trainer.epsilon does nothing here: band=upper has an upper edge alone, and that is epsilon_high's",
             ),
             (
-                kernel.level not in (None, self.ratio),
-                f"trainer.kernel={self.kernel} needs ratio={kernel.level}: it is defined for no other",
+                surrogate.level not in (None, self.ratio),
+                f"trainer.surrogate={self.surrogate} needs ratio={surrogate.level}: it is defined for no other",
             ),
             (
-                correction is not None and correction.truncates and not kernel.weighted,
-                f"trainer.correction={self.correction} truncates the weight π_k/α, and kernel={self.kernel} has none: "
-                "take one that rejects (mis, icepop, sequence_mis, geo_rs)",
+                correction is not None and correction.truncates and not surrogate.weighted,
+                f"trainer.correction={self.correction} truncates the weight π_k/α, and "
+                f"surrogate={self.surrogate} has none: take one that rejects (mis, icepop, sequence_mis, geo_rs)",
             ),
             (
                 correction is not None
                 and correction.truncates
                 and self.denominator == "behaviour"
-                and kernel.weighted
-                and not kernel.linear,
+                and surrogate.weighted
+                and not surrogate.linear,
                 f"trainer.correction={self.correction} truncates the weight π_k/α, and with denominator=behaviour "
-                f"that is a part of the ratio π/α, of which kernel={self.kernel} makes a weight of its own: set "
+                f"that is a part of the ratio π/α, of which surrogate={self.surrogate} makes a weight of its own: set "
                 "denominator=iterate",
             ),
             (
-                self.denominator == "iterate" and not kernel.weighted,
-                f"trainer.denominator=iterate needs a kernel with an importance weight: {self.kernel} has none",
+                self.denominator == "iterate" and not surrogate.weighted,
+                f"trainer.denominator=iterate needs a surrogate with an importance weight: {self.surrogate} has none",
             ),
             (
                 correction is None and any(bound is not None for bound in (*stale, *mismatch)),
@@ -158,23 +166,23 @@ class LossOptions(BaseModel):
                 "lies: mind its own bounds where only one is given (`rlvr recipes parts`)",
             ),
             (
-                self.delta is not None and (self.kernel != "clip" or self.delta <= 1 + high),
-                "trainer.delta belongs to kernel=clip and lies above 1 + epsilon_high",
+                self.delta is not None and (self.surrogate != "clip" or self.delta <= 1 + high),
+                "trainer.delta belongs to surrogate=clip and lies above 1 + epsilon_high",
             ),
         ]
 
 
 def compose(options: LossOptions, beta: float) -> Loss:
     """The loss that the options name; `beta` is the weight of the KL term."""
-    band, kernel = BANDS[options.band], KERNELS[options.kernel]
+    band, surrogate = BANDS[options.band], SURROGATES[options.surrogate]
     return Loss(
         level=LEVELS[options.ratio],
-        centre=CENTRES[options.centre],
+        center=CENTERS[options.center],
         edges=bind(band.edges, options),
         width=None if band.width is None else bind(band.width, options),
-        kernel=bind(kernel.objective, options),
-        linear=kernel.linear,
-        bounded_by=bind(kernel.bounded, options),
+        surrogate=bind(surrogate.objective, options),
+        linear=surrogate.linear,
+        bounded_by=bind(surrogate.bounded, options),
         masks=tuple(bind(LIVE_MASKS[name], options) for name in options.masks if name in LIVE_MASKS),
         kl=KL_TERMS[options.kl],
         beta=beta,

@@ -1,4 +1,4 @@
-"""A loss, composed of small pure functions: ratio × centre × band × kernel × correction × masks × KL term.
+"""A loss, composed of small pure functions: ratio × center × band × surrogate × correction × masks × KL term.
 
     objective_t = k_t · (m_t · c_t · f(r_t; band around r'_t, A) - β · KL_t)
 
@@ -10,8 +10,8 @@ see the batch as a whole.
 
 The ratio's denominator is the policy that sampled, as the record has it: r = π/α. One factor of it is w = π_k/α, π_k
 being the policy before the batch's first gradient step, so a correction that makes c(w) of w multiplies by c(w)/w; a
-kernel that is not linear in r keeps its own weight, and there a correction can only reject. With `denominator: iterate`
-the ratio is π/π_k, and c(w) stands beside it; without a correction that is training as if π_k had sampled.
+surrogate that is not linear in r keeps its own weight, and there a correction can only reject. With `denominator:
+iterate` the ratio is π/π_k, and c(w) stands beside it; without a correction that is training as if π_k had sampled.
 
 Shapes: B = rollouts, T = tokens. An objective is maximised; a loss is minus it.
 """
@@ -38,7 +38,7 @@ else:
 
 
 class Terms(NamedTuple):
-    """What a kernel looks at; 1 for both ratio and centre where nothing is kept."""
+    """What a surrogate looks at; 1 for both ratio and center where nothing is kept."""
 
     ratio_BT: Tensor
     low_BT: Tensor
@@ -51,10 +51,10 @@ class Loss:
     """The composition. Its methods are pure: what changes between gradient steps is a column of the batch."""
 
     level: Callable[[Tensor, Tensor], Tensor]
-    centre: Callable[[Batch, Tensor], Tensor]
+    center: Callable[[Batch, Tensor], Tensor]
     edges: Callable[..., Edges]
     width: Callable[..., float] | None
-    kernel: Callable[..., Tensor]
+    surrogate: Callable[..., Tensor]
     linear: bool
     bounded_by: Callable[..., Tensor]
     masks: tuple[Callable[..., Tensor], ...]
@@ -68,7 +68,7 @@ class Loss:
     @property
     def needs_iterate(self) -> bool:
         """Whether log π_k is looked at, which costs a forward pass a batch."""
-        return self.centre is iterate or self.denominator == "iterate" or self.correction is not None
+        return self.center is iterate or self.denominator == "iterate" or self.correction is not None
 
     # --- what is fixed for a batch, and for a gradient step ---------------------------------------------------------
 
@@ -92,11 +92,11 @@ class Loss:
         `steps` is how many have been taken on it, `version` the trainer's before the next one; `logprobs()` gives
         log π of all tokens, and is called only where it is needed.
         """
-        if self.centre is interpolated:
+        if self.center is interpolated:
             lag_BT = version - steps - batch.versions_BT
             if bool((batch.versions_BT[batch.mask_BT] == UNKNOWN).any()):
                 raise RunError(
-                    "centre: interpolated needs the policy version of every sampled token; use centre: iterate"
+                    "center: interpolated needs the policy version of every sampled token; use center: iterate"
                 )
             batch = replace(
                 batch, proximal_share_BT=proximal_share(lag_BT, steps).to(batch.behaviour_logprobs_BT.dtype)
@@ -111,7 +111,7 @@ class Loss:
 
     def objective(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
         """(B, T) what is maximised; 0 outside `batch.keep_BT`."""
-        objective_BT = self.kernel(logprobs_BT, *self._terms(batch, logprobs_BT))
+        objective_BT = self.surrogate(logprobs_BT, *self._terms(batch, logprobs_BT))
         if batch.correction_BT is not None:
             objective_BT = objective_BT * batch.correction_BT
         for mask in self.masks:
@@ -123,7 +123,7 @@ class Loss:
         return torch.where(batch.keep_BT, objective_BT, 0.0)
 
     def bounded(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
-        """(B, T) bool: the band takes the token's gradient away or, where a kernel has a bounded weight, cuts it."""
+        """(B, T) bool: the band takes the token's gradient away or, where a surrogate has a bounded weight, cuts it."""
         return self.bounded_by(*self._terms(batch, logprobs_BT)) & batch.keep_BT
 
     def masked(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
@@ -137,8 +137,8 @@ class Loss:
         below_BT = batch.behaviour_logprobs_BT if self.denominator == "behaviour" else batch.iterate_logprobs_BT
         assert below_BT is not None
         log_ratio_BT = log_ratio(logprobs_BT, below_BT, batch.mask_BT)
-        centre_BT = self._at_level(batch, self.centre(batch, log_ratio_BT.detach()))
-        low_BT, high_BT = self.edges(centre_BT, batch.width_B)
+        center_BT = self._at_level(batch, self.center(batch, log_ratio_BT.detach()))
+        low_BT, high_BT = self.edges(center_BT, batch.width_B)
         return Terms(self._at_level(batch, log_ratio_BT), low_BT, high_BT, batch.advantages_B[:, None])
 
     def _at_level(self, batch: Batch, log_BT: Tensor) -> Tensor:

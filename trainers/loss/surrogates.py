@@ -1,4 +1,4 @@
-"""What is maximised at a token, given the ratio and the band. `KERNELS` has them by the name of `trainer.kernel`.
+"""What is maximised at a token, given the ratio and the band. `SURROGATES` has them by the name of `trainer.surrogate`.
 
 Shapes: B = rollouts, T = tokens. Further parameters of a function are trainer options of the same name.
 """
@@ -15,8 +15,8 @@ else:
     from .. import late_torch as torch
 
 
-class Kernel(NamedTuple):
-    """A kernel, and where its band acts; both are functions of (ratio_BT, low_BT, high_BT, advantages_BT, …)."""
+class Surrogate(NamedTuple):
+    """A surrogate, and where its band acts; both are functions of (ratio_BT, low_BT, high_BT, advantages_BT, …)."""
 
     objective: Callable[..., Tensor]
     """`objective(logprobs_BT, ratio_BT, low_BT, high_BT, advantages_BT, **options)`."""
@@ -91,9 +91,9 @@ def topr_bounded(ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_B
     return outside(ratio_BT, low_BT, high_BT, advantages_BT) & (advantages_BT < 0)
 
 
-KERNELS: Mapping[str, Kernel] = {
-    "clip": Kernel(clip, clip_bounded, linear=True),
-    "cispo": Kernel(cispo, outside),
-    "rec": Kernel(rec, clip_bounded, weighted=False),
-    "topr": Kernel(topr, topr_bounded, weighted=False, level="sequence"),
+SURROGATES: Mapping[str, Surrogate] = {
+    "clip": Surrogate(clip, clip_bounded, linear=True),
+    "cispo": Surrogate(cispo, outside),
+    "rec": Surrogate(rec, clip_bounded, weighted=False),
+    "topr": Surrogate(topr, topr_bounded, weighted=False, level="sequence"),
 }

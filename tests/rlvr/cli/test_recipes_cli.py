@@ -48,7 +48,7 @@ def test_show_prints_formula_source_composition_and_settings(
     for key, setting in settings.items():
         assert f"  {key}: {setting.value}" in out
         axis = key.removeprefix("trainer.")
-        if axis in ("ratio", "centre", "band", "kernel", "advantage", "aggregation"):
+        if axis in ("ratio", "center", "band", "surrogate", "advantage", "aggregation"):
             assert f"  {axis} " in out
             assert f" {setting.value} " in out
 
@@ -90,7 +90,7 @@ def test_parts_name_everything_that_an_option_may_say(
     assert code == 0
     rows = [line.split(maxsplit=2) for line in out.splitlines()[1:]]
     assert all(len(row) == 3 for row in rows), "each with a line of what it stands for"
-    assert {"kernel", "ratio", "centre", "band", "correction", "kl", "masks", "advantage"} < {row[0] for row in rows}
+    assert {"surrogate", "ratio", "center", "band", "correction", "kl", "masks", "advantage"} < {row[0] for row in rows}
     said = {(axis, name): what for axis, name, what in rows}
     assert {"behaviour", "iterate", "all", "kept", "true", "false"} < {name for _, name in said}
     for name in ("tis", "mis", "icepop", "sequence_tis", "sequence_mis", "geo_rs"):
@@ -123,8 +123,8 @@ def test_what_only_prints_text_imports_nothing_heavy(arguments: list[str]) -> No
             "recipe is given twice: by --recipe and by --set recipe",
         ),
         (
-            ["train", "--recipe", "gspo", "--set", "trainer.kernel=topr"],
-            "trainer.kernel=topr needs ratio=sequence: it is defined for no other",
+            ["train", "--recipe", "gspo", "--set", "trainer.surrogate=topr"],
+            "trainer.surrogate=topr needs ratio=sequence: it is defined for no other",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import small_runs
 from rlvr.errors import ConfigError
 from rlvr.registry import registry
 from rlvr.run.config import ModelConfig, RunConfig, resolve, to_yaml, trainer_options
@@ -105,8 +106,8 @@ def test_the_resolved_file_holds_what_the_recipe_set(tmp_path: Path) -> None:
             r"mine.yaml:3: recipe.title is missing; .*no key recipe.titel \(.*mine.yaml:3\)",
         ),
         (
-            RECIPE.replace("epsilon", "kernel: clp\n  epsilon"),
-            r"trainer.kernel \(.*mine.yaml:10\): there is no kernel 'clp'; ",
+            RECIPE.replace("epsilon", "surrogate: clp\n  epsilon"),
+            r"trainer.surrogate \(.*mine.yaml:10\): there is no surrogate 'clp'; ",
         ),
         (
             RECIPE.replace("group_size: 6", "group_size: 1"),
@@ -131,13 +132,30 @@ def test_a_recipe_that_is_none_is_an_error_with_its_line(tmp_path: Path, text: s
             ["masks=[opsn]"],
             r"^trainer.masks.0 \(--set trainer.masks=\[opsn\]\): there is no mask 'opsn'; did you mean 'opsm'\?$",
         ),
-        (["denominator=iterate", "centre=iterate"], r"^trainer.centre=iterate needs denominator=behaviour"),
+        (["denominator=iterate", "center=iterate"], r"^trainer.center=iterate needs denominator=behaviour"),
         (["max_lag=5"], r"^trainer.max_lag: say both"),
+        (
+            ["kernel=clip"],
+            r"^there is no key trainer.kernel \(--set trainer.kernel=clip\): it is called trainer.surrogate now$",
+        ),
+        (["centre=one"], r"^there is no key trainer.centre \(--set .*\): it is called trainer.center now$"),
+        (["advantage=centred"], r"there is no advantage 'centred'; did you mean 'centered'\?$"),
     ],
 )
 def test_a_composition_that_is_impossible_says_why(sets: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(settings(*(f"trainer.{text}" for text in sets)))
+
+
+def test_a_run_begun_under_an_option_s_old_name_says_the_new_one(tiny_model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small_runs.start(small_runs.small_config(tiny_model, trainer__surrogate="clip", steps=1), run)
+    for name in ("config.yaml", "manifest.json"):
+        text = (run / name).read_text()
+        assert "surrogate" in text
+        (run / name).write_text(text.replace("surrogate", "kernel"))
+    with pytest.raises(ConfigError, match=r"^there is no key trainer.kernel: it is called trainer.surrogate now$"):
+        small_runs.resume(run, steps=2)
 
 
 def test_an_option_of_another_trainer_names_that_one(tmp_path: Path) -> None:

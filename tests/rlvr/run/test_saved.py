@@ -203,7 +203,7 @@ def test_broken_verdicts_of_saved_rollouts_set_the_alarm_off(
     [
         ({"trainer__masks": ["max_lag"], "trainer__max_lag": 2}, "trainer.max_lag"),
         ({"trainer__lag_base": 4}, "trainer.lag_base"),
-        ({"trainer__centre": "interpolated"}, "trainer.centre=interpolated"),
+        ({"trainer__center": "interpolated"}, "trainer.center=interpolated"),
     ],
 )
 def test_what_needs_a_lag_is_refused_where_none_is_known(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.record.schema import GroupStats
-from rlvr_trainers.loss.advantage import ADVANTAGES, centred, opmd, raw, whiten
+from rlvr_trainers.loss.advantage import ADVANTAGES, centered, opmd, raw, whiten
 
 REWARDS = st.lists(st.floats(-5, 5), min_size=2, max_size=16).filter(lambda r: max(r) - min(r) > 1e-3)
 
@@ -55,9 +55,9 @@ def test_the_smallest_difference_is_a_signal() -> None:
 
 @settings(deadline=None)
 @given(REWARDS)
-def test_centred_and_raw(rewards: list[float]) -> None:
+def test_centered_and_raw(rewards: list[float]) -> None:
     stats = GroupStats.of(rewards)
-    assert centred(rewards, stats) == pytest.approx([r - statistics.fmean(rewards) for r in rewards], abs=1e-12)
+    assert centered(rewards, stats) == pytest.approx([r - statistics.fmean(rewards) for r in rewards], abs=1e-12)
     assert raw(rewards, stats) == rewards
 
 
@@ -78,6 +78,6 @@ def test_mirror_descent_s_baseline_survives_any_temperature() -> None:
 
 def test_no_estimator_gives_equal_rewards_an_advantage_but_the_raw_one() -> None:
     stats = GroupStats.of([0.3] * 4)
-    assert centred([0.3] * 4, stats) == whiten([0.3] * 4, stats, 0.0) == [0.0] * 4
+    assert centered([0.3] * 4, stats) == whiten([0.3] * 4, stats, 0.0) == [0.0] * 4
     assert opmd([0.3] * 4, stats, 1.0) == pytest.approx([0.0] * 4, abs=1e-15)
-    assert set(ADVANTAGES) == {"whitened", "centred", "opmd", "raw"}
+    assert set(ADVANTAGES) == {"whitened", "centered", "opmd", "raw"}

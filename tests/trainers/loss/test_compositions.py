@@ -22,13 +22,13 @@ from rlvr_trainers.grpo import GrpoOptions
 from rlvr_trainers.loss.aggregation import AGGREGATIONS, token_weights
 from rlvr_trainers.loss.axes import bind, readers
 from rlvr_trainers.loss.bands import BANDS
-from rlvr_trainers.loss.centers import CENTRES
+from rlvr_trainers.loss.centers import CENTERS
 from rlvr_trainers.loss.composition import compose
 from rlvr_trainers.loss.corrections import CORRECTIONS
 from rlvr_trainers.loss.kl import KL_TERMS
 from rlvr_trainers.loss.masks import FIXED_MASKS, LIVE_MASKS
 from rlvr_trainers.loss.ratios import LEVELS
-from rlvr_trainers.loss.surrogates import KERNELS
+from rlvr_trainers.loss.surrogates import SURROGATES
 
 F64 = torch.float64
 VERSION = 12
@@ -37,8 +37,8 @@ LENGTHS, WIDTH = [3, 1, 6, 2, 4, 5], 9
 PROMPTS = [1, 2, 1, 3, 2, 1]
 MAX_TOKENS = 7
 PLAIN: dict[str, Any] = {
-    "ratio": "token", "denominator": "behaviour", "centre": "one", "band": "additive", "epsilon": 0.2, "kernel": "clip",
-    "correction": "none", "kl": "k3", "m2_budget": 0.04, "opsm_delta": 0.05, "tv_delta": 0.05,
+    "ratio": "token", "denominator": "behaviour", "center": "one", "band": "additive", "epsilon": 0.2,
+    "surrogate": "clip", "correction": "none", "kl": "k3", "m2_budget": 0.04, "opsm_delta": 0.05, "tv_delta": 0.05,
     "aggregation": "sequence_mean", "divide_by": "all",
 }  # fmt: skip
 
@@ -151,13 +151,13 @@ def possible(options: dict[str, Any]) -> bool:
 
 
 AXES = [
-    {"ratio": ratio, "centre": centre, "band": band, "kernel": kernel}
-    for ratio, centre, band, kernel in itertools.product(LEVELS, CENTRES, BANDS, KERNELS)
+    {"ratio": ratio, "center": center, "band": band, "surrogate": surrogate}
+    for ratio, center, band, surrogate in itertools.product(LEVELS, CENTERS, BANDS, SURROGATES)
 ]
 
 
 @pytest.mark.parametrize("options", [o for o in AXES if possible(o)], ids=lambda o: "-".join(o.values()))
-def test_ratio_centre_band_and_kernel(options: dict[str, Any], oracle: ModuleType) -> None:
+def test_ratio_center_band_and_surrogate(options: dict[str, Any], oracle: ModuleType) -> None:
     check(oracle, options, steps=2)
     low = {} if options["band"] == "upper" else {"epsilon": 0.1}
     check(oracle, options | low | {"epsilon_high": 0.7}, seeds=1)
@@ -167,9 +167,9 @@ def test_what_is_impossible_is_what_the_reasons_say() -> None:
     impossible = [o for o in AXES if not possible(o)]
     assert impossible
     for options in impossible:
-        second_moment = options["band"] == "second_moment" and (options["ratio"], options["centre"]) != ("token", "one")
-        around_nothing = options["band"] == "none" and options["centre"] != "one"
-        assert second_moment or around_nothing or (options["kernel"] == "topr" and options["ratio"] != "sequence")
+        second_moment = options["band"] == "second_moment" and (options["ratio"], options["center"]) != ("token", "one")
+        around_nothing = options["band"] == "none" and options["center"] != "one"
+        assert second_moment or around_nothing or (options["surrogate"] == "topr" and options["ratio"] != "sequence")
 
 
 BOUNDS: list[dict[str, float]] = [
@@ -200,24 +200,26 @@ def test_the_defaults_of_geo_rs_reject_stale_data(oracle: ModuleType) -> None:
     assert not compose(GrpoOptions(correction="geo_rs"), 0.0).correct(batch, VERSION).keep_BT.any()
 
 
-@pytest.mark.parametrize("kernel", ["cispo", "rec", "topr"])
-def test_corrections_that_reject_go_with_every_kernel(kernel: str, oracle: ModuleType) -> None:
-    ratio = "sequence" if kernel == "topr" else "token"
+@pytest.mark.parametrize("surrogate", ["cispo", "rec", "topr"])
+def test_corrections_that_reject_go_with_every_surrogate(surrogate: str, oracle: ModuleType) -> None:
+    ratio = "sequence" if surrogate == "topr" else "token"
     for correction, bounds in (("mis", {}), ("icepop", {}), ("sequence_mis", {}), ("geo_rs", BOUNDS[1])):
-        check(oracle, {"kernel": kernel, "ratio": ratio, "correction": correction, "divide_by": "kept"} | bounds)
+        check(oracle, {"surrogate": surrogate, "ratio": ratio, "correction": correction, "divide_by": "kept"} | bounds)
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)
 def test_every_correction_goes_with_cispo_s_weight_around_the_iterate(correction: str, oracle: ModuleType) -> None:
     bounds = BOUNDS[1] if correction == "geo_rs" else {}
-    check(oracle, {"kernel": "cispo", "denominator": "iterate", "correction": correction} | bounds)
+    check(oracle, {"surrogate": "cispo", "denominator": "iterate", "correction": correction} | bounds)
 
 
 def test_a_correction_that_rejects_leaves_topr_its_own_weight(oracle: ModuleType) -> None:
     """However far the sampling policy is: a kept token of a success has the weight 1."""
     rows = make_rows(oracle, 0, drift=3.0)
     batch, _ = as_batch(rows)
-    options = GrpoOptions(kernel="topr", ratio="sequence", correction="mis", correction_low=1e-3, correction_high=1e3)
+    options = GrpoOptions(
+        surrogate="topr", ratio="sequence", correction="mis", correction_low=1e-3, correction_high=1e3
+    )
     found = compose(options, 0.0).correct(batch, VERSION)
     assert found.correction_BT is not None
     assert found.correction_BT[found.keep_BT].tolist() == [1.0] * int(found.keep_BT.sum())
@@ -251,7 +253,7 @@ def test_kl_terms(kl: str, masks: list[str], oracle: ModuleType) -> None:
 def test_the_second_clip_of_dual_clip_ppo(ratio: str, oracle: ModuleType) -> None:
     check(oracle, {"delta": 1.3, "ratio": ratio}, seeds=8)
     check(oracle, {"delta": 1.3, "ratio": ratio, "band": "none"}, seeds=8)
-    check(oracle, {"delta": 1.3, "ratio": ratio, "centre": "iterate"}, seeds=8)
+    check(oracle, {"delta": 1.3, "ratio": ratio, "center": "iterate"}, seeds=8)
 
 
 def test_the_second_clip_holds_where_m2po_s_band_is_wider(oracle: ModuleType) -> None:
@@ -273,9 +275,9 @@ def test_the_second_moment_s_width_meets_its_budget(budget: float, oracle: Modul
 
 
 def test_the_second_moment_s_band_is_never_tighter_than_it_says() -> None:
-    centre_BT = torch.ones(1, 2)
+    center_BT = torch.ones(1, 2)
     for width, edges in ((0.0, (0.7, 1.5)), (1.0, (math.exp(-1), math.e)), (math.inf, (0.0, math.inf))):
-        low_BT, high_BT = BANDS["second_moment"].edges(centre_BT, torch.tensor([width]))
+        low_BT, high_BT = BANDS["second_moment"].edges(center_BT, torch.tensor([width]))
         assert (low_BT[0, 1].item(), high_BT[0, 1].item()) == pytest.approx(edges)
 
 
@@ -298,7 +300,7 @@ FRESH = [o for o in AXES if possible(o) and o["ratio"] in ("token", "geometric")
 
 @pytest.mark.parametrize("options", FRESH, ids=lambda o: "-".join(str(v) for v in o.values()))
 def test_on_policy_every_composition_has_the_policy_gradient(options: dict[str, Any], oracle: ModuleType) -> None:
-    """r = 1: kernels in r have the mean advantage as value, those in log π that of A·log π; all have one gradient."""
+    """r = 1: surrogates in r have the mean advantage as value, those in log π that of A·log π; the gradient is one."""
     rows = fresh_rows(oracle)
     if options.get("masks"):
         for row in rows:
@@ -306,8 +308,8 @@ def test_on_policy_every_composition_has_the_policy_gradient(options: dict[str, 
     batch, logprobs_BT = as_batch(rows)
     loss = composed(batch, logprobs_BT, PLAIN | options)
     loss.backward()
-    kernel = options.get("kernel", "clip")
-    value = [row.a * (1.0 if kernel == "clip" else math.fsum(row.mu) / len(row.mu)) for row in rows]
+    surrogate = options.get("surrogate", "clip")
+    value = [row.a * (1.0 if surrogate == "clip" else math.fsum(row.mu) / len(row.mu)) for row in rows]
     assert loss.item() == pytest.approx(-math.fsum(value) / len(rows), rel=1e-6)
     slopes_BT = -batch.advantages_B[:, None] / (len(rows) * batch.mask_BT.sum(1, keepdim=True)) * batch.mask_BT
     assert logprobs_BT.grad is not None
@@ -316,12 +318,12 @@ def test_on_policy_every_composition_has_the_policy_gradient(options: dict[str, 
 
 @pytest.mark.parametrize("ratio", LEVELS)
 @pytest.mark.parametrize("band", ["additive", "multiplicative", "upper"])
-def test_at_the_true_centre_nothing_is_bounded(ratio: str, band: str, oracle: ModuleType) -> None:
+def test_at_the_true_center_nothing_is_bounded(ratio: str, band: str, oracle: ModuleType) -> None:
     """i = 1: π is π_k where the gradient is taken, however far it is from α."""
     around_one = compose(GrpoOptions(ratio=ratio, band=band, epsilon=0.01), 0.0)
     around_the_iterate = [
-        compose(GrpoOptions(ratio=ratio, band=band, epsilon=0.01, centre=centre), 0.0)
-        for centre in ("iterate", "interpolated")
+        compose(GrpoOptions(ratio=ratio, band=band, epsilon=0.01, center=center), 0.0)
+        for center in ("iterate", "interpolated")
     ]
     bounded = 0
     for seed in range(5):
@@ -368,8 +370,8 @@ def test_a_version_that_is_unknown_is_never_taken_for_a_lag(oracle: ModuleType) 
     keep_BT = FIXED_MASKS["max_lag"](batch, VERSION, max_lag=100)
     assert torch.equal(keep_BT[1] & batch.mask_BT[1], torch.zeros(WIDTH, dtype=torch.bool))
     assert (keep_BT | ~batch.mask_BT)[[0, 2, 3, 4, 5]].all()
-    loss = compose(GrpoOptions(centre="interpolated"), 0.0)
-    with pytest.raises(RunError, match="needs the policy version of every sampled token; use centre: iterate"):
+    loss = compose(GrpoOptions(center="interpolated"), 0.0)
+    with pytest.raises(RunError, match="needs the policy version of every sampled token; use center: iterate"):
         loss.begin_step(batch, VERSION, 0, logprobs_BT.detach)
     fresh = GrpoOptions(correction="mis", mismatch_low=0.0, mismatch_high=1e9, correction_low=2.0, correction_high=2.0)
     corrected = compose(fresh, 0.0).correct(batch, VERSION)
@@ -377,16 +379,16 @@ def test_a_version_that_is_unknown_is_never_taken_for_a_lag(oracle: ModuleType) 
     assert corrected.keep_BT.any()
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("a", [1.0, -1.0])
-def test_products_beyond_floating_point_leave_a_finite_gradient(kernel: str, a: float, oracle: ModuleType) -> None:
+def test_products_beyond_floating_point_leave_a_finite_gradient(surrogate: str, a: float, oracle: ModuleType) -> None:
     """The ratio of a completion of thousands of tokens is easily e^200: infinite in float32."""
     rows = make_rows(oracle, 0)
     batch, logprobs_BT = as_batch(rows)
     batch = Batch(**{**vars(batch), "behaviour_logprobs_BT": logprobs_BT.detach().float() - 200.0})
     batch.advantages_B.fill_(a)
     leaf_BT = logprobs_BT.detach().float().requires_grad_()
-    composed(batch, leaf_BT, PLAIN | {"ratio": "sequence", "kernel": kernel, "band": "upper"}).backward()
+    composed(batch, leaf_BT, PLAIN | {"ratio": "sequence", "surrogate": surrogate, "band": "upper"}).backward()
     assert leaf_BT.grad is not None
     assert leaf_BT.grad.isfinite().all()
 
@@ -397,19 +399,22 @@ def test_products_beyond_floating_point_leave_a_finite_gradient(kernel: str, a: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"denominator": "iterate", "centre": "iterate"}, "π/π_k is 1 where π is π_k, so its band is around 1"),
-        ({"band": "second_moment", "centre": "iterate"}, "its width is solved for log π/α of tokens"),
+        ({"denominator": "iterate", "center": "iterate"}, "π/π_k is 1 where π is π_k, so its band is around 1"),
+        ({"band": "second_moment", "center": "iterate"}, "its width is solved for log π/α of tokens"),
         ({"band": "second_moment", "ratio": "geometric"}, "its width is solved for log π/α of tokens"),
-        ({"kernel": "topr"}, "trainer.kernel=topr needs ratio=sequence"),
-        ({"kernel": "rec", "correction": "tis"}, "kernel=rec has none: take one that rejects"),
-        ({"kernel": "cispo", "correction": "tis"}, "kernel=cispo makes a weight of its own: set denominator=iterate"),
-        ({"kernel": "rec", "denominator": "iterate"}, "needs a kernel with an importance weight: rec has none"),
+        ({"surrogate": "topr"}, "trainer.surrogate=topr needs ratio=sequence"),
+        ({"surrogate": "rec", "correction": "tis"}, "surrogate=rec has none: take one that rejects"),
+        (
+            {"surrogate": "cispo", "correction": "tis"},
+            "surrogate=cispo makes a weight of its own: set denominator=iterate",
+        ),
+        ({"surrogate": "rec", "denominator": "iterate"}, "needs a surrogate with an importance weight: rec has none"),
         ({"correction_high": 3.0}, "trainer.correction is none: bounds of w"),
         ({"correction": "mis", "correction_low": 3.0}, "correction=mis would bound w from 3 to 2, where nothing lies"),
         ({"correction": "tis", "correction_low": 3.0, "correction_high": 1.0}, "would bound w from 3 to 1"),
         ({"correction": "mis", "correction_high": 0.9, "mismatch_low": 1.0}, "would bound w from 1 to 0.9"),
-        ({"delta": 1.1}, "trainer.delta belongs to kernel=clip and lies above 1 \\+ epsilon_high"),
-        ({"delta": 5.0, "kernel": "cispo"}, "trainer.delta belongs to kernel=clip"),
+        ({"delta": 1.1}, "trainer.delta belongs to surrogate=clip and lies above 1 \\+ epsilon_high"),
+        ({"delta": 5.0, "surrogate": "cispo"}, "trainer.delta belongs to surrogate=clip"),
         ({"masks": ["max_lag"]}, "say both, masks: \\[max_lag\\] and max_lag: N, or neither"),
         ({"max_lag": 3}, "say both"),
         ({"tau": 0.5}, "trainer.tau does nothing here: it belongs to advantage=opmd. Leave it out"),
@@ -420,9 +425,9 @@ def test_products_beyond_floating_point_leave_a_finite_gradient(kernel: str, a: 
         ({"band": "none", "epsilon_high": 0.3}, "belongs to band=additive or band=multiplicative or band=upper"),
         ({"band": "second_moment", "epsilon": 0.3}, "trainer.epsilon does nothing here"),
         ({"band": "upper", "epsilon": 0.3, "epsilon_high": 4.0}, "band=upper has an upper edge alone"),
-        ({"band": "none", "centre": "iterate"}, "trainer.centre=iterate does nothing with band=none"),
+        ({"band": "none", "center": "iterate"}, "trainer.center=iterate does nothing with band=none"),
         ({"kl": "k1"}, "trainer.kl=k1 does nothing while trainer.beta is 0, leave it out"),
-        ({"kernel": "clop"}, "there is no kernel 'clop'; did you mean 'clip'"),
+        ({"surrogate": "clop"}, "there is no surrogate 'clop'; did you mean 'clip'"),
         ({"ratio": "tokens"}, "there is no ratio 'tokens'; did you mean 'token'"),
     ],
 )
@@ -458,7 +463,7 @@ def test_a_composition_says_what_is_computed() -> None:
     )  # fmt: skip
     found = {axis: (name, what) for axis, name, what in options.composition()}
     assert found["denominator"][1].startswith("r = π/π_k")
-    assert "sampled" not in found["centre"][1]
+    assert "sampled" not in found["center"][1]
     assert "[lo, hi] = [0.9, 1.1], at lag 0 [0.9, 1.01]" in found["correction"][1]
     assert found["divide_by"][0] == "kept"
     assert found["mask_zero_variance"][0] == "false"

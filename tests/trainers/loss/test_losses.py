@@ -1,4 +1,4 @@
-"""The kernel, the KL term and the weights, against the paper's formulas in plain Python floats, gradients included."""
+"""The surrogate, the KL term and the weights against the paper's formulas in plain Python floats, with gradients."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ F64 = torch.float64
 
 
 def clipped_surrogate(
-    ratio_BT: torch.Tensor, centre: torch.Tensor | float, advantages_BT: torch.Tensor, low: float, high: float
+    ratio_BT: torch.Tensor, center: torch.Tensor | float, advantages_BT: torch.Tensor, low: float, high: float
 ) -> torch.Tensor:
-    """The kernel `clip` with the additive band."""
+    """The surrogate `clip` with the additive band."""
     return clip(
         torch.zeros_like(ratio_BT),
         ratio_BT,
-        *additive(torch.as_tensor(centre, dtype=ratio_BT.dtype), None, low, high),
+        *additive(torch.as_tensor(center, dtype=ratio_BT.dtype), None, low, high),
         advantages_BT,
     )
 
 
 def clipped(
-    ratio_BT: torch.Tensor, centre: torch.Tensor | float, advantages_BT: torch.Tensor, low: float, high: float
+    ratio_BT: torch.Tensor, center: torch.Tensor | float, advantages_BT: torch.Tensor, low: float, high: float
 ) -> torch.Tensor:
     """Where it is flat."""
     return clip_bounded(
-        ratio_BT, *additive(torch.as_tensor(centre, dtype=ratio_BT.dtype), None, low, high), advantages_BT
+        ratio_BT, *additive(torch.as_tensor(center, dtype=ratio_BT.dtype), None, low, high), advantages_BT
     )
 
 
@@ -47,40 +47,40 @@ def kl_to_reference(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Te
     return k3(logprobs, reference, torch.ones_like(logprobs))
 
 
-def kernel(r: float, centre: float, a: float, low: float, high: float) -> float:
+def surrogate(r: float, center: float, a: float, low: float, high: float) -> float:
     """f_ε in the paper's simplified forms: a·min(r, r'+ε) for a >= 0, a·max(r, max(r'-ε, 0)) for a < 0."""
-    return a * min(r, centre + high) if a >= 0 else a * max(r, max(centre - low, 0.0))
+    return a * min(r, center + high) if a >= 0 else a * max(r, max(center - low, 0.0))
 
 
-def kernel_slope(r: float, centre: float, a: float, low: float, high: float) -> float:
+def surrogate_slope(r: float, center: float, a: float, low: float, high: float) -> float:
     """Its derivative in r."""
-    flat = r > centre + high if a >= 0 else r < max(centre - low, 0.0)
+    flat = r > center + high if a >= 0 else r < max(center - low, 0.0)
     return 0.0 if flat else a
 
 
 RATIO = st.floats(0.0, 4.0)
-BAND = st.floats(0.01, 2.0)  # also wider than the centre, so that the floor at 0 acts
+BAND = st.floats(0.01, 2.0)  # also wider than the center, so that the floor at 0 acts
 
 
 @settings(deadline=None)
-@given(r=RATIO, centre=RATIO, a=st.floats(-3, 3), low=BAND, high=BAND)
-def test_kernel_and_its_slope(r: float, centre: float, a: float, low: float, high: float) -> None:
-    edges = (centre + high, max(centre - low, 0.0))
+@given(r=RATIO, center=RATIO, a=st.floats(-3, 3), low=BAND, high=BAND)
+def test_surrogate_and_its_slope(r: float, center: float, a: float, low: float, high: float) -> None:
+    edges = (center + high, max(center - low, 0.0))
     ratio_BT = torch.tensor([[r]], dtype=F64, requires_grad=True)
-    centre_BT, advantages_BT = torch.tensor([[centre]], dtype=F64), torch.tensor([[a]], dtype=F64)
-    value = clipped_surrogate(ratio_BT, centre_BT, advantages_BT, low, high)
-    assert value.item() == pytest.approx(kernel(r, centre, a, low, high), rel=1e-12, abs=1e-12)
+    center_BT, advantages_BT = torch.tensor([[center]], dtype=F64), torch.tensor([[a]], dtype=F64)
+    value = clipped_surrogate(ratio_BT, center_BT, advantages_BT, low, high)
+    assert value.item() == pytest.approx(surrogate(r, center, a, low, high), rel=1e-12, abs=1e-12)
     if min(abs(r - edge) for edge in edges) > 1e-9:  # there is no derivative at a kink
         value.sum().backward()
         assert ratio_BT.grad is not None
-        slope = kernel_slope(r, centre, a, low, high)
+        slope = surrogate_slope(r, center, a, low, high)
         assert ratio_BT.grad.item() == pytest.approx(slope, rel=1e-12, abs=1e-12)
-        flat = clipped(ratio_BT, centre_BT, advantages_BT, low, high).item()
+        flat = clipped(ratio_BT, center_BT, advantages_BT, low, high).item()
         assert flat == (a != 0 and slope == 0)
 
 
 @pytest.mark.parametrize(
-    ("r", "centre", "a", "expected"),
+    ("r", "center", "a", "expected"),
     [
         (1.5, 1.0, 2.0, 2 * 1.3),  # rewarded and already likelier: the upper edge, which is the wider one
         (0.5, 1.0, 2.0, 2 * 0.5),  # rewarded and less likely: free
@@ -90,12 +90,12 @@ def test_kernel_and_its_slope(r: float, centre: float, a: float, low: float, hig
         (0.05, 0.1, -1.0, -0.05),  # r' - ε is below 0: nothing is clipped from below
     ],
 )
-def test_kernel_by_hand(r: float, centre: float, a: float, expected: float) -> None:
-    value = clipped_surrogate(torch.tensor([[r]]), torch.tensor([[centre]]), torch.tensor([[a]]), 0.2, 0.3)
+def test_surrogate_by_hand(r: float, center: float, a: float, expected: float) -> None:
+    value = clipped_surrogate(torch.tensor([[r]]), torch.tensor([[center]]), torch.tensor([[a]]), 0.2, 0.3)
     assert value.item() == pytest.approx(expected)
 
 
-def test_a_centre_of_one_is_ppo_s_clip() -> None:
+def test_a_center_of_one_is_ppo_s_clip() -> None:
     ratio_BT = torch.linspace(0.1, 3, 50, dtype=F64)[None]
     for a in (1.7, -1.7):
         advantages_BT = torch.full_like(ratio_BT, a)
@@ -105,7 +105,7 @@ def test_a_centre_of_one_is_ppo_s_clip() -> None:
 
 
 @pytest.mark.parametrize("a", [1.0, -1.0])
-def test_at_its_centre_the_kernel_has_the_full_slope(a: float) -> None:
+def test_at_its_center_the_surrogate_has_the_full_slope(a: float) -> None:
     """With i = 1 and the true r', r = r' wherever a gradient is taken: nothing is clipped, however far r is from 1."""
     ratio_BT = torch.tensor([[1e-4, 0.3, 1.0, 7.0]], requires_grad=True)
     advantages_BT = torch.full((1, 4), a)

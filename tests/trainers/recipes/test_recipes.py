@@ -59,7 +59,7 @@ def whitened(rewards: Sequence[float]) -> list[float]:
     return [(r - mean) / math.sqrt(variance + 1e-6) for r in rewards]
 
 
-def centred(rewards: Sequence[float]) -> list[float]:
+def centered(rewards: Sequence[float]) -> list[float]:
     return [r - statistics.fmean(rewards) for r in rewards]
 
 
@@ -154,13 +154,13 @@ FORMULAS = {
     "paper-v1-i10": Formula(whitened, paper, of_sequences),
     "paper-v1-i1": Formula(whitened, paper, of_sequences),
     "dapo": Formula(whitened, grpo(0.8, 1.28), of_kept_tokens, with_length_penalty),
-    "dr-grpo": Formula(centred, grpo(0.8, 1.2), by_a_constant),
+    "dr-grpo": Formula(centered, grpo(0.8, 1.2), by_a_constant),
     "gspo": Formula(whitened, gspo, of_sequences),
     "cispo": Formula(whitened, cispo, of_tokens),
     "m2po": Formula(whitened, m2po, of_tokens),
     "dppo-tv": Formula(whitened, dppo_tv, of_tokens),
     "decoupled-ppo": Formula(whitened, decoupled, of_sequences),
-    "topr": Formula(centred, topr, of_sequences),
+    "topr": Formula(centered, topr, of_sequences),
     "opmd": Formula(mirror_descent, rec, of_sequences),
 }
 
