@@ -24,7 +24,7 @@ from .ratios import LEVELS
 from .surrogates import SURROGATES
 
 DENOMINATORS = {
-    "behaviour": "r = π/α, α the behaviour policy as the record has it; a correction makes c(w)/w a factor of "
+    "behavior": "r = π/α, α the behaviour policy as the record has it; a correction makes c(w)/w a factor of "
     "surrogate=clip, and around another one it rejects",
     "iterate": "r = π/π_k, π_k the policy before the batch's first gradient step; a correction makes c(w) a factor, "
     "without one stale data is taken for fresh",
@@ -46,8 +46,8 @@ class LossOptions(BaseModel):
     ratio: Annotated[str, one_of("ratio", LEVELS)] = Field(
         default="token", description="what one ratio is of: token, sequence (product) or geometric (mean, GSPO)"
     )
-    denominator: Literal["behaviour", "iterate"] = Field(
-        default="behaviour", description="of the ratio: α as recorded, or π_k, with correction's c(π_k/α) as a factor"
+    denominator: Literal["behavior", "iterate"] = Field(
+        default="behavior", description="of the ratio: α as recorded, or π_k, with correction's c(π_k/α) as a factor"
     )
     center: Annotated[str, one_of("center", CENTERS)] = Field(
         default="one",
@@ -108,7 +108,7 @@ class LossOptions(BaseModel):
     def _refusals(self) -> list[tuple[bool, str]]:
         """What does not go together, and why."""
         surrogate, correction = SURROGATES[self.surrogate], CORRECTIONS[self.correction]
-        around_one = (self.ratio, self.denominator, self.center) == ("token", "behaviour", "one")
+        around_one = (self.ratio, self.denominator, self.center) == ("token", "behavior", "one")
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
         stale, mismatch = self.stale_bounds, self.mismatch_bounds
         epsilon_is_set = self.epsilon != type(self).model_fields["epsilon"].default
@@ -117,12 +117,12 @@ class LossOptions(BaseModel):
         return [
             (
                 self.denominator == "iterate" and self.center != "one",
-                f"trainer.center={self.center} needs denominator=behaviour: π/π_k is 1 where π is π_k, so its band is "
+                f"trainer.center={self.center} needs denominator=behavior: π/π_k is 1 where π is π_k, so its band is "
                 "around 1",
             ),
             (
                 self.band == "second_moment" and not around_one,
-                "trainer.band=second_moment needs ratio=token, denominator=behaviour and center=one: its width is "
+                "trainer.band=second_moment needs ratio=token, denominator=behavior and center=one: its width is "
                 "solved for log π/α of tokens",
             ),
             (
@@ -145,10 +145,10 @@ class LossOptions(BaseModel):
             (
                 correction is not None
                 and correction.truncates
-                and self.denominator == "behaviour"
+                and self.denominator == "behavior"
                 and surrogate.weighted
                 and not surrogate.linear,
-                f"trainer.correction={self.correction} truncates the weight π_k/α, and with denominator=behaviour "
+                f"trainer.correction={self.correction} truncates the weight π_k/α, and with denominator=behavior "
                 f"that is a part of the ratio π/α, of which surrogate={self.surrogate} makes a weight of its own: set "
                 "denominator=iterate",
             ),

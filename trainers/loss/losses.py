@@ -60,7 +60,7 @@ class Loss:
     masks: tuple[Callable[..., Tensor], ...]
     kl: Callable[[Tensor, Tensor, Tensor], Tensor]
     beta: float
-    denominator: Literal["behaviour", "iterate"]
+    denominator: Literal["behavior", "iterate"]
     correction: Correction | None
     stale: Bounds
     mismatch: Bounds
@@ -81,7 +81,7 @@ class Loss:
         log_w_BT = log_ratio(batch.iterate_logprobs_BT, batch.behaviour_logprobs_BT, mask_BT)
         fresh_BT = batch.versions_BT == version
         log_c_BT, keep_BT = correct(self.correction, log_w_BT, mask_BT, fresh_BT, self.stale, self.mismatch)
-        if self.denominator == "behaviour":
+        if self.denominator == "behavior":
             log_c_BT = log_c_BT - self.level(log_w_BT, mask_BT) if self.linear else torch.zeros_like(log_c_BT)
         keep_BT = keep_BT & batch.keep_BT
         return replace(batch, keep_BT=keep_BT, correction_BT=torch.where(keep_BT, torch.exp(log_c_BT), 0.0))
@@ -134,7 +134,7 @@ class Loss:
         return batch.mask_BT & ~kept_BT
 
     def _terms(self, batch: Batch, logprobs_BT: Tensor) -> Terms:
-        below_BT = batch.behaviour_logprobs_BT if self.denominator == "behaviour" else batch.iterate_logprobs_BT
+        below_BT = batch.behaviour_logprobs_BT if self.denominator == "behavior" else batch.iterate_logprobs_BT
         assert below_BT is not None
         log_ratio_BT = log_ratio(logprobs_BT, below_BT, batch.mask_BT)
         center_BT = self._at_level(batch, self.center(batch, log_ratio_BT.detach()))

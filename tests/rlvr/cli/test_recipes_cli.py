@@ -92,7 +92,7 @@ def test_parts_name_everything_that_an_option_may_say(
     assert all(len(row) == 3 for row in rows), "each with a line of what it stands for"
     assert {"surrogate", "ratio", "center", "band", "correction", "kl", "masks", "advantage"} < {row[0] for row in rows}
     said = {(axis, name): what for axis, name, what in rows}
-    assert {"behaviour", "iterate", "all", "kept", "true", "false"} < {name for _, name in said}
+    assert {"behavior", "iterate", "all", "kept", "true", "false"} < {name for _, name in said}
     for name in ("tis", "mis", "icepop", "sequence_tis", "sequence_mis", "geo_rs"):
         assert re.search(r"c = .*; w = .*, \[lo, hi\] = \[.*\] \(.* as in ", said["correction", name])
     assert "at v = 50 it rejects nearly everything" in said["correction", "geo_rs"]

@@ -132,13 +132,14 @@ def test_a_recipe_that_is_none_is_an_error_with_its_line(tmp_path: Path, text: s
             ["masks=[opsn]"],
             r"^trainer.masks.0 \(--set trainer.masks=\[opsn\]\): there is no mask 'opsn'; did you mean 'opsm'\?$",
         ),
-        (["denominator=iterate", "center=iterate"], r"^trainer.center=iterate needs denominator=behaviour"),
+        (["denominator=iterate", "center=iterate"], r"^trainer.center=iterate needs denominator=behavior"),
         (["max_lag=5"], r"^trainer.max_lag: say both"),
         (
             ["kernel=clip"],
             r"^there is no key trainer.kernel \(--set trainer.kernel=clip\): it is called trainer.surrogate now$",
         ),
         (["centre=one"], r"^there is no key trainer.centre \(--set .*\): it is called trainer.center now$"),
+        (["denominator=behaviour"], r"^trainer.denominator \(--set .*\) must be 'behavior' or 'iterate'"),
         (["advantage=centred"], r"there is no advantage 'centred'; did you mean 'centered'\?$"),
     ],
 )

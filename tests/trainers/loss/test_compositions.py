@@ -37,7 +37,7 @@ LENGTHS, WIDTH = [3, 1, 6, 2, 4, 5], 9
 PROMPTS = [1, 2, 1, 3, 2, 1]
 MAX_TOKENS = 7
 PLAIN: dict[str, Any] = {
-    "ratio": "token", "denominator": "behaviour", "center": "one", "band": "additive", "epsilon": 0.2,
+    "ratio": "token", "denominator": "behavior", "center": "one", "band": "additive", "epsilon": 0.2,
     "surrogate": "clip", "correction": "none", "kl": "k3", "m2_budget": 0.04, "opsm_delta": 0.05, "tv_delta": 0.05,
     "aggregation": "sequence_mean", "divide_by": "all",
 }  # fmt: skip
@@ -180,7 +180,7 @@ BOUNDS: list[dict[str, float]] = [
 
 
 @pytest.mark.parametrize("ratio", ["token", "geometric"])
-@pytest.mark.parametrize("denominator", ["behaviour", "iterate"])
+@pytest.mark.parametrize("denominator", ["behavior", "iterate"])
 @pytest.mark.parametrize("correction", CORRECTIONS)
 def test_corrections(correction: str, denominator: str, ratio: str, oracle: ModuleType) -> None:
     for bounds, divide_by in itertools.product(BOUNDS if correction != "none" else [{}], ["all", "kept"]):
@@ -294,7 +294,7 @@ def fresh_rows(oracle: ModuleType) -> list[Any]:
 
 FRESH = [o for o in AXES if possible(o) and o["ratio"] in ("token", "geometric")] + [
     {"correction": correction, "denominator": denominator}
-    for correction, denominator in itertools.product(CORRECTIONS, ["behaviour", "iterate"])
+    for correction, denominator in itertools.product(CORRECTIONS, ["behavior", "iterate"])
 ] + [{"masks": [*FIXED_MASKS, *LIVE_MASKS], "max_lag": 0}]  # fmt: skip
 
 
@@ -469,5 +469,5 @@ def test_a_composition_says_what_is_computed() -> None:
     assert found["mask_zero_variance"][0] == "false"
     assert found["aggregation"][1].endswith("max_tokens = sampling.max_tokens")
     plain = {axis: (name, what) for axis, name, what in GrpoOptions(correction="icepop").composition()}
-    assert plain["denominator"][0] == "behaviour"
+    assert plain["denominator"][0] == "behavior"
     assert "[lo, hi] = [0.5, 5] (IcePop" in plain["correction"][1]
