@@ -1,7 +1,7 @@
-"""`grpo`: on-policy GRPO (arXiv 2402.03300), v1-i1 by default; v1-i10 with `updates_per_batch: 10`.
+"""`grpo`: on-policy GRPO (arXiv 2402.03300, eq. 3), v1-i1 by default; v1-i10 with `updates_per_batch: 10`.
 
-Deviations from the paper's text: KL is off by default (`beta: 0`), and groups whose rewards are all equal are masked
-(eq. 8 of arXiv 2505.22257; `mask_zero_variance: false` restores the original).
+Deviations from the paper: the KL penalty is off by default (`beta: 0`), and groups whose rewards are all equal are
+masked (arXiv 2505.22257, eq. 8; `mask_zero_variance: false` restores the original).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ AXES: Mapping[str, Mapping[str, Any]] = {
     **LOSS_AXES,
     "aggregation": AGGREGATIONS,
     "divide_by": {
-        "all": "what masks and corrections take out counts in the mean",
-        "kept": "what masks and corrections take out leaves the mean; what opsm and dppo_tv do counts always",
+        "all": "tokens that masks and corrections remove count in the mean",
+        "kept": "tokens that masks and corrections remove do not count in the mean, except those of opsm and dppo_tv",
     },
     "masks": {**FIXED_MASKS, **LIVE_MASKS},
     "mask_zero_variance": {
-        "true": "groups whose rewards are all equal train nothing: the factor 1[σ ≠ 0] of eq. 8, arXiv 2505.22257",
-        "false": "groups whose rewards are all equal train as well: their KL term does, and advantages that are not 0",
+        "true": "groups whose rewards are all equal are left out: the factor 1[σ ≠ 0] of arXiv 2505.22257, eq. 8",
+        "false": "groups whose rewards are all equal train too: through the KL term, and advantages that are not 0",
     },
 }
 
@@ -50,12 +50,12 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
 
     @property
     def needs_lag(self) -> tuple[str, ...]:
-        """Also a center that is found by the policy version."""
+        """Return the settings that need policy versions, including an interpolated center."""
         return super().needs_lag + (("trainer.center=interpolated",) if self.center == "interpolated" else ())
 
     @property
     def of_whole_rollouts(self) -> tuple[str, ...]:
-        """Also what is a product or a mean over a completion."""
+        """Return the settings that look at whole rollouts, including products and means over a completion."""
         correction = CORRECTIONS[self.correction]
         given = {
             f"ratio={self.ratio}": self.ratio != "token",
@@ -65,8 +65,8 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
         return super().of_whole_rollouts + tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
 
     @model_validator(mode="after")
-    def _every_number_is_read(self) -> Self:
-        """A number that no chosen part reads would do nothing: refused, where it was set to something."""
+    def _reject_unused_numbers(self) -> Self:
+        """Reject a number that was changed from its default and that no chosen part reads."""
         chosen = {(axis, name) for axis, name, _ in self.composition()}
         for option, parts in readers(AXES, type(self)).items():
             default = type(self).model_fields[option].default
@@ -82,11 +82,11 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
 
     @classmethod
     def parts(cls) -> list[tuple[str, str, str]]:
-        """Axis, name, and what it stands for: all that there is."""
+        """Return all parts: axis, name, and a one-line description."""
         return [(axis, name, summary(entry)) for axis, table in AXES.items() for name, entry in table.items()]
 
     def composition(self) -> list[tuple[str, str, str]]:
-        """The parts that these options choose."""
+        """Return the parts that these options choose: axis, name, and a one-line description."""
         given = {axis: getattr(self, axis) for axis in AXES} | {
             "mask_zero_variance": str(self.mask_zero_variance).lower()
         }
@@ -98,7 +98,7 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
         ]
 
     def _as_set(self, axis: str, name: str, what: str) -> str:
-        """What a part stands for, with the numbers that these options give it."""
+        """Return a part's description with the numbers that these options give it."""
         correction = CORRECTIONS[self.correction]
         if axis == "correction" and correction is not None:
             return correction.within(self.stale_bounds, self.mismatch_bounds)
@@ -111,8 +111,8 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
 
 
 class Grpo(PolicyGradient):
-    """The loss that the options compose. By default it is f_ε(π/α, r', A) - β·KL(π ‖ π_ref) a token (eqs. 6 and 7 of
-    arXiv 2505.22257), with r' = 1."""
+    """Trainer of a composed loss. By default, the objective per token is f_ε(π/α, r', A) - β·KL(π ‖ π_ref) with r' = 1
+    (arXiv 2505.22257, eqs. 6 and 7)."""
 
     Options = GrpoOptions
     options: GrpoOptions
@@ -122,27 +122,27 @@ class Grpo(PolicyGradient):
         self.loss = compose(options, options.beta)
 
     def prepare(self, batch: Batch) -> Batch:
-        """Adds log π_k, the policy as it is before the batch's first gradient step, and the correction, where the loss
-        has use for them."""
+        """Add log π_k, of the policy before the batch's first gradient step, and the correction, if the loss uses
+        them."""
         batch = super().prepare(batch)
         if self.loss.needs_iterate:
             batch = replace(batch, iterate_logprobs_BT=self.current_logprobs(batch))
         return self.loss.correct(batch, self.version)
 
     def begin_step(self, batch: Batch, step: int) -> Batch:
-        """Adds what the loss takes from the whole batch before it is split."""
+        """Add what the loss derives from the whole batch before it is split."""
         return self.loss.begin_step(batch, self.version, step, lambda: self.current_logprobs(batch))
 
     def objective(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
-        """(B, T) what the composition maximises."""
+        """Return the (B, T) objective of the composition."""
         return self.loss.objective(batch, logprobs_BT)
 
     def removed(self, batch: Batch, logprobs_BT: Tensor) -> Removed:
-        """The tokens where the band acts, and those that a mask or the correction has taken out."""
+        """Return the tokens where the band acts, and those that a mask or the correction has removed."""
         return Removed(self.loss.bounded(batch, logprobs_BT), self.loss.masked(batch, logprobs_BT))
 
     def objective_metrics(self, batch: Batch, logprobs_BT: Tensor) -> dict[str, float]:
-        """The width of a band that is solved for the batch, and KL(π ‖ π_ref) a token."""
+        """Return the width of a band that is solved for the batch, and KL(π ‖ π_ref) per token."""
         metrics: dict[str, float] = {}
         if batch.width_B is not None:
             metrics["clip/width"] = batch.width_B[0].item()

@@ -1,12 +1,12 @@
 """`grpo-off`: off-policy GRPO (Mroueh et al., arXiv 2505.22257, Algorithm 1), v10-i1 by default.
 
-The sampler holds a lagged policy α, pushed every v = `push_every` batches; fresh samples are drawn from it for every
-batch; advantages are whitened with its group's statistics; the ratio's denominator is what the record says α gave.
+The sampler holds a lagged policy α, whose weights are synced every v = `push_every` batches. Each batch is sampled
+fresh from α, advantages are whitened with the group's statistics under α, and the ratio's denominator is α as recorded.
 
-The default loss in six lines is the first thing in `trainers/loss/`; `rlvr recipes` lists the alternatives.
+`trainers/loss/__init__.py` opens with the default loss in six lines; `rlvr recipes` lists the alternatives.
 
-With `center: iterate` and one gradient step a batch, r = r' where the gradient is taken, so nothing is clipped: the
-clip then acts for `updates_per_batch` > 1 only.
+With `center: iterate` and one gradient step per batch, r = r' where the gradient is taken, so nothing is clipped. The
+clip then acts only for `updates_per_batch` > 1.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .grpo import Grpo, GrpoOptions
 class GrpoOffOptions(GrpoOptions):
     """Keys of `trainer` for `grpo-off`."""
 
-    push_every: int = Field(default=10, ge=1, description="v: batches between two pushes of weights to the sampler")
+    push_every: int = Field(default=10, ge=1, description="v: batches between two weight syncs to the sampler")
 
 
 class GrpoOff(Grpo):
-    """As `grpo`, with a lagged behaviour policy."""
+    """`grpo` with a lagged behavior policy."""
 
     Options = GrpoOffOptions
     options: GrpoOffOptions

@@ -1,7 +1,7 @@
-"""torch, imported when one of its names is first looked up.
+"""A stand-in for torch that imports it when one of its names is first looked up.
 
-`rlvr recipes` reads the tables and docstrings of the modules that compose a loss; it need not wait for torch to do so.
-They import this as `torch`, and the real one for type checkers.
+`rlvr recipes` reads the tables and docstrings of the modules that compose a loss, and should not wait for torch. Those
+modules import this one as `torch`; type checkers see the real torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):  # the import system's questions
+    if name.startswith("__"):  # looked up by the import system
         raise AttributeError(name)
     import torch
 

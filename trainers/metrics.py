@@ -1,7 +1,7 @@
-"""Numbers that tell how far the data is from the policy that learns from it, of the whole batch and by age.
+"""Metrics of how far the data is from the policy that learns from it, over the whole batch and by lag.
 
-`offpolicy.staleness` does the arithmetic. Batch-wide names are `ess/token`, `clip/high` and so on; the same for
-tokens in one bucket of lag is `lag_4-7/ess_token`, `lag_4-7/clip_high`. An empty bucket has no key.
+`rlvr.offpolicy.staleness` does the arithmetic. Batch-wide names are `ess/token`, `clip/high` and so on. The same metric
+over the tokens in one bucket of lag is `lag_4-7/ess_token`, `lag_4-7/clip_high`. An empty bucket has no key.
 
 Shapes: B = rollouts, T = tokens, N = sampled tokens of the batch, flat.
 """
@@ -35,33 +35,36 @@ BATCH_WIDE = {
     "clip_high": "clip/high",
     "clip_low": "clip/low",
 }
-"""Name within a bucket → name of the same over the whole batch."""
+"""Name within a bucket → name of the same metric over the whole batch."""
 
 
-# What the rules of `rlvr.alarms` measure of a gradient step, but for what ends the batch anyway.
+# What `rlvr.alarms` checks after a gradient step, except for alarms that end the batch anyway.
 _WORSE: Mapping[str, Callable[[float, float], float]] = {"ratio/max": max, "ess/token": min, "mismatch/mean": max}
 
 
 class Removed(NamedTuple):
-    """Which tokens a gradient step learns nothing from, although their rollout is in it."""
+    """Tokens that a gradient step learns nothing from, although their rollout is part of it."""
 
     clipped_BT: Tensor
-    """bool: the objective is flat in the ratio there, so it gives no gradient."""
+    """bool: the objective is flat in the ratio, so the token has no gradient."""
     masked_BT: Tensor
-    """bool: a correction or a mask took the token out."""
+    """bool: a correction or a mask removed the token."""
 
 
 def step_metrics(
     batch: Batch, logprobs_BT: Tensor, entropy_BT: Tensor, clipped_BT: Tensor, version: int
 ) -> dict[str, float]:
-    """Of one gradient step, over the sampled tokens of the rollouts that it computes, those of `batch`: each has a
-    token that no mask takes out by what the records say. `version` is the trainer's before the step.
+    """Return the metrics of one gradient step, over the sampled tokens of the rollouts in `batch`.
 
-    lag/max, lag/mean: in optimizer steps, of the tokens whose lag is known; absent where none is. ratio/*: of π/α a
-    token; log_square is the mean of (log π/α)². kl/*: nats a token, estimates of KL(α‖π). ess/*, chi2/token: see
-    `rlvr.offpolicy.staleness.distances`. clip/*: shares of these tokens, high those with A > 0, low those with A ≤ 0.
-    mismatch/*: |log π - log α| of tokens at lag 0, where it should be rounding alone: it is what sampler and trainer
-    disagree by. `batch` and the tensors are on the CPU.
+    Every rollout in `batch` has a token that no fixed mask removes. `version` is the trainer's before the step. `batch`
+    and the tensors are on the CPU.
+
+    - lag/max, lag/mean: optimizer steps, over tokens of known lag; absent if there are none.
+    - ratio/*: π/α per token; log_square is the mean of (log π/α)².
+    - kl/*: estimates of KL(α‖π), in nats per token.
+    - ess/*, chi2/token: see `rlvr.offpolicy.staleness.distances`.
+    - clip/*: share of these tokens; high for A > 0, low for A ≤ 0.
+    - mismatch/*: |log π - log α| of tokens at lag 0, where sampler and trainer should differ by rounding alone.
     """
     mask_BT = batch.mask_BT.numpy()
     row_N = mask_BT.nonzero()[0]
@@ -93,17 +96,16 @@ def step_metrics(
 
 
 def worst(before: Mapping[str, float], found: Mapping[str, float]) -> dict[str, float]:
-    """Of what alarms look at, the worst of a batch's gradient steps so far: `found` is the last one's."""
+    """Return the metrics that alarms check, the worse of `before` and `found` (the last gradient step's)."""
     return {name: worse(before[name], found[name]) for name, worse in _WORSE.items() if name in before.keys() & found}
 
 
 def mask_metrics(batch: Batch, signal_BT: Tensor, masked_BT: Tensor, version: int) -> dict[str, float]:
-    """Of one gradient step, over `signal_BT`, the sampled tokens that there is something to learn from: those of
-    rollouts that nobody computes too, but not those of groups that `mask_zero_variance` leaves out.
+    """Return the shares of tokens that masks and corrections remove in one gradient step.
 
-    mask/*: shares of these tokens that a mask or a correction takes out (`masked_BT`), high those with A > 0, low those
-    with A ≤ 0; the same by bucket of lag. Empty where there is no such token. `version` is the trainer's before the
-    step.
+    `signal_BT` marks the sampled tokens that could be learned from: all except those of groups that
+    `mask_zero_variance` leaves out. mask/* is the share of them in `masked_BT`; high for A > 0, low for A ≤ 0; the same
+    by bucket of lag. The result is empty if there is no such token. `version` is the trainer's before the step.
     """
     if not signal_BT.any():
         return {}
@@ -121,11 +123,12 @@ def mask_metrics(batch: Batch, signal_BT: Tensor, masked_BT: Tensor, version: in
 
 
 def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
-    """Of a batch before its first gradient step, groups without a signal among it.
+    """Return the metrics of a batch before its first gradient step, including groups without reward variance.
 
-    signal/groups: the share of groups whose rewards differ. By bucket of lag: the same as `signal` (a group counts
-    where its oldest token does), and of rollouts `length` (mean, in sampled tokens) and `truncated` (the share that
-    ended for their length, of those that say how they ended).
+    - signal/groups: share of groups whose rewards differ; by bucket of lag, `signal`. A group is in the bucket of its
+      oldest token.
+    - by bucket of lag: `length`, mean sampled tokens per rollout, and `truncated`, the share of rollouts that ended at
+      their length limit among those with a finish reason.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     group_of_B = np.repeat(np.arange(len(groups)), [len(group.rollouts) for group in groups])
@@ -148,7 +151,7 @@ def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
 
 
 def by_bucket(values: Mapping[str, Floats], there_P: Bools) -> dict[str, float]:
-    """`lag_BUCKET/NAME` → number, for the buckets that are there. TensorBoard keeps these characters as they are."""
+    """Return `lag_BUCKET/NAME` → number for the buckets in `there_P`. TensorBoard accepts these names unchanged."""
     return {
         f"lag_{BUCKETS[p]}/{name}": float(values_P[p])
         for p in np.flatnonzero(there_P)

@@ -1,4 +1,4 @@
-"""Rules that lower the learning rate of a gradient step. Each is a factor in (0, 1].
+"""Rules that lower the learning rate of a gradient step. Each returns a factor in (0, 1].
 
 Shapes: B = rollouts, T = tokens.
 """
@@ -16,15 +16,16 @@ else:
 
 
 def warmup(version: int, updates: int) -> float:
-    """Rises linearly over the first `updates` optimizer steps."""
+    """Return the warmup factor, which rises linearly over the first `updates` optimizer steps."""
     return min(1.0, (version + 1) / max(1, updates))
 
 
 def ess_factor(log_ratio_BT: Tensor, base: float) -> float:
-    """sqrt(min(1, (ESS/B) / base)), ESS = (Σw)²/Σw² of the sequences' unclipped weights ∏_t π/α (VCPO, arXiv 2602.17616
-    and its code): when few sequences carry all the weight, the gradient's variance is that of few.
+    """Return sqrt(min(1, (ESS/B) / base)) (VCPO, arXiv 2602.17616 and its code).
 
-    `log_ratio_BT` is 0 outside the mask; `base` is the share of B at and above which the rate is not lowered.
+    ESS = (Σw)²/Σw² over the sequences' unclipped weights w = ∏_t π/α. If few sequences carry all the weight, the
+    gradient has the variance of a batch of that few. `log_ratio_BT` is 0 outside the mask. `base` is the ESS/B at and
+    above which the rate is not lowered.
     """
     log_w_B = log_ratio_BT.double().sum(1)
     log_ess = 2 * torch.logsumexp(log_w_B, 0) - torch.logsumexp(2 * log_w_B, 0)
@@ -32,6 +33,6 @@ def ess_factor(log_ratio_BT: Tensor, base: float) -> float:
 
 
 def lag_factor(mean_lag: float, base: float) -> float:
-    """min(1, base / lag): beyond a mean lag of `base` versions the product of lag and learning rate stays constant, and
-    with it the bias of stale data, which grows as that product (arXiv 2607.01083)."""
+    """Return min(1, base / lag). Beyond a mean lag of `base` versions, lag × learning rate stays constant, and so does
+    the bias of stale data, which grows with that product (arXiv 2607.01083)."""
     return min(1.0, base / mean_lag) if mean_lag > 0 else 1.0

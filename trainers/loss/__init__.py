@@ -9,6 +9,6 @@ tokens is these six lines (Mroueh et al., arXiv 2505.22257, eq. 8; a test runs t
     loss = -((objective_BT * learned_BT).sum(1) / mask_BT.sum(1)).mean()
 
 Each line has alternatives, one file per axis: `advantage`, `ratios`, `bands` and `centers` (what the ratio is clipped
-to), `surrogates` (how ratio and band make an objective), `corrections`, `masks`, `kl`, `aggregation`. `composition`
-looks the chosen functions up, `losses` evaluates them, and `rlvr recipes` lists the named combinations.
+to), `surrogates` (how ratio and band form an objective), `corrections`, `masks`, `kl`, `aggregation`. `composition`
+looks up the chosen functions, `losses` evaluates them, and `rlvr recipes` lists the named combinations.
 """

@@ -1,8 +1,8 @@
-"""From tokens to one number: the weight of each token in the batch's objective.
+"""Aggregation of tokens into one number: the weight of each token in the batch's objective.
 
-A masked mean over a batch is a sum with weights. They are computed once over the whole batch, so micro-batches that sum
-their part of `weights_BT * objective_BT` add up to the large batch's gradient. `AGGREGATIONS` has the divisors by the
-name of `trainer.aggregation`.
+A masked mean over a batch is a weighted sum. The weights are computed once over the whole batch, so micro-batches that
+each sum their part of `weights_BT * objective_BT` add up to the large batch's gradient. `AGGREGATIONS` maps the values
+of `trainer.aggregation` to divisors.
 
 Shapes: B = rollouts, T = tokens.
 """
@@ -20,17 +20,17 @@ else:
 
 
 def sequence_mean(counted_BT: Tensor) -> Tensor:
-    """The mean over a rollout's tokens, then over rollouts: all rollouts weigh the same (GRPO, the paper's eq. 7)."""
+    """Mean over a rollout's tokens, then over rollouts: rollouts weigh the same (GRPO, arXiv 2402.03300, eq. 3)."""
     return _rollouts(counted_BT) * counted_BT.sum(1, keepdim=True).clamp(min=1)
 
 
 def token_mean(counted_BT: Tensor) -> Tensor:
-    """The mean over the batch's tokens: all tokens weigh the same (DAPO, arXiv 2503.14476, eq. 12)."""
+    """Mean over the batch's tokens: all tokens weigh the same (DAPO, arXiv 2503.14476, eq. 12)."""
     return counted_BT.sum().clamp(min=1)
 
 
 def constant(counted_BT: Tensor, max_tokens: int) -> Tensor:
-    """The sum over all tokens by rollouts · max_tokens: no division by length (Dr. GRPO, arXiv 2503.20783)."""
+    """Sum over all tokens, divided by rollouts · max_tokens, not by length (Dr. GRPO, arXiv 2503.20783, §3.2)."""
     return _rollouts(counted_BT) * max_tokens
 
 
@@ -48,11 +48,11 @@ AGGREGATIONS: Mapping[str, Callable[..., Tensor]] = {
 def token_weights(
     mask_BT: Tensor, keep_BT: Tensor, divisor: Callable[[Tensor], Tensor], *, divide_by: Literal["all", "kept"]
 ) -> Tensor:
-    """The weight of each token in the batch's objective: 1 over the `divisor`, 0 where `keep_BT` is False.
+    """Return (B, T) weights of tokens in the batch's objective: 1 / `divisor`, and 0 where `keep_BT` is False.
 
-    `mask_BT` marks all sampled tokens, `keep_BT` those that no mask and no correction has taken out. With
-    `divide_by="all"` the others stay in the denominators, as in the expectation of eq. 8; with "kept" they leave them,
-    which is another estimator: larger steps when little is kept.
+    `mask_BT` marks all sampled tokens; `keep_BT` marks those that no mask or correction has removed. With
+    `divide_by="all"`, removed tokens still count in the denominators, as in the expectation of arXiv 2505.22257, eq. 8.
+    With "kept" they do not, which is a different estimator: it takes larger steps when few tokens are kept.
     """
     counted_BT = mask_BT if divide_by == "all" else keep_BT
     return keep_BT.to(torch.float32) / divisor(counted_BT)

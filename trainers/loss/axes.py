@@ -1,7 +1,7 @@
-"""How the names in a trainer's options stand for functions, and its options for their parameters.
+"""Lookup of an algorithm's parts by name, and of their parameters among a trainer's options.
 
-An axis of an algorithm (its ratio, its band, …) is a table from names to pure functions. An option holds a name; what a
-function needs besides tensors it takes from the options by the names of its parameters. So a new variant is a function
+An axis of an algorithm (its ratio, its band, …) is a table from names to pure functions. One option holds the name.
+A function's parameters other than tensors are bound to the options of the same name. Adding a variant takes a function
 and a line in its table.
 """
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 def one_of(axis: str, *tables: Mapping[str, Any]) -> AfterValidator:
-    """Refuses a name that is in none of the tables, and says which is near."""
+    """Return a validator that rejects a name that no table has, and suggests the nearest one."""
 
     def check(name: str) -> str:
         known = [name for table in tables for name in table]
@@ -33,13 +33,13 @@ def one_of(axis: str, *tables: Mapping[str, Any]) -> AfterValidator:
 
 
 def bind(function: Callable[..., R], options: BaseModel) -> Callable[..., R]:
-    """`function` with each parameter that is the name of an option."""
+    """Return `function` with every parameter that is named like an option bound to that option's value."""
     names = inspect.signature(function).parameters.keys() & type(options).model_fields.keys()
     return partial(function, **{name: getattr(options, name) for name in names})
 
 
 def readers(axes: Mapping[str, Mapping[str, Any]], options: type[BaseModel]) -> dict[str, set[tuple[str, str]]]:
-    """Option → the parts (axis, name) whose functions have a parameter of its name."""
+    """Return, for each option, the parts (axis, name) whose functions have a parameter of that name."""
     found: dict[str, set[tuple[str, str]]] = {}
     for axis, table in axes.items():
         for name, entry in table.items():
@@ -50,7 +50,7 @@ def readers(axes: Mapping[str, Mapping[str, Any]], options: type[BaseModel]) -> 
 
 
 def summary(entry: Any) -> str:
-    """What an entry of an axis does: what it says itself, or the first sentence of its function's docstring."""
+    """Return a one-line description of a table's entry: its `about`, or the first sentence of its docstring."""
     if entry is None:
         return "nothing is done"
     if isinstance(entry, str):

@@ -1,7 +1,7 @@
-"""The options that say which `Loss` is meant, and what turns them into one.
+"""The options that choose a `Loss`, and the function that builds it.
 
-To add a variant, write its function where its axis is (ratios, centers, bands, surrogates, corrections, masks, kl) and
-give it a line in the table there; here is only what does not go together.
+To add a variant, write its function in the file of its axis (ratios, centers, bands, surrogates, corrections, masks,
+kl) and add a line to the table there. This module only rejects combinations that make no sense.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .ratios import LEVELS
 from .surrogates import SURROGATES
 
 DENOMINATORS = {
-    "behavior": "r = π/α, α the behaviour policy as the record has it; a correction makes c(w)/w a factor of "
-    "surrogate=clip, and around another one it rejects",
-    "iterate": "r = π/π_k, π_k the policy before the batch's first gradient step; a correction makes c(w) a factor, "
-    "without one stale data is taken for fresh",
+    "behavior": "r = π/α, with α the behavior policy as recorded; a correction multiplies surrogate=clip by c(w)/w and "
+    "only rejects with the other surrogates",
+    "iterate": "r = π/π_k, with π_k the policy before the batch's first gradient step; a correction multiplies by "
+    "c(w); without one, stale data is treated as fresh",
 }
 LOSS_AXES: Mapping[str, Mapping[str, Any]] = {
     "ratio": LEVELS,
@@ -44,45 +44,47 @@ class LossOptions(BaseModel):
     """Keys of `trainer` that choose the loss: a name for each axis, and the parameters that the names need."""
 
     ratio: Annotated[str, one_of("ratio", LEVELS)] = Field(
-        default="token", description="what one ratio is of: token, sequence (product) or geometric (mean, GSPO)"
+        default="token", description="level of the ratio: token, sequence (product) or geometric (mean, GSPO)"
     )
     denominator: Literal["behavior", "iterate"] = Field(
-        default="behavior", description="of the ratio: α as recorded, or π_k, with correction's c(π_k/α) as a factor"
+        default="behavior", description="denominator of the ratio: α as recorded, or π_k with the factor c(π_k/α)"
     )
     center: Annotated[str, one_of("center", CENTERS)] = Field(
         default="one",
         json_schema_extra=formerly("centre"),
-        description="r' of the band: one, iterate (the true π_k/α) or interpolated (A-3PO)",
+        description="center r' of the band: one, iterate (the true π_k/α) or interpolated (A-3PO)",
     )
     band: Annotated[str, one_of("band", BANDS)] = Field(
-        default="additive", description="around r': additive, multiplicative, upper, none, second_moment (M2PO)"
+        default="additive", description="band around r': additive, multiplicative, upper, none, second_moment (M2PO)"
     )
     epsilon: float = Field(default=0.2, gt=0, description="half-width of the clip band")
-    epsilon_high: float | None = Field(default=None, ge=0, description="its upper half-width, when it differs (DAPO)")
-    m2_budget: float = Field(default=0.04, gt=0, description="mean (log r)² of harmful tokens, of band=second_moment")
+    epsilon_high: float | None = Field(default=None, ge=0, description="upper half-width, if different (DAPO)")
+    m2_budget: float = Field(default=0.04, gt=0, description="for band=second_moment: mean (log r)² of harmful tokens")
     surrogate: Annotated[str, one_of("surrogate", SURROGATES)] = Field(
         default="clip",
         json_schema_extra=formerly("kernel"),
-        description="what is maximised: clip, cispo, rec (A·log π inside the band) or topr",
+        description="objective per token: clip, cispo, rec (A·log π inside the band) or topr",
     )
     delta: float | None = Field(
-        default=None, gt=1, description="upper bound of the ratio where A < 0, of surrogate=clip"
+        default=None, gt=1, description="for surrogate=clip: upper bound of the ratio where A < 0"
     )
     correction: Annotated[str, one_of("correction", CORRECTIONS)] = Field(
         default="none",
-        description="of w = π_k/α: none, tis, mis, icepop, sequence_tis, sequence_mis, geo_rs "
-        "(whose own bounds reject nearly everything at v = 50)",
+        description="correction of w = π_k/α: none, tis, mis, icepop, sequence_tis, sequence_mis, geo_rs "
+        "(whose default bounds reject nearly everything at v = 50)",
     )
     correction_low: float | None = Field(
-        default=None, ge=0, description="lower bound of w; the correction's by default"
+        default=None, ge=0, description="lower bound of w; default: the correction's own"
     )
-    correction_high: float | None = Field(default=None, gt=0, description="upper bound of w")
-    mismatch_low: float | None = Field(default=None, ge=0, description="lower bound of w at lag 0, when it differs")
-    mismatch_high: float | None = Field(default=None, gt=0, description="upper bound of w at lag 0, when it differs")
+    correction_high: float | None = Field(
+        default=None, gt=0, description="upper bound of w; default: the correction's own"
+    )
+    mismatch_low: float | None = Field(default=None, ge=0, description="lower bound of w at lag 0, if different")
+    mismatch_high: float | None = Field(default=None, gt=0, description="upper bound of w at lag 0, if different")
     masks: tuple[Annotated[str, one_of("mask", FIXED_MASKS, LIVE_MASKS)], ...] = Field(
-        default=(), description="what trains nothing: truncated, max_lag, opsm, dppo_tv"
+        default=(), description="tokens to leave out: truncated, max_lag, opsm, dppo_tv"
     )
-    opsm_delta: float = Field(default=0.5, ge=0, description="δ of the mask opsm, nats a token")
+    opsm_delta: float = Field(default=0.5, ge=0, description="δ of the mask opsm, in nats per token")
     tv_delta: float = Field(default=0.2, ge=0, le=1, description="δ of the mask dppo_tv, in probability")
     kl: Annotated[str, one_of("KL term", KL_TERMS)] = Field(
         default="k3", description="estimator of KL(π ‖ π_ref): k1, k2, k3, k3_weighted"
@@ -90,23 +92,23 @@ class LossOptions(BaseModel):
 
     @property
     def stale_bounds(self) -> Bounds:
-        """Of w, at any lag that `mismatch_bounds` do not speak of."""
+        """Bounds of w at every lag that `mismatch_bounds` does not cover."""
         return Bounds(self.correction_low, self.correction_high)
 
     @property
     def mismatch_bounds(self) -> Bounds:
-        """Of w at lag 0."""
+        """Bounds of w at lag 0."""
         return Bounds(self.mismatch_low, self.mismatch_high)
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        for impossible, why in self._refusals():
-            if impossible:
+    def _check_consistent(self) -> Self:
+        for conflict, why in self._conflicts():
+            if conflict:
                 raise ValueError(why)
         return self
 
-    def _refusals(self) -> list[tuple[bool, str]]:
-        """What does not go together, and why."""
+    def _conflicts(self) -> list[tuple[bool, str]]:
+        """Return the combinations that are rejected: whether each holds, and why it makes no sense."""
         surrogate, correction = SURROGATES[self.surrogate], CORRECTIONS[self.correction]
         around_one = (self.ratio, self.denominator, self.center) == ("token", "behavior", "one")
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
@@ -127,20 +129,20 @@ class LossOptions(BaseModel):
             ),
             (
                 self.band == "none" and self.center != "one",
-                f"trainer.center={self.center} does nothing with band=none: there is no band around it",
+                f"trainer.center={self.center} does nothing with band=none: there is no band to center",
             ),
             (
                 self.band == "upper" and self.epsilon_high is not None and epsilon_is_set,
-                "trainer.epsilon does nothing here: band=upper has an upper edge alone, and that is epsilon_high's",
+                "trainer.epsilon does nothing here: band=upper has only an upper edge, which epsilon_high sets",
             ),
             (
                 surrogate.level not in (None, self.ratio),
-                f"trainer.surrogate={self.surrogate} needs ratio={surrogate.level}: it is defined for no other",
+                f"trainer.surrogate={self.surrogate} needs ratio={surrogate.level}: it is not defined for any other",
             ),
             (
                 correction is not None and correction.truncates and not surrogate.weighted,
-                f"trainer.correction={self.correction} truncates the weight π_k/α, and "
-                f"surrogate={self.surrogate} has none: take one that rejects (mis, icepop, sequence_mis, geo_rs)",
+                f"trainer.correction={self.correction} truncates the weight π_k/α, and surrogate={self.surrogate} has "
+                "none: choose a correction that rejects (mis, icepop, sequence_mis, geo_rs)",
             ),
             (
                 correction is not None
@@ -148,8 +150,8 @@ class LossOptions(BaseModel):
                 and self.denominator == "behavior"
                 and surrogate.weighted
                 and not surrogate.linear,
-                f"trainer.correction={self.correction} truncates the weight π_k/α, and with denominator=behavior "
-                f"that is a part of the ratio π/α, of which surrogate={self.surrogate} makes a weight of its own: set "
+                f"trainer.correction={self.correction} truncates the weight π_k/α. With denominator=behavior, that "
+                f"weight is part of the ratio π/α, which surrogate={self.surrogate} already bounds: set "
                 "denominator=iterate",
             ),
             (
@@ -162,18 +164,18 @@ class LossOptions(BaseModel):
             ),
             (
                 any(empty),
-                f"trainer.correction={self.correction} would bound w from {empty[0]:g} to {empty[1]:g}, where nothing "
-                "lies: mind its own bounds where only one is given (`rlvr recipes parts`)",
+                f"trainer.correction={self.correction} would bound w from {empty[0]:g} to {empty[1]:g}, an empty "
+                "interval: a bound that is not set is the correction's own (see `rlvr recipes parts`)",
             ),
             (
                 self.delta is not None and (self.surrogate != "clip" or self.delta <= 1 + high),
-                "trainer.delta belongs to surrogate=clip and lies above 1 + epsilon_high",
+                "trainer.delta belongs to surrogate=clip and must exceed 1 + epsilon_high",
             ),
         ]
 
 
 def compose(options: LossOptions, beta: float) -> Loss:
-    """The loss that the options name; `beta` is the weight of the KL term."""
+    """Return the loss that the options choose. `beta` is the weight of the KL term."""
     band, surrogate = BANDS[options.band], SURROGATES[options.surrogate]
     return Loss(
         level=LEVELS[options.ratio],

@@ -1,11 +1,11 @@
-"""Corrections for the gap between the policy that sampled and the one the update starts from, w = π_k/α.
+"""Corrections for the gap between the policy that sampled and the policy that the update starts from: w = π_k/α.
 
-α is the behaviour policy as the record has it, π_k the policy before the batch's first gradient step. w mixes staleness
-with what sampler and trainer disagree by (other kernels, other precision), so tokens at lag 0, where w is that
-disagreement alone, may have bounds of their own. `CORRECTIONS` has them by the name of `trainer.correction`.
+α is the behavior policy as recorded, π_k the policy before the batch's first gradient step. w mixes staleness with the
+mismatch between sampler and trainer (different kernels or precision). At lag 0, w is that mismatch alone, so tokens at
+lag 0 may have separate bounds. `CORRECTIONS` maps the values of `trainer.correction`.
 
-A correction puts a weight c(w) in the place of w, and says what is rejected. Everything is without a gradient and fixed
-for the batch's gradient steps. Shapes: B = rollouts, T = tokens.
+A correction replaces w by a weight c(w), and says which tokens are rejected. Nothing here has a gradient, and
+everything is fixed for the batch's gradient steps. Shapes: B = rollouts, T = tokens.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ WRITTEN: Mapping[Callable[[Tensor, Tensor], Tensor], str] = {
     sequence: "∏_t π_k/α",
     geometric: "exp(mean_t log π_k/α)",
 }
-"""w at each level."""
+"""How w is written at each level."""
 
 
 class Bounds(NamedTuple):
-    """Of w; None takes the correction's own."""
+    """Bounds of w; None means the correction's own."""
 
     low: float | None = None
     high: float | None = None
 
 
 class Correction(NamedTuple):
-    """`level` of w is what is bounded, `apply` what is done about it; the bounds are defaults."""
+    """A function that bounds w at some level, with its default bounds and its source."""
 
     apply: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-    """`(log_w_BT, log_level_BT, low_BT, high_BT) -> (log c(w), keep_BT)`, the bounds as logarithms."""
+    """`(log_w_BT, log_level_BT, low_BT, high_BT) -> (log c(w), keep_BT)`; the bounds are logarithms."""
     level: Callable[[Tensor, Tensor], Tensor]
     low: float
     high: float
@@ -51,11 +51,11 @@ class Correction(NamedTuple):
 
     @property
     def about(self) -> str:
-        """What it does, in a line, with its own bounds."""
+        """One-line description with its own bounds."""
         return self.within(Bounds(), Bounds())
 
     def within(self, stale: Bounds, mismatch: Bounds) -> str:
-        """What it does, in a line, with bounds of which None is its own."""
+        """Return a one-line description with these bounds; None stands for its own."""
         low, high = self.limits(stale)
         fresh = self.limits(mismatch, stale)
         at_lag_0 = "" if mismatch == Bounds() else f", at lag 0 [{fresh[0]:g}, {fresh[1]:g}]"
@@ -63,19 +63,19 @@ class Correction(NamedTuple):
         return f"{summary(self.apply)}; w = {WRITTEN[self.level]}, {bounds} ({self.source})"
 
     def limits(self, *given: Bounds) -> tuple[float, float]:
-        """Low and high of w: each the first of the given ones that is not None, else its own."""
+        """Return the low and the high bound: the first given one that is not None, or else its own."""
         lows = (bounds.low for bounds in given if bounds.low is not None)
         highs = (bounds.high for bounds in given if bounds.high is not None)
         return next(lows, self.low), next(highs, self.high)
 
     @property
     def truncates(self) -> bool:
-        """Whether it changes weights, and not only rejects."""
+        """Whether it changes weights, rather than only rejecting tokens."""
         return self.apply is truncate
 
 
 def truncate(log_w_BT: Tensor, log_level_BT: Tensor, low_BT: Tensor, high_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """c = clip(w, lo, hi). Nothing is rejected."""
+    """c = clip(w, lo, hi). No token is rejected."""
     clipped_BT = torch.minimum(torch.maximum(log_level_BT, low_BT), high_BT)
     return clipped_BT, torch.ones_like(log_w_BT, dtype=torch.bool)
 
@@ -86,7 +86,7 @@ def reject(log_w_BT: Tensor, log_level_BT: Tensor, low_BT: Tensor, high_BT: Tens
 
 
 def select(log_w_BT: Tensor, log_level_BT: Tensor, low_BT: Tensor, high_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """c = w_t · 1[lo <= w <= hi]. What is kept keeps the weights of its tokens."""
+    """c = w_t · 1[lo <= w <= hi]. Kept tokens keep their own weights."""
     return log_w_BT, (log_level_BT >= low_BT) & (log_level_BT <= high_BT)
 
 
@@ -102,7 +102,7 @@ CORRECTIONS: Mapping[str, Correction | None] = {
         geometric,
         0.999,
         1.001,
-        "Geo-RS, as in verl: so narrow that it is a test of the engine; at v = 50 it rejects nearly everything",
+        "Geo-RS, as in verl: narrow enough to test the engine; at v = 50 it rejects nearly everything",
     ),
 }
 
@@ -110,8 +110,11 @@ CORRECTIONS: Mapping[str, Correction | None] = {
 def correct(
     correction: Correction, log_w_BT: Tensor, mask_BT: Tensor, fresh_BT: Tensor, stale: Bounds, mismatch: Bounds
 ) -> tuple[Tensor, Tensor]:
-    """(B, T) log c(w), and what is kept; `mismatch` bounds hold where `fresh_BT` says that the token is at lag 0 (of a
-    whole sequence: all its tokens), `stale` ones elsewhere."""
+    """Return (B, T) log c(w), and the tokens that are kept.
+
+    `mismatch` bounds apply to tokens that `fresh_BT` marks as being at lag 0, and `stale` bounds to the others. At a
+    sequence level, a rollout is at lag 0 if all its tokens are.
+    """
     if correction.level is not token:
         fresh_BT = (fresh_BT | ~mask_BT).all(1, keepdim=True).expand_as(mask_BT)
     low_BT, high_BT = (

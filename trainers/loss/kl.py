@@ -1,8 +1,7 @@
-"""The penalty for leaving the reference: estimates of KL(π ‖ π_ref) a token. `KL_TERMS` has them by the name of
-`trainer.kl`.
+"""KL penalty toward the reference: estimators of KL(π ‖ π_ref) per token. `KL_TERMS` maps the values of `trainer.kl`.
 
-`logprobs_BT` are π's, with gradients; `ratio_BT` is π/α of the token, with gradients. Schulman's names: joschu.net,
-"Approximating KL divergence".
+`logprobs_BT` belongs to π and has gradients; `ratio_BT` is π/α per token, with gradients. k1, k2 and k3 are named as
+in J. Schulman, "Approximating KL Divergence" (joschu.net/blog/kl-approx.html).
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ else:
 
 
 def k1(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, ratio_BT: Tensor) -> Tensor:
-    """log π - log π_ref: unbiased on tokens that π sampled. As a loss its gradient is ∇ log π, whatever π_ref is: it
-    belongs into the reward, and is here for comparison."""
+    """log π - log π_ref: unbiased on tokens that π sampled. As a loss, its gradient is ∇ log π whatever π_ref is, so it
+    belongs in the reward; it is here for comparison."""
     return logprobs_BT - reference_logprobs_BT
 
 
 def k2(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, ratio_BT: Tensor) -> Tensor:
-    """½ (log π - log π_ref)²: biased in value; on tokens that π sampled its gradient is that of the divergence."""
+    """½ (log π - log π_ref)²: biased in value, but its gradient on tokens that π sampled is that of the divergence."""
     return 0.5 * (logprobs_BT - reference_logprobs_BT).square()
 
 
 def k3(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, ratio_BT: Tensor) -> Tensor:
-    """exp(q - p) - (q - p) - 1, q the reference's and p the policy's log-probability.
+    """exp(q - p) - (q - p) - 1, with q = log π_ref and p = log π (GRPO, arXiv 2402.03300, eq. 4).
 
-    Unbiased for tokens that π sampled, and never negative. The paper does not name its estimator; its code was built on
-    TRL, which used this one, without a weight for tokens that an older policy sampled. So do we, by default.
+    It is unbiased on tokens that π sampled, and never negative. arXiv 2505.22257 does not name its estimator. Its code
+    was built on TRL, which used k3 without a weight for tokens that an older policy sampled; that is the default here.
     """
     gap_BT = reference_logprobs_BT - logprobs_BT
     return torch.expm1(gap_BT) - gap_BT
 
 
 def k3_weighted(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, ratio_BT: Tensor) -> Tensor:
-    """(π/α) · k3: unbiased for tokens that α sampled, in value and in gradient (DeepSeek-V3.2). It is TRL's
+    """(π/α) · k3: unbiased on tokens that α sampled, in value and in gradient (DeepSeek-V3.2). TRL has it as
     `use_bias_correction_kl`."""
     return ratio_BT * k3(logprobs_BT, reference_logprobs_BT, ratio_BT)
 

@@ -2,18 +2,17 @@
 
     objective_t = k_t · (m_t · c_t · f(r_t; band around r'_t, A) - β · KL_t)
 
-k is what masks of the records and the correction keep, m what masks that look at π do.
+k is 1 for tokens that the correction and the masks over records keep, m for those that the masks over π keep.
 
-`composition.compose` looks the functions up by the names in a trainer's options and gives them their parameters, once.
-Which rewards become which advantages (`advantage`), and how tokens are averaged (`aggregation`), is said outside: both
-see the batch as a whole.
+`composition.compose` looks up the functions that a trainer's options name, and binds their parameters once. Advantages
+(`advantage`) and the average over tokens (`aggregation`) are computed elsewhere, because they need the whole batch.
 
-The ratio's denominator is the policy that sampled, as the record has it: r = π/α. One factor of it is w = π_k/α, π_k
-being the policy before the batch's first gradient step, so a correction that makes c(w) of w multiplies by c(w)/w; a
-surrogate that is not linear in r keeps its own weight, and there a correction can only reject. With `denominator:
-iterate` the ratio is π/π_k, and c(w) stands beside it; without a correction that is training as if π_k had sampled.
+The ratio's denominator is the policy that sampled, as recorded: r = π/α. It contains the factor w = π_k/α, with π_k the
+policy before the batch's first gradient step, so a correction that replaces w by c(w) multiplies by c(w)/w. A surrogate
+that is not linear in r keeps its own weight; there, a correction can only reject. With `denominator: iterate`, the
+ratio is π/π_k and c(w) is a separate factor. Without a correction, that trains as if π_k had sampled the data.
 
-Shapes: B = rollouts, T = tokens. An objective is maximised; a loss is minus it.
+Shapes: B = rollouts, T = tokens. The objective is maximized; the loss is its negative.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ else:
 
 
 class Terms(NamedTuple):
-    """What a surrogate looks at; 1 for both ratio and center where nothing is kept."""
+    """Arguments of a surrogate. Ratio and center are 1 at tokens that are not kept."""
 
     ratio_BT: Tensor
     low_BT: Tensor
@@ -48,7 +47,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """The composition. Its methods are pure: what changes between gradient steps is a column of the batch."""
+    """A composed loss. Its methods are pure: whatever changes between gradient steps is a column of the batch."""
 
     level: Callable[[Tensor, Tensor], Tensor]
     center: Callable[[Batch, Tensor], Tensor]
@@ -67,13 +66,13 @@ class Loss:
 
     @property
     def needs_iterate(self) -> bool:
-        """Whether log π_k is looked at, which costs a forward pass a batch."""
+        """Whether the loss needs log π_k, which costs one forward pass per batch."""
         return self.center is iterate or self.denominator == "iterate" or self.correction is not None
 
-    # --- what is fixed for a batch, and for a gradient step ---------------------------------------------------------
+    # --- once per batch, and once per gradient step ------------------------------------------------------------------
 
     def correct(self, batch: Batch, version: int) -> Batch:
-        """The batch with the correction's factor, and without the tokens that it rejects."""
+        """Return the batch with the correction's factor, and without the tokens that it rejects."""
         if self.correction is None:
             return batch
         assert batch.iterate_logprobs_BT is not None
@@ -87,10 +86,11 @@ class Loss:
         return replace(batch, keep_BT=keep_BT, correction_BT=torch.where(keep_BT, torch.exp(log_c_BT), 0.0))
 
     def begin_step(self, batch: Batch, version: int, steps: int, logprobs: Callable[[], Tensor]) -> Batch:
-        """The batch with what this gradient step needs to know of the batch as a whole.
+        """Return the batch with the columns that this gradient step derives from the whole batch.
 
-        `steps` is how many have been taken on it, `version` the trainer's before the next one; `logprobs()` gives
-        log π of all tokens, and is called only where it is needed.
+        `steps` gradient steps have been taken on the batch; `version` is the trainer's before the next one.
+        `logprobs()` returns log π of all tokens, and is called only if needed. Raises RunError if `center` is
+        interpolated and the version of some token is unknown.
         """
         if self.center is interpolated:
             lag_BT = version - steps - batch.versions_BT
@@ -110,7 +110,7 @@ class Loss:
     # --- a gradient step --------------------------------------------------------------------------------------------
 
     def objective(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
-        """(B, T) what is maximised; 0 outside `batch.keep_BT`."""
+        """Return the (B, T) objective to maximize; 0 outside `batch.keep_BT`."""
         objective_BT = self.surrogate(logprobs_BT, *self._terms(batch, logprobs_BT))
         if batch.correction_BT is not None:
             objective_BT = objective_BT * batch.correction_BT
@@ -123,11 +123,11 @@ class Loss:
         return torch.where(batch.keep_BT, objective_BT, 0.0)
 
     def bounded(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
-        """(B, T) bool: the band takes the token's gradient away or, where a surrogate has a bounded weight, cuts it."""
+        """Return (B, T) bool: the band removes the token's gradient or, if the surrogate has a weight, limits it."""
         return self.bounded_by(*self._terms(batch, logprobs_BT)) & batch.keep_BT
 
     def masked(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
-        """(B, T) bool: a sampled token that a mask or the correction has taken out of the surrogate."""
+        """Return (B, T) bool: sampled tokens that a mask or the correction has removed from the surrogate."""
         kept_BT = batch.keep_BT
         for mask in self.masks:
             kept_BT = kept_BT & mask(batch, logprobs_BT)

@@ -1,6 +1,6 @@
-"""What is maximised at a token, given the ratio and the band. `SURROGATES` has them by the name of `trainer.surrogate`.
+"""Surrogate objectives per token, given the ratio and the band. `SURROGATES` maps the values of `trainer.surrogate`.
 
-Shapes: B = rollouts, T = tokens. Further parameters of a function are trainer options of the same name.
+Shapes: B = rollouts, T = tokens. A function's other parameters are trainer options of the same name.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ else:
 
 
 class Surrogate(NamedTuple):
-    """A surrogate, and where its band acts; both are functions of (ratio_BT, low_BT, high_BT, advantages_BT, …)."""
+    """An objective, and where the band acts on it."""
 
     objective: Callable[..., Tensor]
     """`objective(logprobs_BT, ratio_BT, low_BT, high_BT, advantages_BT, **options)`."""
     bounded: Callable[..., Tensor]
-    """bool: the band takes the token's gradient away or limits its weight."""
+    """`bounded(ratio_BT, low_BT, high_BT, advantages_BT, **options)`: where the band cuts gradient or weight."""
     weighted: bool = True
-    """Whether the objective carries an importance weight, which a correction may truncate."""
+    """Whether the objective has an importance weight, which a correction may truncate."""
     linear: bool = False
-    """Whether it is linear in the ratio, so that a factor c(w)/w puts c(w) in the place of w. Where it is not, a
-    correction of that ratio can only reject."""
+    """Whether it is linear in the ratio, so that the factor c(w)/w replaces w by c(w). If not, a correction can only
+    reject."""
     level: str | None = None
-    """The one `trainer.ratio` that it is defined for."""
+    """The only `trainer.ratio` that it is defined for, if there is just one."""
 
 
 def clip(
@@ -41,7 +41,7 @@ def clip(
 ) -> Tensor:
     """f(r, r', A) = min(r·A, clip(r, low, high)·A)    (arXiv 2505.22257, eq. 6; PPO, GRPO and DAPO around r' = 1).
 
-    With `delta`, it is at least δ·A where A < 0: the second clip of dual-clip PPO (arXiv 1912.09729), as TRL has it.
+    With `delta`, it is at least δ·A where A < 0: the second clip of dual-clip PPO (arXiv 1912.09729), as in TRL.
     """
     clipped_BT = torch.minimum(torch.maximum(ratio_BT, low_BT), high_BT)
     surrogate_BT = torch.minimum(ratio_BT * advantages_BT, clipped_BT * advantages_BT)
@@ -53,41 +53,41 @@ def clip(
 def clip_bounded(
     ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor, delta: float | None = None
 ) -> Tensor:
-    """Where `clip` is flat in r, so that the token gives no gradient."""
+    """Return where `clip` is flat in r, so that the token has no gradient."""
     below_BT = ratio_BT < low_BT if delta is None else (ratio_BT < low_BT) | (ratio_BT > delta)
     return ((ratio_BT > high_BT) & (advantages_BT > 0)) | (below_BT & (advantages_BT < 0))
 
 
 def cispo(logprobs_BT: Tensor, ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor) -> Tensor:
-    """sg(clip(r, low, high)) · A · log π (CISPO, arXiv 2506.13585, eq. 4). The weight is bounded, and no
-    token is without a gradient."""
+    """sg(clip(r, low, high)) · A · log π (CISPO, arXiv 2506.13585, eqs. 4 and 5). The weight is bounded, and each token
+    keeps a gradient."""
     weight_BT = torch.minimum(torch.maximum(ratio_BT, low_BT), high_BT).detach()
     return weight_BT * advantages_BT * logprobs_BT
 
 
 def outside(ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor) -> Tensor:
-    """Where the ratio is outside the band, whatever the advantage's sign."""
+    """Return where the ratio is outside the band, whatever the sign of the advantage."""
     return ((ratio_BT > high_BT) | (ratio_BT < low_BT)) & (advantages_BT != 0)
 
 
 def rec(logprobs_BT: Tensor, ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor) -> Tensor:
-    """A · log π where PPO's clip would leave a gradient, else 0 (REC-OneSide-NoIS, arXiv 2509.24203). There is no
+    """A · log π where PPO's clip would leave a gradient, else 0 (REC-OneSide-NoIS, arXiv 2509.24203). It has no
     importance weight."""
     free_BT = ~clip_bounded(ratio_BT, low_BT, high_BT, advantages_BT)
     return torch.where(free_BT, advantages_BT * logprobs_BT, 0.0)
 
 
 def topr(logprobs_BT: Tensor, ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor) -> Tensor:
-    """A · log π for A >= 0, sg(clip(r, low, high)) · A · log π for A < 0, r the sequence's (TOPR, arXiv 2503.14286).
+    """A · log π for A >= 0, sg(clip(r, low, high)) · A · log π for A < 0, r of the sequence (TOPR, arXiv 2503.14286).
 
-    The band of the paper is [0, 1]: a completion that π has given up already is not punished further.
+    The paper's band is [0, 1]: a completion that π no longer produces is not punished further.
     """
     weight_BT = torch.minimum(torch.maximum(ratio_BT, low_BT), high_BT).detach()
     return torch.where(advantages_BT < 0, weight_BT, 1.0) * advantages_BT * logprobs_BT
 
 
 def topr_bounded(ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor) -> Tensor:
-    """Where the weight of a negative is cut."""
+    """Return where the weight of a completion with A < 0 is limited."""
     return outside(ratio_BT, low_BT, high_BT, advantages_BT) & (advantages_BT < 0)
 
 

@@ -1,11 +1,11 @@
-"""The output layer apart from the rest of the model: log-probabilities without all logits at once.
+"""The output layer, separated from the rest of the model: log-probabilities without holding all logits at once.
 
-With a vocabulary of 150,000 the logits of a batch are most of a training step's memory, and their softmax and their
-gradient are as large again. Here they are computed for some hundred positions at a time, in the forward pass and once
-more in the backward pass, and only a few numbers a position are kept.
+With a vocabulary of 150,000, the logits of a batch take most of a training step's memory, and their softmax and
+gradient as much again. Here they are computed for a few hundred positions at a time, in the forward pass and again in
+the backward pass. Only a few numbers per position are kept.
 
-Shapes: S = sequences, T = tokens, H = hidden size, P = positions that predict something that is asked for, M = tokens
-that are asked for (several may follow one position), V = vocabulary.
+Shapes: S = sequences, T = tokens, H = hidden size, P = positions that predict a requested token, M = requested tokens
+(several may follow one position), V = vocabulary.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from transformers import PreTrainedModel
 from rlvr.errors import ConfigError
 
 LOGITS_AT_ONCE = 2**25
-"""How many are held at a time, or those of one position: 128 MiB in float32, and their exponentials as much again."""
+"""Logits held at a time (at least one position's): 128 MiB in float32, and as much again for their exponentials."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """(…, H) hidden states → (…, V) logits: `cap * tanh(scale * layer(hidden) / cap)`, where there is a cap."""
+    """(…, H) hidden states → (…, V) logits: `scale * layer(hidden)`, or `cap * tanh(scale * layer(hidden) / cap)`."""
 
     layer: Any
-    """Linear, or linear with an adapter; None for a model that stays whole: its hidden states are its logits."""
+    """Linear, or linear with an adapter. None for a model that cannot be split: its hidden states are its logits."""
     vocabulary: int
     scale: float = 1.0
     cap: float | None = None
     float32: bool = False
-    """Whether it computes in float32 where autocast says bfloat16."""
+    """Whether to compute in float32 even under bfloat16 autocast."""
 
     def weights(self) -> tuple[Tensor | None, Tensor | None]:
-        """(V, H) and, if there is a bias, (V,)."""
+        """Return the (V, H) weight and, if there is one, the (V,) bias."""
         if self.layer is None:
             return None, None
         base = _base(self.layer)
@@ -49,7 +49,7 @@ class Head:
         return base.weight + self.layer.get_delta_weight(adapter), base.bias
 
     def dtype(self, hidden: Tensor) -> torch.dtype:
-        """What the layer computes in."""
+        """Return the dtype that the layer computes in."""
         kind = hidden.device.type
         if self.float32 or self.layer is None or not torch.is_autocast_enabled(kind):
             return hidden.dtype if self.layer is None else _base(self.layer).weight.dtype
@@ -57,7 +57,7 @@ class Head:
 
 
 def _base(layer: nn.Module) -> Any:
-    """The layer under its adapter, if it has one."""
+    """Return the layer under its adapter, or the layer itself."""
     return getattr(layer, "base_layer", layer)
 
 
@@ -70,17 +70,17 @@ class SplitModel:
     head: Head
 
     def hidden_states(self, token_ids_ST: Tensor, **options: Any) -> Tensor:
-        """(S, T, H) what the head reads. `options` are those of the model's `forward`."""
+        """Return the (S, T, H) input of the head. `options` are arguments of the model's `forward`."""
         output = self.body(input_ids=token_ids_ST, use_cache=False, **options)
         hidden_STH: Tensor = output[0]
         return hidden_STH
 
 
 def split(model: PreTrainedModel, *, float32_head: bool = False) -> SplitModel:
-    """The model in two parts, tried on a few tokens.
+    """Split the model into body and head, and check the split on a few tokens.
 
-    A model that does something to its logits which `_scale_and_cap` does not know warns and stays whole: all its logits
-    are computed at once, and only what follows them is done in parts. Raises ConfigError when such a model is to have a
+    If the model transforms its logits in a way that `_scale_and_cap` does not cover, warn and keep it whole: all logits
+    are computed at once, and only what follows is done in parts. Raises ConfigError if such a model is to have a
     float32 head.
     """
     layer, body = model.get_output_embeddings(), model.base_model  # type: ignore[no-untyped-call]
@@ -99,11 +99,11 @@ def split(model: PreTrainedModel, *, float32_head: bool = False) -> SplitModel:
                 return parts
     if float32_head:
         raise ConfigError(
-            f"trainer.float32_head: {config.model_type} computes its logits in a way of its own, which cannot be "
-            "repeated in float32; leave it out, or set model.dtype=float32"
+            f"trainer.float32_head: {config.model_type} transforms its logits in an unknown way, which cannot be "
+            "repeated in float32; leave the option out, or set model.dtype=float32"
         )
     warnings.warn(
-        f"{config.model_type} computes its logits in a way of its own: they are held all at once, which needs more "
+        f"{config.model_type} transforms its logits in an unknown way, so they are held all at once, which needs more "
         "memory; lower trainer.micro_batch_tokens if it does not fit",
         stacklevel=2,
     )
@@ -111,7 +111,7 @@ def split(model: PreTrainedModel, *, float32_head: bool = False) -> SplitModel:
 
 
 def _scale_and_cap(config: Any) -> tuple[float, float | None]:
-    """What architectures do to their logits: Cohere and Falcon-H1 multiply, Granite divides, Gemma caps."""
+    """Return scale and cap of the logits: Cohere and Falcon-H1 multiply, Granite divides, Gemma caps."""
     scale = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None) or 1.0
     return scale / (getattr(config, "logits_scaling", None) or 1.0), getattr(config, "final_logit_softcapping", None)
 
@@ -119,11 +119,11 @@ def _scale_and_cap(config: Any) -> tuple[float, float | None]:
 def head_logprobs(
     head: Head, hidden_PH: Tensor, place_M: Tensor, target_M: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """(M,) log softmax(logits[place] / temperature)[target], and (P,) entropies in nats, which are detached.
+    """Return (M,) log softmax(logits[place] / temperature)[target] and (P,) entropies in nats, which are detached.
 
-    `place_M` says which position token `target_M` follows, in ascending order. Float32 (or wider, if the head is)
-    whatever the head computes in. The gradient is that of the plain formula, with respect to the hidden states and the
-    head's weights.
+    `place_M` is the position that token `target_M` follows, in ascending order. Results are float32 (or wider, if the
+    head is), whatever the head computes in. The gradient with respect to the hidden states and the head's weights is
+    that of the plain formula.
     """
     logprobs_M, entropy_P = _HeadLogprobs.apply(  # type: ignore[no-untyped-call]
         head, head.dtype(hidden_PH), temperature, place_M, target_M, hidden_PH, *head.weights()
@@ -134,8 +134,8 @@ def head_logprobs(
 class _HeadLogprobs(torch.autograd.Function):
     """`head_logprobs` with a backward pass that computes the logits again, part by part.
 
-    Both write into buffers of one part's size: on a CPU, fresh memory for each part costs more time than the
-    exponentials that are written to it.
+    Both passes reuse buffers of one part's size: on a CPU, allocating memory for each part takes longer than computing
+    the exponentials.
     """
 
     @staticmethod
@@ -205,7 +205,7 @@ class _HeadLogprobs(torch.autograd.Function):
 
 
 class _Logits:
-    """Logits divided by the temperature, of some positions at a time, in a buffer that is used again."""
+    """Logits divided by the temperature, for some positions at a time, in a reused buffer."""
 
     def __init__(
         self,
@@ -224,12 +224,12 @@ class _Logits:
         self._buffer_PV = self.buffer()
 
     def buffer(self) -> Tensor:
-        """Room for the logits of one part."""
+        """Return an uninitialized buffer for the logits of one part."""
         rows = min(_rows_at_once(self.head), len(self.hidden_PH))
         return self.hidden_PH.new_empty((rows, self.head.vocabulary), dtype=self.wide)
 
     def of(self, rows: slice) -> Tensor:
-        """(rows, V), valid until the next call."""
+        """Return the (rows, V) logits, valid until the next call."""
         hidden_PH = self.hidden_PH[rows]
         logits_PV = self._buffer_PV[: len(hidden_PH)]
         if self.weight_VH is None:
@@ -251,7 +251,7 @@ def _rows_at_once(head: Head) -> int:
 
 
 def _parts(head: Head, positions: int, place_M: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Slices of P, each with the slice of M that follows it."""
+    """Yield slices of P, each with the slice of M that its positions predict."""
     starts = list(range(0, positions, _rows_at_once(head)))
     ends = torch.searchsorted(place_M, torch.tensor([*starts, positions], device=place_M.device)).tolist()
     for start, end, first, last in zip(starts, [*starts[1:], positions], ends, ends[1:], strict=False):

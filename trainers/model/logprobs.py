@@ -22,14 +22,14 @@ class TokenLogprobs(NamedTuple):
 
 
 def token_logprobs(model: SplitModel, token_ids_BT: Tensor, mask_BT: Tensor, temperature: float) -> TokenLogprobs:
-    """log softmax(logits / temperature)[token] for the masked tokens, in float32 whatever the model computes in.
+    """Return log softmax(logits / temperature)[token] of the masked tokens, in float32 whatever the model computes in.
 
-    `token_ids_BT` is padded on the right; the mask must be False at t = 0, where there is nothing to predict from.
-    Equal rows are computed once: a group's completions come to resemble each other as the policy learns. Only the
-    positions that predict a masked token go through the output layer.
+    `token_ids_BT` is padded on the right. The mask must be False at t = 0, where there is nothing to predict from.
+    Equal rows are computed once, because a group's completions become more alike as the policy learns. Only positions
+    that predict a masked token go through the output layer.
     """
     length, device = token_ids_BT.shape[1], token_ids_BT.device
-    rows = torch.cat([token_ids_BT, mask_BT], 1).cpu()  # not every device can tell rows apart
+    rows = torch.cat([token_ids_BT, mask_BT], 1).cpu()  # torch.unique(dim=0) is not available on every device
     distinct, row_of_B = torch.unique(rows, dim=0, return_inverse=True)
     token_ids_UT, mask_UT = distinct[:, :length].to(device), distinct[:, length:].bool().to(device)
     hidden_NH = model.hidden_states(token_ids_UT)[:, :-1][mask_UT[:, 1:]]

@@ -1,7 +1,7 @@
-"""Low-rank adapters by way of peft (extra `lora`): W + (alpha / rank) · B·A, of which A and B alone are trained.
+"""Low-rank adapters through peft (extra `lora`): W + (alpha / rank) · B·A, where only A and B are trained.
 
-The reference policy is then the base model, which is the same model with the adapter off. What leaves the trainer is
-merged: a sampler, and whoever loads a checkpoint, sees an ordinary model.
+The reference policy is the base model, that is, the same model with the adapter off. Weights leave the trainer merged,
+so samplers and checkpoints see an ordinary model.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .lora_options import LoraOptions
 
 NAME = "default"
 PREFIX = "base_model.model."
-"""What peft puts before the names of weights in its files."""
+"""Prefix of the weight names in peft's files."""
 
 
 class Adapter:
-    """Low-rank layers inside a model, which is frozen but for them."""
+    """Low-rank layers inside a model whose other weights are frozen."""
 
     def __init__(self, model: PreTrainedModel, options: LoraOptions, *, seed: int) -> None:
-        """Changes `model` in place; as B is 0 at first, what it computes stays the same.
+        """Add the layers to `model` in place. B starts at 0, so the model's output stays the same.
 
-        Raises ConfigError when peft is missing, or when there is no such layer in this model.
+        Raises ConfigError if peft is missing, or if the model has no such layer.
         """
         try:
             from peft import LoraConfig, inject_adapter_in_model
@@ -45,8 +45,8 @@ class Adapter:
             for name, layer in model.named_modules():
                 if layer in tied and any(name == t or name.endswith(f".{t}") for t in options.targets):
                     raise ConfigError(
-                        f"trainer.lora.targets: {name} shares its weights with another layer in this model, and an "
-                        "adapter would part them; leave it out"
+                        f"trainer.lora.targets: {name} shares its weights with another layer of this model, and an "
+                        "adapter would separate them; leave it out"
                     )
         targets = options.targets if options.targets == "all-linear" else list(options.targets)
         self.config = LoraConfig(
@@ -61,7 +61,7 @@ class Adapter:
         self.model = model
         module: nn.Module = model  # whose methods are typed, where the library's overrides of them are not
         module.eval()
-        # A subclass may do more than add B·A, which the merged weights would not show.
+        # A subclass may do more than add B·A, which merged weights could not express.
         self.layers = {name: layer for name, layer in model.named_modules() if type(layer) is Linear}
         others = [
             name
@@ -72,7 +72,7 @@ class Adapter:
             raise ConfigError(f"trainer.lora.targets: {others[0]} is not a linear layer; name linear layers only")
 
     def merged(self) -> dict[str, Tensor]:
-        """Weights by the names of the model without adapter: the targets' with it added, the others as they are."""
+        """Return the weights under the names of the model without adapter, with the adapter added to its targets."""
         weights: dict[str, Tensor] = {}
         with torch.no_grad():
             for name, tensor in self.model.state_dict().items():
@@ -86,7 +86,7 @@ class Adapter:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Inside, the model is the base model."""
+        """Turn the adapter off inside the context: the model is then the base model."""
         self._switch(False)
         try:
             yield
@@ -99,7 +99,7 @@ class Adapter:
             layer.enable_adapters(on)
 
     def save(self, directory: Path) -> None:
-        """Writes the adapter as `PeftModel.from_pretrained` reads it."""
+        """Write the adapter in the format of `PeftModel.from_pretrained`."""
         self.config.save_pretrained(str(directory))
         save_file(
             {PREFIX + name: tensor.contiguous() for name, tensor in self._own().items()},
@@ -108,7 +108,7 @@ class Adapter:
 
     @torch.no_grad()
     def load(self, directory: Path) -> None:
-        """Reads back what `save` wrote. Raises RunError when it is of another shape."""
+        """Read back what `save` wrote. Raises RunError if its shapes differ."""
         own, saved = self._own(), load_file(directory / "adapter_model.safetensors")
         if {PREFIX + name: tensor.shape for name, tensor in own.items()} != {n: t.shape for n, t in saved.items()}:
             raise RunError(f"the adapter in {str(directory)!r} has other layers or another rank than trainer.lora says")
@@ -116,12 +116,12 @@ class Adapter:
             tensor.copy_(saved[PREFIX + name])
 
     def _own(self) -> Mapping[str, Tensor]:
-        """A and B of every layer, by peft's names, which do not hold the adapter's."""
+        """Return A and B of every layer under peft's names, which omit the adapter's name."""
         state = self.model.state_dict()
         return {name.replace(f".{NAME}.", "."): tensor for name, tensor in state.items() if ".lora_" in name}
 
     def plain_model(self) -> PreTrainedModel:
-        """An ordinary model that holds the merged weights (of what is not a target, the very tensors)."""
+        """Return an ordinary model with the merged weights. Weights without adapter share memory with this model."""
         with torch.device("meta"):
             plain: PreTrainedModel = type(self.model)(copy.deepcopy(self.model.config))
         plain.load_state_dict(self.merged(), assign=True)

@@ -1,4 +1,4 @@
-"""The options of an adapter, apart from what trains one: reading options needs no torch."""
+"""Options of an adapter, in a module of their own: reading options needs no torch."""
 
 from __future__ import annotations
 
@@ -15,5 +15,6 @@ class LoraOptions(BaseModel):
     rank: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1, description="the adapter's output is multiplied by alpha / rank")
     targets: Literal["all-linear"] | tuple[str, ...] = Field(
-        default="all-linear", description="names of the layers that get one; all-linear is all but the output layer"
+        default="all-linear",
+        description="names of the layers to adapt; all-linear is every linear layer except the output layer",
     )

@@ -1,4 +1,4 @@
-"""Loading of models: one way for the sampler and the trainers, so that they cannot disagree."""
+"""Model loading, shared by sampler and trainers so that they cannot disagree."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bf
 
 
 def resolve(spec: ModelSpec) -> ModelSpec:
-    """`spec` with the device and the dtype that this machine makes of "auto"."""
+    """Return `spec` with "auto" resolved to this machine's device and dtype."""
     device = resolve_device(spec.device)
     return replace(spec, device=device, dtype=resolve_dtype(spec.dtype, device))
 
 
 def resolve_device(name: str) -> str:
-    """The torch device for `name`; "auto" is the first of cuda, mps and cpu that this machine has.
+    """Return the torch device for `name`; "auto" is the first of cuda, mps and cpu that this machine has.
 
-    Raises ConfigError for a device that does not exist here.
+    Raises ConfigError for a device that this machine does not have.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -39,14 +39,14 @@ def resolve_device(name: str) -> str:
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if device.type not in count or (device.index or 0) >= count[device.type]:
         here = ", ".join(f"{kind} ({n})" if n > 1 else kind for kind, n in count.items() if n)
-        raise ConfigError(f"device: {name!r} is not available; this machine has {here}, and 'auto' takes the best")
+        raise ConfigError(f"device: {name!r} is not available; this machine has {here}, and 'auto' chooses the best")
     return name
 
 
 def resolve_dtype(name: str, device: str) -> DType:
-    """The dtype to compute in; "auto" is bfloat16 on a CUDA device that has it in hardware, else float32.
+    """Return the dtype to compute in; "auto" is bfloat16 on a CUDA device with hardware support, else float32.
 
-    `device` is resolved already. Raises ConfigError for an unknown name.
+    `device` must be resolved already. Raises ConfigError for an unknown name.
     """
     if name == "auto":
         native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -57,11 +57,11 @@ def resolve_dtype(name: str, device: str) -> DType:
 
 
 def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
-    """The causal language model of `spec`, on its device, in eval mode, with every dropout set to 0.
+    """Load the causal language model of `spec` on its device, in eval mode, with every dropout set to 0.
 
-    `master`: parameters are float32 whatever the checkpoint holds, for an optimizer to step on (a step of 1e-6 is
-    lost in bfloat16); otherwise they have `spec.dtype`. Raises RequestError when there is no such model, or when its
-    checkpoint does not hold every weight: one that is silently drawn at random is not what was asked for.
+    With `master`, parameters are float32 whatever the checkpoint holds, because an optimizer's step of 1e-6 is lost in
+    bfloat16. Otherwise they have `spec.dtype`. Raises RequestError if there is no such model, or if its checkpoint
+    lacks a weight, which transformers would silently initialize at random.
     """
     check_directory(spec)
     spec = resolve(spec)
@@ -80,12 +80,12 @@ def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
         shown = ", ".join(absent[:3]) + (", …" if len(absent) > 3 else "")
         raise RequestError(
             f"model {spec.path!r}: its checkpoint lacks {len(absent)} weights of {type(model).__name__} ({shown}); "
-            "it is incomplete, or of another architecture than its config.json says"
+            "it is incomplete, or its config.json names another architecture"
         )
-    for layer in model.modules():  # those that do not ask the configuration
+    for layer in model.modules():  # dropout layers that do not read the configuration
         if isinstance(layer, torch.nn.modules.dropout._DropoutNd):
             layer.p = 0.0
-    module: torch.nn.Module = model  # whose methods are typed, where the library's overrides of them are not
+    module: torch.nn.Module = model  # typed methods, unlike the library's overrides
     if master:
         module.float()  # some architectures keep single parameters in a dtype of their own
     module.to(torch.device(spec.device)).eval()
@@ -93,14 +93,14 @@ def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
-    """Token ids that end a completion: all that the generation configuration names, and the tokenizer's own."""
+    """Return the token ids that end a completion: those of the generation configuration, and the tokenizer's."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
 
 
 def _zero_dropout(config: PreTrainedConfig) -> None:
-    """Sampling and training must see one function, also in training mode (which gradient checkpointing needs)."""
+    """Set every dropout to 0: sampling and training must agree, also in train mode (for gradient checkpointing)."""
     for name, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
             _zero_dropout(value)

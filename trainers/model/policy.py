@@ -1,7 +1,7 @@
 """The policy being trained: its weights, its optimizer, and their files.
 
-The master weights are float32 whatever the computation's dtype: a model held in bfloat16 and trained there at a
-learning rate of 1e-6 rounds nearly every update away.
+Master weights are float32 whatever the compute dtype: in bfloat16, a learning rate of 1e-6 would round nearly every
+update away.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .prefix_tree import require_tree_attention, shared_token_logprobs
 class Policy:
     """Weights with a version (optimizer steps completed), AdamW, and an optional frozen reference π_ref.
 
-    With `lora` only an adapter is trained, and π_ref is the model without it: no copy is held.
+    With `lora`, only an adapter is trained, and π_ref is the model without it, so no copy is held.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Policy:
         self.model: PreTrainedModel = load_model(spec, master=True)
         self.adapter = None if lora is None else Adapter(self.model, lora, seed=seed)
         if gradient_checkpointing:
-            # Renamed within transformers 5; the old name warns where both exist.
+            # Renamed within transformers 5; the old name warns if both exist.
             names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
             enable = next(getattr(self.model, name) for name in names if hasattr(self.model, name))
             enable({"use_reentrant": False})
-            self.model.train()  # checkpointing is active in train mode only; dropout is off by its probability
+            self.model.train()  # checkpointing is active in train mode only; dropout has probability 0
         self._token_logprobs = shared_token_logprobs if share_prefixes else token_logprobs
         self._split = partial(split, float32_head=float32_head)
         self._scored = self._split(self.model)
@@ -81,13 +81,13 @@ class Policy:
             self.reset_reference()
 
     def logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> TokenLogprobs:
-        """Of the current weights, with gradients where they are enabled."""
+        """Return log-probabilities under the current weights, with gradients if they are enabled."""
         with self._compute_dtype():
             return self._token_logprobs(self._scored, token_ids_BT, mask_BT, self.temperature)
 
     @torch.no_grad()
     def reference_logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """(B, T), of π_ref."""
+        """Return (B, T) log-probabilities under π_ref."""
         if self.adapter is not None:
             with self.adapter.off():
                 return self.logprobs(token_ids_BT, mask_BT).logprobs_BT
@@ -96,20 +96,20 @@ class Policy:
             return self._token_logprobs(self._scored_reference, token_ids_BT, mask_BT, self.temperature).logprobs_BT
 
     def reset_reference(self) -> None:
-        """π_ref ← π_θ (Algorithm 1, the outer loop). With an adapter π_ref is the base model, and stays it."""
+        """Set π_ref ← π_θ (arXiv 2505.22257, Algorithm 1, outer loop). With an adapter, π_ref stays the base model."""
         self.reference = copy.deepcopy(self.model).requires_grad_(False)
         self._scored_reference = self._split(self.reference)
 
     def clip_gradients(self, max_norm: float) -> float:
-        """Scale the accumulated gradients down to a norm of at most `max_norm`; returns their norm before."""
+        """Scale the accumulated gradients down to a norm of at most `max_norm`. Return the norm before."""
         return float(torch.nn.utils.clip_grad_norm_(self.parameters, max_norm))
 
     def discard_gradients(self) -> None:
-        """Forget the accumulated gradients, as if there had been no step."""
+        """Discard the accumulated gradients without a step."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def step(self, lr: float) -> None:
-        """One optimizer step from the accumulated gradients, which must be finite."""
+        """Take one optimizer step from the accumulated gradients, which must be finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
@@ -117,14 +117,16 @@ class Policy:
         self.version += 1
 
     def weights(self) -> Mapping[str, Tensor]:
-        """Parameter name → float32 tensor, sharing memory with the model but where an adapter is merged into it."""
+        """Return parameter name → float32 tensor. Tensors share memory with the model unless an adapter is merged."""
         if self.adapter is not None:
             return self.adapter.merged()
         return {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
 
     def save(self, directory: Path, extra: Mapping[str, Any]) -> None:
-        """The model (an adapter merged into it) and its tokenizer as `from_pretrained` reads them, the adapter as peft
-        does, the optimizer, π_ref, and `extra` (JSON)."""
+        """Write model and tokenizer for `from_pretrained`, the optimizer, π_ref, and `extra` (JSON).
+
+        An adapter is merged into the model and also written by itself, in peft's format.
+        """
         if self.adapter is None:
             self.model.save_pretrained(directory)
         else:
@@ -138,8 +140,8 @@ class Policy:
         (directory / "trainer.json").write_text(json.dumps({"version": self.version, **extra}))
 
     def load(self, directory: Path) -> dict[str, Any]:
-        """Read back what `save` wrote, on whatever device; returns `extra`."""
-        # By way of the host: the device may be another than the one that saved, and has no room for two of each.
+        """Read back what `save` wrote, also from another device. Return `extra`."""
+        # Load through host memory: the device may differ from the one that saved, and cannot hold everything twice.
         if self.adapter is None:
             spec = ModelSpec(str(directory), device="cpu", dtype=self.spec.dtype)
             self.model.load_state_dict(load_model(spec, master=True).state_dict())

@@ -1,12 +1,12 @@
-"""Log-probabilities of rows that begin alike, each shared prefix computed once (`trainer.share_prefixes`).
+"""Log-probabilities of rows with shared prefixes, each prefix computed once (`trainer.share_prefixes`).
 
-The rows of one prompt form a token tree. The model reads the tree as one sequence, in preorder: a node's position is
-its depth, and it attends to its ancestors and itself alone, so its hidden state is that of its place in every row that
-passes through it. The loss reads a token from its parent's logits, and the gradients of all rows meet there.
+The rows of one prompt form a token tree. The model reads the tree as one sequence, in preorder. A node's position is
+its depth, and it attends only to its ancestors and itself, so it has the same hidden state as in every row that passes
+through it. The loss reads a token from its parent's logits, where the gradients of all rows add up.
 
-Limits: every layer must attend as a 4-D mask says and place tokens by `position_ids` (`require_tree_attention` refuses
-the rest), and attention costs the square of a tree's nodes, which pays where completions are short or much alike.
-Values differ from the plain pass by rounding.
+Limits: every layer must follow a 4-D attention mask and `position_ids`; `require_tree_attention` rejects other models.
+Attention costs the square of a tree's nodes, so this pays off if completions are short or much alike. Values differ
+from the plain pass by rounding.
 
 Shapes: B = rows, U = distinct rows, T = tokens, G = trees (prompts), S = sequences that the model reads, each of one or
 more trees, N = nodes of a sequence, M = masked tokens, P = nodes that predict a masked token, H = hidden size.
@@ -27,12 +27,12 @@ from .head import SplitModel, head_logprobs
 from .logprobs import TokenLogprobs, token_logprobs
 
 TOLERANCE = 1e-3
-"""Nats by which a float32 log-probability of the tree may differ from the plain pass."""
+"""Largest difference to the plain pass of a float32 log-probability, in nats."""
 
 
 @dataclass(frozen=True)
 class PrefixTrees:
-    """The tokens that something masked depends on, one node for each distinct prefix. A slot is a place in (S, N)."""
+    """The tokens that masked tokens depend on, one node for each distinct prefix. A slot is an index into S × N."""
 
     token_ids_SN: Tensor
     position_ids_SN: Tensor
@@ -46,22 +46,24 @@ class PrefixTrees:
     """Nodes of each tree."""
 
     def attention(self) -> Tensor:
-        """(S, N, N) bool: [s, i, j] where i is j or a descendant of j. A slot without a node has itself."""
+        """Return (S, N, N) bool: [s, i, j] is True if i is j or its descendant. An empty slot attends to itself."""
         slot_SN = torch.arange(self.end_SN.numel()).view_as(self.end_SN)
         i, j, end = slot_SN[:, :, None], slot_SN[:, None, :], self.end_SN[:, None, :]
         return (j <= i) & (i < end)
 
 
 def prefix_trees(token_ids_BT: Tensor, mask_BT: Tensor) -> PrefixTrees:
-    """One tree for all rows with the same tokens before their first masked one. Tensors on the CPU; the mask must be
-    False at t = 0."""
+    """Build one tree for all rows with the same tokens before their first masked one.
+
+    Tensors are on the CPU; the mask must be False at t = 0.
+    """
     time_T = torch.arange(token_ids_BT.shape[1])
     first_B1, last_B1 = mask_BT.int().argmax(1, keepdim=True), (mask_BT * time_T).amax(1, keepdim=True)
     tree_B = torch.unique(torch.where(time_T < first_B1, token_ids_BT, -1), dim=0, return_inverse=True)[1]
     rows = torch.cat([tree_B[:, None], torch.where(time_T < last_B1, token_ids_BT, -1)], 1)
     rows, row_of_B = torch.unique(
         rows, dim=0, return_inverse=True
-    )  # sorted: what a row shares, it shares with the last
+    )  # sorted: a row shares the longest prefix with the one before it
     tree_U, input_UT = rows[:, 0], rows[:, 1:]
     node_UT = input_UT >= 0
     new = torch.ones_like(rows, dtype=torch.bool)
@@ -85,7 +87,7 @@ def prefix_trees(token_ids_BT: Tensor, mask_BT: Tensor) -> PrefixTrees:
 
 
 def _pack(size_G: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """The first slot of each tree, and (S, N): sequences as long as the largest tree, filled first-fit."""
+    """Return the first slot of each tree, and (S, N). Sequences are as long as the largest tree, filled first-fit."""
     longest = max(1, int(size_G.max()))
     start_G = torch.zeros_like(size_G)
     used = [0]
@@ -102,7 +104,7 @@ def _pack(size_G: Tensor) -> tuple[Tensor, tuple[int, int]]:
 def shared_token_logprobs(
     model: SplitModel, token_ids_BT: Tensor, mask_BT: Tensor, temperature: float
 ) -> TokenLogprobs:
-    """`token_logprobs` by way of the rows' trees: the same contract."""
+    """Return what `token_logprobs` does, computed on the rows' trees."""
     device = token_ids_BT.device
     trees = prefix_trees(token_ids_BT.cpu(), mask_BT.cpu())
     rows_M, times_M = mask_BT.cpu().nonzero(as_tuple=True)
@@ -122,9 +124,12 @@ def shared_token_logprobs(
 
 
 def tree_micro_batches(token_ids_BT: Tensor, mask_BT: Tensor, max_tokens: int) -> Iterator[Tensor]:
-    """As `micro_batches`, with nodes for tokens: the rows of a prompt stay together, unless their tree alone has more
-    than `max_tokens` nodes; then its rows are halved, neighbours in the tree together."""
-    if token_ids_BT.numel() <= max_tokens:  # no tree has to be made to know that they have no more nodes
+    """Yield micro-batches as `micro_batches` does, counting nodes instead of tokens.
+
+    The rows of a prompt stay together, unless their tree alone has more than `max_tokens` nodes. Then its rows are
+    halved, keeping neighbors in the tree together.
+    """
+    if token_ids_BT.numel() <= max_tokens:  # trees never have more nodes than tokens
         yield torch.arange(len(token_ids_BT))
         return
     trees = prefix_trees(token_ids_BT, mask_BT)
@@ -140,8 +145,10 @@ def tree_micro_batches(token_ids_BT: Tensor, mask_BT: Tensor, max_tokens: int) -
 
 @torch.no_grad()
 def require_tree_attention(split_model: SplitModel) -> None:
-    """Raises ConfigError unless the model gives a small tree the log-probabilities of its rows, and every layer sees
-    the whole context (a ready-made mask replaces a sliding window, which a small tree would not show)."""
+    """Raise ConfigError unless a small tree has the log-probabilities of its rows, and every layer sees all tokens.
+
+    The second check is separate: a 4-D mask replaces a sliding window, which a small tree would not reveal.
+    """
     config = split_model.model.config.get_text_config()
     advice = f"model.path: {config.model_type} cannot read rows as a tree ({{}}); set trainer.share_prefixes=false"
     windows = {kind for kind in getattr(config, "layer_types", None) or () if kind != "full_attention"}
@@ -158,7 +165,7 @@ def require_tree_attention(split_model: SplitModel) -> None:
     expected = token_logprobs(split_model, token_ids_BT, mask_BT, 1.0)
     try:
         found = shared_token_logprobs(split_model, token_ids_BT, mask_BT, 1.0)
-    except (TypeError, ValueError, RuntimeError) as error:  # an architecture without one of the arguments
+    except (TypeError, ValueError, RuntimeError) as error:  # an architecture that lacks one of the arguments
         raise ConfigError(advice.format(f"{type(error).__name__}: {str(error).splitlines()[0]}")) from error
     difference = float((found.logprobs_BT - expected.logprobs_BT).abs().max())
     if not difference <= TOLERANCE:

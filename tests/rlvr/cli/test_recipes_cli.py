@@ -124,7 +124,7 @@ def test_what_only_prints_text_imports_nothing_heavy(arguments: list[str]) -> No
         ),
         (
             ["train", "--recipe", "gspo", "--set", "trainer.surrogate=topr"],
-            "trainer.surrogate=topr needs ratio=sequence: it is defined for no other",
+            "trainer.surrogate=topr needs ratio=sequence: it is not defined for any other",
         ),
     ],
 )

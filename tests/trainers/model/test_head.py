@@ -227,11 +227,13 @@ def test_an_architecture_s_logits_are_those_of_its_parts(make: Callable[[], Any]
 
 def test_a_model_with_logits_of_its_own_stays_whole_and_says_so() -> None:
     model = build(lambda: Odd(LlamaConfig(**LLAMA)))
-    with pytest.warns(UserWarning, match=r"llama computes its logits in a way of its own: they are held all at once"):
+    with pytest.warns(
+        UserWarning, match=r"llama transforms its logits in an unknown way, so they are held all at once"
+    ):
         scored = split(model)
     assert scored.body is model
     compare(model, scored)
-    with pytest.raises(ConfigError, match=r"trainer.float32_head: llama computes its logits in a way of its own"):
+    with pytest.raises(ConfigError, match=r"trainer.float32_head: llama transforms its logits in an unknown way"):
         split(model, float32_head=True)
 
 
