@@ -286,7 +286,8 @@ def test_constraints_name_no_machine() -> None:
 def test_declared_metadata_is_installed_metadata() -> None:
     """Else the tests below run against an older installation: `make test` again."""
     declared = {str(Requirement(text)) for text in PROJECT["project"]["dependencies"]}
-    assert declared == {str(needed) for needed in requirements("rlvr")}
+    installed = {str(needed) for needed in requirements("rlvr")}
+    assert declared == installed, "install again: pip install --no-deps --no-build-isolation -e ."
 
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")

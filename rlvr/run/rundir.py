@@ -40,7 +40,7 @@ SUMS = "SHA256SUMS"
 # what is right.
 MAY_CHANGE = ("steps ", "eval.", "checkpoint.", "alarms.", "trackers ", "verifier.workers ", "verifier.timeout ")
 """Settings that a resumed run may have otherwise than it began."""
-_VERSIONED = ("torch", "transformers", "datasets", "sympy", "math-verify", "pyarrow", "pydantic")
+_VERSIONED = ("torch", "transformers", "datasets", "sympy", "mpmath", "pyarrow", "pydantic")
 
 
 class RunDirectory:

@@ -203,13 +203,15 @@ def test_doctor_finds_this_environment_fit(capsys: pytest.CaptureFixture[str]) -
     assert report["plugin", "registry"][0] == "ok"
 
 
-def test_doctor_prints_a_line_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_prints_a_line_a_finding(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
+    as_rlvr(install, 'Provides-Extra: far\nRequires-Dist: pluggy\nRequires-Dist: no-such-thing>=3; extra == "far"\n')
     report = Report(capsys)
     doctor()
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in printed] == [[one["status"], *key] for key, one in report.findings.items()]
-    (missing,) = [line for line in printed if " vllm " in line]
-    assert missing.endswith("; ".join(filter(None, report["extra", "vllm"][1:])))
+    (missing,) = [line for line in printed if " far " in line]
+    assert missing.endswith("; ".join(filter(None, report["extra", "far"][1:])))
+    assert missing.endswith("no-such-thing is missing (needed by rlvr[far]); pip install 'rlvr[far]'")
 
 
 def as_rlvr(install: Install, requires: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -256,7 +257,8 @@ def check_row(row: dict[str, Any]) -> None:
 
 
 def test_pandas_reads_the_file(tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     write_rollouts(tmp_path / "rollouts.parquet", BOTH)
     rows = pandas.read_parquet(tmp_path / "rollouts.parquet").to_dict("records")
     check_row(rows[0])
@@ -266,7 +268,8 @@ def test_pandas_reads_the_file(tmp_path: Path) -> None:
 
 
 def test_polars_reads_the_file(tmp_path: Path) -> None:
-    polars = pytest.importorskip("polars")
+    import polars
+
     write_rollouts(tmp_path / "rollouts.parquet", BOTH)
     rows = polars.read_parquet(tmp_path / "rollouts.parquet").to_dicts()
     check_row(rows[0])
@@ -277,7 +280,8 @@ def test_polars_reads_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_datasets_reads_the_file_and_what_it_writes_is_read_back(tmp_path: Path, ending: str) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     path = tmp_path / f"rollouts{ending}"
     write_rollouts(path, BOTH)
     kind = "parquet" if ending == ".parquet" else "json"
@@ -293,7 +297,7 @@ def test_datasets_reads_the_file_and_what_it_writes_is_read_back(tmp_path: Path,
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_what_another_library_wrote_is_read_back(tmp_path: Path, library: str) -> None:
-    module = pytest.importorskip(library)
+    module = importlib.import_module(library)
     write_rollouts(tmp_path / "rollouts.parquet", BOTH)
     frame = module.read_parquet(tmp_path / "rollouts.parquet")
     again = tmp_path / "again.parquet"
