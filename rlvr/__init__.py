@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rlvr.record.schema import Status as Status
     from rlvr.record.schema import Task as Task
     from rlvr.record.schema import Verdict as Verdict
+    from rlvr.run.reporting import ProgressLines as ProgressLines
+    from rlvr.run.reporting import TrainReporter as TrainReporter
+    from rlvr.run.train import TrainResult as TrainResult
+    from rlvr.run.train import train as train
     from rlvr.verify.adapters import to_trl as to_trl
     from rlvr.verify.adapters import to_verifiers as to_verifiers
     from rlvr.verify.adapters import to_verl as to_verl
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
     from rlvr.verify.verifying import verifier as verifier
 
 _HOME = {
+    "ProgressLines": "rlvr.run.reporting",
+    "TrainReporter": "rlvr.run.reporting",
+    "TrainResult": "rlvr.run.train",
+    "train": "rlvr.run.train",
     "Rollout": "rlvr.record.schema",
     "Score": "rlvr.record.schema",
     "Status": "rlvr.record.schema",

@@ -7,9 +7,9 @@ given as that name alone: `trainer: grpo-off` is `trainer: {name: grpo-off}`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias, TypeVar, get_args
 
 import yaml
@@ -17,7 +17,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 
 from rlvr.errors import ConfigError, nearest
-from rlvr.validation_messages import refusal
+from rlvr.validation_messages import validation_message
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,30 @@ def command_line_settings(sets: Iterable[str], flags: Mapping[str, tuple[str, An
     return settings
 
 
+def mapping_settings(mapping: Mapping[str, Any], source: str) -> Settings:
+    """Flatten a mapping of nested sections, dotted keys or both; `source` is what error messages call it.
+
+    Paths become text. Raises ConfigError if a key is not text or is given twice.
+    """
+    settings: Settings = {}
+    for key, value in _flat_items(mapping, "", source):
+        dotted = _spell_out(key)
+        if dotted in settings:
+            raise ConfigError(f"{source}: {dotted} is given twice")
+        settings[dotted] = Setting(value, source)
+    return settings
+
+
+def _flat_items(mapping: Mapping[str, Any], prefix: str, source: str) -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if not isinstance(key, str):
+            raise ConfigError(f"{source}: {prefix}{key!r} is no key: keys are text")
+        if isinstance(value, Mapping):
+            yield from _flat_items(value, f"{prefix}{key}.", source)
+        else:
+            yield f"{prefix}{key}", str(value) if isinstance(value, PurePath) else value
+
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -156,7 +180,7 @@ def validate(model: type[M], settings: Settings, prefix: str = "") -> M:
 def _explain(model: type[BaseModel], fault: Any, settings: Settings, prefix: str) -> str:
     loc = [str(part) for part in fault["loc"] if part != "[key]"]
     if not loc:  # what a model says of its keys together
-        return refusal(fault)
+        return validation_message(fault)
     dotted = ".".join(loc)
     source = _source(loc, settings)
     where = f"{prefix}{dotted}" + (f" ({source})" if source else "")
@@ -169,9 +193,9 @@ def _explain(model: type[BaseModel], fault: Any, settings: Settings, prefix: str
     if fault["type"] == "missing":
         return f"{f'{source}: ' if source else ''}{prefix}{dotted} is missing"
     if fault["type"] == "value_error":
-        return f"{where}: {refusal(fault)}"
+        return f"{where}: {validation_message(fault)}"
     section_keys = list(_section(model, loc).model_fields) if fault["type"].startswith("model") else ()
-    return f"{where} {refusal(fault, section_keys)}"
+    return f"{where} {validation_message(fault, section_keys)}"
 
 
 def formerly(key: str) -> dict[str, JsonValue]:

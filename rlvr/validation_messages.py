@@ -25,7 +25,7 @@ _LISTS = {"tuple_type", "list_type", "set_type"}
 _SECTIONS = {"model_type", "model_attributes_type", "dict_type"}
 
 
-def refusal(fault: Mapping[str, Any], keys: Collection[str] = ()) -> str:
+def validation_message(fault: Mapping[str, Any], keys: Collection[str] = ()) -> str:
     """One entry of `ValidationError.errors()`: `must be at least 2, not 1`.
 
     What one of our own validators says stays as it is. `keys` are those of the section that was expected.

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from rlvr.cli.options import verifier_options
-from rlvr.cli.progress import Said
+from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
 
 check = typer.Typer(help="Put a plugin to the test.", no_args_is_help=True)
@@ -98,7 +98,7 @@ def verifier(
 
 def _progress() -> Callable[[int, int], None]:
     """Says now and then on standard error how far it is."""
-    begin, say = time.monotonic(), Said()
+    begin, say = time.monotonic(), Heartbeat()
 
     def advance(done: int, total: int) -> None:
         say(f"{done:,} of {total:,} completions, {done / max(1e-9, time.monotonic() - begin):,.0f} a second")

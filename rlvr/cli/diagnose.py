@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from rlvr.cli.progress import Said
+from rlvr.cli.progress import Heartbeat
 from rlvr.columns import columns
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _of_the_first(paths: Sequence[Path], what: Callable[[Rollout], T | None]) ->
 def _sample(records: Iterable[tuple[str, Path, Rollout]], limit: int, **expected: Any) -> Sample:
     from rlvr.offpolicy.diagnosis import Sample
 
-    sample, say = Sample(limit, **expected), Said()
+    sample, say = Sample(limit, **expected), Heartbeat()
     for source, file, rollout in records:
         sample.add(source, rollout, str(file))
         say(f"{sample.records:,} records read")
@@ -161,7 +161,7 @@ def _logprobs(
     factory = registry().load("trainer", trainer)
     loaded = factory(factory.Options(), TrainContext(spec, seed=0, temperature=temperature, total_updates=1))
     found: list[tuple[float | None, ...]] = []
-    say = Said()
+    say = Heartbeat()
     for start in range(0, len(rollouts), CHUNK):
         found += loaded.logprobs(rollouts[start : start + CHUNK])
         say(f"log-probabilities of {len(found):,} of {len(rollouts):,} rollouts")

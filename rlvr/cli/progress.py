@@ -51,14 +51,14 @@ class Tally:
         return [("mean reward", mean), *((status, f"{count:,}") for status, count in self.statuses.most_common())]
 
 
-class Said:
-    """Says how far long work is on standard error, a line every now and then."""
+class Heartbeat:
+    """Print the progress of long work to standard error, at most one line every `PLAIN_EVERY` seconds."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        """Print the text, if it is time."""
+        """Print the text if enough time has passed since the last line."""
         now = time.monotonic()
         if now - self.last >= PLAIN_EVERY:
             self.last = now
@@ -121,7 +121,7 @@ class _Bar:
 
 class _Plain:
     def __init__(self, total: int) -> None:
-        self._total, self._pace, self._say = total, _Pace(total), Said()
+        self._total, self._pace, self._say = total, _Pace(total), Heartbeat()
 
     def advance(self, rows: int, at: str, statuses: Mapping[str, int], *, replayed: int = 0) -> None:
         self._pace.advance(rows, replayed)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rlvr.offpolicy.eligibility import ANOTHER_PROMPT, NO_LOGPROBS, NO_REWARD, TWICE, Met, faults
+from rlvr.offpolicy.eligibility import ANOTHER_PROMPT, NO_LOGPROBS, NO_REWARD, TWICE, SeenRollouts, faults
 from rlvr.offpolicy.lineage import Lineage
 from rlvr.offpolicy.staleness import BUCKETS, UNKNOWN, bucket_of, distances, means, oldest
 from rlvr.record.schema import Rollout
@@ -53,7 +53,7 @@ class Sample:
         self.scored: Counter[str] = Counter()
         """Verifier → records that it has a score on."""
         self._expected = expected
-        self._met = Met()
+        self._seen = SeenRollouts()
         self._groups: dict[tuple[int, str], list[Found]] = {}
         self._heap: list[tuple[int, str]] = []
         self._bound = 0  # the negative of the smallest hash that had to go
@@ -64,9 +64,9 @@ class Sample:
         self.scored.update({score.verifier for score in rollout.scores})
         file = file or source
         found = faults(rollout, **self._expected)
-        if self._met.before(rollout, file, f"{self.records}") is not None:
+        if self._seen.before(rollout, file, f"{self.records}") is not None:
             found += (TWICE,)
-        if not found and self._met.has_another_prompt(rollout, file):
+        if not found and self._seen.has_another_prompt(rollout, file):
             found = (ANOTHER_PROMPT,)
         found = found or _without_reward(rollout, self._expected["verifier"])
         self.reasons.update(found)

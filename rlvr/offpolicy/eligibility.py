@@ -1,7 +1,7 @@
 """What keeps a saved record from being trained on: reasons that can be counted, since thousands of records share each.
 
 A record and what the model expects go in, words come out; a reason goes in, what to do about it comes out. What several
-records have to do with each other, `Met` knows. `rlvr diagnose` and `rlvr train --rollouts` both say these.
+records have to do with each other, `SeenRollouts` knows. `rlvr diagnose` and `rlvr train --rollouts` both say these.
 """
 
 from __future__ import annotations
@@ -188,10 +188,10 @@ def faults(
     return tuple(reason for check in CHECKS if (reason := check(rollout, expected)) is not None)
 
 
-class Met:
-    """Records that were met so far: nothing is learnt from twice, and a group answers one prompt.
+class SeenRollouts:
+    """Records seen so far, to detect duplicates and groups that answer more than one prompt.
 
-    A record's names are those of its run, or, where it names none, of its `file`.
+    A record's id is unique within its run and branch, or within its file if it names no run.
     """
 
     def __init__(self) -> None:
@@ -199,17 +199,17 @@ class Met:
         self._prompts: dict[tuple[object, ...], bytes] = {}
 
     def before(self, rollout: Rollout, file: str, where: str) -> str | None:
-        """Where the same rollout was met before; None where it is new, and from now on at `where`."""
+        """Return where the same rollout was seen before. If it is new, remember it at `where` and return None."""
         place = self._places.setdefault((*origin(rollout, file), rollout.id, rollout.segment), where)
         return None if place == where else place
 
     def has_another_prompt(self, rollout: Rollout, file: str) -> bool:
-        """Than the first of its group that was asked about."""
+        """Return True if the prompt differs from the first prompt seen for this group."""
         asked = repr((rollout.prompt, rollout.messages)).encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(asked, digest_size=16).digest()
         return self._prompts.setdefault((*origin(rollout, file), rollout.group_id), digest) != digest
 
 
 def origin(rollout: Rollout, file: str) -> tuple[object, ...]:
-    """Within which the names of a record and of its group stand for one thing."""
+    """Return the scope in which a record's id and group_id are unique: its run and branch, or else its file."""
     return rollout.run_id is None, rollout.run_id or file, rollout.branch

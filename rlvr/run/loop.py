@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -275,7 +276,13 @@ class Run:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM asks to stop after the step under way; the second stops at once."""
+        """Stop after the current step on the first Ctrl-C or SIGTERM, and at once on the second.
+
+        Python delivers signals to the main thread only; in another thread they are left alone.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def ask_to_stop(signum: int, _: Any) -> None:
             if self.stopping:

@@ -208,11 +208,8 @@ class RunDirectory:
             temporary.write_text("".join(to_json(line) + "\n" for line in kept), encoding="utf-8")
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """What `log` wrote, a step at a time."""
-        if self.metrics_path.exists():
-            for line in self.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        """Yield what `log` wrote, one step at a time."""
+        return read_metrics(self.path)
 
     # --- rollouts ---------------------------------------------------------------------------------------------------
 
@@ -306,6 +303,15 @@ class RunDirectory:
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoints").glob("step-*"))
+
+
+def read_metrics(directory: Path) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of a run directory, one step at a time, without a last line that is still being written."""
+    path = directory / "metrics.jsonl"
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)
 
 
 def _barely_begun(path: Path) -> bool:

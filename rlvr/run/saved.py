@@ -24,7 +24,7 @@ from rlvr.offpolicy.eligibility import (
     ANOTHER_VERSION,
     NO_LOGPROBS,
     TWICE,
-    Met,
+    SeenRollouts,
     faults,
     origin,
     remedy,
@@ -176,7 +176,7 @@ class SavedRollouts:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        met = Met()
+        seen = SeenRollouts()
         held: list[Rollout] = []
         for number, file in enumerate(self.files):
             for row, rollout in enumerate(read_rollouts(file), start=1):
@@ -190,10 +190,10 @@ class SavedRollouts:
                 reasons = self.expected.faults(rollout)
                 if (lack := self._lacks(rollout)) is not None:
                     reasons += (lack,)
-                if (before := met.before(rollout, str(file), where)) is not None:
+                if (before := seen.before(rollout, str(file), where)) is not None:
                     reasons += (TWICE,)
                     where = f"{where} (as {before})"
-                if not reasons and met.has_another_prompt(rollout, str(file)):
+                if not reasons and seen.has_another_prompt(rollout, str(file)):
                     reasons = (ANOTHER_PROMPT,)
                 if not reasons:
                     self._join((*origin(rollout, str(file)), rollout.group_id), rollout, held, number)

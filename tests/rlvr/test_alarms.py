@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 
 import small_runs
 from rlvr.alarms import RULES, Alarm, Alarms, Fired, blocking, fired, in_a_row, summary
-from rlvr.cli.train import ProgressLines
 from rlvr.errors import ConfigError, RunError
 from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.run.config import resolve
+from rlvr.run.reporting import ProgressLines
 from rlvr.settings import command_line_settings
 
 HEALTHY = {

@@ -61,7 +61,7 @@ def questions(tmp_path: Path) -> Path:
         (["--device", "cuda:7"], "device: 'cuda:7' is not available"),
         (["--resume", "nowhere"], "nowhere holds no run to resume (no config.yaml)"),
         (["--resume", "nowhere", "--seed", "1"], "only --steps and --accept-changes go with it, not --seed"),
-        (["--accept-changes"], "--accept-changes is for a run that goes on: it needs --resume"),
+        (["--accept-changes"], "--accept-changes needs --resume: a new run has nothing that could have changed"),
         (
             ["--set", "sampling.options={max_sequnces: 8}"],
             "there is no key sampling.options.max_sequnces; did you mean",
@@ -134,7 +134,7 @@ def test_a_dry_run_says_gold_answers_as_the_verifier_declares_and_what_positions
     assert done.returncode == 0, done.stderr
     assert "10 steps = 2,560 rollouts, 40 optimizer steps" in done.stdout
     assert "every 10 steps; lag 0 to 39 optimizer steps" in done.stdout
-    assert "gold answers, put to the verifier as #### …:" in done.stdout
+    assert "gold answers, scored in the form #### …:" in done.stdout
     assert done.stdout.count("→ 1.0") == 4
     assert "prompts of more than 10 tokens are left out: the model has 256 positions" in done.stdout
 

@@ -1,0 +1,105 @@
+"""`rlvr train --dry-run`: what a run would do, without loading its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rlvr.run.plan import Plan
+from rlvr.run.reporting import counted, headline
+from rlvr.run.saved import SavedRollouts
+
+
+def plan_text(plan: Plan) -> Iterator[str]:
+    """Yield what `--dry-run` prints, line by line. Scores the gold answers of the first questions."""
+    yield headline(plan)
+    yield from _arithmetic(plan)
+    yield from _gold(plan)
+    yield from (f"note: {note}" for note in plan.notes)
+    yield "\nno weight was loaded and nothing was written (--dry-run)"
+
+
+def _gold(plan: Plan) -> Iterator[str]:
+    if plan.scorer is None:
+        return
+    for place, (encoded, score) in enumerate(plan.try_gold()):
+        if place == 0:
+            yield f"\ngold answers, scored in the form {plan.scorer.claims.answer_form.replace('{answer}', '…')}:"
+        verdict = score.status.value if score.reward is None else score.reward
+        reason = f" ({score.reason})" if score.reason else ""
+        yield f"  {encoded.prompt.task.row_id}: {encoded.prompt.task.answer!r} → {verdict}{reason}"
+
+
+def _arithmetic(plan: Plan) -> Iterator[str]:
+    config, options = plan.config, plan.options
+    updates = getattr(options, "updates_per_batch", 1) * getattr(options, "mini_batches", 1)
+    if plan.saved is not None:
+        yield from _saved_lines(plan, plan.saved)
+    if config.samples:
+        yield from _sampling_lines(plan, getattr(options, "push_every", 1), updates)
+    else:
+        yield f"  the run      {counted(config.steps, 'step')}, {counted(config.steps * updates, 'optimizer step')}"
+        yield f"  questions    {len(plan.questions)} held-out"
+    copy = f", and a copy for the sampler {config.sampling.engine}" if plan.needs_sampler else ""
+    yield (
+        f"  would load   {config.model.name}: float32 master weights for {config.trainer.name}{copy}; device "
+        f"{plan.model.device}, dtype {plan.model.dtype}"
+    )
+
+
+def _sampling_lines(plan: Plan, push_every: int, updates: int) -> Iterator[str]:
+    config, sampling = plan.config, plan.config.sampling
+    epoch = plan.steps_per_epoch
+    rows = "endless" if plan.dataset_size is None else f"{plan.dataset_size:,}"
+    per_step = plan.rollouts_per_step
+    yield f"  questions    {rows}; {len(plan.questions)} held-out"
+    yield (
+        f"  a step       {plan.sampled_groups} prompts × {sampling.group_size} = {per_step} rollouts, at most "
+        f"{per_step * sampling.max_tokens:,} sampled tokens"
+    )
+    yield f"  an epoch     {'does not end' if epoch is None else counted(epoch, 'step')}"
+    yield (
+        f"  the run      {counted(config.steps, 'step')} = {config.steps * per_step:,} rollouts, "
+        f"{counted(config.steps * updates, 'optimizer step')}"
+    )
+    yield (
+        f"  weight sync  every {counted(push_every, 'step')}; lag 0 to {push_every * updates - 1} optimizer steps"
+        + (", replayed groups more" if plan.replayed_groups else "")
+    )
+    if sampling.refill:
+        yield (
+            "  refill       groups with equal rewards are replaced by further prompts, in up to "
+            f"{sampling.refill_rounds} rounds a step"
+        )
+    if plan.replayed_groups:
+        yield (
+            f"  replay       {plan.replayed_groups} past groups a step, from the newest {config.replay.capacity:,} "
+            f"with a signal; half as likely every {config.replay.half_life:g} steps, "
+            f"{'any lag' if config.replay.max_lag is None else f'lag up to {config.replay.max_lag:,}'}"
+        )
+
+
+def _saved_lines(plan: Plan, saved: SavedRollouts) -> Iterator[str]:
+    missing = sum(map(len, saved.missing.values()))
+    yield (
+        f"  saved        {saved.members:,} rollouts in {len(saved.groups):,} groups, {saved.signal:.0%} with a signal; "
+        f"{counted(len(saved.files), 'file')}"
+    )
+    yield (
+        f"  a step       {plan.saved_groups} saved groups, a pass in "
+        f"{counted(math.ceil(len(saved.groups) / plan.saved_groups), 'step')}"
+    )
+    yield f"  lag          {_ages(saved)}"
+    if missing and plan.behaviour is not None:
+        yield (
+            f"  recomputes   log-probabilities of {missing:,} rollouts with {plan.behaviour.path}, loaded before the "
+            "model that learns"
+        )
+
+
+def _ages(saved: SavedRollouts) -> str:
+    if saved.lags is None:
+        return "unknown: policy versions are from another run, or newer than the model"
+    low, high = saved.lags
+    known = counted(low, "optimizer step") if low == high else f"{low:,} to {high:,} optimizer steps"
+    return f"{known} before the first step" + (f"; unknown for {saved.ageless:,} rollouts" if saved.ageless else "")
