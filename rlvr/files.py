@@ -134,6 +134,14 @@ def kind_of(value: Any) -> str:
     return _KINDS.get(type(value), "null" if value is None else f"a {type(value).__name__}")
 
 
+def as_text(value: Any) -> str:
+    """Return text as it is, anything else as JSON."""
+    try:
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        return "(nested too deeply to be shown)"
+
+
 def to_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
     """JSON text on one line, as UTF-8 can hold it. Raises ValueError on NaN or infinity, which JSON does not have.
 

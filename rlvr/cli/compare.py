@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rlvr.cli.columns import column_mapping
 from rlvr.cli.texts import inline, printable
 from rlvr.columns import columns
 from rlvr.errors import RequestError, RunError
@@ -49,19 +50,20 @@ def compare(
     """
     from rlvr.comparison.comparing import compare as compared
     from rlvr.comparison.comparing import worst
-    from rlvr.comparison.verdict_pairs import pair, read_flips, read_scored
+    from rlvr.comparison.verdict_pairs import pair, read_flips, read_verdicts
     from rlvr.files import existing
+    from rlvr.record.reading import source_of
     from rlvr.record.sidecar import Sidecars
-    from rlvr.rescore.rescoring import source_of
 
     if len(files) > 2:
         raise RequestError(f"{len(files)} files: one with scores by both verifiers, or two")
     for file in files:
         existing(file)
-    sources = source_of(files[0], mappings or ()).columns
+    mapping = column_mapping(mappings or ())
+    sources = [source_of(file, mapping) for file in files]
     beside = Sidecars(scores or ())
     try:
-        sides = [read_scored(file, sources, beside) for file in files]
+        sides = [read_verdicts(source, beside) for source in sources]
         beside.refuse_unused()
         if len(files) == 1 and not sides[0].ids:
             raise RequestError(_nothing_to_compare(files))
@@ -69,7 +71,7 @@ def compare(
         if not pairs.ids:
             raise RequestError(_nothing_to_compare(files))
         comparison = compared(pairs, threshold=threshold, resamples=resamples)
-        shown = read_flips(pairs, worst(pairs, flips), sources, beside)
+        shown = read_flips(pairs, worst(pairs, flips), beside)
     except OSError as error:
         raise RunError(f"{' and '.join(map(str, files))} could not be read to the end: {error.strerror}") from error
     if as_json:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rlvr.cli.filters import Condition, condition
+from rlvr.cli.columns import column_mapping
 from rlvr.cli.options import verifier_options
 from rlvr.cli.progress import Tally, progress_of
 from rlvr.errors import RequestError, RunError
 
 if TYPE_CHECKING:
-    from rlvr.rescore.rescoring import Census, Holds, Job, Scored, Source, Target
+    from rlvr.record.reading import Source
+    from rlvr.rescore.rescoring import Census, Job, OutputFile, ScoredBatch
     from rlvr.verify.scoring import Scorer
 
 
@@ -107,19 +108,21 @@ def score(
     The same command, run again after it was interrupted, goes on where it was.
     """
     from rlvr.files import expanded
+    from rlvr.record.fields import Where
+    from rlvr.record.reading import source_of
     from rlvr.rescore.journal import Journal
-    from rlvr.rescore.rescoring import Job, Selection, run, source_of, take_census
+    from rlvr.rescore.rescoring import Job, Selection, run, take_census
     from rlvr.verify.cache import VerdictCache
     from rlvr.verify.scoring import Scorer
 
     begin = time.monotonic()
-    sources = [source_of(path, mappings or ()) for path in expanded(files)]
+    mapping = column_mapping(mappings or ())
+    sources = [source_of(path, mapping) for path in expanded(files)]
     targets = _targets(sources, out)
     journal_path = _journal_path(out)
     _refuse_to_lose(targets, journal_path, force)
-    conditions = [condition(expression) for expression in where or ()]
-    holds, seen = _matching(conditions)
-    selection = Selection(holds, limit, _shard(shard))
+    wanted = Where(where or ())
+    selection = Selection(wanted, limit, _shard(shard))
     _refuse_twice(verifiers, label)
     options_of = verifier_options(options or (), verifiers)
     with ExitStack() as stack:
@@ -135,8 +138,8 @@ def score(
             raise RequestError(f"--shard {shard}: it would tear groups apart, and a verifier judges whole groups")
         job = Job(sources, targets, scorers, selection, scores_only, skip_bad_lines)
         _say_layouts(sources)
-        census = take_census(job, mappings or ())
-        _refuse_unknown(conditions, seen, sources)
+        census = take_census(job, mapping)
+        wanted.require_known(", ".join(str(source.path) for source in sources))
         _warn(census, sources)
         asked = {"where": where, "limit": limit, "shard": shard, "map": mappings, "timeout": timeout}
         journal = stack.enter_context(closing(Journal(journal_path, _request(job, asked, out), anew=force)))
@@ -145,7 +148,7 @@ def score(
         tallies = {scorer.name: Tally() for scorer in scorers}
         with progress_of(census.rows.total()) as progress:
 
-            def report(done: Scored) -> None:
+            def report(done: ScoredBatch) -> None:
                 for scores, tally in zip(zip(*done.scores, strict=True), tallies.values(), strict=True):
                     tally.add(scores)
                 statuses = sum((tally.statuses for tally in tallies.values()), type(tally.statuses)())
@@ -179,17 +182,17 @@ def _is_folder(out: str) -> bool:
     return out.endswith("/") or Path(out).is_dir()
 
 
-def _targets(sources: Sequence[Source], out: str) -> list[Target]:
+def _targets(sources: Sequence[Source], out: str) -> list[OutputFile]:
     """What is written, of which files. Raises RequestError for an unknown ending, and for two files of one name."""
     from rlvr.files import ending
-    from rlvr.rescore.rescoring import Target
+    from rlvr.rescore.rescoring import OutputFile
 
     if not _is_folder(out):
         ending(Path(out))
         if not Path(out).parent.is_dir():
             raise RequestError(f"{out} cannot be written: No such file or directory: {Path(out).parent}")
-        return [Target(Path(out), sources)]
-    targets = [Target(Path(out, source.path.name), [source]) for source in sources]
+        return [OutputFile(Path(out), sources)]
+    targets = [OutputFile(Path(out, source.path.name), [source]) for source in sources]
     for i, target in enumerate(targets):
         for other, source in zip(targets[:i], sources, strict=False):
             if other.path == target.path:
@@ -206,7 +209,7 @@ def _journal_path(out: str) -> Path:
     return path / ".rlvr-score.journal" if _is_folder(out) else path.with_name(f".{path.name[:200]}.journal")
 
 
-def _refuse_to_lose(targets: Sequence[Target], journal: Path, force: bool) -> None:
+def _refuse_to_lose(targets: Sequence[OutputFile], journal: Path, force: bool) -> None:
     for target in targets:
         if not target.path.exists():
             continue
@@ -243,28 +246,6 @@ def _refuse_alike(scorers: Sequence[Scorer]) -> None:
     for name in (scorer.name for scorer in scorers):
         if sum(scorer.name == name for scorer in scorers) > 1:
             raise RequestError(f"two of the verifiers are called {name!r}: score with one after the other, with --as")
-
-
-def _matching(conditions: Sequence[Condition]) -> tuple[Holds | None, set[str]]:
-    """Whether all of them hold for a row, and the names of the fields that rows have, which that finds out."""
-    from rlvr.cli.show import View
-
-    seen: set[str] = set()
-    if not conditions:
-        return None, seen
-
-    def holds(row: Any, columns: Any) -> bool:
-        view = View(row, columns)
-        seen.update(view.names())
-        return all(each.holds(view.get(each.field)) for each in conditions)
-
-    return holds, seen
-
-
-def _refuse_unknown(conditions: Sequence[Condition], seen: set[str], sources: Sequence[Source]) -> None:
-    from rlvr.cli.show import refuse_unknown
-
-    refuse_unknown(conditions, seen, ", ".join(str(source.path) for source in sources))
 
 
 def _request(job: Job, asked: dict[str, Any], out: str) -> dict[str, Any]:

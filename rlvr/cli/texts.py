@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, for a terminal."""
+"""Untrusted text for a terminal."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 import unicodedata
 from typing import Any
 
-from rlvr.cli.filters import as_text
+from rlvr.files import as_text
 
 
 def inline(value: Any) -> str:
-    """A value on one line."""
+    """Return a value on one line."""
     return as_text(value).replace("\n", "\\n")
 
 
 def printable(text: str, encoding: str | None) -> str:
-    """The text with everything that could steer a terminal as its escape, and what `encoding` has not, too."""
+    """Return the text with escapes for all that could steer a terminal and all that `encoding` does not have."""
     shown = re.sub(r"[^\n\t -~]", _escaped, text)
     return shown.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 

@@ -8,11 +8,11 @@ Shapes: N = matched rollouts.
 
 from __future__ import annotations
 
-import json
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from rlvr.comparison.paired import Floats, Integers
 from rlvr.errors import DataError, RequestError, RunError
-from rlvr.files import kind_of
-from rlvr.record.rows import ArrowBatch, Row, UnusableError, joined, read_batches
+from rlvr.record.reading import Source, read_rows
+from rlvr.record.rows import Prompt, Row, messages_of
 from rlvr.record.schema import Status
 from rlvr.record.sidecar import Sidecars
-from rlvr.record.store import TOKEN_COLUMNS, upgrade
+from rlvr.record.store import TOKEN_COLUMNS
 from rlvr.verify.score_names import counted, require_score, score_name
 from rlvr.verify.scoring import DEFAULT_REWARDS
 
@@ -61,106 +61,100 @@ class Column:
 
 
 @dataclass
-class Scored:
-    """A file's verdicts, and no text of it: some hundred bytes a rollout."""
+class FileVerdicts:
+    """A file's verdicts without its texts: some hundred bytes a rollout."""
 
-    path: Path
+    source: Source
     ids: list[str | None] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
     places: array[int] = field(default_factory=lambda: array("q"))
-    """Which row of the file a rollout is, from 0: later segments of a rollout are rows too."""
+    """Row number of each rollout in the file, from 0: later segments of a rollout are rows too."""
     columns: dict[str, Column] = field(default_factory=dict)
+    """Verifier → its verdicts."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.source.path
 
     @property
     def counts(self) -> dict[str, int]:
-        """Verifier -> how many rollouts it has a score on."""
+        """Verifier → how many rollouts it has a score on."""
         return {name: column.scored for name, column in self.columns.items()}
 
-
-def read_scored(path: Path, sources: Mapping[str, str], beside: Sidecars | None = None) -> Scored:
-    """The verdicts in a file, by verifier.
-
-    Args:
-        path: Records, or any other rows with a column `scores` as `rlvr score` writes it.
-        sources: Target -> column, for each of `rlvr.record.rows.TARGETS`.
-        beside: Scores that follow the rows' own.
-
-    Raises DataError for a row that cannot be read, and for ids that several rows have; segments of one rollout share
-    their id and count once.
-    """
-    found = Scored(path)
-    segments: dict[str, set[int] | None] = {}  # id -> its segments; None is the first one alone, as nearly always
-    doubles: dict[str, str] = {}  # id -> where it stands again
-    wanted = _WANTED | {sources["id"], sources["group_id"]}
-    for place, row in enumerate(_rows(path, sources, beside, wanted)):
-        values, identity, group, segment = _identified(row, sources)
-        if identity is not None:
-            if identity in segments:
-                known = segments[identity] or {0}
-                if segment in known:
-                    doubles.setdefault(identity, row.where)
-                segments[identity] = known | {segment}
-                continue
-            segments[identity] = {segment} if segment else None
-        rows = len(found.ids)
-        found.ids.append(identity)
-        found.groups.append(group)
-        found.places.append(place)
-        for name, (code, reward, version) in _last_scores(values.get("scores"), row.where).items():
-            column = found.columns.setdefault(name, Column())
+    def add(self, row: Row, place: int) -> None:
+        """Add a rollout. Raises DataError for a row that cannot be read."""
+        group = row.group
+        rows = len(self.ids)
+        self.ids.append(row.id)
+        self.groups.append(group)
+        self.places.append(place)
+        for name, (code, reward, version) in _last_scores(row.scores, row.where).items():
+            column = self.columns.setdefault(name, Column())
             column.pad(rows)
             column.codes.append(code)
             column.rewards.append(reward)
             column.versions.update(version)
             column.scored += 1
-    if doubles:
-        (name, where), *others = doubles.items()
-        more = f" (also {', '.join(repr(other) for other, _ in others[:5])}: {len(doubles)} in all)" if others else ""
+
+
+class _Identities:
+    """Ids of the rows so far: segments of one rollout share theirs, other rows may not."""
+
+    def __init__(self) -> None:
+        self._segments: dict[str, set[int] | None] = {}  # None: the first segment alone, which is nearly every rollout
+        self._doubles: dict[str, str] = {}  # id → where it stands again
+
+    def is_new(self, row: Row) -> bool:
+        """Return whether the row is the first of its rollout. Raises DataError for an id of the wrong kind."""
+        identity, segment = row.id, row.segment
+        if identity is None:
+            return True
+        if identity not in self._segments:
+            self._segments[identity] = {segment} if segment else None
+            return True
+        known = self._segments[identity] or {0}
+        if segment in known:
+            self._doubles.setdefault(identity, row.where)
+        self._segments[identity] = known | {segment}
+        return False
+
+    def require_unique(self) -> None:
+        """Raise DataError if several rows have one id and segment."""
+        if not self._doubles:
+            return
+        (name, where), *others = self._doubles.items()
+        named = ", ".join(repr(other) for other, _ in others[:5])
+        more = f" (also {named}: {len(self._doubles)} in all)" if others else ""
         raise DataError(
             f"{where}: the id {name!r} is that of an earlier row too{more}: rows are told apart by their id; "
             "--map id=COLUMN names another column"
         )
+
+
+def read_verdicts(source: Source, beside: Sidecars | None = None) -> FileVerdicts:
+    """Read the verdicts of a file, by verifier.
+
+    Args:
+        source: Records, or any other rows with a column `scores` as `rlvr score` writes it.
+        beside: Sidecars, whose scores follow the rows' own.
+
+    Raises DataError for a row that cannot be read, and for an id that several rows have. Segments of one rollout share
+    their id and count once.
+    """
+    found, identities = FileVerdicts(source), _Identities()
+    wanted = _WANTED | {source.columns["id"], source.columns["group_id"]}
+    for place, row in enumerate(read_rows(source, beside, without=TOKEN_COLUMNS, only=wanted)):
+        if identities.is_new(row):
+            found.add(row, place)
+    identities.require_unique()
     for column in found.columns.values():
         column.pad(len(found.ids))
     return found
 
 
-def _rows(
-    path: Path, sources: Mapping[str, str], beside: Sidecars | None, wanted: frozenset[str] | None = None
-) -> Iterator[Row]:
-    """The rows without their tokens; of a file in columns, only those `wanted`, if that is given."""
-    for batch in read_batches(path):
-        if wanted is not None and isinstance(batch, ArrowBatch):
-            batch = replace(batch, batch=batch.batch.select([n for n in batch.batch.schema.names if n in wanted]))
-        rows = batch.rows(sources.values(), without=TOKEN_COLUMNS)
-        yield from rows if beside is None else (joined(row, sources, beside) for row in rows)
-
-
-def _identified(row: Row, sources: Mapping[str, str]) -> tuple[Mapping[str, Any], str | None, str | None, int]:
-    """A row's columns, its id, its group and which segment of its rollout it is. Raises DataError."""
-    if not row.is_record:
-        return row.values, _text(row, sources["id"]), _text(row, sources["group_id"]), 0
-    values = upgrade(row.values, row.where)
-    identity, group, segment = values.get("id"), values.get("group_id"), values.get("segment") or 0
-    for name, value, kinds in (("id", identity, str), ("group_id", group, str | None), ("segment", segment, int)):
-        if not isinstance(value, kinds):
-            raise DataError(f"{row.where}: {name} is {kind_of(value)}")
-    return values, identity, group, segment
-
-
-def _text(row: Row, column: str) -> str | None:
-    try:
-        return row.text(column)
-    except UnusableError as error:
-        raise DataError(f"{row.where}: {error}") from error
-
-
-def _last_scores(scores: Any, where: str) -> dict[str, tuple[int, float, tuple[str, ...]]]:
-    """Verifier -> status code, reward (NaN without one) and version if known, of the last score by each."""
-    if scores is None:
-        return {}
-    if not isinstance(scores, list) or not all(isinstance(score, Mapping) for score in scores):
-        raise DataError(f"{where}: the column 'scores' is {kind_of(scores)} and not a list of scores")
+def _last_scores(scores: Sequence[Mapping[str, Any]], where: str) -> dict[str, tuple[int, float, tuple[str, ...]]]:
+    """Return verifier → status code, reward (NaN without one) and version if known, of the last score by each."""
     found: dict[str, tuple[int, float, tuple[str, ...]]] = {}
     for score in scores:
         name, status, version = score.get("verifier"), score.get("status"), score.get("version")
@@ -190,7 +184,7 @@ class Side:
     """One verifier's verdicts on the matched rollouts, in their order."""
 
     verifier: str
-    path: Path
+    source: Source
     versions: tuple[str, ...]
     places: Integers
     """(N,) Which row of the file each is."""
@@ -198,6 +192,11 @@ class Side:
     """(N,) Index into the statuses; -1 without a score."""
     graded: Floats
     """(N,) The reward; NaN without one."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.source.path
 
     def rewards(self) -> Floats:
         """(N,) What training makes of each verdict; NaN drops the rollout."""
@@ -225,7 +224,7 @@ class Pairs:
     without_group: int = 0
 
 
-def choose(scored: Scored, given: str | None, option: str, *, but: str | None = None) -> str:
+def choose(scored: FileVerdicts, given: str | None, option: str, *, but: str | None = None) -> str:
     """The verifier that an option names, or the only one in the file beside `but`. Raises RequestError."""
     if given is not None:
         name = score_name(given)
@@ -241,7 +240,9 @@ def choose(scored: Scored, given: str | None, option: str, *, but: str | None = 
     return left[0]
 
 
-def pair(first: Scored, second: Scored | None = None, *, a: str | None = None, b: str | None = None) -> Pairs:
+def pair(
+    first: FileVerdicts, second: FileVerdicts | None = None, *, a: str | None = None, b: str | None = None
+) -> Pairs:
     """The rollouts of one file with two verifiers' verdicts, or those that two files share by id.
 
     Raises RequestError when a name is wrong or missing where it is not clear, DataError for a row without an id where
@@ -285,7 +286,7 @@ def pair(first: Scored, second: Scored | None = None, *, a: str | None = None, b
     )
 
 
-def _places_by_id(scored: Scored) -> dict[str, int]:
+def _places_by_id(scored: FileVerdicts) -> dict[str, int]:
     places = {}
     for i, name in enumerate(scored.ids):
         if name is None:
@@ -296,11 +297,11 @@ def _places_by_id(scored: Scored) -> dict[str, int]:
     return places
 
 
-def _side(scored: Scored, name: str, at: Integers) -> Side:
+def _side(scored: FileVerdicts, name: str, at: Integers) -> Side:
     column = scored.columns[name]
     return Side(
         name,
-        scored.path,
+        scored.source,
         tuple(sorted(column.versions)),
         np.array(scored.places, dtype=np.int64)[at],
         np.array(column.codes, dtype=np.int8)[at],
@@ -334,75 +335,59 @@ class Flip:
     b: FlippedVerdict
 
 
-def read_flips(
-    pairs: Pairs, chosen: Sequence[int], sources: Mapping[str, str], beside: Sidecars | None = None
-) -> list[Flip]:
-    """The texts of the pairs at `chosen`, in that order: the files are read again up to the last of them."""
-    rows_a = _rows_at(pairs.a.path, (int(pairs.a.places[i]) for i in chosen), sources, beside)
-    same_file = pairs.a.path == pairs.b.path and all(pairs.a.places[i] == pairs.b.places[i] for i in chosen)
-    rows_b = rows_a if same_file else _rows_at(pairs.b.path, (int(pairs.b.places[i]) for i in chosen), sources, beside)
+def read_flips(pairs: Pairs, chosen: Sequence[int], beside: Sidecars | None = None) -> list[Flip]:
+    """Return the texts of the pairs at `chosen`, in that order. The files are read again up to the last of them."""
+    rows_a = _rows_at(pairs.a, chosen, beside)
+    same_rows = pairs.a.path == pairs.b.path and all(pairs.a.places[i] == pairs.b.places[i] for i in chosen)
+    rows_b = rows_a if same_rows else _rows_at(pairs.b, chosen, beside)
     flips = []
     for i in chosen:
         row_a, row_b = rows_a[int(pairs.a.places[i])], rows_b[int(pairs.b.places[i])]
-        group_a, prompt_a, gold_a = _asked(row_a, sources)
-        group_b, prompt_b, gold_b = (group_a, prompt_a, gold_a) if row_b is row_a else _asked(row_b, sources)
-        flips.append(
-            Flip(
-                pairs.ids[i],
-                group_a if group_a is not None else group_b,
-                prompt_a if prompt_a is not None else prompt_b,
-                gold_a if gold_a is not None else gold_b,
-                _verdict(row_a, pairs.a.verifier),
-                _verdict(row_b, pairs.b.verifier),
-            )
-        )
+        asked_a, asked_b = _asked(row_a), _asked(row_b)
+        group, prompt, gold = (one if one is not None else other for one, other in zip(asked_a, asked_b, strict=True))
+        verdict_a, verdict_b = _verdict(row_a, pairs.a.verifier), _verdict(row_b, pairs.b.verifier)
+        flips.append(Flip(pairs.ids[i], group, prompt, gold, verdict_a, verdict_b))
     return flips
 
 
-def _rows_at(path: Path, places: Iterable[int], sources: Mapping[str, str], beside: Sidecars | None) -> dict[int, Row]:
-    wanted = set(places)
+def _rows_at(side: Side, chosen: Sequence[int], beside: Sidecars | None) -> dict[int, Row]:
+    wanted = {int(side.places[i]) for i in chosen}
     found: dict[int, Row] = {}
     if wanted:
-        for place, row in enumerate(_rows(path, sources, beside)):
+        for place, row in enumerate(read_rows(side.source, beside, without=TOKEN_COLUMNS)):
             if place in wanted:
                 found[place] = row
                 if len(found) == len(wanted):
                     break
         else:
-            raise RunError(f"{path} changed while it was read: it has fewer rows now")
+            raise RunError(f"{side.path} changed while it was read: it has fewer rows now")
     return found
 
 
-def _asked(row: Row, sources: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
-    """Group, the prompt's end and gold of a row, as far as they are text."""
-    if row.is_record:
-        values = upgrade(row.values, row.where)
-        task = values.get("task")
-        gold = task.get("answer") if isinstance(task, Mapping) else None
-        return values.get("group_id"), _end(values.get("messages") or values.get("prompt")), gold
-    try:
-        gold = row.text(sources["answer"])
-    except UnusableError:
-        gold = None
-    return _text(row, sources["group_id"]), _end(row.values.get(sources["prompt"])), gold
+def _asked(row: Row) -> tuple[str | None, str | None, str | None]:
+    """Return group, the prompt's end and gold of a row. A prompt or gold of the wrong kind is left out."""
+    prompt: Prompt | None = None
+    gold = None
+    with suppress(DataError):
+        prompt = row.prompt
+    with suppress(DataError):
+        gold = row.gold
+    return row.group, _end(prompt), gold
 
 
-def _end(prompt: Any) -> str | None:
-    """The last characters of a prompt, or of the last message of one that is a chat (or its JSON text)."""
-    turns = prompt
-    if isinstance(prompt, str) and prompt.startswith("[{"):
-        try:
-            turns = json.loads(prompt)
-        except (ValueError, RecursionError):
-            turns = prompt
-    if isinstance(turns, list) and turns and isinstance(turns[-1], Mapping):
-        turns = turns[-1].get("content")
-    text = turns if isinstance(turns, str) else None
-    return text if text is None or len(text) <= TAIL else "…" + text[-TAIL:]
+def _end(prompt: Prompt | None) -> str | None:
+    """Return the last characters of a prompt; of a chat (or its JSON text), those of its last message."""
+    turns = messages_of(prompt) if isinstance(prompt, str) and prompt.startswith("[{") else prompt
+    last = turns[-1].get("content") if turns and not isinstance(turns, str) else None
+    text = prompt if isinstance(prompt, str) and last is None else last
+    if not isinstance(text, str):
+        return None
+    return text if len(text) <= TAIL else "…" + text[-TAIL:]
 
 
 def _verdict(row: Row, verifier: str) -> FlippedVerdict:
-    scores = [score for score in row.values.get("scores") or () if score.get("verifier") == verifier]
+    scores = [score for score in row.scores if score.get("verifier") == verifier]
     if not scores:
         return FlippedVerdict("unscored", None, None, None)
-    return FlippedVerdict(*(scores[-1].get(name) for name in ("status", "reward", "extracted", "reason")))
+    last = scores[-1]
+    return FlippedVerdict(last["status"], last.get("reward"), last.get("extracted"), last.get("reason"))

@@ -8,7 +8,6 @@ source is made, so that a bad row is known before a weight is loaded.
 from __future__ import annotations
 
 import itertools
-import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from rlvr.errors import DataError, PluginError, RequestError, nearest
 from rlvr.frozen import Frozen
 from rlvr.protocols import Prompt, PromptSource, SourceRequest
 from rlvr.record.schema import Message, Task
+from rlvr.record.values import json_safe
 from rlvr.registry import registry
 from rlvr.settings import Setting, read_settings, validate
 
@@ -113,7 +113,7 @@ class CardSource:
             row_id=str(number) if card.id is None else table.text(card.id, i, row.get(card.id)),
             split=self.split,
             answer=self._golds[index],
-            extra={key: _jsonable(value) for key, value in row.items() if key not in used},
+            extra={key: json_safe(value) for key, value in row.items() if key not in used},
         )
         if not self.chat:
             return Prompt(task, text=_fill(card.plain, question))
@@ -228,17 +228,6 @@ def _golds(table: Table, card: DatasetCard, question: str) -> Iterator[tuple[int
 
 def _columns(table: Table, row: int) -> str:
     return f"its columns are: {', '.join(table.rows[row])}"
-
-
-def _jsonable(value: Any) -> Any:
-    """What `Task.extra` can hold: NaN becomes null; infinity, dates and the like become their text."""
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(entry) for entry in value]
-    if isinstance(value, float):
-        return None if math.isnan(value) else value if math.isfinite(value) else str(value)
-    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 # --- token ids ------------------------------------------------------------------------------------------------------

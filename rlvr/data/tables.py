@@ -15,13 +15,14 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
 from rlvr.errors import DataError, RequestError, RlvrError
 from rlvr.files import decoded, from_json, kind_of, lines_of, to_json
+from rlvr.record.values import LiteralFloat, number_text
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv")
 
@@ -45,8 +46,8 @@ class Table:
     columns: tuple[str, ...]
     """Of the first row, where rows may differ."""
     rows: Rows
-    single: frozenset[str] = frozenset()
-    """Columns of 16 or 32-bit floats."""
+    bits: Mapping[str, int] = field(default_factory=dict)
+    """Column of floats → their size, where it is less than 64 bits."""
     inexact: frozenset[str] = frozenset()
     """Columns of floats that a reader made of text."""
 
@@ -64,34 +65,12 @@ class Table:
             return value
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             raise DataError(f"{self.where}, row {row + 1}: column {name!r} holds {kind_of(value)}: expected text")
-        if isinstance(value, LiteralFloat):
-            return value.text
-        if isinstance(value, float):
-            if math.isnan(value):
-                return None
-            if name in self.inexact:
-                raise DataError(
-                    f"{self.where}: column {name!r} was read as binary floats, so what was written there (0.10, "
-                    "thirty digits) is lost: download the file and name it with --data-files"
-                )
-            if name in self.single:
-                import numpy as np
-
-                return repr(float(str(np.float32(value))))
-        return str(value)
-
-
-class LiteralFloat(float):
-    """A number of a JSON file that remembers how it was written: the gold `0.10` is not `0.1` to every verifier."""
-
-    text: str
-
-    @classmethod
-    def read(cls, text: str) -> LiteralFloat:
-        """As `json` calls it."""
-        number = cls(text)
-        number.text = text
-        return number
+        if isinstance(value, float) and name in self.inexact and not math.isnan(value):
+            raise DataError(
+                f"{self.where}: column {name!r} was read as binary floats, so what was written there (0.10, "
+                "thirty digits) is lost: download the file and name it with --data-files"
+            )
+        return number_text(value, bits=self.bits.get(name, 64))
 
 
 # --- local files ----------------------------------------------------------------------------------------------------
@@ -144,8 +123,9 @@ def _parquet_table(path: Path) -> Table:
             return Table(str(path), tuple(file.schema_arrow.names), ())
     with _faults(path):
         rows = Dataset.from_parquet(glob.escape(str(path)))
-    single = frozenset(name for name, kind in rows.features.items() if _dtype(kind) in ("float16", "float32"))
-    return Table(str(path), tuple(rows.column_names), rows, single=single)
+    sizes = {"float16": 16, "float32": 32}
+    bits = {name: sizes[_dtype(kind)] for name, kind in rows.features.items() if _dtype(kind) in sizes}
+    return Table(str(path), tuple(rows.column_names), rows, bits=bits)
 
 
 @contextmanager

@@ -17,62 +17,28 @@ from typing import Any, NamedTuple, TypeAlias
 
 from rlvr.errors import DataError, RequestError, RunError, nearest
 from rlvr.files import replacing, to_json
-from rlvr.record.foreign_formats import Layout, layout_of
-from rlvr.record.item import Item
-from rlvr.record.rows import (
-    TARGETS,
-    ArrowBatch,
-    Batch,
-    LineBatch,
-    Row,
-    UnusableError,
-    item_of,
-    line_of,
-    mapped,
-    read_batches,
-)
+from rlvr.record.fields import Fields, Where
+from rlvr.record.item import Item, item_of
+from rlvr.record.lines import line_of
+from rlvr.record.reading import ArrowBatch, Batch, LineBatch, Source, read_batches
+from rlvr.record.rows import FieldError, Row
 from rlvr.record.schema import Score, Task
 from rlvr.record.store import TOKEN_COLUMNS
 from rlvr.rescore.journal import Journal, stale_temporaries
 from rlvr.rescore.scored import Output, Scores, output_for
 from rlvr.verify.scoring import Scorer, stored_fields
 
-Holds: TypeAlias = Callable[[Row, Mapping[str, str]], bool]
-Report: TypeAlias = Callable[["Scored"], object]
+Report: TypeAlias = Callable[["ScoredBatch"], object]
 
 
 # --- what is asked for ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file, and in which of its columns the targets of `rows.TARGETS` stand."""
-
-    path: Path
-    columns: Mapping[str, str]
-    layout: Layout | None = None
-
-
-def source_of(path: Path, mappings: Iterable[str]) -> Source:
-    """The file with its columns: as `--map` says, else as the layout that its first row has says, else by their names.
-
-    Raises RequestError for a wrong mapping, DataError for a file that cannot be read.
-    """
-    given = mapped(mappings)
-    batch = next(read_batches(path, on_bad_line=lambda error: None), None)
-    names: Sequence[str] = ()
-    if batch is not None:
-        names = batch.batch.schema.names if isinstance(batch, ArrowBatch) else [*batch.lines[0].values]
-    layout = layout_of(names)
-    columns = {target: target for target in TARGETS} | dict(layout.sources if layout else {}) | given
-    return Source(path, columns, layout)
-
-
-@dataclass(frozen=True)
 class Selection:
     """Which rows are verified and written; the others are left out."""
 
-    holds: Holds | None = None
+    where: Where = field(default_factory=lambda: Where(()))
     limit: int | None = None
     shard: tuple[int, int] | None = None
     """(i, n): rows whose number, counted from 1 through all files, is i modulo n."""
@@ -89,9 +55,9 @@ class Selection:
                     i, n = self.shard
                     places = [place for place in places if (number + place + 1 - i) % n == 0]
                 number += len(batch)
-                if self.holds is not None and places:
-                    rows = batch.rows(source.columns.values(), without=TOKEN_COLUMNS - {"loss_mask"})
-                    places = [place for place in places if self.holds(rows[place], source.columns)]
+                if self.where.conditions and places:
+                    rows = batch.rows(source.columns, without=TOKEN_COLUMNS - {"loss_mask"})
+                    places = [place for place in places if self.where.holds(Fields(rows[place]))]
                 if self.limit is not None:
                     places = places[: self.limit - chosen]
                 chosen += len(places)
@@ -102,7 +68,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputFile:
     """A file to write, and the files whose rows go into it."""
 
     path: Path
@@ -114,7 +80,7 @@ class Job:
     """A request to score files."""
 
     sources: Sequence[Source]
-    targets: Sequence[Target]
+    targets: Sequence[OutputFile]
     scorers: Sequence[Scorer]
     selection: Selection = Selection()
     scores_only: bool = False
@@ -151,30 +117,25 @@ class Job:
     def rows(self, source: Source, batch: Batch) -> list[Row]:
         """The batch's rows, with the columns that verifying needs."""
         if self.wants_rollout:
-            return batch.rows(source.columns.values())
+            return batch.rows(source.columns)
         only = None
         if not self.wants_extra:
             only = frozenset({"schema_version", "task", "completion", *source.columns.values()})
-        return batch.rows(source.columns.values(), without=TOKEN_COLUMNS, only=only)
+        return batch.rows(source.columns, without=TOKEN_COLUMNS, only=only)
 
-    def item(self, source: Source, row: Row) -> Item:
-        """What verifying the row needs. Raises as `rows.item_of`."""
-        return item_of(row, source.columns, wants_rollout=self.wants_rollout, wants_extra=self.wants_extra)
+    def item(self, row: Row) -> Item:
+        """Return what verifying the row needs. Raises as `rlvr.record.item.item_of`."""
+        return item_of(row, wants_rollout=self.wants_rollout, wants_extra=self.wants_extra)
 
 
 def identities(source: Source, batch: Batch) -> LineBatch:
-    """Of each row its id and segment, as lines. Raises DataError for a row without an id."""
+    """Return each row's id and segment as a line. Raises DataError for a row without an id."""
     lines = []
-    for row in batch.rows(source.columns.values(), without=TOKEN_COLUMNS):
-        column = "id" if row.is_record else source.columns["id"]
-        try:
-            identity = row.text(column)
-        except UnusableError as error:
-            raise DataError(f"{row.where}: {error}") from error
-        if identity is None:
-            raise DataError(f"{row.where} has no {column!r}: a file of scores only says by the id whose they are")
-        segment = row.values.get("segment") if row.is_record else None
-        lines.append(line_of(to_json({"id": identity, "segment": segment or 0}), row.where))
+    for row in batch.rows(source.columns, without=TOKEN_COLUMNS):
+        if (identity := row.id) is None:
+            column = "id" if row.is_record else source.columns["id"]
+            raise DataError(f"{row.where} has no {column!r}: a sidecar names the row of its scores by the id")
+        lines.append(line_of(to_json({"id": identity, "segment": row.segment}), row.where))
     return LineBatch(lines)
 
 
@@ -198,7 +159,7 @@ class Census:
         self.first_bad_line = self.first_bad_line or str(error)
 
 
-def take_census(job: Job, mappings: Iterable[str] = ()) -> Census:
+def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
     """Read the files, and do all that scoring will do but verifying.
 
     Raises DataError for a row that cannot be read or written, RequestError for a mapping that nothing answers to.
@@ -214,14 +175,14 @@ def take_census(job: Job, mappings: Iterable[str] = ()) -> Census:
         for row in job.rows(source, batch):
             if row.is_record:
                 census.records += 1
-                job.item(source, row)  # a foreign row that is at fault is only `invalid`
+                job.item(row)  # a foreign row that is at fault is only `invalid`
             else:
                 census.columns.update(name for name, value in row.values.items() if value is not None)
     census.columns += Counter()  # without those that nothing has
     if census.bad_lines and not job.skip_bad_lines:
         more = f" (and {census.bad_lines - 1} more lines)" if census.bad_lines > 1 else ""
         raise DataError(f"{census.first_bad_line}{more}; --skip-bad-lines leaves such lines out")
-    for target, column in mapped(mappings).items():
+    for target, column in (mapping or {}).items():
         if target != column and column not in census.columns and census.rows:
             if census.rows.total() == census.records:
                 names = ", ".join(str(source.path) for source in job.sources)
@@ -235,7 +196,7 @@ def take_census(job: Job, mappings: Iterable[str] = ()) -> Census:
 # --- the second reading ---------------------------------------------------------------------------------------------
 
 
-class Scored(NamedTuple):
+class ScoredBatch(NamedTuple):
     """Consecutive rows of one file with their scores."""
 
     source: Source
@@ -257,7 +218,7 @@ def run(job: Job, journal: Journal, census: Census, report: Report) -> None:
     seen: Counter[Path] = Counter()
     batches = job.selection.batches(job.sources, lambda error: None)
     stream = _scored(job, batches, journal)
-    due: Scored | None = None
+    due: ScoredBatch | None = None
     for place, target in enumerate(job.targets):
         with replacing(target.path) as temporary, job.outputs[place].writing(temporary) as write:
             due = next(stream, None) if place == 0 else due  # nothing is verified before there is where to write it
@@ -276,14 +237,14 @@ def run(job: Job, journal: Journal, census: Census, report: Report) -> None:
     journal.remove()
 
 
-def _scored(job: Job, batches: Iterator[tuple[Source, Batch]], journal: Journal) -> Iterator[Scored]:
+def _scored(job: Job, batches: Iterator[tuple[Source, Batch]], journal: Journal) -> Iterator[ScoredBatch]:
     replayed = _replayed(job, journal)
     for source, batch in batches:
         scores = list(islice(replayed, len(batch)))
         if len(scores) < len(batch):
             yield from _fresh(job, chain([(source, batch)], batches), scores, journal)
         else:
-            yield Scored(source, batch, scores, len(scores))
+            yield ScoredBatch(source, batch, scores, len(scores))
 
 
 def _replayed(job: Job, journal: Journal) -> Iterator[Scores]:
@@ -300,7 +261,7 @@ class _Waiting(NamedTuple):
 
 def _fresh(
     job: Job, batches: Iterator[tuple[Source, Batch]], replayed: list[Scores], journal: Journal
-) -> Iterator[Scored]:
+) -> Iterator[ScoredBatch]:
     """The batches, verified; the first rows of the first one have been before.
 
     A bounded number of batches is read ahead of the one that is due.
@@ -314,11 +275,11 @@ def _fresh(
             faults: list[str | None] = []
             for row in job.rows(source, batch)[skip:]:
                 try:
-                    found.append(job.item(source, row))
+                    found.append(job.item(row))
                     faults.append(None)
-                except UnusableError as error:  # a row without a completion is `invalid`; the reason is ours
+                except FieldError as error:  # the verdict is `invalid`, for this reason
                     found.append(Item(None, Task()))
-                    faults.append(str(error))
+                    faults.append(error.reason)
             skip = 0
             waiting.append(_Waiting(source, batch, faults))
             if groups is not None:
@@ -335,7 +296,7 @@ def _fresh(
         journal.add([stored_fields(score) for score in scores[-1]], whole=groups is None or _ends_group(groups))
         if len(scores) == len(due.batch):
             waiting.popleft()
-            yield Scored(due.source, due.batch, scores, skipped)
+            yield ScoredBatch(due.source, due.batch, scores, skipped)
             scores, skipped = [], 0
 
 

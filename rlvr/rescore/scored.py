@@ -10,12 +10,15 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 
 from rlvr.errors import DataError
-from rlvr.files import ending, kind_of, to_json, writing_lines
+from rlvr.files import ending, to_json, writing_lines
 from rlvr.record.column_types import ColumnTypes
+from rlvr.record.lines import Line, Member, line_of
 from rlvr.record.parquet import RowGroups, arrow_column, opened
-from rlvr.record.rows import ArrowBatch, Batch, Line, LineBatch, Member, line_of, plain
+from rlvr.record.reading import ArrowBatch, Batch, LineBatch
+from rlvr.record.rows import scores_in
 from rlvr.record.schema import Score, Status
-from rlvr.record.store import ROLLOUT_SCHEMA, SCORES, record_batch, rollout_of
+from rlvr.record.store import ROLLOUT_SCHEMA, SCORES, record_batch, rollout_of, rows_of
+from rlvr.record.values import json_text
 
 # Stands for the score that is to come, while a file is checked.
 _SAMPLE = Score(
@@ -39,14 +42,10 @@ def line_with(line: Line, scores: Sequence[Score]) -> str:
 
 
 def _scores_of(line: Line) -> Member | None:
-    """The line's scores, if it has the column. Raises DataError when they are neither a list of objects nor null."""
+    """Return the line's scores, if it has the column. Raises DataError if they are no list of scores."""
     found = line.member("scores")
-    if found is not None and found.value is not None:
-        value = found.value
-        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            raise DataError(
-                f"{line.where}: the column 'scores' is {kind_of(value)} and not a list of scores: rename it"
-            )
+    if found is not None:
+        scores_in(found.value, line.where)
     return found
 
 
@@ -110,24 +109,24 @@ def _utf8(value: Any) -> Any:
 
 def lines_from(batch: ArrowBatch) -> Iterator[Line]:
     """The rows as lines of JSON. Raises DataError for a value that JSON does not have."""
-    for row in batch.rows():
+    for i, values in enumerate(rows_of(batch.batch, batch.where)):
         try:
-            text = to_json(row.values, _jsonable)
+            text = to_json(values, _exact_text)
         except (ValueError, TypeError):
-            for name, value in row.values.items():
+            for name, value in values.items():
                 try:
-                    to_json(value, _jsonable)
+                    to_json(value, _exact_text)
                 except (ValueError, TypeError) as error:
                     raise DataError(
-                        f"{row.where}: JSON cannot hold the column {name!r} ({error}); write .parquet instead"
+                        f"{batch.where(i)}: JSON cannot hold the column {name!r} ({error}); write .parquet instead"
                     ) from error
             raise
-        yield line_of(text, row.where)
+        yield line_of(text, batch.where(i))
 
 
-def _jsonable(value: Any) -> Any:
-    """What `json` is to write for a value that it does not know."""
-    if (text := plain(value)) is None:
+def _exact_text(value: Any) -> str:
+    """Return what `json` writes for a value that it does not know. Raises TypeError if there is no text for it."""
+    if (text := json_text(value)) is None:
         raise TypeError(f"a value of type {type(value).__name__}")
     return text
 
@@ -193,15 +192,16 @@ class ParquetOutput:
         """See `Output`. Rows that are Arrow columns already need no check but that of their schema."""
         if isinstance(batch, ArrowBatch):
             return
-        for row, line in zip(batch.rows(), batch.lines, strict=True):
-            self._kinds.add(row.is_record)
+        for line in batch.lines:
+            is_record = line.values.get("schema_version") is not None
+            self._kinds.add(is_record)
             if len(self._kinds) > 1:
                 raise DataError(
-                    f"{row.where} is {'a record' if row.is_record else 'no record'}, the rows before are otherwise: "
+                    f"{line.where} is {'a record' if is_record else 'no record'}, the rows before are otherwise: "
                     "a Parquet file has one set of columns; write .jsonl instead"
                 )
-            if not row.is_record:
-                self._types.see(row.values, row.where)
+            if not is_record:
+                self._types.see(line.values, line.where)
                 _scores_of(line)
         if self._kinds == {True}:
             self._records(batch)
@@ -237,17 +237,17 @@ class ParquetOutput:
             return batch.batch
         if self._kinds == {True}:
             return self._records(batch)
-        rows = batch.rows()
+        lines = batch.lines
         arrays = [
-            arrow_column([row.values.get(column.name) for row in rows], column, lambda i: rows[i].where)
+            arrow_column([line.values.get(column.name) for line in lines], column, lambda i: lines[i].where)
             for column in columns
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=columns)
 
     @staticmethod
     def _records(batch: LineBatch) -> pa.RecordBatch:
-        rows = batch.rows()
-        return record_batch([rollout_of(row.values, row.where) for row in rows], lambda i: rows[i].where)
+        lines = batch.lines
+        return record_batch([rollout_of(line.values, line.where) for line in lines], lambda i: lines[i].where)
 
 
 def output_for(sources: Sequence[Path], path: Path) -> Output:

@@ -23,8 +23,9 @@ from typing import Any
 
 from rlvr.errors import ConfigError, DataError, RunError
 from rlvr.record.item import Item
-from rlvr.record.rows import UnusableError, last_said, of_message, plain, text_of
+from rlvr.record.rows import last_said, of_message, text_of
 from rlvr.record.schema import Rollout, Score, Status, Task, digest
+from rlvr.record.values import json_safe, number_text
 from rlvr.verify.scoring import Scorer, training_reward
 from rlvr.verify.verifying import load_verifier
 
@@ -133,7 +134,7 @@ class TrlReward(_Adapter):
         items = []
         for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             row = {name: values[i] for name, values in rows.items()}
-            items.append(self._item(completion, self._gold_of(row), prompt, place=i, extra=plain(row)))
+            items.append(self._item(completion, self._gold_of(row), prompt, place=i, extra=json_safe(row)))
         scores = self._score(items)
         if callable(log := columns.get("log_metric")):
             for status, count in Counter(score.status for score in scores).items():
@@ -155,7 +156,7 @@ class VerlScore(_Adapter):
         """`score`, a number a status (1 for the verdict's), and `pred`, the answer as it was read."""
         extra = dict(extra_info or {})
         gold = _gold_text(ground_truth, "ground_truth") if self._gold is None else self._gold_of(extra)
-        item = self._item(solution_str, gold, dataset=data_source, extra=plain(extra))
+        item = self._item(solution_str, gold, dataset=data_source, extra=json_safe(extra))
         (score,) = self._score([item])
         statuses = {status.value: float(score.status is status) for status in Status}
         return {"score": training_reward(score) or 0.0, **statuses, "pred": score.extracted or ""}
@@ -249,20 +250,17 @@ def _gold_text(value: Any, name: str) -> str | None:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"the gold answer {name!r} is a {type(value).__name__}: expected text or a number")
-    return str(value)
+    return number_text(value)
 
 
 def _columns_of(info: Any) -> Any:
-    return plain(info) if isinstance(info, Mapping) else {}
+    return json_safe(info) if isinstance(info, Mapping) else {}
 
 
 def _completion_text(completion: Any) -> str | None:
     if completion is None or isinstance(completion, str):
         return completion
-    try:
-        return last_said(completion if isinstance(completion, Sequence) else [completion], "completion")
-    except UnusableError as error:
-        raise DataError(str(error)) from error
+    return last_said(completion if isinstance(completion, Sequence) else [completion], "completion")
 
 
 # --- forked children ------------------------------------------------------------------------------------------------

@@ -13,13 +13,13 @@ from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 
 from rlvr.errors import ConfigError, DataError
-from rlvr.record.item import Item
-from rlvr.record.schema import Rollout, Score, Status, Task, Verdict, digest
+from rlvr.record.item import Item, item_of
+from rlvr.record.rows import row_of
+from rlvr.record.schema import Rollout, Score, Status, Verdict, digest
 from rlvr.verify.cache import KEPT, VerdictCache, cache_key
 from rlvr.verify.pool import Call, Outcome, Pool, Unit
 from rlvr.verify.verifying import TOLD, Claims, Sees, load_verifier
 
-_FOREIGN = ("completion", "answer", "prompt", "id", "group_id")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 IN_FLIGHT_UNITS, IN_FLIGHT_BYTES = 4096, 64 << 20
 
@@ -279,41 +279,18 @@ def score(
     Raises as `Scorer` does, and DataError for a row that is none of these.
     """
     with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
-        yield from scorer.score(_item(row, f"row {place}") for place, row in enumerate(rows))
+        yield from scorer.score(item(row, f"row {place}") for place, row in enumerate(rows))
 
 
-def _item(row: Rollout | Mapping[str, Any] | Item, where: str) -> Item:
+def item(row: Rollout | Mapping[str, Any] | Item, where: str) -> Item:
+    """Return what verifying a row of Python values needs. Raises DataError, which says `where`, for an invalid row."""
     if isinstance(row, Item):
         return row
     if isinstance(row, Rollout):
         return Item(row.completion, row.task, row)
     if not isinstance(row, Mapping):
         raise DataError(f"{where} is a {type(row).__name__}: expected a Rollout, an Item or a mapping")
-    from rlvr.record.store import field_faults, rollout_of  # with it comes pyarrow
-
-    if row.get("schema_version") is not None:
-        record = rollout_of(row, where)
-        return Item(record.completion, record.task, record)
-    extra = {key: value for key, value in row.items() if key not in (*_FOREIGN, "scores")}
-    row_id, group_id, answer, completion = (
-        _text(row, key, where) for key in ("id", "group_id", "answer", "completion")
-    )
-    with field_faults(where):
-        task = Task(row_id=row_id, answer=answer, extra=extra)
-        if row.get("prompt") is None:
-            return Item(completion, task)
-        prompt = {"prompt" if isinstance(row["prompt"], str) else "messages": row["prompt"]}
-        fields = {"id": row_id or where, "group_id": group_id, "completion": completion, "task": task}
-        return Item(completion, task, Rollout.model_validate(prompt | fields))
-
-
-def _text(row: Mapping[str, Any], key: str, where: str) -> str | None:
-    value = row.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{where}: {key!r} is a {type(value).__name__}: expected text or a number")
-    return str(value)
+    return item_of(row_of(row, where), wants_rollout=True)
 
 
 def usable_cpus() -> int:

@@ -28,14 +28,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlvr.cli import progress
+from rlvr.cli.columns import column_mapping
 from rlvr.cli.progress import Tally
 from rlvr.errors import DataError, RequestError
-from rlvr.record import column_types, parquet, rows
+from rlvr.record import column_types, parquet, reading
 from rlvr.record.column_types import ColumnTypes
-from rlvr.record.rows import item_of, line_of, mapped, read_batches
+from rlvr.record.item import item_of
+from rlvr.record.lines import line_of
+from rlvr.record.reading import read_batches, source_of
 from rlvr.record.schema import Rollout, Score, Task
 from rlvr.record.store import read_rollouts, write_rollouts
-from rlvr.rescore.rescoring import source_of
 from rlvr.rescore.scored import line_with
 from rlvr.verify import cache
 
@@ -214,7 +216,7 @@ def test_a_mapping_twice_or_for_records_is_refused(rlvr: Run) -> None:
     assert done.code == 2
     assert "in.jsonl holds records, which have fixed columns" in done.err
     with pytest.raises(RequestError, match="completion is mapped twice"):
-        mapped(["completion=a", "completion=b"])
+        column_mapping(["completion=a", "completion=b"])
 
 
 def test_no_completion_anywhere_is_said_aloud(rlvr: Run) -> None:
@@ -837,7 +839,7 @@ def test_ctrl_c_leaves_nothing_half_done(tmp_path: Path) -> None:
 def test_memory_is_bounded(rlvr: Run, monkeypatch: pytest.MonkeyPatch, source: str, target: str) -> None:
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 4 << 20)
     monkeypatch.setattr(parquet, "BATCH_BYTES", 1 << 20)
-    monkeypatch.setattr(rows, "BATCH_BYTES", 1 << 20)
+    monkeypatch.setattr(reading, "BATCH_BYTES", 1 << 20)
     monkeypatch.setattr(cache, "IN_MEMORY", 1 << 20)
     text = "x" * 30_000
     count = 1000
@@ -875,10 +877,9 @@ def test_a_foreign_row_becomes_an_item_with_the_rest_of_the_row(tmp_path: Path) 
         '{"completion": "c", "answer": 0.10, "prompt": "p", "id": 3, "group_id": 4, "level": 5, "scores": []}'
     )
     (batch,) = read_batches(path)
-    sources = source_of(path, []).columns
-    (row,) = batch.rows(sources.values())
-    item = item_of(row, sources, wants_rollout=True)
+    (row,) = batch.rows(source_of(path).columns)
+    item = item_of(row, wants_rollout=True)
     assert item.completion == "c"
     assert item.task == Task(row_id="3", answer="0.10", extra={"level": 5})
     assert item.rollout == Rollout(id="3", group_id="4", prompt="p", completion="c", task=item.task)
-    assert item_of(row, sources, wants_rollout=False).rollout is None
+    assert item_of(row, wants_rollout=False).rollout is None

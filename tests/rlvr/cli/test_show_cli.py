@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr.cli.filters import condition
 from rlvr.cli.show import LONG
 from rlvr.cli.texts import printable
 from rlvr.errors import RequestError
+from rlvr.record.fields import condition
 from rlvr.record.schema import Rollout
 from rlvr.record.store import write_rollouts
 

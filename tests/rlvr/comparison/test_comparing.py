@@ -15,15 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlvr.comparison.comparing import Change, Comparison, compare, worst
-from rlvr.comparison.verdict_pairs import KINDS, Pairs, pair, read_flips, read_scored
+from rlvr.comparison.verdict_pairs import KINDS, Pairs, pair, read_flips, read_verdicts
 from rlvr.errors import DataError, RequestError, RunError
-from rlvr.record.rows import TARGETS
+from rlvr.record.reading import Source, source_of
 from rlvr.record.schema import GroupStats, Rollout, Score, Status
 from rlvr.record.store import write_rollouts
-from rlvr.rescore.rescoring import source_of
 from rlvr.verify.scoring import training_reward
 
-SOURCES = {target: target for target in TARGETS}
 LETTERS: dict[str, dict[str, Any] | None] = {
     "1": {"status": "graded", "reward": 1.0},
     "0": {"status": "graded", "reward": 0.0},
@@ -56,7 +54,7 @@ def paired(path: Path, *groups: tuple[str, str]) -> Pairs:
         for i, (a, b) in enumerate(zip(by_a, by_b, strict=True))
     ]
     # A group's members need not stand together.
-    return pair(read_scored(put(path, rows[::2] + rows[1::2]), SOURCES), a="a", b="b")
+    return pair(read_verdicts(Source(put(path, rows[::2] + rows[1::2]))), a="a", b="b")
 
 
 def test_a_table_counted_by_hand(tmp_path: Path) -> None:
@@ -113,7 +111,7 @@ def test_a_mean_that_is_rounded_has_no_sign(tmp_path: Path) -> None:
     for i, (a, b) in enumerate([(0.1, 0.25), (0.2, 0.5), (0.3, 0.75)]):
         by = [{"verifier": name, "version": "1", "status": "graded", "reward": r} for name, r in (("a", a), ("b", b))]
         rows.append({"id": str(i), "group_id": "g", "scores": by})
-    pairs = pair(read_scored(put(tmp_path / "in.jsonl", rows), SOURCES))
+    pairs = pair(read_verdicts(Source(put(tmp_path / "in.jsonl", rows))))
     assert compare(pairs).advantages.changed_rollouts == 0
 
 
@@ -168,7 +166,7 @@ def test_counts_are_those_of_a_plain_loop(tmp_path: Path, groups: list[tuple[str
 def test_a_file_against_itself_differs_in_nothing(tmp_path: Path, groups: list[tuple[str, str]]) -> None:
     path = tmp_path / "in.jsonl"
     paired(path, *groups)
-    pairs = pair(read_scored(path, SOURCES), read_scored(path, SOURCES), a="a", b="a")
+    pairs = pair(read_verdicts(Source(path)), read_verdicts(Source(path)), a="a", b="a")
     found = compare(pairs, resamples=20)
     changes = [found.reward, *(change for at in found.at_k for change in (at.avg, at.passed))]
     assert all(change.difference in (0.0, None) and change.interval in ((0.0, 0.0), None) for change in changes)
@@ -183,7 +181,7 @@ def test_a_file_against_itself_differs_in_nothing(tmp_path: Path, groups: list[t
 def test_swapping_the_sides_mirrors_everything(tmp_path: Path, groups: list[tuple[str, str]]) -> None:
     path = tmp_path / "in.jsonl"
     forth = paired(path, *groups)
-    back = pair(read_scored(path, SOURCES), a="b", b="a")
+    back = pair(read_verdicts(Source(path)), a="b", b="a")
     there, again = compare(forth, resamples=50), compare(back, resamples=50)
     assert close(asdict(mirrored(again)), asdict(there))
     assert sorted(worst(forth, 99)) == sorted(worst(back, 99))
@@ -257,14 +255,14 @@ def test_records_and_their_segments(tmp_path: Path, ending: str) -> None:
             record("y", scores(a="0", b="e"), group_id="g"),
         ],
     )
-    found = read_scored(path, SOURCES)
+    found = read_verdicts(Source(path))
     assert (found.ids, found.groups, list(found.places)) == (["x", "y"], ["g", "g"], [0, 2])
     assert compare(pair(found)).matrix[0][1] == 1
 
 
 def test_the_last_score_by_a_verifier_counts(tmp_path: Path) -> None:
     rows = [{"id": "x", "scores": scores(a="0") + scores(b="1") + scores(a="1")}]
-    assert compare(pair(read_scored(put(tmp_path / "in.jsonl", rows), SOURCES))).matrix[0][0] == 1
+    assert compare(pair(read_verdicts(Source(put(tmp_path / "in.jsonl", rows))))).matrix[0][0] == 1
 
 
 def test_two_files_are_matched_by_id(tmp_path: Path) -> None:
@@ -276,7 +274,7 @@ def test_two_files_are_matched_by_id(tmp_path: Path) -> None:
         ],
     )
     new = put(tmp_path / "new.jsonl", [{"id": name, "scores": scores(math="0")} for name in "zyw"])  # no groups
-    pairs = pair(read_scored(old, SOURCES), read_scored(new, SOURCES))
+    pairs = pair(read_verdicts(Source(old)), read_verdicts(Source(new)))
     assert (sorted(map(str, pairs.ids)), pairs.only_a, pairs.only_b, pairs.without_group) == (["y", "z"], 1, 1, 0)
     assert compare(pairs).lost == 1
 
@@ -284,18 +282,18 @@ def test_two_files_are_matched_by_id(tmp_path: Path) -> None:
 def test_ids_that_several_rows_have_are_named(tmp_path: Path) -> None:
     path = put(tmp_path / "in.jsonl", [{"id": name, "scores": scores(a="1", b="1")} for name in "xyxzxy"])
     with pytest.raises(DataError, match=r"line 3: the id 'x' is that of an earlier row too \(also 'y': 2 in all\)"):
-        read_scored(path, SOURCES)
+        read_verdicts(Source(path))
     write_rollouts(tmp_path / "in.parquet", [record("x", []), record("x", [])])
     with pytest.raises(DataError, match="row 2: the id 'x'"):
-        read_scored(tmp_path / "in.parquet", SOURCES)
+        read_verdicts(Source(tmp_path / "in.parquet"))
 
 
 def test_rows_without_an_id_compare_within_one_file_only(tmp_path: Path) -> None:
     path = put(tmp_path / "in.jsonl", [{"scores": scores(a="1", b="0")}] * 2)
-    pairs = pair(read_scored(path, SOURCES))
+    pairs = pair(read_verdicts(Source(path)))
     assert (len(pairs.ids), pairs.without_group, compare(pairs).groups) == (2, 2, 2)
     with pytest.raises(DataError, match="row 1 has no id"):
-        pair(read_scored(path, SOURCES), read_scored(path, SOURCES), a="a", b="b")
+        pair(read_verdicts(Source(path)), read_verdicts(Source(path)), a="a", b="b")
 
 
 @pytest.mark.parametrize(
@@ -311,11 +309,11 @@ def test_rows_without_an_id_compare_within_one_file_only(tmp_path: Path) -> None
 def test_wrong_names_are_requests(tmp_path: Path, names: dict[str, str], message: str) -> None:
     rows = [{"id": "x", "scores": scores(**{"math": "1", "math@strict": "0", "mine": "1"})}]
     with pytest.raises(RequestError, match=message):
-        pair(read_scored(put(tmp_path / "in.jsonl", rows), SOURCES), **names)
+        pair(read_verdicts(Source(put(tmp_path / "in.jsonl", rows))), **names)
 
 
 def test_of_two_verifiers_the_other_one(tmp_path: Path) -> None:
-    scored = read_scored(put(tmp_path / "in.jsonl", [{"id": "x", "scores": scores(a="1", b="0")}]), SOURCES)
+    scored = read_verdicts(Source(put(tmp_path / "in.jsonl", [{"id": "x", "scores": scores(a="1", b="0")}])))
     for names in ({}, {"a": "a"}, {"b": "b"}):
         pairs = pair(scored, **names)
         assert (pairs.a.verifier, pairs.b.verifier) == ("a", "b")
@@ -338,7 +336,7 @@ def test_of_two_verifiers_the_other_one(tmp_path: Path) -> None:
 )
 def test_scores_that_are_none_are_faults_of_the_file(tmp_path: Path, by: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_scored(put(tmp_path / "in.jsonl", [{"id": "x", "scores": by}]), SOURCES)
+        read_verdicts(Source(put(tmp_path / "in.jsonl", [{"id": "x", "scores": by}])))
 
 
 @pytest.mark.parametrize(
@@ -353,7 +351,7 @@ def test_scores_that_are_none_are_faults_of_the_file(tmp_path: Path, by: Any, me
 )
 def test_records_that_are_none_are_faults_of_the_file(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_scored(put(tmp_path / "in.jsonl", [{"schema_version": 1} | fields]), SOURCES)
+        read_verdicts(Source(put(tmp_path / "in.jsonl", [{"schema_version": 1} | fields])))
 
 
 def test_a_file_that_shrinks_between_the_readings(tmp_path: Path) -> None:
@@ -361,7 +359,7 @@ def test_a_file_that_shrinks_between_the_readings(tmp_path: Path) -> None:
     pairs = paired(path, ("11", "00"))
     put(path, [])
     with pytest.raises(RunError, match="changed while it was read"):
-        read_flips(pairs, worst(pairs, 1), SOURCES)
+        read_flips(pairs, worst(pairs, 1))
 
 
 def test_every_status_has_a_kind() -> None:
@@ -388,8 +386,8 @@ def test_a_flip_says_what_was_asked_and_what_both_made_of_it(tmp_path: Path) -> 
     write_rollouts(path, [record("w", scores(math="1", strict="1")), rollout.model_copy(
         update={"scores": tuple(Score.model_validate(score) for score in (by_a, by_b))}
     )])  # fmt: skip
-    pairs = pair(read_scored(path, SOURCES))
-    (flip,) = read_flips(pairs, worst(pairs, 5), SOURCES)
+    pairs = pair(read_verdicts(Source(path)))
+    (flip,) = read_flips(pairs, worst(pairs, 5))
     assert (flip.id, flip.group_id, flip.gold) == ("x", "g", "2")
     assert flip.prompt is not None
     assert flip.prompt.startswith("…")
@@ -401,8 +399,8 @@ def test_a_flip_says_what_was_asked_and_what_both_made_of_it(tmp_path: Path) -> 
 def test_a_flip_of_two_files_takes_each_side_from_its_own(tmp_path: Path) -> None:
     old = put(tmp_path / "old.jsonl", [{"id": "x", "q": "1+1?", "gold": 2.5, "scores": scores(math="1")}])
     new = put(tmp_path / "new.jsonl", [{"id": "y"}, {"id": "x", "group_id": "g", "scores": scores(math="0")}])
-    sources = source_of(old, ["prompt=q", "answer=gold"]).columns
-    pairs = pair(read_scored(old, sources), read_scored(new, sources))
-    (flip,) = read_flips(pairs, worst(pairs, 5), sources)
+    columns = {"prompt": "q", "answer": "gold"}
+    pairs = pair(read_verdicts(source_of(old, columns)), read_verdicts(source_of(new, columns)))
+    (flip,) = read_flips(pairs, worst(pairs, 5))
     assert (flip.id, flip.group_id, flip.prompt, flip.gold) == ("x", "g", "1+1?", "2.5")
     assert (flip.a.reward, flip.b.reward) == (1.0, 0.0)

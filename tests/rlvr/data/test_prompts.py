@@ -201,7 +201,7 @@ def test_held_out_files_are_read_instead_of_the_file_that_trains(tmp_path: Path)
 def test_what_json_has_not_becomes_null_or_text_in_extra(tmp_path: Path) -> None:
     rows = [{"question": "q", "answer": "1", "a": float("nan"), "b": datetime(2026, 1, 2), "c": [1.5, float("inf")]}]
     task = load_source(str(write(tmp_path / "x.parquet", rows)), request())[0].task
-    assert task.extra == {"a": None, "b": "2026-01-02 00:00:00", "c": [1.5, "inf"]}
+    assert task.extra == {"a": None, "b": "2026-01-02T00:00:00", "c": [1.5, "inf"]}
     assert Task.model_validate(task.model_dump()) == task
 
 

@@ -1,0 +1,255 @@
+"""Files as rows: records and foreign files alike, upgraded to this schema version and joined with sidecars.
+
+`open` is the one way to read a row. A writer that must keep what it does not understand reads batches instead, which
+hold the rows as they stand in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from rlvr.errors import DataError, RequestError, nearest
+from rlvr.files import decoded, ending, existing, expanded, raw_lines_of
+from rlvr.record.foreign_formats import Layout, layout_of
+from rlvr.record.lines import Line, line_of
+from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS, batches_of
+from rlvr.record.rows import BY_NAME, TARGETS, Columns, Row
+from rlvr.record.sidecar import Sidecars
+from rlvr.record.store import rows_of, upgrade
+from rlvr.record.values import number_text
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, and the columns that the targets of `rlvr.record.rows.TARGETS` stand in."""
+
+    path: Path
+    columns: Columns = field(default_factory=lambda: BY_NAME)
+    layout: Layout | None = None
+    """The format of another framework that was recognized."""
+
+
+def source_of(path: Path, mapping: Mapping[str, str] | None = None) -> Source:
+    """Return the file with its columns: those of `mapping`, else those of the format of its first row, else by name.
+
+    Args:
+        path: A `.parquet` or `.jsonl` file.
+        mapping: Target → column.
+
+    Raises RequestError for an unknown target, DataError for a file that cannot be read.
+    """
+    for target in mapping or ():
+        if target not in TARGETS:
+            raise RequestError(f"there is no target {target!r}{nearest(target, TARGETS)}")
+    batch = next(read_batches(path, on_bad_line=lambda error: None), None)
+    layout = layout_of([] if batch is None else batch.names)
+    return Source(path, {**BY_NAME, **(layout.sources if layout else {}), **(mapping or {})}, layout)
+
+
+def open(  # noqa: A001
+    files: str | Path | Iterable[str | Path],
+    *,
+    mapping: Mapping[str, str] | None = None,
+    sidecars: str | Path | Iterable[str | Path] = (),
+    without: frozenset[str] = frozenset(),
+    only: frozenset[str] | None = None,
+) -> Iterator[Row]:
+    """Yield every row of the files, in order, holding one batch in memory.
+
+    Args:
+        files: Files, folders of files, or patterns; `.parquet`, `.jsonl`, `.jsonl.gz`, `.jsonl.zst`.
+        mapping: Target → column of a foreign file: `{"completion": "response"}`. Files of TRL, verl and verifiers are
+            recognized.
+        sidecars: Files of `rlvr score --scores-only`, whose scores follow the rows' own.
+        without: Columns of records that are not needed; Parquet files are read without them.
+        only: The columns that are needed; Parquet files are read without the others.
+
+    Raises:
+        RequestError: a file does not exist or has an unknown ending; raised at once.
+        DataError: a row cannot be read, or a sidecar has no id of any row; raised when that is reached.
+    """
+    sources = [source_of(path, mapping) for path in expanded(_listed(files))]
+    return _rows(sources, Sidecars(_listed(sidecars)), without, only)
+
+
+def _listed(paths: str | Path | Iterable[str | Path]) -> Iterable[str | Path]:
+    return [paths] if isinstance(paths, str | Path) else paths
+
+
+def _rows(
+    sources: Iterable[Source], beside: Sidecars, without: frozenset[str], only: frozenset[str] | None
+) -> Iterator[Row]:
+    for source in sources:
+        yield from read_rows(source, beside, without=without, only=only)
+    beside.refuse_unused()
+
+
+def read_rows(
+    source: Source,
+    beside: Sidecars | None = None,
+    *,
+    without: frozenset[str] = frozenset(),
+    only: frozenset[str] | None = None,
+) -> Iterator[Row]:
+    """Yield the rows of one file, with the scores of sidecars; see `open`."""
+    for batch in read_batches(source.path):
+        rows = batch.rows(source.columns, without=without, only=only)
+        yield from rows if beside is None or not beside.paths else (row.joined(beside) for row in rows)
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LineBatch:
+    """Consecutive lines of a file, as they are written."""
+
+    lines: list[Line]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Columns of the first line."""
+        return [*self.lines[0].values]
+
+    def take(self, places: Sequence[int]) -> LineBatch:
+        """Return the lines at these places."""
+        return LineBatch([self.lines[place] for place in places])
+
+    def rows(
+        self, columns: Columns = BY_NAME, *, without: frozenset[str] = frozenset(), only: frozenset[str] | None = None
+    ) -> list[Row]:
+        """Return the lines as rows. `without` and `only` change nothing: a line has been parsed as a whole."""
+        return [_line_row(line, columns) for line in self.lines]
+
+
+def _line_row(line: Line, columns: Columns) -> Row:
+    values = line.values
+    if values.get("schema_version") is not None:
+        return Row(line.where, upgrade(values, line.where), columns)
+    numbers = {name: line.literal(name) for name in columns.values() if isinstance(values.get(name), int | float)}
+    return Row(line.where, values, columns, numbers)
+
+
+@dataclass(frozen=True)
+class ArrowBatch:
+    """Consecutive rows of a Parquet file, in the file's own types."""
+
+    path: Path
+    numbers: Sequence[int]
+    """Number of each row in the file, from 1."""
+    batch: pa.RecordBatch
+
+    def __len__(self) -> int:
+        rows: int = self.batch.num_rows
+        return rows
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Columns of the file."""
+        names: list[str] = self.batch.schema.names
+        return names
+
+    def where(self, i: int) -> str:
+        """Return the place of row `i` of the batch, for messages."""
+        return f"{self.path}, row {self.numbers[i]}"
+
+    def take(self, places: Sequence[int]) -> ArrowBatch:
+        """Return the rows at these places."""
+        return ArrowBatch(self.path, [self.numbers[place] for place in places], self.batch.take(pa.array(places)))
+
+    def rows(
+        self, columns: Columns = BY_NAME, *, without: frozenset[str] = frozenset(), only: frozenset[str] | None = None
+    ) -> list[Row]:
+        """Return the rows as Python values.
+
+        Args:
+            columns: Target → column. The numbers of these columns have a text.
+            without: Columns of records that are left out.
+            only: Columns of any row that are read; None is all.
+        """
+        names = self.names
+        unwanted = set(without.intersection(names)) if "schema_version" in names else set()
+        if only is not None:
+            unwanted |= set(names) - only
+        wanted = self.batch.select([name for name in names if name not in unwanted]) if unwanted else self.batch
+        texts = {
+            name: column
+            for name in columns.values()
+            if name in names and (column := _texts(self.batch.column(name))) is not None
+        }
+        rows = []
+        for i, values in enumerate(rows_of(wanted, self.where)):
+            where = self.where(i)
+            if values.get("schema_version") is not None:
+                rows.append(Row(where, upgrade(values, where), columns))
+            else:
+                rows.append(Row(where, values, columns, {name: column[i] for name, column in texts.items()}))
+        return rows
+
+
+def _texts(column: pa.Array) -> list[str | None] | None:
+    """Return a column of numbers, bools or times as text; None for a column of text, bytes or lists."""
+    kind = column.type
+    if pa.types.is_floating(kind):
+        return [None if value is None else number_text(value, bits=kind.bit_width) for value in column.to_pylist()]
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return None
+    try:
+        texts: list[str | None] = column.cast(pa.string()).to_pylist()
+    except pa.ArrowException:
+        return None
+    return texts
+
+
+Batch = LineBatch | ArrowBatch
+
+
+def _raise(error: DataError) -> None:
+    raise error
+
+
+def read_batches(path: Path, *, on_bad_line: Callable[[DataError], object] = _raise) -> Iterator[Batch]:
+    """Yield the rows of a file in batches, none of them empty.
+
+    Args:
+        path: A `.parquet` or `.jsonl` file.
+        on_bad_line: Called for a line that is not a JSON object. If it returns, the line is left out.
+
+    Raises RequestError at once if there is no such file, DataError when a row is reached that cannot be read.
+    """
+    existing(path)
+    return _parquet(path) if ending(path) == ".parquet" else _jsonl(path, on_bad_line)
+
+
+def _parquet(path: Path) -> Iterator[Batch]:
+    return (
+        ArrowBatch(path, range(first, first + batch.num_rows), batch)
+        for first, batch in batches_of(path)
+        if batch.num_rows
+    )
+
+
+def _jsonl(path: Path, on_bad_line: Callable[[DataError], object]) -> Iterator[Batch]:
+    lines: list[Line] = []
+    size = 0
+    for where, raw in raw_lines_of(path):
+        try:
+            lines.append(line_of(decoded(raw, where), where))
+        except DataError as error:
+            on_bad_line(error)
+            continue
+        size += len(raw)
+        if len(lines) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield LineBatch(lines)
+            lines, size = [], 0
+    if lines:
+        yield LineBatch(lines)
