@@ -446,7 +446,7 @@ def test_a_module_next_to_the_callers_script_is_found(tmp_path: Path) -> None:
 
 def test_workers_run_the_callers_rlvr(tmp_path: Path) -> None:
     """A checkout that the caller imports, not the one that is installed."""
-    shutil.copytree(Path(pool.__file__).parent, tmp_path / "rlvr", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(pool.__file__).parents[1], tmp_path / "rlvr", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "mine.py").write_text(
         "import rlvr\ndef check(completion, task): return rlvr.Verdict(status='abstained', reason=rlvr.__file__)\n"
     )
