@@ -1,21 +1,26 @@
-"""What each kind of plugin must do. Nothing here computes; nothing here imports torch.
+"""Define what each kind of plugin must do. Nothing here computes, and nothing here imports torch at run time.
 
     PromptSource --> Sampler --> Rollout --> Verifier --> Rollout + Score --> Trainer
                         ^                                                        |
-                        +------------- push(weights, policy version) ------------+
+                        +--------------------- sync(snapshot) -------------------+
 
 The policy version is the number of optimizer steps completed. The lag of a token is the trainer's version before the
 gradient step minus the version that sampled the token.
+
+`rlvr.testing` has a check for each protocol here (`check_prompt_source`, `check_sampler`, `check_trainer`,
+`check_verifier`); call it from the tests of your plugin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 from rlvr.alarms import Alarms
+from rlvr.frozen import Frozen
 from rlvr.record.schema import (
     FinishReason,
     GroupStats,
@@ -28,8 +33,8 @@ from rlvr.record.schema import (
     VersionRun,
 )
 
-Weights: TypeAlias = Mapping[str, Any]
-"""Parameter name -> tensor, in the model's own names (as `state_dict()` has them)."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Metrics: TypeAlias = Mapping[str, float]
 """Slash-separated name -> number, e.g. `{"clip/fraction": 0.02}`."""
@@ -40,9 +45,9 @@ Metrics: TypeAlias = Mapping[str, float]
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Judges completions. Made by `rlvr.load_verifier`, usually from a decorated function; runs in worker processes.
+    """Judges completions. `rlvr.load_verifier` makes one, usually from a decorated function.
 
-    `verify` may raise (the verdict is `error`), hang (`timeout`) or die (`error`): it costs one verdict.
+    It runs in worker processes. `verify` may raise (the verdict is `error`), hang (`timeout`) or die (`error`).
     """
 
     name: str
@@ -50,10 +55,10 @@ class Verifier(Protocol):
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Its options, resolved; with name and version they identify a verdict."""
+        """Resolved options; together with name and version they identify a verdict."""
 
     def verify(self, completion: str, task: Task) -> Verdict:
-        """The verdict on one completion."""
+        """Return the verdict on one completion."""
 
 
 # --- prompts --------------------------------------------------------------------------------------------------------
@@ -61,7 +66,7 @@ class Verifier(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question before it is put to a model: plain text for a base model, messages for a chat model (exactly one)."""
+    """One question: plain text for a base model, messages for a chat model (exactly one of the two)."""
 
     task: Task
     text: str | None = None
@@ -74,50 +79,102 @@ class Prompt:
 
 @runtime_checkable
 class PromptSource(Protocol):
-    """Prompts by index. The order they are asked in is not its business: the run draws it from (seed, epoch, i)."""
+    """Prompts by index. The run chooses the order, as a function of (seed, epoch, index).
+
+    Inherit from this class to get the defaults of the optional attributes.
+    """
+
+    default_verifier: str | None = None
+    """Verifier to use when the run names none; None for `math`."""
+    without_gold: int = 0
+    """Rows left out because they have no gold answer; the run reports the number."""
 
     @property
+    @abstractmethod
     def size(self) -> int | None:
-        """How many prompts there are; None when endless (every index >= 0 exists)."""
+        """Number of prompts; None if the source is endless (every index >= 0 exists)."""
 
+    @abstractmethod
     def __getitem__(self, index: int, /) -> Prompt:
-        """Prompt `index`: the same one each time. Raises DataError when the row is at fault."""
+        """Return prompt `index`, the same one each time. Raises DataError if the row is at fault."""
 
 
 @dataclass(frozen=True)
 class SourceRequest:
-    """What a prompt source's factory is told: `factory(request) -> PromptSource`.
+    """Argument of a prompt source's factory: `factory(request) -> PromptSource`.
 
-    The name "train" or "eval" is the split's role; a source maps it to its own splits and must keep the two disjoint.
+    The split "train" or "eval" is a role. A source maps it to its own splits and must keep the two disjoint.
     """
 
     split: Literal["train", "eval"]
     seed: int
-    chat: bool = field(default=False, metadata={"doc": "the model has a chat template: give messages, not text"})
+    chat: bool = field(default=False, metadata={"doc": "the model has a chat template: return messages, not text"})
     options: Mapping[str, Any] = field(default_factory=dict)
     data_files: tuple[Path, ...] = ()
 
 
-# --- sampling -------------------------------------------------------------------------------------------------------
+# --- weights --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model to load, and how: what samplers and trainers are told alike."""
+    """Which model to load, and how. Samplers and trainers receive the same one."""
 
     path: str
     """Local directory or hub name."""
     revision: str | None = None
     device: str = "auto"
-    """As torch has it: "cpu", "cuda", "cuda:1", "mps"; "auto" is the best that the machine has."""
+    """A torch device: "cpu", "cuda", "cuda:1", "mps"; "auto" is the best one of this machine."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the computation; a trainer keeps its master weights in float32 whatever this says. "auto" is bfloat16 on a
-    GPU that computes in it, else float32."""
+    """Compute dtype; a trainer keeps float32 master weights regardless. "auto" is bfloat16 on a GPU that computes in
+    it, else float32."""
+
+
+@dataclass(frozen=True)
+class TensorLayout:
+    """Dtype and shape of one tensor, known before its values are."""
+
+    dtype: str
+    """Name without prefix: "float32", "bfloat16"."""
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Weights of one policy version, readable one full tensor at a time.
+
+    Names are checkpoint names, the ones that `save_pretrained` writes, whatever the trainer's own modules are called.
+    The layout is complete before any tensor is read, so that a receiver can check it, allocate, or refuse.
+    A snapshot is a view: it is valid until the trainer's next `update`, and a receiver copies what it keeps.
+    """
+
+    version: int
+    """Optimizer steps completed."""
+    layout: Mapping[str, TensorLayout]
+    """Checkpoint name -> layout, in the order in which `tensors` yields them."""
+    tied: Mapping[str, str]
+    """Parameter name -> checkpoint name whose tensor it shares, e.g. `{"lm_head.weight": "model.embed_tokens.weight"}`.
+    Tied parameters are not in `layout`."""
+    read: Callable[[], Iterator[tuple[str, Tensor]]]
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield (checkpoint name, full tensor), each name of the layout once. May be called again."""
+        return self.read()
+
+
+# --- sampling -------------------------------------------------------------------------------------------------------
+
+
+class SamplerOptions(Frozen):
+    """Base class of a sampler's `Options`: the keys of `sampling.options`. By default there are none."""
 
 
 @dataclass(frozen=True)
 class GroupRequest:
-    """Ask for `size` completions of one prompt. `key` seeds the draws: same key, weights and prompt, same answer."""
+    """Asks for `size` completions of one prompt.
+
+    `key` seeds the draws: the same key, weights and prompt give the same completions where the engine can promise it.
+    """
 
     group_id: str
     prompt: Prompt
@@ -130,23 +187,23 @@ class GroupRequest:
 
 @dataclass(frozen=True)
 class Sample:
-    """One completion, in tokens. The behaviour log-probabilities are those of the distribution it was drawn from."""
+    """One completion in tokens. Log-probabilities are those of the distribution that each token was drawn from."""
 
     token_ids: tuple[int, ...]
-    """(C,) what was sampled, the stop token among it."""
+    """(C,) sampled tokens, the stop token included."""
     logprobs: tuple[float, ...]
-    """(C,) natural logarithms, at the sampling temperature and after the filters."""
+    """(C,) natural logarithms, at the sampling temperature and after its filters."""
     text: str
     """Decoded, without special tokens."""
     finish_reason: FinishReason
     stop_reason: str | None
     versions: tuple[VersionRun, ...]
-    """Run lengths over the C tokens."""
+    """Policy versions as run lengths over the C tokens."""
 
 
 @dataclass(frozen=True)
 class SampledGroup:
-    """A request, answered. Fewer samples than were asked for is legal (aborted ones are left out)."""
+    """Answer to one request. It may hold fewer samples than requested: aborted ones are left out."""
 
     request: GroupRequest
     samples: tuple[Sample, ...]
@@ -156,28 +213,40 @@ class SampledGroup:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws completions from the behaviour policy, here or far away. Factory: `factory(model: ModelSpec, options)`.
+    """Draws completions from the behavior policy, in this process or elsewhere.
 
-    A group may finish late, in any order, and be asked for again; each answer says which version sampled each token.
+    Groups may finish late and in any order. Each sample says which policy version sampled each of its tokens.
     """
 
-    def push(self, weights: Weights, version: int) -> None:
-        """From now on sample from these weights, and call them `version`. The sampler copies what it keeps."""
+    def sync(self, snapshot: Snapshot) -> None:
+        """Sample from these weights from now on, and report their version. Copies what it keeps.
+
+        Raises RunError, with nothing changed, if the layout does not fit the sampler's model.
+        """
 
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Ask for groups. Returns at once."""
 
     def collect(self) -> list[SampledGroup]:
-        """Groups that have finished, in any order; blocks until there is one, empty when none is outstanding."""
+        """Return finished groups in any order. Blocks until there is one; empty if none is outstanding."""
 
     def save(self, directory: Path) -> None:
-        """Write what a resumed run needs to go on sampling as before: the weights held, their version."""
+        """Write what a resumed run needs to sample as before: the weights held and their version."""
 
     def load(self, directory: Path) -> None:
-        """Read back what `save` wrote."""
+        """Read what `save` wrote."""
 
     def close(self) -> None:
-        """Let go of processes and memory."""
+        """Release processes and memory."""
+
+
+class SamplerFactory(Protocol):
+    """Makes a sampler; usually the sampler's class."""
+
+    Options: ClassVar[type[SamplerOptions]]
+
+    def __call__(self, model: ModelSpec, options: Any, /) -> Sampler:
+        """Load the model and return the sampler. `options` is an instance of this factory's `Options`."""
 
 
 # --- training -------------------------------------------------------------------------------------------------------
@@ -185,80 +254,118 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """Rollouts that answer one prompt, and the reward that training uses for each (never None: drops are left out)."""
+    """Rollouts that answer one prompt, with the reward that training uses for each. Dropped rollouts are left out."""
 
     rollouts: tuple[Rollout, ...]
     rewards: tuple[float, ...]
     stats: GroupStats
-    """Of these rewards over the whole group as the behaviour policy sampled it, also when some were dropped since."""
+    """Statistics of the rewards of the whole group as it was sampled, even if rollouts were dropped since."""
 
     def __post_init__(self) -> None:
         if len(self.rollouts) != len(self.rewards):
             raise ValueError(f"{len(self.rollouts)} rollouts with {len(self.rewards)} rewards")
 
 
+class TrainerOptions(Frozen):
+    """Base class of a trainer's `Options`: the keys of the configuration's `trainer` section, with their defaults.
+
+    The properties below answer what a run asks before it loads weights. Override those that differ.
+    """
+
+    @property
+    def batches_per_sync(self) -> int:
+        """v of arXiv 2505.22257: batches between two weight syncs."""
+        return 1
+
+    @property
+    def steps_per_batch(self) -> int:
+        """i of arXiv 2505.22257: optimizer steps taken on each batch, if none is skipped."""
+        return 1
+
+    @property
+    def needs_lag(self) -> tuple[str, ...]:
+        """Settings that cannot handle rollouts of unknown lag, by their dotted names."""
+        return ()
+
+    @property
+    def needs_whole_rollouts(self) -> tuple[str, ...]:
+        """Settings that would mistake a segment of a rollout for a whole one, by their dotted names."""
+        return ()
+
+    def lacks(self, rollout: Rollout) -> str | None:
+        """Return what a saved rollout lacks for training with these options; None if nothing."""
+        return None
+
+    def with_run(self, max_tokens: int) -> tuple[Self, list[str]]:
+        """Return the options with the values that they take from the run, and a note on each value taken.
+
+        `max_tokens` is the run's limit on sampled tokens.
+        """
+        return self, []
+
+    @classmethod
+    def parts(cls) -> list[tuple[str, str, str]]:
+        """Return the parts that these options can be composed of: (option, name, summary). None by default."""
+        return []
+
+    def composition(self) -> list[tuple[str, str, str]]:
+        """Return the parts that these options choose: (option, name, summary)."""
+        return []
+
+
 @dataclass(frozen=True)
 class TrainContext:
-    """What a trainer's factory is told: `factory(options, context) -> Trainer`.
-
-    `factory.Options` is a pydantic model: the keys of the configuration's `trainer` section, with defaults. It may have
-    a property `needs_lag`, which names the settings that can do nothing with rollouts of unknown lag, another
-    `of_whole_rollouts`, of those that a rollout in several segments would mislead, a method `lacks(rollout)`, which
-    says what else a saved rollout lacks for these options (None: nothing), and a method `with_run(max_tokens)`, which
-    gives the options with what they leave to the run, and lines that say so.
-    """
+    """Second argument of a trainer's factory."""
 
     model: ModelSpec
     seed: int
     temperature: float
     """Sampling temperature; every log-probability is taken at it."""
     total_updates: int
-    """Calls of `update` that are planned, for schedules."""
+    """Planned calls of `update`, for schedules."""
     alarms: Alarms = field(default_factory=Alarms)
-    """A trainer that can see its step's metrics before it takes the step asks `rlvr.alarms.blocking` about them."""
+    """A trainer that can see a step's metrics before it takes the step asks `rlvr.alarms.blocking` about them."""
 
 
 @runtime_checkable
 class Trainer(Protocol):
-    """Learns from groups. The loop that calls it is the core's."""
+    """Learns from groups. The core's loop calls it."""
 
     @property
     def version(self) -> int:
         """Optimizer steps completed."""
 
-    @property
-    def push_every(self) -> int:
-        """v of the paper: the sampler gets new weights every this many batches."""
-
     def update(self, groups: Sequence[Group]) -> Metrics:
-        """Learn from one batch of groups. Raises RunError when a rollout cannot be trained on.
+        """Learn from one batch of groups and return its metrics. Raises RunError if a rollout cannot be trained on.
 
-        Of a rollout whose `policy_versions` are None the lag is unknown: another run sampled it, or nobody noted it. A
-        version below 0 is of a saved rollout, that many optimizer steps before this run's first.
+        A rollout whose `policy_versions` are None has an unknown lag. A version below 0 belongs to a saved rollout,
+        sampled that many optimizer steps before this run's first.
         """
 
     def logprobs(self, rollouts: Sequence[Rollout]) -> list[tuple[float | None, ...]]:
-        """Per rollout, (T,) log-probabilities under the current weights; None where the loss mask is False."""
+        """Return (T,) log-probabilities under the current weights per rollout; None where the loss mask is False."""
 
-    def weights(self) -> Weights:
-        """The current weights (a view: copy what you keep)."""
+    def snapshot(self) -> Snapshot:
+        """Return the current weights."""
 
     def save(self, directory: Path) -> None:
-        """Write everything the next update depends on; `from_pretrained` must be able to read the model from it."""
+        """Write everything that the next update depends on, with a model that `from_pretrained` reads."""
 
     def load(self, directory: Path) -> None:
-        """Read back what `save` wrote."""
+        """Read what `save` wrote."""
 
 
-@runtime_checkable
-class OwnsLoop(Protocol):
-    """A backend that samples and steps by itself (another framework's trainer) is driven as a whole."""
+class TrainerFactory(Protocol):
+    """Makes a trainer; usually the trainer's class.
 
-    def fit(self, run: Any) -> None:
-        """Train to the end of `run` (a `run.loop.Run`), or until `run.stopping`, over its prompts and its verifier.
+    A backend that samples and steps by itself sets `owns_loop` to True: see `rlvr.run.factories.BackendFactory`.
+    """
 
-        The backend writes metrics, rollouts and checkpoints into `run.directory` itself.
-        """
+    Options: ClassVar[type[TrainerOptions]]
+    owns_loop: ClassVar[Literal[False]]
+
+    def __call__(self, options: Any, context: TrainContext, /) -> Trainer:
+        """Load the model and return the trainer. `options` is an instance of this factory's `Options`."""
 
 
 # --- reporting ------------------------------------------------------------------------------------------------------
@@ -266,10 +373,17 @@ class OwnsLoop(Protocol):
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Receives what `metrics.jsonl` receives. Factory: `factory(directory: Path, config: Mapping)`."""
+    """Receives what `metrics.jsonl` receives."""
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """One step's metrics."""
+        """Report one step's metrics."""
 
     def close(self) -> None:
-        """Flush and let go."""
+        """Flush and release."""
+
+
+class TrackerFactory(Protocol):
+    """Makes a tracker; usually the tracker's class."""
+
+    def __call__(self, directory: Path, config: Mapping[str, Any], /) -> Tracker:
+        """Return a tracker that writes below the run's `directory`; `config` is the run's resolved configuration."""

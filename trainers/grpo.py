@@ -54,7 +54,7 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
         return super().needs_lag + (("trainer.center=interpolated",) if self.center == "interpolated" else ())
 
     @property
-    def of_whole_rollouts(self) -> tuple[str, ...]:
+    def needs_whole_rollouts(self) -> tuple[str, ...]:
         """Return the settings that look at whole rollouts, including products and means over a completion."""
         correction = CORRECTIONS[self.correction]
         given = {
@@ -62,7 +62,7 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
             f"correction={self.correction}": correction is not None and correction.level is not token,
             "masks=opsm": "opsm" in self.masks,
         }
-        return super().of_whole_rollouts + tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
+        return super().needs_whole_rollouts + tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
 
     @model_validator(mode="after")
     def _reject_unused_numbers(self) -> Self:

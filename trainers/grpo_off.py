@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rlvr.protocols import TrainContext
-
 from .grpo import Grpo, GrpoOptions
 
 
@@ -23,13 +21,14 @@ class GrpoOffOptions(GrpoOptions):
 
     push_every: int = Field(default=10, ge=1, description="v: batches between two weight syncs to the sampler")
 
+    @property
+    def batches_per_sync(self) -> int:
+        """v."""
+        return self.push_every
+
 
 class GrpoOff(Grpo):
     """`grpo` with a lagged behavior policy."""
 
     Options = GrpoOffOptions
     options: GrpoOffOptions
-
-    def __init__(self, options: GrpoOffOptions, context: TrainContext) -> None:
-        super().__init__(options, context)
-        self.push_every = options.push_every

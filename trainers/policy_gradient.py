@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rlvr.alarms import blocking, fired
 from rlvr.errors import ConfigError, RunError
-from rlvr.protocols import Group, Metrics, TrainContext, Weights
+from rlvr.protocols import Group, Metrics, Snapshot, TrainContext, TrainerOptions
 from rlvr.record.schema import Rollout
 
 from .batch import UNKNOWN, Batch, collate, micro_batches, mini_batches, token_columns
@@ -39,10 +39,8 @@ else:
 Decay: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
-class PolicyGradientOptions(BaseModel):
+class PolicyGradientOptions(TrainerOptions):
     """Keys of the configuration's `trainer` section that all policy-gradient trainers have."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     lr: float = Field(default=1e-6, gt=0, description="AdamW's learning rate")
     warmup_updates: int = Field(default=0, ge=0, description="optimizer steps over which lr rises linearly from 0")
@@ -119,6 +117,11 @@ class PolicyGradientOptions(BaseModel):
         return self
 
     @property
+    def steps_per_batch(self) -> int:
+        """i: `updates_per_batch` passes over `mini_batches` parts, an optimizer step on each."""
+        return self.updates_per_batch * self.mini_batches
+
+    @property
     def needs_lag(self) -> tuple[str, ...]:
         """The settings that can do nothing with a token whose policy version is unknown."""
         given = {"max_lag": self.max_lag, "lag_base": self.lag_base}
@@ -134,7 +137,7 @@ class PolicyGradientOptions(BaseModel):
         return None
 
     @property
-    def of_whole_rollouts(self) -> tuple[str, ...]:
+    def needs_whole_rollouts(self) -> tuple[str, ...]:
         """The settings that would take each segment of a rollout for a whole one. (Aggregations weigh rows.)"""
         given = {
             "overlong_buffer": self.overlong_buffer is not None,
@@ -154,8 +157,8 @@ class PolicyGradientOptions(BaseModel):
 class PolicyGradient(ABC):
     """A `Trainer` whose subclasses say what is maximised, token by token."""
 
-    Options: ClassVar[type[PolicyGradientOptions]] = PolicyGradientOptions
-    push_every: int = 1
+    Options: ClassVar[type[TrainerOptions]] = PolicyGradientOptions
+    owns_loop: ClassVar[Literal[False]] = False
 
     def __init__(self, options: PolicyGradientOptions, context: TrainContext) -> None:
         if options.aggregation == "constant" and options.max_tokens is None:
@@ -343,9 +346,9 @@ class PolicyGradient(ABC):
         for index in indices:
             yield batch.rows(index).to(self.policy.spec.device), index
 
-    def weights(self) -> Weights:
-        """The current float32 weights (a view: copy what you keep)."""
-        return self.policy.weights()
+    def snapshot(self) -> Snapshot:
+        """Return the current float32 weights by checkpoint name, an adapter merged into them."""
+        return self.policy.snapshot()
 
     def save(self, directory: Path) -> None:
         """Write everything the next update depends on; `from_pretrained` reads the model from it."""

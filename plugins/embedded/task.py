@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from rlvr.draws import Key, draw
 from rlvr.errors import ConfigError, DataError
-from rlvr.protocols import Prompt, SourceRequest
+from rlvr.protocols import Prompt, PromptSource, SourceRequest
 from rlvr.record.schema import Message, Task
 
 Kind: TypeAlias = Literal["sum", "difference", "product", "larger"]
@@ -97,7 +97,7 @@ def _any_question(*key: Key) -> Question:
     return Question(kind, between(2, 9, "a"), between(2, 9, "b"), between(10, 99, "c"))
 
 
-class Arithmetic:
+class Arithmetic(PromptSource):
     """The prompt source `arithmetic`.
 
     Split "train" is endless, and another sequence for each seed; a question comes again after a while. Split "eval" is

@@ -32,11 +32,11 @@ def _gold(plan: Plan) -> Iterator[str]:
 
 def _arithmetic(plan: Plan) -> Iterator[str]:
     config, options = plan.config, plan.options
-    updates = getattr(options, "updates_per_batch", 1) * getattr(options, "mini_batches", 1)
+    updates = options.steps_per_batch
     if plan.saved is not None:
         yield from _saved_lines(plan, plan.saved)
     if config.samples:
-        yield from _sampling_lines(plan, getattr(options, "push_every", 1), updates)
+        yield from _sampling_lines(plan, options.batches_per_sync, updates)
     else:
         yield f"  the run      {counted(config.steps, 'step')}, {counted(config.steps * updates, 'optimizer step')}"
         yield f"  questions    {len(plan.questions)} held-out"

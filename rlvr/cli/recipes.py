@@ -28,18 +28,18 @@ def list_recipes(context: typer.Context) -> None:
 @recipes.command()
 def show(name: Annotated[str, typer.Argument(help="A recipe's name, or its YAML file.")]) -> None:
     """Print a recipe's formula, source, composition and settings."""
-    from rlvr.registry import registry
     from rlvr.run.config import RunConfig, read_recipe, trainer_options
+    from rlvr.run.factories import trainer_factory
     from rlvr.settings import validate
 
     recipe, settings = read_recipe(name)
     config = validate(RunConfig, settings)
-    options = trainer_options(config, registry().load("trainer", config.trainer.name).Options, settings)
+    options = trainer_options(config, trainer_factory(config.trainer.name).Options, settings)
     print(f"{name}: {recipe.title}\n")
     print(columns([["source", recipe.source], ["meant for", recipe.staleness]]))
     _section("formula", recipe.formula)
-    if hasattr(options, "composition"):  # a plugin's trainer need not be composed of anything
-        _section(f"composition ({config.trainer.name})", columns([list(row) for row in options.composition()]))
+    if chosen := options.composition():
+        _section(f"composition ({config.trainer.name})", columns([list(row) for row in chosen]))
     _section("settings", "\n".join(f"{key}: {setting.value}" for key, setting in settings.items()))
     _section("notes", "\n".join(f"- {note}" for note in recipe.notes))
 
@@ -48,12 +48,12 @@ def show(name: Annotated[str, typer.Argument(help="A recipe's name, or its YAML 
 def parts(trainer: Annotated[str, typer.Argument(help="The trainer that they are for.")] = "grpo-off") -> None:
     """List what a recipe can be composed of: every name that the trainer's options may have, and what it stands for."""
     from rlvr.errors import ConfigError
-    from rlvr.registry import registry
+    from rlvr.run.factories import trainer_factory
 
-    options = registry().load("trainer", trainer).Options
-    if not hasattr(options, "parts"):
+    rows = trainer_factory(trainer).Options.parts()
+    if not rows:
         raise ConfigError(f"trainer {trainer!r} is not composed of parts")
-    print(columns([["OPTION", "NAME", "WHAT IT STANDS FOR"], *(list(row) for row in options.parts())]))
+    print(columns([["OPTION", "NAME", "WHAT IT STANDS FOR"], *(list(row) for row in rows)]))
 
 
 def _section(title: str, text: str) -> None:

@@ -68,8 +68,8 @@ class DatasetCard(Frozen):
         return template
 
 
-class CardSource:
-    """A `PromptSource` over the rows of a data set that a card describes."""
+class CardSource(PromptSource):
+    """Prompts from the rows of a data set that a card describes."""
 
     def __init__(self, name: str, card: DatasetCard, request: SourceRequest) -> None:
         """Reads every question and takes every gold answer out. Raises RequestError when the data set or its split
@@ -148,7 +148,12 @@ def load_source(name: str, request: SourceRequest) -> PromptSource:
     target = registry().load("prompt_source", name)
     if isinstance(target, Path):
         return CardSource(name, _card(target, request.options), request)
-    source: PromptSource = target(request)
+    source = target(request)
+    if not isinstance(source, PromptSource):
+        raise PluginError(
+            f"prompt source {name!r} made a {type(source).__name__}, which is no rlvr.protocols.PromptSource: let its "
+            "class inherit from it"
+        )
     return source
 
 

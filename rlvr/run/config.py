@@ -19,6 +19,7 @@ from rlvr.errors import ConfigError, PluginError
 from rlvr.frozen import Frozen
 from rlvr.record.schema import SamplingParams, Status
 from rlvr.registry import registry
+from rlvr.run.factories import trainer_factory
 from rlvr.settings import M, Setting, Settings, read_settings, validate
 from rlvr.verify.scoring import DEFAULT_REWARDS
 
@@ -202,10 +203,10 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
     recipe = given.get("recipe")
     layer = read_recipe(str(recipe.value))[1] if recipe is not None and recipe.value is not None else {}
     settings = {**preset, **layer, **given}
-    config = _passes(validate(RunConfig, settings), given)
-    _possible(config)
-    _does_something(config, given)
-    trainer_options(config, registry().load("trainer", config.trainer.name).Options, settings)
+    config = _default_epochs(validate(RunConfig, settings), given)
+    _check_consistent(config)
+    _reject_ignored(config, given)
+    trainer_options(config, trainer_factory(config.trainer.name).Options, settings)
     if config.dataset.name is None and config.samples:
         raise ConfigError(f"model {config.model.name!r} has no default data set: name one with --dataset")
     return config
@@ -229,7 +230,7 @@ def read_recipe(name: str) -> tuple[Recipe, Settings]:
     return validate(Recipe, stripped, "recipe."), layer
 
 
-def _passes(config: RunConfig, given: Settings) -> RunConfig:
+def _default_epochs(config: RunConfig, given: Settings) -> RunConfig:
     """One pass over saved rollouts where nothing else was asked for: a preset's steps are meant for sampling."""
     if "steps" in given and config.rollouts.epochs is not None:
         raise ConfigError("steps and rollouts.epochs say the same thing: give one of them")
@@ -238,7 +239,7 @@ def _passes(config: RunConfig, given: Settings) -> RunConfig:
     return config.model_copy(update={"rollouts": config.rollouts.model_copy(update={"epochs": 1})})
 
 
-def _possible(config: RunConfig) -> None:
+def _check_consistent(config: RunConfig) -> None:
     """Raises ConfigError for settings of rollouts that contradict each other."""
     rollouts, replay, size = config.rollouts, config.replay, config.sampling.prompts_per_step
     if rollouts.scores and not rollouts.files:
@@ -266,7 +267,7 @@ def _possible(config: RunConfig) -> None:
         )
 
 
-def _does_something(config: RunConfig, given: Settings) -> None:
+def _reject_ignored(config: RunConfig, given: Settings) -> None:
     """Raises ConfigError for a setting that this run would not look at. One that says the default is let pass: a run's
     own config.yaml spells out all of them. So is one of a file that says how a run sampled, where nothing is sampled:
     that file is what a run on its rollouts begins with."""
@@ -335,7 +336,7 @@ def _belong_to(trainer: str, options: type[BaseModel], settings: Settings) -> No
     lacking = {key: source for key, source in sources.items() if key not in options.model_fields}
     for entry in registry().entries("trainer") if lacking else ():
         try:
-            theirs = entry.load().Options.model_fields
+            theirs = trainer_factory(entry.name).Options.model_fields
         except PluginError:  # it cannot be taken instead; what is wrong with it is said to whoever names it
             continue
         if moved := [key for key in lacking if key in theirs]:

@@ -1,7 +1,7 @@
 """The loop: Algorithm 1 of arXiv 2505.22257, with everything it touches behind a protocol.
 
 for each step k:
-    if k mod v == 0: push π_θ to the sampler (it becomes the behaviour policy α)
+    if k mod v == 0: sync π_θ to the sampler (it becomes the behaviour policy α)
     draw groups: sampled from α, verified and stored (`run.fresh`), read from files (`run.saved`), or replayed from
         this run's past (`run.replay`)
     learn from them (i gradient steps)
@@ -23,9 +23,10 @@ from typing import Any, Protocol
 from rlvr.alarms import Fired, blocking, fired, in_a_row
 from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
-from rlvr.protocols import ModelSpec, OwnsLoop, Sampler, Tracker, TrainContext, Trainer
+from rlvr.protocols import ModelSpec, Tracker, TrainContext, TrainerFactory
 from rlvr.record.item import Item
 from rlvr.record.schema import Rollout, SamplingParams
+from rlvr.run.factories import Backend
 from rlvr.run.fresh import Fresh, ask, request
 from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, verdict_shares
 from rlvr.run.models import model_ref
@@ -67,18 +68,26 @@ class Run:
         self.notes = self._changes()
         """What is otherwise than when the run last went on."""
         directory.extend(self.config)
-        self._recompute()
-        self.trainer: Trainer = plan.trainer(plan.options, self._context(plan.model))
-        self.sampler: Sampler | None = (
-            plan.sampler(plan.model, self.config.sampling.options) if plan.needs_sampler else None
-        )
-        self.source = self._source()
-        if checkpoint is None:
-            directory.cut_metrics(0)
+        self.backend: Backend | None = None
+        """Trains by itself; None if this loop trains."""
+        if plan.trainer.owns_loop:
+            self.backend = plan.trainer(plan.options, self._context(plan.model))
         else:
-            self._restore(*checkpoint)
+            self._load(plan.trainer)
+            if checkpoint is None:
+                directory.cut_metrics(0)
+            else:
+                self._restore(*checkpoint)
         settings = self.config.model_dump(mode="json")
         self.trackers: list[Tracker] = [make(directory.path, settings) for make in plan.trackers.values()]
+
+    def _load(self, factory: TrainerFactory) -> None:
+        """Load what the loop drives."""
+        plan = self.plan
+        self._recompute(factory)
+        self.trainer = factory(plan.options, self._context(plan.model))
+        self.sampler = plan.sampler(plan.model, plan.sampler_options) if plan.needs_sampler else None
+        self.source = self._source()
 
     def _context(self, model: ModelSpec) -> TrainContext:
         return TrainContext(
@@ -105,12 +114,12 @@ class Run:
         verifier = {} if scorer is None else {scorer.name: scorer.version}
         return self.directory.go_on(verifier, self.plan.distributions)
 
-    def _recompute(self) -> None:
-        """Log-probabilities that saved records lack, by the trainer's own computation on the behaviour model."""
+    def _recompute(self, factory: TrainerFactory) -> None:
+        """Compute the log-probabilities that saved records lack, by the trainer's own code on the behavior model."""
         plan = self.plan
         if plan.saved is not None and plan.saved.missing:
             assert plan.behaviour is not None
-            behaviour: Trainer = plan.trainer(plan.options, self._context(plan.behaviour))
+            behaviour = factory(plan.options, self._context(plan.behaviour))
             plan.saved.recompute(self.directory.path / "recomputed", behaviour.logprobs)
 
     def _source(self) -> GroupSource:
@@ -133,13 +142,13 @@ class Run:
     def train(self) -> Outcome:
         """To the last step, or to the first interrupt (Ctrl-C, SIGTERM): the step under way is finished and saved."""
         with self._interruptible(), ExitStack() as stack:
-            if self.sampler is not None:
-                stack.callback(self.sampler.close)
             for tracker in self.trackers:
                 stack.callback(tracker.close)
-            if isinstance(self.trainer, OwnsLoop):
-                self.trainer.fit(self)
+            if self.backend is not None:
+                self.backend.fit(self)
                 return Outcome(self.config.steps, finished=not self.stopping)
+            if self.sampler is not None:
+                stack.callback(self.sampler.close)
             while self.step < self.config.steps and not self.stopping:
                 self.last_metrics = metrics = self._one_step()
                 self._stop_if_alarmed(metrics)
@@ -149,15 +158,15 @@ class Run:
                 if not last:
                     self._log(metrics)
             if self.step == self.config.steps:
-                self._push()
+                self._sync()
                 self._log(self.last_metrics | self._evaluate())
         return Outcome(self.step, finished=self.step == self.config.steps)
 
     def _one_step(self) -> dict[str, Any]:
         began = time.perf_counter()
         metrics: dict[str, Any] = {"step": self.step}
-        if self.step % self.trainer.push_every == 0:
-            self._push()
+        if self.step % self.plan.options.batches_per_sync == 0:
+            self._sync()
             if self._evaluation_is_due():
                 metrics |= self._evaluate()
         drawing = time.perf_counter()
@@ -208,15 +217,15 @@ class Run:
                     f"{self.directory.path}"
                 )
 
-    def _push(self) -> None:
+    def _sync(self) -> None:
         if self.sampler is not None:
-            self.sampler.push(self.trainer.weights(), self.trainer.version)
+            self.sampler.sync(self.trainer.snapshot())
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def _evaluation_is_due(self) -> bool:
-        """At the start, and at the first push after every `eval.every` steps: no push is made for its sake."""
-        every, since = self.config.eval.every, self.step - self.trainer.push_every
+        """At the start, and at the first weight sync after every `eval.every` steps; no sync is made for its sake."""
+        every, since = self.config.eval.every, self.step - self.plan.options.batches_per_sync
         return self.step == 0 or self.step // every > since // every
 
     def _evaluate(self) -> dict[str, Any]:

@@ -10,17 +10,26 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rlvr.alarms import fired
 from rlvr.data.prompts import Encoded, PromptStream, encode, load_source
 from rlvr.errors import ConfigError, DataError, RequestError, RlvrError, nearest
 from rlvr.offpolicy.lineage import Lineage, lineage_of
-from rlvr.protocols import ModelSpec, PromptSource, SourceRequest
+from rlvr.protocols import (
+    ModelSpec,
+    PromptSource,
+    SamplerFactory,
+    SamplerOptions,
+    SourceRequest,
+    TrackerFactory,
+    TrainerOptions,
+)
 from rlvr.record.item import Item
 from rlvr.record.schema import ModelRef, Score
 from rlvr.registry import registry
 from rlvr.run.config import RunConfig, model_config, portion, trainer_options
+from rlvr.run.factories import AnyTrainerFactory, sampler_factory, tracker_factory, trainer_factory
 from rlvr.run.groups import Grader
 from rlvr.run.models import (
     context_length,
@@ -60,14 +69,14 @@ class Plan:
     saved: SavedRollouts | None
     behaviour: ModelSpec | None
     """What sampled the saved records without log-probabilities."""
-    trainer: Any
-    """The factory `(options, TrainContext) -> Trainer`."""
-    options: Any
-    """The trainer's options, validated."""
-    sampler: Any
-    """The factory `(ModelSpec, options) -> Sampler`."""
-    trackers: dict[str, Any]
-    """Factories `(directory, config) -> Tracker` by name."""
+    trainer: AnyTrainerFactory
+    options: TrainerOptions
+    """Validated; an instance of `trainer.Options`."""
+    sampler: SamplerFactory
+    sampler_options: SamplerOptions
+    """Validated; an instance of `sampler.Options`."""
+    trackers: dict[str, TrackerFactory]
+    """By name."""
     notes: list[str]
     """What the user should know, a line each."""
 
@@ -80,8 +89,8 @@ class Plan:
 
     @property
     def needs_sampler(self) -> bool:
-        """Whether a model is loaded to sample from, to learn or to ask held-out questions."""
-        return self.config.samples or bool(self.questions)
+        """True if the loop samples, to train or to evaluate. A backend samples by itself."""
+        return not self.trainer.owns_loop and (self.config.samples or bool(self.questions))
 
     @property
     def distributions(self) -> set[str]:
@@ -143,36 +152,104 @@ class Plan:
 
 
 def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None) -> Plan:
-    """Checks all that can be checked without weights, and tells how far long work is. Raises RequestError for what is
-    wrong."""
-    trainer = registry().load("trainer", config.trainer.name)
+    """Check everything that can be checked without weights, and return the plan.
+
+    Args:
+        config: The resolved configuration.
+        told: Receives a line now and then while long work is going on.
+
+    Raises RequestError for what is wrong.
+    """
+    trainer = trainer_factory(config.trainer.name)
     options = trainer_options(config, trainer.Options)
-    sampler = registry().load("sampler", config.sampling.engine)
-    if hasattr(sampler, "Options"):  # a plugin's sampler may check its own
-        sampler_options(config.sampling.options, sampler.Options)
-    trackers = {name: registry().load("tracker", name) for name in config.trackers}
+    _check_backend(config, trainer)
+    sampler = sampler_factory(config.sampling.engine)
+    engine_options = sampler_options(config.sampling.options, sampler.Options)
+    trackers = {name: tracker_factory(name) for name in config.trackers}
     model = ModelSpec(
         config.model.location, revision=config.model.revision, device=config.model.device, dtype=config.model.dtype
     )
     tokenizer = load_tokenizer(model)
+    options, notes = options.with_run(max_tokens=config.sampling.max_tokens)
+    notes = list(notes)
+    asked = _asked(config, model, tokenizer, notes)
+    scorer = _scorer(config, asked.verifier, needed=config.samples or bool(asked.questions))
+    grader = Grader(
+        score_name(asked.verifier) if scorer is None else scorer.name,
+        config.verifier.rewards,
+        config.rollouts.single_version,
+    )
+    behaviour = _behaviour(config, model)
+    saved = None
+    try:
+        if config.rollouts.files:
+            expected = _expected(config, model, tokenizer, behaviour, grader)
+            saved = _saved(config, expected, grader, options, told)
+            notes += [*saved.notes, *_broken_verdicts(config, saved)]
+            config = _count_steps(config, saved)
+    except BaseException:
+        if scorer is not None:
+            scorer.close()
+        raise
+    return Plan(
+        config=config,
+        model=model,
+        tokenizer_hash=tokenizer_hash(tokenizer),
+        prompts=asked.prompts,
+        dataset_size=None if asked.prompts is None else asked.prompts.size,
+        questions=asked.questions,
+        scorer=scorer,
+        grader=grader,
+        saved=saved,
+        behaviour=behaviour,
+        trainer=trainer,
+        options=options,
+        sampler=sampler,
+        sampler_options=engine_options,
+        trackers=trackers,
+        notes=notes,
+    )
+
+
+def _check_backend(config: RunConfig, trainer: AnyTrainerFactory) -> None:
+    """Raise ConfigError if a backend that draws its own groups is asked to train on groups from elsewhere."""
+    if not trainer.owns_loop:
+        return
+    given = {
+        "rollouts.files": bool(config.rollouts.files),
+        "replay.share": config.replay.share > 0,
+        "sampling.refill": config.sampling.refill,
+    }
+    for key, is_given in given.items():
+        if is_given:
+            raise ConfigError(
+                f"{key} does nothing with trainer {config.trainer.name!r}, which samples its own batches; leave it out"
+            )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the run asks, and the verifier that its data set goes with."""
+
+    prompts: PromptStream | None
+    questions: list[Encoded]
+    verifier: str
+
+
+def _asked(config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, notes: list[str]) -> _Asked:
+    """Load the prompts of training and the held-out questions. Adds to `notes`."""
     chat = tokenizer.chat_template is not None
-    notes: list[str] = []
-    if hasattr(options, "with_run"):  # a plugin's trainer need not take anything from the run
-        options, taken = options.with_run(max_tokens=config.sampling.max_tokens)
-        notes += taken
     source = _train_source(config, chat) if config.samples else None
     held_out = _eval_source(config, chat, notes)
     asks = source is not None or held_out is not None
     longest = _longest_prompt(config, model, notes) if asks else config.dataset.max_prompt_tokens
     to_ids = partial(encode, tokenizer=tokenizer)
-    prompts, size = None, None
+    prompts = None
     if source is not None:
-        without_gold = getattr(source, "without_gold", 0)
-        if without_gold:
-            notes.append(f"{without_gold:,} rows of {config.dataset.name} have no gold answer and are left out")
+        if source.without_gold:
+            notes.append(f"{source.without_gold:,} rows of {config.dataset.name} have no gold answer and are left out")
         limit = config.dataset.limit
         prompts = PromptStream(source, to_ids, seed=config.seed, max_prompt_tokens=longest, limit=limit)
-        size = prompts.size
     questions: list[Encoded] = []
     if held_out is not None:
         stream = PromptStream(held_out, to_ids, seed=EVAL_SEED, max_prompt_tokens=longest)
@@ -182,52 +259,26 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
                 f"{stream.dropped:,} held-out questions are not asked: they have more than {longest} tokens "
                 "(dataset.max_prompt_tokens)"
             )
-    verifier = config.verifier.name or getattr(source or held_out, "default_verifier", None) or "math"
-    scorer = _scorer(config, verifier, needed=config.samples or bool(questions))
-    grader = Grader(
-        score_name(verifier) if scorer is None else scorer.name, config.verifier.rewards, config.rollouts.single_version
+    defaults = (each.default_verifier for each in (source, held_out) if each is not None)
+    return _Asked(prompts, questions, config.verifier.name or next(defaults, None) or "math")
+
+
+def _saved(
+    config: RunConfig, expected: Expected, grader: Grader, options: TrainerOptions, told: Callable[[str], None]
+) -> SavedRollouts:
+    """Read and check the saved rollouts. Raises RequestError if the trainer's options cannot handle them."""
+    saved = SavedRollouts(
+        config.rollouts.files,
+        expected,
+        grader,
+        sidecars=config.rollouts.scores,
+        skip_unusable=config.rollouts.skip_unusable,
+        lacks=options.lacks,
+        told=told,
     )
-    behaviour = _behaviour(config, model)
-    saved = None
-    try:
-        if config.rollouts.files:
-            expected = _expected(config, model, tokenizer, behaviour, grader)
-            skip = config.rollouts.skip_unusable
-            saved = SavedRollouts(
-                config.rollouts.files,
-                expected,
-                grader,
-                sidecars=config.rollouts.scores,
-                skip_unusable=skip,
-                lacks=getattr(options, "lacks", lambda rollout: None),
-                told=told,
-            )
-            _refuse_ageless(saved, getattr(options, "needs_lag", ()))
-            _refuse_segments(saved, getattr(options, "of_whole_rollouts", ()))
-            notes += saved.notes
-            notes += _broken_verdicts(config, saved)
-            config = _with_steps(config, saved)
-    except BaseException:
-        if scorer is not None:
-            scorer.close()
-        raise
-    return Plan(
-        config=config,
-        model=model,
-        tokenizer_hash=tokenizer_hash(tokenizer),
-        prompts=prompts,
-        dataset_size=size,
-        questions=questions,
-        scorer=scorer,
-        grader=grader,
-        saved=saved,
-        behaviour=behaviour,
-        trainer=trainer,
-        options=options,
-        sampler=sampler,
-        trackers=trackers,
-        notes=notes,
-    )
+    _refuse_ageless(saved, options.needs_lag)
+    _refuse_segments(saved, options.needs_whole_rollouts)
+    return saved
 
 
 def _longest_prompt(config: RunConfig, model: ModelSpec, notes: list[str]) -> int:
@@ -314,11 +365,11 @@ def _refuse_ageless(saved: SavedRollouts, needs_lag: Sequence[str]) -> None:
         )
 
 
-def _refuse_segments(saved: SavedRollouts, of_whole_rollouts: Sequence[str]) -> None:
+def _refuse_segments(saved: SavedRollouts, needs_whole_rollouts: Sequence[str]) -> None:
     """Raises RequestError where settings look at whole rollouts, and some are saved in several sequences."""
-    if of_whole_rollouts and saved.segments:
+    if needs_whole_rollouts and saved.segments:
         raise RequestError(
-            f"{of_whole_rollouts[0]} looks at whole rollouts, and {saved.segments:,} saved records are further "
+            f"{needs_whole_rollouts[0]} looks at whole rollouts, and {saved.segments:,} saved records are further "
             "segments of one: each would be taken for a rollout of its own. Leave the setting out"
         )
 
@@ -340,8 +391,8 @@ def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:
     return notes
 
 
-def _with_steps(config: RunConfig, saved: SavedRollouts) -> RunConfig:
-    """With the steps that the passes are: from here on a run is so many steps."""
+def _count_steps(config: RunConfig, saved: SavedRollouts) -> RunConfig:
+    """Convert `rollouts.epochs` to `steps`."""
     epochs = config.rollouts.epochs
     if epochs is None:
         return config

@@ -44,8 +44,9 @@ class Silent:
 
 
 def small_config(model: Path, **changes: Any) -> RunConfig:
-    """`SMALL` with `changes`, whose keys have `__` for the dot."""
+    """`SMALL` with `changes`, whose keys have `__` for the dot; None takes a key out."""
     given = {**SMALL, "model": str(model), **{key.replace("__", "."): value for key, value in changes.items()}}
+    given = {key: value for key, value in given.items() if value is not None}
     named = {f"{k}.name" if k in ("model", "dataset", "verifier", "trainer") else k: v for k, v in given.items()}
     return resolve(command_line_settings([], {key: (key, value) for key, value in named.items()}))
 

@@ -29,7 +29,7 @@ def make(path: Path, *, temperature: float = TEMPERATURE, dtype: Any = "float32"
 
 
 def snapshot(trainer: Grpo) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in trainer.weights().items()}
+    return {name: tensor.clone() for name, tensor in trainer.policy.weights().items()}
 
 
 def gradients(trainer: Grpo, groups: list[Group]) -> dict[str, torch.Tensor]:
@@ -114,7 +114,7 @@ def test_updates_equal_the_oracle_s(updates: int, tiny_model: Path, oracle: Modu
         assert found["train/loss"] == pytest.approx(expected_loss, rel=1e-3, abs=1e-5)
         assert found["train/grad_norm"] == pytest.approx(expected_norm, rel=1e-3)
     assert trainer.version == 3 * updates
-    after = trainer.weights()
+    after = trainer.policy.weights()
     moved = {name: after[name] - before[name] for name in before}
     expected = {name: p.detach() - before[name] for name, p in reference.model.named_parameters()}
     assert relative(moved, expected) < 2e-3
@@ -155,7 +155,7 @@ def test_batches_without_signal_leave_the_weights_untouched(tiny_model: Path, or
     metrics = trainer.update(reference.groups(1, [[0.1] * 16, [1.0] * 3], noise=0.1))
     assert metrics["signal/groups"] == metrics["train/optimizer_steps"] == 0
     assert trainer.version == 1
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.policy.weights().items())
     assert moments.abs().max() > 0
     assert torch.equal(moments, torch.cat([s["exp_avg"].flatten() for s in trainer.policy.optimizer.state.values()]))
 
@@ -233,7 +233,7 @@ def test_a_batch_that_the_correction_rejects_as_a_whole_leaves_the_weights_untou
     ]
     metrics = trainer.update([oracle.make_group(far, groups[0].rewards)])
     assert (metrics["train/optimizer_steps"], metrics["mask/fraction"]) == (0, 1)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.policy.weights().items())
 
 
 def test_no_groups_are_no_step(tiny_model: Path) -> None:
@@ -241,7 +241,7 @@ def test_no_groups_are_no_step(tiny_model: Path) -> None:
     before = snapshot(trainer)
     assert trainer.update([])["train/optimizer_steps"] == 0
     assert trainer.version == 0
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.policy.weights().items())
 
 
 def test_groups_without_signal_add_nothing_but_their_place_in_the_mean(tiny_model: Path, oracle: ModuleType) -> None:
@@ -396,12 +396,12 @@ def test_a_step_that_is_not_finite_is_not_taken(tiny_model: Path, oracle: Module
     assert not math.isfinite(metrics["train/grad_norm"])
     assert metrics["train/skipped"] == 1
     assert metrics["train/optimizer_steps"] == trainer.version == 0
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.policy.weights().items())
     # Nothing of it is left in the gradients either.
     fresh = make(tiny_model)
     for each in (trainer, fresh):
         assert each.update([group])["train/skipped"] == 0
-    assert all(torch.equal(tensor, fresh.weights()[name]) for name, tensor in trainer.weights().items())
+    assert all(torch.equal(tensor, fresh.policy.weights()[name]) for name, tensor in trainer.policy.weights().items())
 
 
 def test_an_alarm_ends_the_batch_before_the_step_that_sets_it_off(tiny_model: Path, oracle: ModuleType) -> None:
@@ -417,7 +417,7 @@ def test_an_alarm_ends_the_batch_before_the_step_that_sets_it_off(tiny_model: Pa
     assert 1 <= metrics["train/optimizer_steps"] == watched.version < 8
     alone = make(tiny_model, **(options | {"updates_per_batch": watched.version}))
     alone.update(groups)
-    assert all(torch.equal(tensor, alone.weights()[name]) for name, tensor in watched.weights().items())
+    assert all(torch.equal(tensor, alone.policy.weights()[name]) for name, tensor in watched.policy.weights().items())
 
 
 def test_trains_a_checkpoint_with_all_that_real_ones_have(awkward_model: Path, oracle: ModuleType) -> None:

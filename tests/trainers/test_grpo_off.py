@@ -43,7 +43,7 @@ def sampled_at(version: int, groups: list[Group]) -> list[Group]:
 
 def displacement(trainer: GrpoOff, reference: Any, start: dict[str, torch.Tensor]) -> float:
     """Norm of the difference between the two policies over the norm of how far the oracle's has moved."""
-    weights = trainer.weights()
+    weights = trainer.policy.weights()
     moved = difference = 0.0
     for name, expected in reference.model.named_parameters():
         difference += float((weights[name].double() - expected.detach()).square().sum())
@@ -61,7 +61,7 @@ def test_updates_on_lagged_data_equal_the_oracle_s(
     start = {name: p.detach().clone() for name, p in reference.model.named_parameters()}
     trainer = make(tiny_model, push_every=2, center=center, updates_per_batch=updates, lr=LR, epsilon=0.1)
     for batch in range(4):
-        if batch % trainer.push_every == 0:
+        if batch % trainer.options.batches_per_sync == 0:
             pushed = trainer.version
             batches = [reference.groups(10 * batch + k, SHAPES, noise=0.2, longest=6) for k in range(2)]
         groups = sampled_at(pushed, batches[batch % 2])

@@ -71,18 +71,21 @@ class Adapter:
         if others:
             raise ConfigError(f"trainer.lora.targets: {others[0]} is not a linear layer; name linear layers only")
 
+    def base_state(self) -> dict[str, Tensor]:
+        """Return the frozen weights, by the parameter names of the model without adapter."""
+        state = self.model.state_dict()
+        return {name.replace(".base_layer.", "."): tensor for name, tensor in state.items() if ".lora_" not in name}
+
+    @torch.no_grad()
+    def merge(self, name: str, tensor: Tensor) -> Tensor:
+        """Return weight `name` of `base_state` with the adapter added; the tensor itself if it is not a target."""
+        owner, _, kind = name.rpartition(".")
+        layer: Any = self.layers.get(owner)
+        return tensor if layer is None or kind != "weight" else tensor + layer.get_delta_weight(NAME)
+
     def merged(self) -> dict[str, Tensor]:
-        """Return the weights under the names of the model without adapter, with the adapter added to its targets."""
-        weights: dict[str, Tensor] = {}
-        with torch.no_grad():
-            for name, tensor in self.model.state_dict().items():
-                owner, base, rest = name.rpartition("base_layer.")
-                layer: Any = self.layers.get(owner.removesuffix("."))
-                if base and layer is not None:
-                    weights[owner + rest] = tensor + layer.get_delta_weight(NAME) if rest == "weight" else tensor
-                elif ".lora_" not in name:
-                    weights[name] = tensor
-        return weights
+        """Return all weights with the adapter added, by the parameter names of the model without adapter."""
+        return {name: self.merge(name, tensor) for name, tensor in self.base_state().items()}
 
     @contextmanager
     def off(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlvr.errors import ConfigError
-from rlvr.protocols import ModelSpec
+from rlvr.protocols import ModelSpec, Snapshot
 from rlvr.run.models import load_tokenizer
 
 from .head import SplitModel, split
@@ -29,6 +29,7 @@ from .lora import Adapter
 from .lora_options import LoraOptions
 from .models import load_model, resolve
 from .prefix_tree import require_tree_attention, shared_token_logprobs
+from .snapshots import snapshot_of
 
 
 class Policy:
@@ -121,6 +122,12 @@ class Policy:
         if self.adapter is not None:
             return self.adapter.merged()
         return {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
+
+    def snapshot(self) -> Snapshot:
+        """Return the current weights by checkpoint name; an adapter is merged one tensor at a time."""
+        if self.adapter is not None:
+            return snapshot_of(self.model, self.version, self.adapter.base_state(), self.adapter.merge)
+        return snapshot_of(self.model, self.version)
 
     def save(self, directory: Path, extra: Mapping[str, Any]) -> None:
         """Write model and tokenizer for `from_pretrained`, the optimizer, π_ref, and `extra` (JSON).

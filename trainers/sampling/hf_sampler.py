@@ -5,30 +5,28 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import transformers
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from rlvr.draws import draw
 from rlvr.errors import ConfigError, RequestError, RunError
-from rlvr.frozen import Frozen
-from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, Weights
+from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
 from rlvr.record.schema import Sampling, SamplingParams, VersionRun
 from rlvr.run.models import context_length, load_tokenizer
-from rlvr.settings import sampler_options
 
 from ..model.models import load_model, resolve, stop_ids
+from ..model.snapshots import load_snapshot, snapshot_from, snapshot_of
 from .decode import Completion, decode
 
 
-class HFSamplerOptions(Frozen):
+class HFSamplerOptions(SamplerOptions):
     """Keys of the configuration's section for the sampler `hf`: how much is decoded at once."""
 
     max_sequences: int = Field(default=512, ge=1, description="rows of one batch")
@@ -64,11 +62,11 @@ class HFSampler:
     (`logprob_mode` "raw"), not the zeros of a distribution with one outcome.
     """
 
-    Options = HFSamplerOptions
+    Options: ClassVar[type[SamplerOptions]] = HFSamplerOptions
 
-    def __init__(self, model: ModelSpec, options: Mapping[str, Any]) -> None:
-        """Loads the model. Its weights are version 0 until the first push."""
-        self.options = sampler_options(options, HFSamplerOptions)
+    def __init__(self, model: ModelSpec, options: HFSamplerOptions) -> None:
+        """Load the model. Its weights are version 0 until the first sync."""
+        self.options = options
         self.spec = resolve(model)
         self.model = load_model(self.spec, master=False)
         self.tokenizer = load_tokenizer(self.spec)
@@ -81,47 +79,29 @@ class HFSampler:
 
     # --- weights ----------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def push(self, weights: Weights, version: int) -> None:
-        """Copies the weights, in this model's dtype. Of tied weights (an `lm_head` that is the embedding) one will do.
+    def sync(self, snapshot: Snapshot) -> None:
+        """Copy the weights, in this model's dtype.
 
-        Raises RunError, with nothing changed, when names or shapes are not this model's.
+        Raises RunError, with nothing changed, if names or shapes are not those of this model.
         """
-        state = self.model.state_dict()
-        given = {_place(state[name]) for name in weights if name in state}
-        missing = [name for name, tensor in state.items() if name not in weights and _place(tensor) not in given]
-        if missing:
-            raise RunError(f"pushed weights of version {version} lack {_names(missing)}; nothing was changed")
-        unexpected = [name for name in weights if name not in state]
-        if unexpected:
-            raise RunError(f"the sampler's model has no {_names(unexpected)}, pushed with version {version}")
-        for name, tensor in weights.items():
-            if tensor.shape != state[name].shape:
-                raise RunError(
-                    f"pushed weight {name!r} has the shape {tuple(tensor.shape)}, the sampler's model has "
-                    f"{tuple(state[name].shape)}: another model"
-                )
-        for name, tensor in weights.items():
-            state[name].copy_(tensor)
-        self.version = version
+        load_snapshot(self.model, snapshot)
+        self.version = snapshot.version
 
     def save(self, directory: Path) -> None:
-        """Writes the weights held and their version. Requests that are outstanding are the caller's to ask again."""
+        """Write the weights held and their version. Outstanding requests are the caller's to submit again."""
         directory.mkdir(parents=True, exist_ok=True)
-        distinct: dict[tuple[Any, ...], tuple[str, Tensor]] = {}
-        for name, tensor in self.model.state_dict().items():
-            distinct.setdefault(_place(tensor), (name, tensor.contiguous()))
-        save_file(dict(distinct.values()), directory / "weights.safetensors")
+        tensors = {name: tensor.contiguous() for name, tensor in snapshot_of(self.model, self.version).tensors()}
+        save_file(tensors, directory / "weights.safetensors")
         (directory / "sampler.json").write_text(json.dumps({"version": self.version}))
 
     def load(self, directory: Path) -> None:
-        """Reads back what `save` wrote. Raises RunError when it is not there or of another model."""
+        """Read what `save` wrote. Raises RunError if it is missing or belongs to another model."""
         try:
             version = json.loads((directory / "sampler.json").read_text())["version"]
             weights = load_file(directory / "weights.safetensors", device=self.spec.device)
         except FileNotFoundError as error:
             raise RunError(f"no saved sampler in {str(directory)!r}: {error.filename or error} is missing") from error
-        self.push(weights, version)
+        self.sync(snapshot_from(weights, version))
 
     def close(self) -> None:
         """Lets go of the model and of everything outstanding."""
@@ -264,12 +244,3 @@ def _seed(request: GroupRequest, index: int) -> int:
     """Names the numbers that sample `index` of this request draws; the caller's key holds the run's seed."""
     own = () if request.params.seed is None else ("seed", request.params.seed)
     return draw("sample", *request.key, *own, index)
-
-
-def _place(tensor: Tensor) -> tuple[Any, ...]:
-    """Equal for tensors that are the same memory seen the same way: tied weights."""
-    return tensor.data_ptr(), tensor.shape, tensor.stride()
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

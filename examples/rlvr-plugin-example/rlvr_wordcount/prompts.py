@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlvr.errors import ConfigError
-from rlvr.protocols import Prompt, SourceRequest
+from rlvr.protocols import Prompt, PromptSource, SourceRequest
 from rlvr.schema import Message, Task
 
 # Training never sees the topics that it is evaluated on.
@@ -13,7 +13,7 @@ TOPICS = {
 }
 
 
-class WordCount:
+class WordCount(PromptSource):
     """Every topic of the split with every number of words from 1 to `max_words` (an option, 8 by default)."""
 
     def __init__(self, request: SourceRequest) -> None:

@@ -19,7 +19,7 @@ from rlvr.protocols import ModelSpec, TrainContext
 from rlvr.run.config import resolve, trainer_options
 from rlvr.settings import Setting
 from rlvr_trainers.grpo import Grpo, GrpoOptions
-from rlvr_trainers.sampling.hf_sampler import HFSampler
+from rlvr_trainers.sampling.hf_sampler import HFSampler, HFSamplerOptions
 
 SHAPES = [[0.0, 1.0, 0.5], [1.0, 0.0]]
 LORA = {"rank": 4, "alpha": 8}
@@ -44,11 +44,11 @@ def path(request: pytest.FixtureRequest) -> Path:
 
 def test_the_adapter_alone_learns_and_leaves_the_trainer_merged(path: Path, oracle: ModuleType) -> None:
     trainer, original = make(path), base(path)
-    assert all(torch.equal(tensor, original[name]) for name, tensor in trainer.weights().items())  # B is 0
+    assert all(torch.equal(tensor, original[name]) for name, tensor in trainer.policy.weights().items())  # B is 0
     groups = oracle.Oracle(path).groups(0, SHAPES, noise=0.1)
     for _ in range(2):
         trainer.update(groups)
-    weights = trainer.weights()
+    weights = trainer.policy.weights()
     assert weights.keys() == original.keys()
     moved = {name for name, tensor in weights.items() if not torch.equal(tensor, original[name])}
     linear = {name for name in original if name.endswith("_proj.weight")}
@@ -69,7 +69,7 @@ def test_a_step_is_that_of_the_formula(tiny_model: Path, oracle: ModuleType) -> 
     layer: Any = adapted.policy.model.get_submodule("model.layers.0.self_attn.q_proj")
     with torch.no_grad():
         layer.lora_B.default.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
-        whole.policy.model.load_state_dict(adapted.weights())
+        whole.policy.model.load_state_dict(adapted.policy.weights())
     for key, trainer in (("adapted", adapted), ("whole", whole)):
         trainer.policy.optimizer.register_step_pre_hook(
             lambda *_, key=key, policy=trainer.policy: found.update(
@@ -106,8 +106,8 @@ def test_the_sampler_gets_merged_weights(path: Path, oracle: ModuleType) -> None
     groups = oracle.Oracle(path).groups(0, SHAPES, noise=0.1)
     trainer.update(groups)
     trained = [p.clone() for p in trainer.policy.parameters]
-    sampler = HFSampler(ModelSpec(str(path), device="cpu", dtype="float32"), {})
-    sampler.push(trainer.weights(), trainer.version)
+    sampler = HFSampler(ModelSpec(str(path), device="cpu", dtype="float32"), HFSamplerOptions())
+    sampler.sync(trainer.snapshot())
     rollout = groups[0].rollouts[0]
     with torch.no_grad():
         logits_TV = sampler.model(input_ids=torch.tensor([rollout.token_ids])).logits[0] / 0.7
@@ -131,8 +131,8 @@ def test_a_saved_run_goes_on_bit_by_bit(path: Path, oracle: ModuleType, tmp_path
     resumed.load(tmp_path)
     assert resumed.version == 2
     assert [resumed.update(groups) for groups in batches[2:]] == expected
-    weights = resumed.weights()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in unbroken.weights().items())
+    weights = resumed.policy.weights()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in unbroken.policy.weights().items())
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")  # peft reads it
@@ -143,7 +143,7 @@ def test_a_checkpoint_is_an_ordinary_model_and_holds_an_ordinary_adapter(
     trainer.update(oracle.Oracle(path).groups(0, SHAPES, noise=0.2))
     trainer.save(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
-    weights = trainer.weights()
+    weights = trainer.policy.weights()
     assert model.state_dict().keys() == weights.keys()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     original = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
@@ -165,7 +165,7 @@ def test_an_adapter_on_the_output_layer(awkward_model: Path, oracle: ModuleType)
         before = [p.clone() for p in trainer.policy.parameters]
         trainer.update(groups)
     assert not any(torch.equal(a, b) for a, b in zip(before, trainer.policy.parameters, strict=True))
-    original, weights = base(awkward_model), trainer.weights()
+    original, weights = base(awkward_model), trainer.policy.weights()
     assert [name for name in weights if not torch.equal(weights[name], original[name])] == ["lm_head.weight"]
 
 

@@ -23,7 +23,7 @@ def make(path: Path, dtype: Any = "float32", temperature: float = 0.7, **options
 
 
 def copy(trainer: GrpoOff) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in trainer.weights().items()}
+    return {name: tensor.clone() for name, tensor in trainer.policy.weights().items()}
 
 
 def test_small_steps_move_the_weights_although_the_computation_is_in_bfloat16(
@@ -36,7 +36,7 @@ def test_small_steps_move_the_weights_although_the_computation_is_in_bfloat16(
     del before["model.embed_tokens.weight"]  # a token that does not occur has no gradient
     for _ in range(20):
         trainer.update(groups)
-    after = trainer.weights()
+    after = trainer.policy.weights()
     assert {tensor.dtype for tensor in after.values()} == {torch.float32}
     total = sum(tensor.numel() for tensor in before.values())
     moved = sum(int((after[name] != before[name]).sum()) for name in before)
@@ -58,7 +58,7 @@ def test_a_float32_head_reads_what_the_rest_computed_in_bfloat16(tiny_model: Pat
     with torch.no_grad():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             hidden_TH = mixed.model.base_model(input_ids=ids_BT).last_hidden_state[0]
-        logits_TV = hidden_TH.float() @ mixed.weights()["lm_head.weight"].T / 0.7
+        logits_TV = hidden_TH.float() @ mixed.policy.weights()["lm_head.weight"].T / 0.7
         expected_T = torch.log_softmax(logits_TV, -1)[:-1].gather(-1, ids_BT[0, 1:, None])[:, 0]
         found_T, other_T = (policy.logprobs(ids_BT, mask_BT).logprobs_BT[0, 1:] for policy in (mixed, rounded))
     assert (found_T - expected_T).abs().max() < 1e-5 < 1e-4 < (other_T - expected_T).abs().max()
@@ -84,8 +84,8 @@ def test_a_saved_run_goes_on_bit_by_bit(
     resumed.load(tmp_path)
     assert resumed.version == 6
     assert [resumed.update(groups) for groups in batches[3:]] == expected
-    weights = resumed.weights()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in unbroken.weights().items())
+    weights = resumed.policy.weights()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in unbroken.policy.weights().items())
 
 
 def test_a_checkpoint_is_an_ordinary_model_directory(awkward_model: Path, oracle: ModuleType, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_checkpoint_is_an_ordinary_model_directory(awkward_model: Path, oracle
     trainer.update(groups)
     trainer.save(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
-    weights = trainer.weights()
+    weights = trainer.policy.weights()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     original = AutoModelForCausalLM.from_pretrained(awkward_model).generation_config
     assert model.generation_config.eos_token_id == original.eos_token_id
@@ -110,7 +110,7 @@ def test_tied_weights_stay_tied(tiny_model: Path, oracle: ModuleType, tmp_path: 
     trainer.save(tmp_path)
     resumed = make(tiny_model, lr=1e-3)
     resumed.load(tmp_path)
-    weights = resumed.weights()
+    weights = resumed.policy.weights()
     assert weights["lm_head.weight"].data_ptr() == weights["model.embed_tokens.weight"].data_ptr()
 
 
@@ -121,7 +121,7 @@ def test_reference_is_frozen_and_apart(tiny_model: Path, oracle: ModuleType) -> 
     trainer.update(oracle.Oracle(tiny_model).groups(0, SHAPES, noise=0.2))
     held = trainer.policy.reference.state_dict()
     assert all(torch.equal(tensor, held[name]) for name, tensor in before.items())
-    assert not torch.equal(trainer.weights()["model.norm.weight"], held["model.norm.weight"])
+    assert not torch.equal(trainer.policy.weights()["model.norm.weight"], held["model.norm.weight"])
     assert make(tiny_model).policy.reference is None
 
 

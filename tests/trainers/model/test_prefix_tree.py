@@ -196,9 +196,9 @@ def test_updates_end_in_the_same_weights(name: str, oracle: ModuleType, request:
             ModelSpec(str(path), device="cpu", dtype="float32"), seed=0, temperature=0.7, total_updates=4
         )
         trainer = Grpo(GrpoOptions(**options), context)
-        start = torch.cat([w.flatten() for w in trainer.weights().values()])
+        start = torch.cat([w.flatten() for w in trainer.policy.weights().values()])
         metrics = [dict(trainer.update(groups)) for groups in batches]
-        return torch.cat([w.flatten() for w in trainer.weights().values()]) - start, metrics
+        return torch.cat([w.flatten() for w in trainer.policy.weights().values()]) - start, metrics
 
     moved, metrics = train()
     for budget in (16384, 30, 1):

@@ -462,14 +462,14 @@ def test_with_everything_masked_the_weights_stay_as_they_are(
     fresh = [r for g in reference.groups(6, [[0.0, 1.0, 1.0]], noise=0.0) for r in g.rollouts]
     trainer.update([oracle.make_group(fresh, [0.0, 1.0, 1.0])])
     assert trainer.version == 1
-    before = {name: tensor.clone() for name, tensor in trainer.weights().items()}
+    before = {name: tensor.clone() for name, tensor in trainer.policy.weights().items()}
     (group,) = moved_with_their_advantage(reference)
     cut = [r.model_copy(update={"finish_reason": "length"}) for r in group.rollouts]
     metrics = trainer.update([Group(tuple(cut), group.rewards, group.stats)])
     assert metrics["train/optimizer_steps"] == 0
     assert metrics["signal/groups"] == 1
     assert trainer.version == 1
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.weights().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.policy.weights().items())
     assert all(parameter.grad is None for parameter in trainer.policy.parameters), "no gradient is left behind"
 
 

@@ -20,26 +20,28 @@ from torch import Tensor
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Prompt, Sample, SampledGroup, Sampler
 from rlvr.record.schema import SamplingParams, Task, VersionRun
+from rlvr.settings import sampler_options
 from rlvr_trainers.model.models import load_model
+from rlvr_trainers.model.snapshots import snapshot_from
 from rlvr_trainers.sampling import decode
-from rlvr_trainers.sampling.hf_sampler import HFSampler
+from rlvr_trainers.sampling.hf_sampler import HFSampler, HFSamplerOptions
 
 PROMPT = Prompt(task=Task(), text="in tokens below")
 
 
 def make(path: Path, dtype: Any = "float32", **options: Any) -> HFSampler:
-    return HFSampler(ModelSpec(str(path), device="cpu", dtype=dtype), options)
+    return HFSampler(ModelSpec(str(path), device="cpu", dtype=dtype), HFSamplerOptions(**options))
 
 
 @pytest.fixture(scope="module")
 def tiny(tiny_model: Path) -> HFSampler:
-    """Shared by tests that push nothing."""
+    """Shared by tests that sync nothing."""
     return make(tiny_model)
 
 
 @pytest.fixture(scope="module")
 def awkward(awkward_model: Path) -> HFSampler:
-    """Shared by tests that push nothing."""
+    """Shared by tests that sync nothing."""
     return make(awkward_model)
 
 
@@ -419,7 +421,7 @@ def test_the_last_position_can_be_used(tiny: HFSampler) -> None:
 )
 def test_wrong_options_are_refused_before_anything_is_loaded(options: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        HFSampler(ModelSpec("./nowhere"), options)
+        sampler_options(options, HFSampler.Options)
 
 
 # --- weights --------------------------------------------------------------------------------------------------------
@@ -432,12 +434,12 @@ def weights_of(path: Path, factor: float = 1.1) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", ["tiny_model", "awkward_model"])
-def test_pushed_weights_are_sampled_from_and_named(name: str, request: pytest.FixtureRequest) -> None:
+def test_synced_weights_are_sampled_from_and_named(name: str, request: pytest.FixtureRequest) -> None:
     path: Path = request.getfixturevalue(name)
     sampler = make(path)
     before = sample(sampler, ask())
     weights = weights_of(path)
-    sampler.push(weights, 7)
+    sampler.sync(snapshot_from(weights, 7))
     for tensor in weights.values():
         tensor.zero_()  # the sampler has its own copy
     after = sample(sampler, ask())
@@ -452,7 +454,7 @@ def test_outstanding_requests_are_drawn_from_the_weights_of_the_moment_and_say_s
     sampler = make(tiny_model, max_sequences=4)
     sampler.submit([ask(key=0), ask(key=1)])
     versions = [sampler.collect()[0].samples[0].versions[0].version]
-    sampler.push(weights_of(tiny_model), 1)
+    sampler.sync(snapshot_from(weights_of(tiny_model), 1))
     versions.append(sampler.collect()[0].samples[0].versions[0].version)
     assert versions == [0, 1]
 
@@ -460,7 +462,7 @@ def test_outstanding_requests_are_drawn_from_the_weights_of_the_moment_and_say_s
 def test_float32_weights_are_rounded_into_a_bfloat16_sampler(awkward_model: Path) -> None:
     sampler = make(awkward_model, dtype="bfloat16")
     weights = weights_of(awkward_model)
-    sampler.push(weights, 1)
+    sampler.sync(snapshot_from(weights, 1))
     state = sampler.model.state_dict()
     assert all(torch.equal(state[name], tensor.bfloat16()) for name, tensor in weights.items())
 
@@ -469,7 +471,7 @@ def test_one_of_two_tied_weights_is_enough(tiny_model: Path) -> None:
     sampler = make(tiny_model)
     weights = weights_of(tiny_model)
     del weights["lm_head.weight"]
-    sampler.push(weights, 1)
+    sampler.sync(snapshot_from(weights, 1))
     assert torch.equal(sampler.model.state_dict()["lm_head.weight"], weights["model.embed_tokens.weight"])
 
 
@@ -480,18 +482,18 @@ def test_weights_of_another_model_are_refused_whole(awkward_model: Path) -> None
     norm = "model.norm.weight"
     for weights, message in (
         ({name: tensor for name, tensor in good.items() if name != "lm_head.weight"}, r"lack lm_head\.weight"),
-        (good | {"module.extra": torch.ones(2)}, r"has no module\.extra"),
+        (good | {"module.extra": torch.ones(2)}, r"hold module\.extra, which the sampler's model has not"),
         (good | {norm: torch.ones(3)}, r"'model\.norm\.weight' has the shape \(3,\)"),
     ):
         with pytest.raises(RunError, match=message):
-            sampler.push(weights, 1)
+            sampler.sync(snapshot_from(weights, 1))
     assert sampler.version == 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in sampler.model.state_dict().items())
 
 
 def test_weights_that_diverged_stop_the_run(tiny_model: Path) -> None:
     sampler = make(tiny_model)
-    sampler.push(weights_of(tiny_model, math.nan), 3)
+    sampler.sync(snapshot_from(weights_of(tiny_model, math.nan), 3))
     sampler.submit([ask()])
     with pytest.raises(RunError, match=r"weights of version 3 give log-probabilities that are not finite for group g"):
         sampler.collect()
@@ -503,7 +505,7 @@ def test_a_loaded_sampler_goes_on_bitwise_as_before(
 ) -> None:
     path: Path = request.getfixturevalue(name)
     sampler = make(path, dtype=dtype)
-    sampler.push(weights_of(path), 12)
+    sampler.sync(snapshot_from(weights_of(path), 12))
     sampler.save(tmp_path / "sampler")
     expected = sample(sampler, *ragged(4))
 

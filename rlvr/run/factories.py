@@ -1,0 +1,69 @@
+"""Load the plugins that a run names, and check that each offers what the run asks of it before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, cast
+
+from rlvr.errors import PluginError
+from rlvr.protocols import SamplerFactory, SamplerOptions, TrackerFactory, TrainContext, TrainerFactory, TrainerOptions
+from rlvr.registry import Entry, registry
+
+if TYPE_CHECKING:
+    from rlvr.run.loop import Run
+
+
+class Backend(Protocol):
+    """A trainer with a loop of its own, such as another framework's. The run hands it the whole job."""
+
+    def fit(self, run: Run) -> None:
+        """Train to the end of the run, or until `run.stopping`.
+
+        `run.plan` has the prompts, the held-out questions and the scorer. The backend writes metrics, rollouts and
+        checkpoints into `run.directory`.
+        """
+
+
+class BackendFactory(Protocol):
+    """Makes a backend. For a backend no sampler is loaded and no group is drawn: it does both by itself."""
+
+    Options: ClassVar[type[TrainerOptions]]
+    owns_loop: ClassVar[Literal[True]]
+
+    def __call__(self, options: Any, context: TrainContext, /) -> Backend:
+        """Load what it needs and return the backend. `options` is an instance of this factory's `Options`."""
+
+
+AnyTrainerFactory: TypeAlias = TrainerFactory | BackendFactory
+
+
+def trainer_factory(name: str) -> AnyTrainerFactory:
+    """Return the factory of a trainer. Raises PluginError if there is none, or if it lacks `Options` or `owns_loop`."""
+    entry = registry().entry("trainer", name)
+    factory = entry.load()
+    _check_options(entry, factory, TrainerOptions)
+    if not isinstance(getattr(factory, "owns_loop", None), bool):
+        raise PluginError(f"{_named(entry)} lacks `owns_loop`: set it to False, or to True if it has a loop of its own")
+    return cast(AnyTrainerFactory, factory)
+
+
+def sampler_factory(name: str) -> SamplerFactory:
+    """Return the factory of a sampler. Raises PluginError if there is none, or if it lacks `Options`."""
+    entry = registry().entry("sampler", name)
+    factory = entry.load()
+    _check_options(entry, factory, SamplerOptions)
+    return cast(SamplerFactory, factory)
+
+
+def tracker_factory(name: str) -> TrackerFactory:
+    """Return the factory of a tracker. Raises PluginError if there is none."""
+    return cast(TrackerFactory, registry().load("tracker", name))
+
+
+def _check_options(entry: Entry, factory: object, base: type[TrainerOptions] | type[SamplerOptions]) -> None:
+    options = getattr(factory, "Options", None)
+    if not (isinstance(options, type) and issubclass(options, base)):
+        raise PluginError(f"{_named(entry)} lacks `Options`: a subclass of rlvr.protocols.{base.__name__}")
+
+
+def _named(entry: Entry) -> str:
+    return f"{entry.kind} {entry.name!r} ({entry.target} of {entry.distribution} {entry.version})"
