@@ -10,7 +10,7 @@ from __future__ import annotations
 from rlvr import Status, Task, Verdict, verifier
 
 from .answers import judge, readable
-from .extract import final_answer, gold_answer
+from .extract import final_answer, gold_answer, kind_of
 from .options import Options, Units
 
 __all__ = ["Options", "check", "preload"]
@@ -23,7 +23,7 @@ def preload() -> None:
     context()
 
 
-@verifier(name="math", version="4", preload=preload, sees="answer", cases="corpus.jsonl")
+@verifier(name="math", version="5", preload=preload, sees="answer", cases="corpus.jsonl")
 def check(
     completion: str,
     task: Task,
@@ -46,7 +46,7 @@ def check(
     gold = gold_answer(task.answer) if task.answer else None
     if gold is None:
         return Verdict(status=Status.INVALID, reason="the row has no gold answer")
-    found = final_answer(completion)
+    found = final_answer(completion, kind_of(gold))
     if found is None:
         if not readable(gold):
             return Verdict(status=Status.INVALID, reason=f"the gold answer {gold[:80]!r} cannot be read")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple, TypeAlias
 
+from .claims import claim
 from .exact import Number, read_number
-from .extract import answer_in_sentence
 from .memo import remembered
 from .moments import same_date, same_time
 from .normalize import is_prose, normalise
@@ -22,6 +22,7 @@ from .words import (
     same_letters,
     same_text,
     text_key,
+    unquoted,
     unwrapped,
 )
 
@@ -54,12 +55,18 @@ _DIFFERENT = {
 }
 
 
+_SIGNS = frozenset(["<", ">", "=", "+", "-", "*", "/", "×", "÷", "<=", ">=", "!=", "≤", "≥", "≠"])
+"""Golds that are a sign alone: which sign belongs between two numbers?"""
+
+
 @remembered(8192)
 def judge(gold: str, answer: str, options: Options) -> Judgement:
     """Whether the answer text says what the gold text says."""
     if len(answer) > MAX_LENGTH and answer.strip() != gold.strip():
         return Judgement("unparsed", "the answer is too long")
-    gold, answer = normalise(gold), normalise(answer)
+    if gold.strip(" $") in _SIGNS:
+        return _EQUAL["the same text"] if answer.strip(" $") == gold.strip(" $") else _DIFFERENT["not equal"]
+    gold, answer = normalise(unquoted(gold)), normalise(unquoted(answer))
     if not answer or not any(c.isalnum() for c in answer):
         if gold == answer:
             return Judgement("invalid", "the gold answer says nothing")
@@ -229,6 +236,8 @@ _FIRST_SPACE = re.compile(r".*[\d})] [A-Za-z]")
 
 def readable(gold: str) -> bool:
     """Whether anything could equal this gold: it parses, or it is words or a number."""
+    if gold.strip(" $") in _SIGNS:
+        return True
     text = normalise(gold)
     divided = parts(text)
     if divided is not None and all(map(readable, divided.values())):
@@ -298,7 +307,7 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     if remark is not None:
         attempt(remark[1])
     if is_prose(text) and not found:
-        inner = answer_in_sentence(text, "words")
+        inner = claim(text, "words")
         if inner is not None and inner.text != text:
             attempt(normalise(inner.text))
     return tuple(found)

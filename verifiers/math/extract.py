@@ -1,109 +1,126 @@
 """Finds the final answer in a completion. Every step is linear in the text; nothing here judges the answer.
 
 Order: the last `\\boxed{}` (boxes that stand together are one answer), `<answer>`, `####`, "the answer is", the whole
-text if it is short, else what the last sentence ends on.
+text if it is short, else what the last concluding sentence claims. Thinking is skipped first.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
+from .boxes import box_at, boxed, in_question, last_box
+from .choices import chosen, chosen_words
+from .claims import HEDGE, MATH, VALUE, Found, claim, without_denied
 from .memo import remembered
 from .normalize import is_prose
+from .prices import with_prices_marked, without_calculator_marks
+from .sentences import TAIL, sentences
+from .thinking import after_thinking
+from .words import number_in_words, unquoted, unwrapped
 
 MAX_COMPLETION = 2_000_000
 """Characters; of a longer completion only the end is read."""
-MAX_JOINED = 64
-"""Boxes side by side that are read as one answer."""
-TAIL = 4_000
-"""Characters at the end that are searched when nothing marks the answer."""
 
-_THINKING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>|<\|(begin|end)_of_thought\|>|◁(/?)think▷")
+Kind: TypeAlias = Literal["value", "choice", "words"]
+"""What the gold answer is, which decides how prose is read: a value, the letter of a choice, or words."""
+
 _NEXT_TURN = re.compile(r"<\|im_start\|>\s*(?:user|system)|<\|start_header_id\|>\s*user|<start_of_turn>\s*user")
-_SPECIAL = re.compile(r"<\|[a-z_]{1,40}\|>|</s>|<s>|<(?:end|start)_of_turn>")
-_BRACES = re.compile(r"[{}]|\\.", re.DOTALL)
-_BOXES = (r"\boxed", r"\fbox", r"\framebox")
-_BOX = re.compile(rf"(?:{'|'.join(map(re.escape, _BOXES))})(?![A-Za-z])\s*")
-_ONE_TOKEN = re.compile(r"\\[A-Za-z]+|-?\d+(?:[.,]\d+)*|\S")
-_ASKED = re.compile(r"[\s$)\]\\]{0,6}\?")
-"""After a box: it stands in a question."""
-_LEAD = re.compile(r"(?i)(?:hence|thus|so|therefore|then|finally|consequently|accordingly|it follows that)\b[,:]?\s*")
+_SPECIAL = re.compile(r"<\|[A-Za-z_]{1,40}\|>|</s>|<s>|<(?:end|start)_of_turn>")
+_LOOKS = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|center|div|h[1-6]|mark|code)\s?/?>", re.IGNORECASE)
+_STRUCK = re.compile(r"~~[^~\n]{1,80}~~")
+_TAG = re.compile(r"<(/?)(answer|final[_ ]?answer|solution|final)>", re.IGNORECASE)
 _JSON = re.compile(r'"(?:final[_ ]?)?answer"\s*:\s*(?:"((?:[^"\\]|\\.){1,400})"|([^",{}\s]{1,80}))', re.IGNORECASE)
-_WORD = re.compile(r"[^\W\d_]+")
-_LABEL = re.compile(r"[A-Za-z](?:_\{?\w{1,4}\}?)?\s*=\s*$")
-_JOINS = re.compile(r"[,;&]|\b(?:and|or)\b")
+_LEAD = re.compile(
+    r"(?i)(?:(?:hence|thus|so|therefore|then|finally|consequently|accordingly|it follows that)\b|∴|⇒|=>)[,:]?\s*"
+)
+_WORDS_FOR_ANSWER = (
+    r"\banswers?\b|\bans\b(?=\s*[:.=])|\bréponse\b|\brespuesta\b|\bantwort\b|\bresposta\b|\brisposta\b|\bответ\b"
+    r"|\bвідповідь\b"
+    r"|\bđáp (?:án|số)\b|\bodpowiedź\b|\bcevap\b|\bantwoord\b|\bsvar(?:et)?\b|\bvastaus\b|\bválasz\b|\brăspuns(?:ul)?\b"
+    r"|\bodgovor\b|\bodpověď\b|\bjawaban(?:nya)?\b|\bjibu\b|\bαπάντηση\b|答案|答え|答えは|정답|답|답은|الجواب|الإجابة|پاسخ|תשובה"
+    r"|उत्तर|উত্তর|సమాధానం|விடை|คำตอบ|\bresult\b|\b(?:correct|right) (?:choice|option)\b"
+)
+_COPULAS = (
+    r"\bis\b|\bare\b|\best\b|\bist\b|\bes\b|\bé\b|\bè\b|\blà\b|\badalah\b|\bni\b|\bär\b|\ber\b|\beste\b|\bon\b|\bje\b"
+    r"|是|为|為|は|은|는|হল|হলো|है|คือ|هو|هي"
+)
 _PHRASE = re.compile(
-    r"(?i)(?:\banswers?\b|\bréponse\b|\brespuesta\b|\bantwort\b|\bresposta\b|\brisposta\b|\bответ\b|\bđáp án\b"
-    r"|\bodpowiedź\b|\bcevap\b|答案|答え|答えは|정답|답|الجواب|\bresult\b|\b(?:correct|right) (?:choice|option)\b)"
-    r"(?:\s*[*_]*\s*(?:[:：=]|\bis\b|\bare\b|\best\b|\bist\b|\bes\b|\bé\b|\bè\b|\blà\b|是|为|為|は|은|는)|\s+(?=\\[(\[]|\$))"
+    rf"(?i)(?:{_WORDS_FOR_ANSWER})(?:\s*[*_]*\s*(?:[:：=]|{_COPULAS})|\s+(?=\\[(\[]|(?<!\\)\$|\d))"
     r"(?:\s|\*|__|[:：]|\b(?:is|therefore|thus|simply|exactly|equal to)\b)*"
 )
 _PHRASE_FAR = re.compile(r"(?i)\banswer (?:to|for|of) [^.\n:]{1,120}? is\s*:?\s*")
-_SENTENCE_END = re.compile(r"(?<![A-Z])[.!?](?=\s|$)|[。！？]|\n\s*\n")
-_MATH = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_BRACKETED = re.compile(r"(?<!\\)\[\s*([^\[\]]{1,80})\]")
-_NUMBER = (
-    r"[-−+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)(?:\s?/\s?\d+(?:\.\d+)?)?"
-    r"(?:\s?(?:\\?%|percent|°|m²|m\^2|€|£))?"
+_LETTERED = re.compile(r"(?m)^\s*\**A(?:ns)?\**\s*[:：]\**\s*(?=\S)")
+"""`A: 18` on a line of its own; `B:` after it makes it a list of choices."""
+_ANOTHER_LETTER = re.compile(r"(?m)^\s*\**[B-E]\**\s*[:：.)]")
+_NO_CLAIM = re.compile(
+    r"(?i)\s*(?:correct|right|wrong|incorrect|verified|confirmed|consistent|valid|reasonable|obvious|clear"
+    r"|as follows|given"
+    r"|found|obtained|expressed|shown|written|the same|unknown|in|by|as|from|for|on|at|not (?:correct"
+    r"|right))\b(?!\s*[:=])"
 )
-_NUMBERS = re.compile(rf"(?:(?:{_NUMBER})\s?)?(?:√\s?\d+|π)(?:\s?/\s?\d+)?|{_NUMBER}")
-_HEDGE = re.compile(r"(?i)\b(?:maybe|perhaps|possibly|might|could be|not sure|unsure|guess(?:ing)?|either)\b")
-_DENIAL = re.compile(
-    r"(?i)(?:\bnot|n't|\bnever|\bneither|\bnor|\b(?:less|more|greater|fewer|smaller|larger|higher|lower) than"
-    r"|\bat (?:least|most))\s+(?:\w+\s+)?$"
-)
-_CLAUSE = re.compile(r",?\s+(?:since|because|which|given that|i\.e\.)(?=\s)|,\s+as\s")
+"""How a sentence goes on that speaks about an answer without stating it."""
+_HEDGED = re.compile(r"(?i)\s*(?:or|alternatively|but it (?:could|might|may))\b")
+_CLAUSE = re.compile(r",?\s+(?:since|because|which|given that|i\.\s?e\.|e\.\s?g\.)(?=\s)|,\s+as\s")
+_TAKEN_BACK = re.compile(r"(?i)[^.!?\n]{0,60}\b(?:is|was|are) (?:wrong|incorrect|not (?:right|correct))\b")
 _FINAL = re.compile(r"(?i)\bfinal answer(?: is)?\s*:?\s*(?:the )?(?:final )?answer is:?\s*|\bfinal answer is:?\s*")
-_COMMAND = re.compile(r"\\[A-Za-z]")
-_ARITHMETIC = frozenset("+*/^_-√∛²³⁴")
-_BETWEEN = re.compile(r"(?:\s|,|;|or|and|\$)*")
-_RELATION = re.compile(r"[A-Za-z]\s*(?:<=|>=|!=|=|<|>)\s*[-+]?\d[\d./]*")
-_EMPHASIS = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+_FINAL_LINE = re.compile(r"(?im)^\W*(?:the )?(?:final |correct |right )?answer\s*(?:is|[:：])\W*?(?=[\w(\[{$\\-])")
+_SENTENCE_END = re.compile(
+    r"(?<![A-Z])(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bi\.e)(?<!\be\.g)(?<!\bi)(?<!\be)[.!?](?=\s|$)|[。！？]|\n\s*\n"
+)
+_ONE_WORD = re.compile(r"[^\W\d_]+")
+_VERDICTS = re.compile(r"\b(?:yes|no|true|false)\b")
+_LINE = re.compile(r"\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An answer as it stood in the text, and by what it was found."""
+def final_answer(completion: str, kind: Kind = "value", thinking: tuple[str, ...] = ()) -> Found | None:
+    """Return the completion's answer, or None when there is none that can be read.
 
-    text: str
-    by: str
-
-
-def final_answer(completion: str) -> Found | None:
-    """The completion's answer, or None when there is none that can be read (unclosed thinking, an empty box)."""
-    text = after_thinking(completion[-MAX_COMPLETION:])
+    `thinking` names further tags whose content is skipped. Raises nothing.
+    """
+    text = after_thinking(completion[-MAX_COMPLETION:], thinking)
     if text is None:
         return None
     text = _without_special_tokens(text)
-    found = _marked(text) or _unmarked(text)
+    found = _marked(text, kind) or _unmarked(text, kind)
     return found if found and found.text else None
 
 
 @remembered(4096)
 def gold_answer(gold: str) -> str | None:
-    """The answer of a dataset's row, which may be the bare answer or a whole solution. None when there is none."""
+    """Return the answer of a data set's row, which may be the bare answer or a whole solution; None without one."""
     gold = _without_special_tokens(gold[-MAX_COMPLETION:])
-    box = _boxes(gold, unclosed=True)
+    box = boxed(gold, unclosed=True)
     if box is not None:
         return box or None
     found = _tagged(gold) or _after_hashes(gold)
-    if found is None and is_prose(gold):
-        found = _after_phrase(gold) or (_unmarked(gold) if len(gold) > 200 else None)
+    if found is None:
+        gold = unquoted(gold)
+        if is_prose(gold):
+            found = _after_phrase(gold, "words") or (_unmarked(gold, "value") if len(gold) > 200 else _stated(gold))
     answer = found.text if found else gold
     return answer.strip() or None
 
 
-def after_thinking(text: str) -> str | None:
-    """What follows the thinking; None when the thinking never ends. A closing tag alone ends a prefilled block."""
-    end = 0
-    open_since: int | None = None
-    for match in _THINKING.finditer(text):
-        closes = match[1] == "/" or match[2] == "end" or match[3] == "/"
-        open_since = None if closes else match.start()
-        if closes:
-            end = match.end()
-    return None if open_since is not None else text[end:]
+@remembered(4096)
+def kind_of(gold: str) -> Kind:
+    """Return what kind of answer the gold is."""
+    text = unwrapped(gold).strip(" .$*")
+    if re.fullmatch(r"\(?[A-J]\)?", text):
+        return "choice"
+    plain = re.fullmatch(r"[^\W\d_][^\W\d_ '’-]*(?:[ '’-][^\W\d_]+){0,5}", text)
+    if plain and len(text) > 1 and number_in_words(text) is None and any(len(word) > 1 for word in text.split()):
+        return "words"
+    return "value"
+
+
+def _stated(gold: str) -> Found | None:
+    """Return the value of a gold that is a sentence of its own: `The sum is 2+3=5.`"""
+    bare = gold.strip()
+    if not re.search(r"(?<!\d)\.$|\d\.$", bare) or len(bare.split()) < 4:
+        return None
+    found = claim(bare[:-1], "sentence")
+    return found if found is not None and any(c.isdigit() for c in found.text) else None
 
 
 def _without_special_tokens(text: str) -> str:
@@ -112,129 +129,70 @@ def _without_special_tokens(text: str) -> str:
     turn = _NEXT_TURN.search(text)
     if turn and text[: turn.start()].strip():
         text = text[: turn.start()]
-    return _SPECIAL.sub("", text)
+    return _LOOKS.sub(" ", without_calculator_marks(_SPECIAL.sub("", text)))
 
 
-def _marked(text: str) -> Found | None:
-    box = _boxes(text)
-    tag = text.rfind("<answer>")
+def _marked(text: str, kind: Kind) -> Found | None:
+    """Return the answer that a box, a tag, `####`, JSON or a phrase marks."""
+    box = boxed(text)
+    tag = max((mark.start() for mark in _TAG.finditer(text) if not mark[1]), default=-1) if "<" in text else -1
     if tag != -1:
         tagged = _tagged(text)
-        if tagged is not None and (box is None or _last_box(text, len(text)) < tag):
+        if tagged is not None and (box is None or last_box(text, len(text)) < tag):
             return tagged
-    if box is not None and not _in_question(text):
-        return (_after_box(text) or Found(box, "box")) if box else None
-    if box is None and _last_box(text, len(text)) != -1:
+    if box is not None and not in_question(text):
+        return (_after_box(text, kind) or Found(box, "box")) if box else None
+    if box is None and last_box(text, len(text)) != -1:
         return Found("", "box")  # never closed: the answer was cut off
-    return _after_hashes(text) or _in_json(text) or _after_phrase(text)
-
-
-def _in_question(text: str) -> bool:
-    """Whether the last box is what a question asks, `Is it \\boxed{42}?`, and more text follows."""
-    box = _box_at(text, _last_box(text, len(text)))
-    asked = _ASKED.match(text, box[1]) if box else None
-    return asked is not None and bool(text[asked.end() :].strip())
+    return _after_hashes(text) or _in_json(text) or _after_phrase(text, kind)
 
 
 def _in_json(text: str) -> Found | None:
-    """The value of the last key `answer`."""
+    """Return the value of the last key `answer`."""
     if '"' not in text:
         return None
     found = _JSON.findall(text[-TAIL:])
     return Found(found[-1][0] or found[-1][1], "json") if found else None
 
 
-def _after_box(text: str) -> Found | None:
-    """A later "final answer is" overrules the last box, when an answer follows it."""
+def _after_box(text: str, kind: Kind) -> Found | None:
+    """Return what a "final answer is" behind the last box says: it overrules the box, when an answer follows it."""
+    start = last_box(text, len(text))
+    box = box_at(text, start)
     last = None
-    for match in _FINAL.finditer(text, _last_box(text, len(text))):
+    for match in _FINAL.finditer(text, start):
         last = match
+    if last is None and box is not None:
+        for match in _FINAL_LINE.finditer(text, box[1]):
+            last = match
     if last is None:
         return None
-    found = answer_in_sentence(_first_sentence(text[last.end() : last.end() + TAIL]), "phrase")
-    return found if found is not None and any(c.isdigit() for c in found.text) else None
+    sentence = _first_sentence(text[last.end() : last.end() + TAIL])
+    if kind == "choice":
+        letter = chosen(sentence)
+        return Found(letter, "phrase") if letter else None
+    found = claim(sentence, "phrase")
+    telling = found is not None and (any(c.isdigit() for c in found.text) or kind == "words")
+    return found if telling else None
 
 
 def _tagged(text: str) -> Found | None:
-    start = text.rfind("<answer>")
-    if start == -1:
+    """Return what the last answer tag holds."""
+    if "<" not in text:
         return None
-    end = text.find("</answer>", start)
-    inner = text[start + 8 : end if end != -1 else len(text)].strip()
-    box = _boxes(inner)
-    inner = box if box else inner
+    opened = None
+    for mark in _TAG.finditer(text):
+        opened = opened if mark[1] else mark
+    if opened is None:
+        return None
+    closed = re.compile(rf"</{opened[2]}>", re.IGNORECASE).search(text, opened.end())
+    inner = text[opened.end() : closed.start() if closed else len(text)].strip()
+    box = boxed(inner)
+    if box:
+        return Found(box, "tag")
+    if is_prose(inner) and (len(inner) > 200 or opened[2].lower() == "solution"):
+        return None  # a whole solution: what it says last counts
     return Found(inner, "tag") if inner else None
-
-
-def _last_box(text: str, before: int) -> int:
-    return max(text.rfind(box, 0, before) for box in _BOXES)
-
-
-def _box_at(text: str, start: int) -> tuple[str, int] | None:
-    """Content and end of the box that starts there; None when its brace is never closed."""
-    match = _BOX.match(text, start)
-    if match is None:
-        return None
-    here = match.end()
-    if here >= len(text):
-        return None
-    if text[here] != "{":  # \boxed 5: one token to TeX; who writes \boxed 42 means the number
-        token = _ONE_TOKEN.match(text, here)
-        return (token[0], token.end()) if token else None
-    depth = 0
-    last: re.Match[str] | None = None
-    for brace in _BRACES.finditer(text, here):
-        if brace[0] == "{":
-            depth += 1
-        elif brace[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[here + 1 : brace.start()].strip(), brace.end()
-        last = brace
-    if depth == 1 and last is not None and last[0] == "\\}" and not text[last.end() :].strip(" $.\n"):
-        return text[here + 1 : last.start()].strip(), last.end()  # a stray backslash at the end of the answer
-    return None
-
-
-def _boxes(text: str, unclosed: bool = False) -> str | None:
-    """The last box, joined with those just before it. None without a box, "" for an empty one."""
-    start = _last_box(text, len(text))
-    if start == -1:
-        return None
-    box = _box_at(text, start)
-    if box is None:
-        if not unclosed:
-            return None
-        match = _BOX.match(text, start)
-        return text[match.end() :].strip().lstrip("{") if match else None
-    parts = [box[0]]
-    while len(parts) < MAX_JOINED:
-        before = _last_box(text, start)
-        previous = _box_at(text, before) if before != -1 else None
-        if previous is None or previous[1] > start:
-            break
-        gap = text[previous[1] : start]
-        if not _belongs_together(gap):
-            break
-        label = _LABEL.search(gap)
-        if label and "=" not in parts[0]:
-            parts[0] = label[0] + parts[0]
-        parts.insert(0, previous[0])
-        start = before
-    if len(parts) == MAX_JOINED:
-        return box[0]  # no list of answers is that long: the last box counts
-    parts = list(dict.fromkeys(part for part in parts if part))
-    return parts[0] if len(parts) == 1 else " ; ".join(parts) if any("," in p for p in parts) else ", ".join(parts)
-
-
-def _belongs_together(gap: str) -> bool:
-    """Whether two boxes with this between them are one answer: a comma, "and", or nothing, and few words."""
-    if len(gap) > 80 or "\n\n" in gap or re.search(r"[.!?:](?:\s|\$)", gap):
-        return False
-    if not gap.strip(" $\\\n"):
-        return True
-    bare = re.sub(r"\\(?:quad|qquad|text|textbf|mathrm)|\\[()\[\],;!]", " ", gap)
-    return len(_WORD.findall(bare)) <= 4 and (_JOINS.search(bare) is not None or not _WORD.search(bare))
 
 
 def _after_hashes(text: str) -> Found | None:
@@ -250,32 +208,55 @@ def _after_hashes(text: str) -> Found | None:
     return Found(line, "####")
 
 
-def _after_phrase(text: str) -> Found | None:
-    last = None
+def _after_phrase(text: str, kind: Kind) -> Found | None:
+    """Return what the last "the answer is" says; None when no such phrase states an answer."""
+    ends: list[int] = []
     for pattern in (_PHRASE, _PHRASE_FAR):
-        for match in pattern.finditer(text):
-            if last is None or match.end() > last.end():
-                last = match
-    if last is None:
+        ends += [match.end() for match in pattern.finditer(text)]
+    if "A" in text:
+        ends += [m.end() for m in _LETTERED.finditer(text) if not _ANOTHER_LETTER.search(text, m.end(), m.end() + TAIL)]
+    for end in sorted(ends, reverse=True)[:8]:
+        found = _phrase_at(text, end, kind)
+        if found is not None:
+            return found
+        if text[end : end + TAIL].strip():
+            said = text[end : end + 80]
+            if not _NO_CLAIM.match(said):
+                return None
+    return None
+
+
+def _phrase_at(text: str, end: int, kind: Kind) -> Found | None:
+    raw = text[end : end + TAIL]
+    if _NO_CLAIM.match(raw):
         return None
-    rest = text[last.end() : last.end() + TAIL].lstrip(" *_")
+    rest = with_prices_marked(raw.lstrip(" *_"))
     sentence = _first_sentence(rest)
-    if re.match(r"(?i)\s*(?:or|alternatively|but it (?:could|might|may))\b", rest[len(sentence) :].lstrip(".!? \n")):
+    following = rest[len(sentence) :].lstrip(".!? \n")
+    if _HEDGED.match(following) or _TAKEN_BACK.match(sentence):
         return Found("", "phrase")  # a hedge: the next sentence takes the answer back
+    if kind == "choice":
+        letter = chosen(sentence, phrase=True)
+        if letter is not None:
+            return Found(letter, "phrase")
     clause = _CLAUSE.search(sentence)
     if clause and sentence[: clause.start()].strip():
         sentence = sentence[: clause.start()]
-    return answer_in_sentence(sentence, "phrase")
+    said = text[max(end - 12, 0) : end] + sentence
+    kept = without_denied(said)
+    if kept is None:
+        return Found("", "phrase")
+    if kept != said:
+        sentence = kept[min(12, end) :] if kept[: min(12, end)] == said[: min(12, end)] else kept
+    return claim(sentence, "phrase")
 
 
 def _first_sentence(text: str) -> str:
-    """Up to the sentence's end, but not inside of $...$ or \\[...\\], where a full stop is no end."""
+    """Return the text up to its sentence's end; a full stop inside $...$ or \\[...\\] is no end."""
     text = text.lstrip()
     covered = 0
-    for math in _MATH.finditer(text[:TAIL]):
-        stop = _SENTENCE_END.search(text, covered, math.start()) or re.compile(r"\n").search(
-            text, covered, math.start()
-        )
+    for math in MATH.finditer(text[:TAIL]):
+        stop = _SENTENCE_END.search(text, covered, math.start()) or _LINE.search(text, covered, math.start())
         if stop and text[: stop.start()].strip():
             return text[: stop.start()]
         covered = math.end()
@@ -285,88 +266,62 @@ def _first_sentence(text: str) -> str:
     return text[: min(ends)] if ends else text
 
 
-def _unmarked(text: str) -> Found | None:
-    """A short text is the answer itself; of a longer one, what its last sentence with an answer in it ends on."""
+def _unmarked(text: str, kind: Kind) -> Found | None:
+    """Return a short text as the answer itself; of a longer one, what its last concluding sentence claims."""
     whole = text.strip()
     if not whole:
         return None
     if len(whole) <= 200 and not is_prose(whole):
-        lead = _LEAD.match(whole)
-        return Found(whole[lead.end() :] if lead and lead.end() < len(whole) else whole, "bare")
-    tail = whole[-TAIL:]
-    sentences, start = [], 0
-    for end in (*_SENTENCE_END.finditer(tail), None):
-        sentence = tail[start : end.start() if end else len(tail)]
-        if sentence.strip(" *$\n") and (end is None or not end[0].startswith(("?", "？"))):
-            sentences.append(sentence)  # a question states no answer
-        start = end.end() if end else start
-    for sentence in reversed(sentences[-3:]):
-        found = answer_in_sentence(sentence, "last sentence")
-        if found is not None and not re.search(r"(?i)i hope (?:it|this)", sentence):
+        return _bare(whole, kind)
+    tail = with_prices_marked(_STRUCK.sub(" ", whole[-TAIL:]))
+    if kind != "value":
+        found = _letter_or_words(tail, kind)
+        if found is not None:
             return found
-    return Found(whole, "bare") if len(whole) <= 200 else None
+    statements = 0
+    said = sentences(tail)
+    if len(said) > 1 and any(all(map(form.fullmatch, (s.text for s in said[-2:]))) for form in (VALUE, _ONE_WORD)):
+        return None  # numbers, or words, in lines of their own: a list of attempts
+    for sentence in reversed(said):
+        if sentence.kind == "skip":
+            continue
+        if sentence.kind in ("plan", "cut") or statements == 3:
+            return None
+        statements += 1
+        found = claim(sentence.text, "last sentence")
+        if found is not None:
+            return None if _unclosed(sentence.text) else found
+    return Found(whole, "bare") if len(whole) <= 200 and not any(c.isdigit() for c in whole) else None
 
 
-def answer_in_sentence(sentence: str, by: str) -> Found | None:
-    """The answer that a sentence states: all of it, its formulas at the end, or its last number."""
-    sentence = sentence.strip()
-    if sentence.count("**") % 2 or (sentence.startswith("**") and sentence.endswith("**")):
-        sentence = sentence.strip("*").strip()
-    if not sentence:
+def _bare(whole: str, kind: Kind) -> Found | None:
+    """Return the text as an answer that stands alone; None when it breaks off inside a formula."""
+    if kind == "choice":
+        letter = chosen(whole)
+        if letter is not None:
+            return Found(letter, "bare")
+    whole = with_prices_marked(_STRUCK.sub(" ", whole).strip())
+    if _unclosed(whole):
         return None
-    if not is_prose(sentence):
-        return Found(sentence, by)
-    formulas = list(_MATH.finditer(sentence))
-    if formulas:
-        chosen = [formulas[-1]]
-        for earlier in reversed(formulas[:-1]):
-            gap = sentence[earlier.end() : chosen[0].start()]
-            if not (_JOINS.search(gap) and len(_WORD.findall(gap)) <= 2):
-                break
-            chosen.insert(0, earlier)
-        joined = sentence[chosen[0].start() : chosen[-1].end()]
-        after = sentence[chosen[-1].end() :].strip()
-        if re.search(r"\b(?:is|are|by|of|equals)\s+\S*\d", after):
-            return answer_in_sentence(after, by) if is_prose(after) else _last_numbers(after, by)
-        if re.match(r"(?i)(?:or|and)\b", after) and _NUMBERS.search(after):
-            joined += " " + after
-        return Found(joined, by)
-    for pattern in (_EMPHASIS, _BRACKETED):
-        marked = pattern.findall(sentence)
-        if marked and any(c.isdigit() for c in marked[-1]):
-            inner = marked[-1].strip()
-            return answer_in_sentence(inner, by) if is_prose(inner) else Found(inner, by)
-    relations = _RELATION.findall(sentence)
-    numbers = list(_NUMBERS.finditer(sentence))
-    if relations and numbers and relations[-1].endswith(numbers[-1][0].strip()):
-        return Found(relations[-1], by)
-    return _last_numbers(sentence, by)
+    lead = _LEAD.match(whole)
+    found = claim(whole[lead.end() :] if lead and lead.end() < len(whole) else whole, "bare")
+    return found or Found(whole, "bare")
 
 
-def _last_numbers(sentence: str, by: str) -> Found | None:
-    """The last number of a sentence, with those that stand beside it; None when the sentence denies or hedges."""
-    if _HEDGE.search(sentence) or _COMMAND.search(sentence):
-        return None
-    numbers = list(_NUMBERS.finditer(sentence))
-    first = last = None
-    for number in reversed(numbers):
-        if number.start() and sentence[number.start() - 1].isascii() and sentence[number.start() - 1].isalpha():
-            if first is None:
-                continue
-            break
-        if first is not None and not _BETWEEN.fullmatch(sentence, number.end(), first.start()):
-            break
-        last = number if last is None else last
-        first = number
-    if first is None or last is None or _DENIAL.search(sentence, max(0, first.start() - 24), first.start()):
-        return None
-    before, after = sentence[: first.start()].rstrip()[-1:], sentence[last.end() : last.end() + 2]
-    if (
-        before in _ARITHMETIC
-        or after[:1] == "?"
-        or after[:1] in _ARITHMETIC
-        or (re.match(r"[a-z](?![a-z])", after) and after[0] not in "mgsh")
-        or after.lstrip().startswith("=")
-    ):
-        return None  # a piece of a formula is no answer, nor is what an equation asks for
-    return Found(sentence[first.start() : last.end()], by)
+def _unclosed(text: str) -> bool:
+    """Return True if a formula begins and does not end."""
+    return "$" in text and len(re.findall(r"(?<!\\)\$", text)) % 2 == 1
+
+
+def _letter_or_words(tail: str, kind: Kind) -> Found | None:
+    """Return the choice, or the words, that the last sentences state."""
+    said = [sentence.text for sentence in sentences(tail) if sentence.kind != "skip"]
+    verdicts = set(_VERDICTS.findall(tail.lower()))
+    one = not (verdicts >= {"yes", "no"} or verdicts >= {"true", "false"})
+    for sentence in reversed(said[-3:]):
+        if HEDGE.search(sentence):
+            return None
+        found = chosen(sentence) if kind == "choice" else chosen_words(sentence, first=one and sentence is said[0])
+        if found is not None:
+            return Found(found, "last sentence")
+    return None

@@ -134,6 +134,18 @@ def unwrapped(source: str) -> str:
     return _WRAPPED.sub(lambda m: m[1], source) if "\\" in source else source
 
 
+_QUOTED_ITEM = re.compile(r"""[\[(]\s*(['"])([^'"\n]*)\1\s*,?\s*[\])]""")
+_QUOTED = re.compile(r"""(['"])([^'"\n]+)\1""")
+
+
+def unquoted(source: str) -> str:
+    """Return what is quoted, or the only item of a list: `"70"`, `["70"]`, `('70',)`."""
+    if "'" not in source and '"' not in source:
+        return source
+    match = _QUOTED_ITEM.fullmatch(source.strip()) or _QUOTED.fullmatch(source.strip())
+    return match[2] if match else source
+
+
 def same_letters(gold: str, answer: str) -> bool:
     """The same but for which of it stands in \\text: `x\\text{-axis}` is `x-axis`."""
     return "{" in gold + answer and unwrapped(gold).split() == unwrapped(answer).split()

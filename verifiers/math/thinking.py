@@ -1,0 +1,81 @@
+"""Cuts a completion's thinking away, in the formats that models write.
+
+`NAMES` is the one list of tag names. Each is read in any case, as `<name>…</name>`, `<|name|>…<|/name|>`,
+`<|begin_of_name|>…<|end_of_name|>`, `<|START_NAME|>…<|END_NAME|>`, `[name]…[/name]` and `◁name▷…◁/name▷`. Three formats
+have no name: harmony's channels (also without their special tokens: `analysis…assistantfinal…`), reserved tokens
+(`<unused94>…<unused95>`) and Apertus's `<|inner_prefix|>…<|inner_suffix|>`. The verifier's option `thinking` adds
+names.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+NAMES = (
+    "think", "thinking", "thought", "thoughts", "thought_process", "seed:think", "reason", "reasoning", "reflect",
+    "reflection", "scratchpad", "scratch_pad", "analysis", "inner_monologue", "internal_monologue", "inner_thoughts",
+    "chain_of_thought", "cot",
+)  # fmt: skip
+
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
+_PLAIN_CHANNEL = re.compile(r"\s*analysis(?=[A-Z\"'(\\$\d*])")
+"""The start of a harmony completion whose special tokens were dropped: `analysisWe need to …`."""
+_PLAIN_FINAL = "assistantfinal"
+_OPENS = re.compile(r"[<◁\[]")
+_OPENS_TAG = re.compile(r"[<◁]")
+_RESERVED = re.compile(r"<unused(\d+)>")
+
+
+@lru_cache(maxsize=64)
+def _tags(more: tuple[str, ...], brackets: bool) -> re.Pattern[str]:
+    names = "|".join(re.escape(name) for name in sorted({*NAMES, *more}, key=len, reverse=True))
+    forms = (
+        rf"<(?P<xml>/?)\s?(?:{names})(?P<xml_end>_end)?(?:_start)?(?:\s[^<>]{{0,80}})?>"
+        rf"|<\|(?P<pipe>/?)(?:(?:begin|start|(?P<pipe_end>end))_(?:of_)?)?(?:{names})(?:_start|(?P<pipe_last>_end))?\|>"
+        rf"|<\|inner_(?:prefix|(?P<inner>suffix))\|>|◁(?P<kite>/?)(?:{names})▷"
+    )
+    if brackets:
+        forms += rf"|\[(?P<square>/?)(?:{names})\]"
+    return re.compile(forms, re.IGNORECASE)
+
+
+def after_thinking(text: str, more: tuple[str, ...] = ()) -> str | None:
+    """Return what follows the thinking, or None when the thinking never ends.
+
+    A closing tag without an opening one ends a block that the prompt had begun.
+    """
+    if "<|channel|>" in text:
+        return _final_channel(text)
+    if _PLAIN_FINAL in text:
+        return text[text.rindex(_PLAIN_FINAL) + len(_PLAIN_FINAL) :]
+    if _PLAIN_CHANNEL.match(text):
+        return None
+    if "<" not in text and "◁" not in text and "[" not in text:
+        return text
+    brackets = "[/" in text or text.lstrip()[:6].upper() in ("[THINK", "[REASO")
+    end, open_since = 0, False
+    tags = _tags(more, brackets)
+    for start in (_OPENS if brackets else _OPENS_TAG).finditer(text):
+        tag = tags.match(text, start.start())
+        if tag is None:
+            continue
+        open_since = not any(tag.groupdict().values())
+        end = end if open_since else tag.end()
+    for token in _RESERVED.finditer(text) if "<unused" in text else ():
+        open_since = int(token[1]) % 2 == 0
+        end = end if open_since else max(end, token.end())
+    return None if open_since else text[end:]
+
+
+def _final_channel(text: str) -> str | None:
+    """Return the message of harmony's last `final` channel, or None when there is none."""
+    final = None
+    for channel in _CHANNEL.finditer(text):
+        if channel[1] == "final":
+            final = channel
+    if final is None:
+        return None
+    end = _CHANNEL_END.search(text, final.end())
+    return text[final.end() : end.start() if end else len(text)]
