@@ -9,12 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlvr.bench.check import check as check
     from rlvr.hookspecs import hookimpl as hookimpl
     from rlvr.record.schema import Rollout as Rollout
     from rlvr.record.schema import Score as Score
     from rlvr.record.schema import Status as Status
     from rlvr.record.schema import Task as Task
     from rlvr.record.schema import Verdict as Verdict
+    from rlvr.run.diagnose import Diagnosis as Diagnosis
+    from rlvr.run.diagnose import diagnose as diagnose
     from rlvr.run.reporting import ProgressLines as ProgressLines
     from rlvr.run.reporting import TrainReporter as TrainReporter
     from rlvr.run.train import TrainResult as TrainResult
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from rlvr.verify.verifying import verifier as verifier
 
 _HOME = {
+    "Diagnosis": "rlvr.run.diagnose",
+    "check": "rlvr.bench.check",
+    "diagnose": "rlvr.run.diagnose",
     "ProgressLines": "rlvr.run.reporting",
     "TrainReporter": "rlvr.run.reporting",
     "TrainResult": "rlvr.run.train",

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlvr.bench.bench import Limits, Report, run_bench
+from rlvr.bench.bench import run_bench
 from rlvr.bench.questions import questions_of
-from rlvr.bench.report import report_text
+from rlvr.bench.report import Limits, Report
+from rlvr.bench.text import report_text
 from rlvr.errors import RequestError
 
 EXAMPLES = 10
@@ -44,7 +45,7 @@ def check_verifier(
         dataset: A prompt set, or a file of questions and answers, whose golds must accept themselves.
         limit: Questions of the prompt set at most.
         options, answer_form, workers, timeout: As `rlvr.bench.bench.run_bench` has them.
-        threshold, max_false_positive_rate, max_false_negative_rate: As `rlvr.bench.bench.Limits` has them.
+        threshold, max_false_positive_rate, max_false_negative_rate: As `rlvr.bench.report.Limits` has them.
 
     Raises AssertionError, with the tables, when a check fails; RequestError when the request is wrong.
     """

@@ -105,6 +105,20 @@ def core_modules() -> dict[str, list[Path]]:
     return found
 
 
+LONGEST = 60  # lines of a function on the command line: it parses, calls one public function, and prints
+LONGER = {"score.score"}
+
+
+def test_functions_of_the_command_line_are_short() -> None:
+    lengths = {
+        f"{path.stem}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in files("rlvr/cli", "*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name for name, lines in lengths.items() if lines > LONGEST} == LONGER
+
+
 def test_top_level_is_what_the_design_names() -> None:
     found = {path.name for path in ROOT.iterdir() if not ignored(path)}
     assert found <= TOP_LEVEL

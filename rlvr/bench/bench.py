@@ -14,15 +14,14 @@ not averaged away: apart from the labelled cases, whose shares have limits, one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rlvr.bench.attacks import ATTACKS
 from rlvr.bench.cases import read_cases
-from rlvr.bench.intervals import Share, quantile
+from rlvr.bench.intervals import Share
+from rlvr.bench.report import Category, Check, Judged, Latency, Limits, Report, Result
 from rlvr.bench.trials import (
     ALONE,
     ATTACK,
@@ -34,13 +33,12 @@ from rlvr.bench.trials import (
     STATUSES,
     SYMMETRY,
     WRONG,
-    Question,
+    BenchQuestion,
     Trial,
     Trials,
     spread,
 )
-from rlvr.errors import ConfigError
-from rlvr.record.schema import Score, Status
+from rlvr.record.schema import Status
 from rlvr.verify.scoring import Scorer
 from rlvr.verify.verifying import require_place
 
@@ -57,120 +55,12 @@ REWARDS = "rewards"
 _BROKEN = (Status.ERROR, Status.TIMEOUT)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What counts as right, and how often the labelled cases may go wrong."""
-
-    threshold: float = 0.5
-    """A reward of at least this accepts."""
-    false_positives: float = 0.0
-    """Largest share of the wrong completions that may be accepted. 0: what is rewarded by mistake is what is learnt."""
-    false_negatives: float = 0.1
-    """Largest share of the right completions that may be refused."""
-
-    def __post_init__(self) -> None:
-        for what, share in (("positives", self.false_positives), ("negatives", self.false_negatives)):
-            if not 0 <= share <= 1:
-                raise ConfigError(f"the largest share of false {what} is {share}: expected 0 to 1")
-
-
-class Result(StrEnum):
-    """How a check ended. `note`: worth knowing, no fault. `skip`: there was nothing to try it on."""
-
-    PASSED = "pass"
-    FAILED = "FAIL"
-    NOTE = "note"
-    SKIPPED = "skip"
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Seconds of verification alone, without queueing: median, 99th percentile, longest."""
-
-    p50: float
-    p99: float
-    max: float
-
-    @classmethod
-    def of(cls, judged: Iterable[Judged]) -> Latency | None:
-        """None when nothing was judged. Verdicts that were remembered, which have taken 0 seconds, do not count."""
-        seconds = [each.score.seconds for each in judged if each.score.seconds]
-        return cls(quantile(seconds, 0.5), quantile(seconds, 0.99), max(seconds)) if seconds else None
-
-
-class Judged(NamedTuple):
-    """A completion and its verdict."""
-
-    trial: Trial
-    score: Score
-
-
-@dataclass(frozen=True)
-class Category:
-    """Labelled cases of one kind."""
-
-    name: str
-    false_positives: Share
-    """Of the completions that are wrong."""
-    false_negatives: Share
-    """Of the completions that are right."""
-    latency: Latency | None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was tried, on how many completions, and those on which it went wrong."""
-
-    name: str
-    result: Result
-    tried: int
-    faults: tuple[Judged, ...] = ()
-    detail: str = ""
-    latency: Latency | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that the bench found."""
-
-    verifier: str
-    version: str
-    config: Mapping[str, Any]
-    answer_form: str
-    timeout: float
-    limits: Limits
-    categories: tuple[Category, ...]
-    """Of the labelled cases, by name."""
-    total: Category | None
-    """All labelled cases; None without any."""
-    checks: tuple[Check, ...]
-    latency: Latency | None
-    """Of everything but the hostile completions."""
-
-    @property
-    def failed(self) -> list[Check]:
-        """The checks that failed, in their order."""
-        return [check for check in self.checks if check.result is Result.FAILED]
-
-    @property
-    def passed(self) -> bool:
-        """No check failed."""
-        return not self.failed
-
-    def check(self, name: str) -> Check:
-        """The check of that name. Raises KeyError when there is none."""
-        try:
-            return next(check for check in self.checks if check.name == name)
-        except StopIteration:
-            raise KeyError(name) from None
-
-
 def run_bench(
     verifier: str,
     options: Mapping[str, Any] | None = None,
     *,
     cases: Sequence[Path] = (),
-    questions: Sequence[Question] = (),
+    questions: Sequence[BenchQuestion] = (),
     answer_form: str | None = None,
     workers: int | None = None,
     timeout: float = 5.0,

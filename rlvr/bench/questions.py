@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from rlvr.bench.trials import Question
+from rlvr.bench.trials import BenchQuestion
 from rlvr.data.prompts import load_source
 from rlvr.errors import RequestError
 from rlvr.protocols import SourceRequest
@@ -16,7 +16,7 @@ OF_AN_ENDLESS_SET = 1000
 
 def questions_of(
     dataset: str, *, split: Literal["train", "eval"] = "train", files: Sequence[Path] = (), limit: int | None = None
-) -> list[Question]:
+) -> list[BenchQuestion]:
     """The first `limit` questions of a prompt set; all of them when not given, or 1,000 of one that does not end.
 
     Args:
@@ -29,7 +29,7 @@ def questions_of(
     source = load_source(dataset, SourceRequest(split=split, seed=0, data_files=tuple(files)))
     size = OF_AN_ENDLESS_SET if source.size is None else source.size
     prompts = (source[i] for i in range(size if limit is None else min(limit, source.size or limit)))
-    questions = [Question(prompt.task, prompt.text, prompt.messages) for prompt in prompts if prompt.task.answer]
+    questions = [BenchQuestion(prompt.task, prompt.text, prompt.messages) for prompt in prompts if prompt.task.answer]
     if not questions:
         raise RequestError(f"dataset {dataset} has no gold answers to try a verifier with")
     return questions

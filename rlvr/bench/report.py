@@ -1,178 +1,208 @@
-"""What the test bench found, for people and as JSON."""
+"""Result of the test bench: labelled cases, checks and latencies, as data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
 
-from rlvr.bench.bench import Category, Check, Judged, Latency, Report, Result
-from rlvr.bench.intervals import Share
-from rlvr.columns import columns
+from rlvr.bench.intervals import Share, quantile
+from rlvr.bench.trials import Trial
+from rlvr.errors import ConfigError
+from rlvr.record.schema import Score
 
-SHOWN = 100
-"""Characters of a text that people see."""
 KEPT = 2000
-"""Characters of a text that JSON has."""
+"""Characters of a text that `to_dict` keeps."""
 
 
-def report_text(report: Report, errors: int) -> str:
-    """Tables, worst first, each fault with up to `errors` examples; the last line says how it ended."""
-    said_as = report.answer_form.replace("{answer}", "…")
-    head = (
-        f"{report.verifier} {report.version}: answers said as {said_as}, right from a reward of "
-        f"{report.limits.threshold:g}, {report.timeout:g} s a verdict"
-    )
-    parts = [head, *_cases(report), _checks(report)]
-    parts += [_examples(check, errors) for check in report.checks if check.faults and _shown(check)]
-    parts.append(outcome(report))
-    return "\n\n".join(part for part in parts if part)
+@dataclass(frozen=True)
+class Limits:
+    """What counts as correct, and how often a verifier may misjudge the labelled cases."""
+
+    threshold: float = 0.5
+    """Rewards at or above this count as correct."""
+    false_positives: float = 0.0
+    """Largest share of the wrong completions that may be accepted. 0, since a policy learns what is rewarded."""
+    false_negatives: float = 0.1
+    """Largest share of the right completions that may be refused."""
+
+    def __post_init__(self) -> None:
+        for name, share in (("positives", self.false_positives), ("negatives", self.false_negatives)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"the largest share of false {name} is {share}: expected 0 to 1")
 
 
-def outcome(report: Report) -> str:
-    """One line."""
-    if report.passed:
-        return "passed"
-    return f"FAILED: {', '.join(check.name for check in report.failed)}"
+class Result(StrEnum):
+    """How a check ended. `note`: worth knowing, not a fault. `skip`: there was nothing to try it on."""
+
+    PASSED = "pass"
+    FAILED = "FAIL"
+    NOTE = "note"
+    SKIPPED = "skip"
 
 
-def _shown(check: Check) -> bool:
-    """What is no fault is left to `--json`, but for the false negatives that are allowed."""
-    return check.result in (Result.FAILED, Result.PASSED)
+@dataclass(frozen=True)
+class Latency:
+    """Seconds per verdict, without queueing: median, 99th percentile and maximum."""
+
+    p50: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, judged: Iterable[Judged]) -> Latency | None:
+        """Return the latency of these verdicts; None if there are none. Verdicts from a cache do not count."""
+        seconds = [each.score.seconds for each in judged if each.score.seconds]
+        return cls(quantile(seconds, 0.5), quantile(seconds, 0.99), max(seconds)) if seconds else None
 
 
-def _cases(report: Report) -> Iterator[str]:
-    if report.total is None:
-        yield "no labelled cases (--cases FILE): how often it is wrong is not known"
-        return
-    head = ["CATEGORY", "FALSE POSITIVES", "95 %", "FALSE NEGATIVES", "95 %", "P50 MS", "P99", "MAX"]
-    rows = [_row(category) for category in (*report.categories, report.total)]
-    yield columns([head, *rows])
+class Judged(NamedTuple):
+    """A completion and its verdict."""
+
+    trial: Trial
+    score: Score
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the completion and its verdict as JSON-safe values; long texts lose their middle."""
+        item, score = self.trial.item, self.score
+        return {
+            "what": self.trial.what,
+            "gold": item.task.answer,
+            "completion": None if item.completion is None else shortened(item.completion, KEPT),
+            "status": score.status.value,
+            "reward": score.reward,
+            "extracted": None if score.extracted is None else shortened(score.extracted, KEPT),
+            "reason": score.reason,
+        }
 
 
-def _row(category: Category) -> list[str]:
-    shares = (*_share(category.false_positives), *_share(category.false_negatives))
-    return [_printable(category.name), *shares, *_milliseconds(category.latency)]
+@dataclass(frozen=True)
+class Category:
+    """Labelled cases of one kind."""
+
+    name: str
+    false_positives: Share
+    """Share of the wrong completions that were accepted."""
+    false_negatives: Share
+    """Share of the right completions that were refused."""
+    latency: Latency | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the category as JSON-safe values."""
+        return {
+            "category": self.name,
+            "false_positives": _share(self.false_positives),
+            "false_negatives": _share(self.false_negatives),
+            "latency": _latency(self.latency),
+        }
 
 
-def _share(share: Share) -> tuple[str, str]:
-    if not share.trials:
-        return "-", "-"
-    low, high = share.interval
-    return f"{share.hits:,} of {share.trials:,}", f"{low * 100:.1f}–{high * 100:.1f} %"
+@dataclass(frozen=True)
+class Check:
+    """One check: on how many completions it was tried, and those on which the verifier went wrong."""
+
+    name: str
+    result: Result
+    tried: int
+    faults: tuple[Judged, ...] = ()
+    detail: str = ""
+    latency: Latency | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as JSON-safe values."""
+        return {
+            "name": self.name,
+            "result": self.result.value,
+            "tried": self.tried,
+            "detail": self.detail,
+            "latency": _latency(self.latency),
+            "faults": [each.to_dict() for each in self.faults],
+        }
 
 
-def _milliseconds(latency: Latency | None) -> list[str]:
-    if latency is None:
-        return ["-"] * 3
-    return [f"{seconds * 1e3:,.2f}" for seconds in (latency.p50, latency.p99, latency.max)]
+@dataclass(frozen=True)
+class Report:
+    """Everything that the test bench found about a verifier."""
 
+    verifier: str
+    version: str
+    config: Mapping[str, Any]
+    answer_form: str
+    timeout: float
+    limits: Limits
+    categories: tuple[Category, ...]
+    """Labelled cases by category, sorted by name."""
+    total: Category | None
+    """All labelled cases; None if there are none."""
+    checks: tuple[Check, ...]
+    latency: Latency | None
+    """Latency of everything except the hostile completions."""
 
-def _checks(report: Report) -> str:
-    head = ["CHECK", "RESULT", "TRIED", "FAULTS", "P50 MS", "P99", "MAX", ""]
-    rows = [
-        [
-            check.name,
-            check.result.value,
-            f"{check.tried:,}",
-            f"{len(check.faults):,}" if _shown(check) else "-",
-            *_milliseconds(check.latency),
-            check.detail,
+    @property
+    def failed(self) -> list[Check]:
+        """Checks that failed, in order."""
+        return [check for check in self.checks if check.result is Result.FAILED]
+
+    @property
+    def passed(self) -> bool:
+        """True if no check failed."""
+        return not self.failed
+
+    def check(self, name: str) -> Check:
+        """Return the check of that name. Raises KeyError if there is none."""
+        try:
+            return next(check for check in self.checks if check.name == name)
+        except StopIteration:
+            raise KeyError(name) from None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary per check; `pandas.DataFrame(report.rows)` is the table of `rlvr check verifier`."""
+        return [
+            {
+                "name": check.name,
+                "result": check.result.value,
+                "tried": check.tried,
+                "faults": len(check.faults),
+                "detail": check.detail,
+                **{f"seconds_{name}": value for name, value in (_latency(check.latency) or NO_LATENCY).items()},
+            }
+            for check in self.checks
         ]
-        for check in report.checks
-    ]
-    return columns([head, *rows])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `rlvr check verifier --json` prints. Times are in seconds; long texts lose their middle."""
+        return {
+            "verifier": self.verifier,
+            "version": self.version,
+            "config": dict(self.config),
+            "answer_form": self.answer_form,
+            "timeout": self.timeout,
+            "limits": asdict(self.limits),
+            "passed": self.passed,
+            "failed": [check.name for check in self.failed],
+            "latency": _latency(self.latency),
+            "cases": None if self.total is None else self.total.to_dict(),
+            "categories": [category.to_dict() for category in self.categories],
+            "checks": [check.to_dict() for check in self.checks],
+        }
 
 
-def _examples(check: Check, errors: int) -> str:
-    shown = check.faults[:errors]
-    if not shown:
-        return ""
-    more = "" if len(shown) == len(check.faults) else f" ({len(shown)} of {len(check.faults):,}; --errors N shows more)"
-    return "\n".join([f"{check.name}{more}", *map(_example, shown)])
+NO_LATENCY: Mapping[str, None] = {"p50": None, "p99": None, "max": None}
 
 
-def _example(judged: Judged) -> str:
-    item, score = judged.trial.item, judged.score
-    verdict = score.status.value if score.reward is None else f"{score.status.value} {score.reward:g}"
-    read = "" if score.extracted is None else f", extracted {_quoted(score.extracted)}"
-    why = f": {_printable(_cut(score.reason, SHOWN))}" if score.reason else ""
-    what = f"{_printable(judged.trial.what)}: " if judged.trial.what else ""
-    return f"  {what}gold {_quoted(item.task.answer)}, completion {_quoted(item.completion)} -> {verdict}{read}{why}"
-
-
-def _quoted(text: str | None) -> str:
-    return "none" if text is None else f"'{_printable(_cut(text, SHOWN))}'"
-
-
-def _printable(text: str) -> str:
-    """With escapes for what must not reach a terminal as it is; backslashes stay single, TeX is full of them."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _cut(text: str, limit: int) -> str:
-    """The text without its middle when it is too long."""
+def shortened(text: str, limit: int) -> str:
+    """Return the text, without its middle if it is longer than `limit` characters."""
     if len(text) <= limit:
         return text
     half = limit // 2
     return f"{text[:half]}[... {len(text) - 2 * half:,} characters ...]{text[-half:]}"
 
 
-# --- JSON -----------------------------------------------------------------------------------------------------------
-
-
-def report_json(report: Report) -> dict[str, Any]:
-    """All of it, as plain values. Seconds are seconds; texts of more than 2,000 characters are without their middle."""
-    return {
-        "verifier": report.verifier,
-        "version": report.version,
-        "config": dict(report.config),
-        "answer_form": report.answer_form,
-        "timeout": report.timeout,
-        "limits": asdict(report.limits),
-        "passed": report.passed,
-        "failed": [check.name for check in report.failed],
-        "latency": _latency(report.latency),
-        "cases": None if report.total is None else _category(report.total),
-        "categories": [_category(category) for category in report.categories],
-        "checks": [
-            {
-                "name": check.name,
-                "result": check.result.value,
-                "tried": check.tried,
-                "detail": check.detail,
-                "latency": _latency(check.latency),
-                "faults": [_fault(judged) for judged in check.faults],
-            }
-            for check in report.checks
-        ],
-    }
-
-
-def _category(category: Category) -> dict[str, Any]:
-    def counted(share: Share) -> dict[str, Any]:
-        return {"count": share.hits, "of": share.trials, "share": share.value, "interval": list(share.interval)}
-
-    return {
-        "category": category.name,
-        "false_positives": counted(category.false_positives),
-        "false_negatives": counted(category.false_negatives),
-        "latency": _latency(category.latency),
-    }
+def _share(share: Share) -> dict[str, Any]:
+    return {"count": share.hits, "of": share.trials, "share": share.value, "interval": list(share.interval)}
 
 
 def _latency(latency: Latency | None) -> dict[str, float] | None:
     return asdict(latency) if latency else None
-
-
-def _fault(judged: Judged) -> dict[str, Any]:
-    item, score = judged.trial.item, judged.score
-    return {
-        "what": judged.trial.what,
-        "gold": item.task.answer,
-        "completion": None if item.completion is None else _cut(item.completion, KEPT),
-        "status": score.status.value,
-        "reward": score.reward,
-        "extracted": None if score.extracted is None else _cut(score.extracted, KEPT),
-        "reason": score.reason,
-    }

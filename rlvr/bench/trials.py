@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from rlvr.bench.attacks import AGREEMENT, ATTACKS, DENIAL, HOSTILE, OWN, POWERS, Target, attack, formatted
+from rlvr.bench.attacks import AGREEMENT, ATTACKS, DENIAL, HOSTILE, OWN, POWERS, AttackTarget, attack, formatted
 from rlvr.bench.cases import Case
 from rlvr.record.item import Item
 from rlvr.record.schema import Message, Rollout, Status, Task
@@ -38,7 +38,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+|/[1-9]\d*)?")
 
 
 @dataclass(frozen=True)
-class Question:
+class BenchQuestion:
     """A row of a data set: its task with the gold answer, and how it is asked where that is known."""
 
     task: Task
@@ -84,7 +84,7 @@ class Trials:
         """A completion that ends in this answer."""
         return self.form.replace("{answer}", answer)
 
-    def add(self, check: str, what: str, completion: str | None, question: Question, **more: Any) -> None:
+    def add(self, check: str, what: str, completion: str | None, question: BenchQuestion, **more: Any) -> None:
         """One more; `more` are fields of `Trial`."""
         rollout = None
         if self.wants_rollout and completion is not None:
@@ -97,13 +97,13 @@ class Trials:
             )
         self.all.append(Trial(check, what, Item(completion, question.task, rollout), **more))
 
-    def fill(self, cases: Sequence[Case], questions: Sequence[Question]) -> None:
+    def fill(self, cases: Sequence[Case], questions: Sequence[BenchQuestion]) -> None:
         """All there is to try: on these cases and rows, and on rows of our own."""
         for case in cases:
             self.add(CASES, case.category, case.completion, _asked(case, case.gold), case=case)
         golds = list({case.gold: _asked(case, case.gold) for case in cases if case.expected}.values())
         theirs = [*questions, *golds]
-        own = [(Question(Task(answer=target.gold), target.question), target) for target in OWN]
+        own = [(BenchQuestion(Task(answer=target.gold), target.question), target) for target in OWN]
         for question in theirs or [question for question, _ in own]:
             self.add(GOLD, "", self.say(question.gold), question)
         labelled = {case.gold: case.answer for case in cases if not case.expected and case.answer is not None}
@@ -112,13 +112,13 @@ class Trials:
             if other is not None:
                 self.add(WRONG, "the gold of another row", self.say(other), question)
             wrong = labelled.get(question.gold, other)
-            if wrong is not None and (target := Target(question.text, question.gold, wrong)).fair:
+            if wrong is not None and (target := AttackTarget(question.text, question.gold, wrong)).fair:
                 fair.append((question, target))
         attacked = [*own, *spread(fair, ATTACKED)]
         for row, (question, target) in enumerate(attacked):
             self._attack(row, question, target)
         for row, (gold, wrong) in enumerate(POWERS, len(attacked)):
-            question = Question(Task(answer=gold))
+            question = BenchQuestion(Task(answer=gold))
             self.add(ALONE, "", self.say(gold), question, row=row)
             self.add(EXPONENTS, "", self.say(wrong), question, row=row)
         first = theirs[0] if theirs else own[0][0]
@@ -130,7 +130,7 @@ class Trials:
         for what, make in HOSTILE.items():
             self.add(HOSTILITY, what, make(self.say), first)
 
-    def _attack(self, row: int, question: Question, target: Target) -> None:
+    def _attack(self, row: int, question: BenchQuestion, target: AttackTarget) -> None:
         for check, answer in ((ALONE, target.gold), (WRONG, target.wrong)):
             alone = self.say(answer)
             self.add(check, "", alone, question, row=row)
@@ -140,19 +140,19 @@ class Trials:
             for completion in attack(name, target, self.say):
                 self.add(ATTACK + name, "", completion, question, row=row)
 
-    def _statuses(self, question: Question) -> None:
-        without = Question(question.task.model_copy(update={"answer": None}), question.prompt, question.messages)
+    def _statuses(self, question: BenchQuestion) -> None:
+        without = BenchQuestion(question.task.model_copy(update={"answer": None}), question.prompt, question.messages)
         self.add(STATUSES, "no gold answer", self.say("1"), without, status=Status.INVALID)
         self.add(STATUSES, "no completion", None, question, status=Status.INVALID)
         self.add(STATUSES, "an empty completion", "", question, status=Status.UNPARSED)
         self.add(STATUSES, "a blank completion", " \n\t", question, status=Status.UNPARSED)
 
 
-def _asked(case: Case, gold: str) -> Question:
-    return Question(Task(answer=gold, extra=case.extra), case.prompt)
+def _asked(case: Case, gold: str) -> BenchQuestion:
+    return BenchQuestion(Task(answer=gold, extra=case.extra), case.prompt)
 
 
-def _with_another(questions: Sequence[Question]) -> Iterator[tuple[Question, str | None]]:
+def _with_another(questions: Sequence[BenchQuestion]) -> Iterator[tuple[BenchQuestion, str | None]]:
     """Each question with the gold of another one that is certainly wrong for it, where there is one near by."""
     golds = list(dict.fromkeys(question.gold for question in questions))
     places = {gold: place for place, gold in enumerate(golds)}

@@ -1,4 +1,4 @@
-"""`rlvr check`: the test bench for plugins; so far for verifiers."""
+"""`rlvr check`: test plugins; so far verifiers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -15,81 +15,88 @@ from rlvr.cli.options import verifier_options
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
 
-check = typer.Typer(help="Put a plugin to the test.", no_args_is_help=True)
+check = typer.Typer(help="Test a plugin.", no_args_is_help=True)
+
+Cases: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option("--cases", metavar="FILE", help="Labelled cases (JSONL), instead of those that the verifier brings."),
+]
+Dataset: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Prompt set, or a file: every gold answer must accept itself.")
+]
+DataFiles: TypeAlias = Annotated[
+    list[Path] | None, typer.Option("--data-files", metavar="FILE", help="Local files of the prompt set.")
+]
+Limit: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Questions of the prompt set. [default: all; 1,000 of an endless one]")
+]
+Options: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option of the verifier; the value is YAML.")
+]
+AnswerForm: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Form of an answer, e.g. '#### {answer}'. [default: what the verifier declares]"),
+]
+Workers: TypeAlias = Annotated[
+    int | None, typer.Option(min=0, help="Worker processes; 0 runs in this process. [default: one per CPU]")
+]
+FalsePositives: TypeAlias = Annotated[
+    float, typer.Option(min=0, max=1, help="Largest share of the wrong cases that may be accepted.")
+]
+FalseNegatives: TypeAlias = Annotated[
+    float, typer.Option(min=0, max=1, help="Largest share of the right cases that may be refused.")
+]
 
 
 @check.callback()
 def _check() -> None:
-    """Put a plugin to the test."""
+    """Test a plugin."""
 
 
 @check.command()
 def verifier(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A registered name, or FILE.py:FUNCTION.")],
-    cases: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--cases", metavar="FILE", help="Labelled cases (JSONL), instead of those that the verifier brings."
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A prompt set, or a file: every gold must accept itself.")
-    ] = None,
-    split: Annotated[Literal["train", "eval"], typer.Option(help="Which split of the prompt set.")] = "train",
-    data_files: Annotated[
-        list[Path] | None, typer.Option("--data-files", metavar="FILE", help="Local files of the prompt set.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Questions of the prompt set: all by default, 1,000 of an endless one.")
-    ] = None,
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", help="An option of the verifier; the value is YAML."),
-    ] = None,
-    answer_form: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="How an answer is said: '#### {answer}'. By default what the verifier declares."
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; one a CPU by default, 0 is in process.")
-    ] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Wall-clock limit a verdict.")] = 5.0,
-    threshold: Annotated[float, typer.Option(help="A reward of at least this says right.")] = 0.5,
-    max_false_positive_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Of the cases that are wrong; what is rewarded by mistake is learnt.")
-    ] = 0.0,
-    max_false_negative_rate: Annotated[float, typer.Option(min=0, max=1, help="Of the cases that are right.")] = 0.1,
-    errors: Annotated[int, typer.Option(min=0, help="Examples to print of each kind of fault.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Verifier: a name, or FILE.py:FUNCTION.")],
+    cases: Cases = None,
+    dataset: Dataset = None,
+    split: Annotated[Literal["train", "eval"], typer.Option(help="Split of the prompt set.")] = "train",
+    data_files: DataFiles = None,
+    limit: Limit = None,
+    options: Options = None,
+    answer_form: AnswerForm = None,
+    workers: Workers = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time limit per verdict.")] = 5.0,
+    threshold: Annotated[float, typer.Option(help="Rewards at or above this count as correct.")] = 0.5,
+    max_false_positive_rate: FalsePositives = 0.0,
+    max_false_negative_rate: FalseNegatives = 0.1,
+    errors: Annotated[int, typer.Option(min=0, help="Examples to print per kind of fault.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
-    """Try a verifier: false positives and negatives on labelled cases, attacks, hostile completions, repeats.
+    """Test a verifier: false positives and negatives on labelled cases, attacks, hostile completions, repeats.
 
-    Exit code 1 when an attack won, a case was wrong more often than allowed, or any other check failed.
+    Exit code 1 if an attack won, a case was misjudged more often than allowed, or any other check failed.
     """
-    from rlvr.bench.bench import Limits, run_bench
-    from rlvr.bench.questions import questions_of
-    from rlvr.bench.report import report_json, report_text
+    from rlvr.bench.check import check as run
+    from rlvr.bench.text import report_text
 
     if dataset is None and (data_files or limit):
-        raise RequestError(
-            f"{'--data-files' if data_files else '--limit'} is about a prompt set: name it with --dataset"
-        )
-    limits = Limits(threshold, max_false_positive_rate, max_false_negative_rate)
-    questions = questions_of(dataset, split=split, files=data_files or (), limit=limit) if dataset else []
-    report = run_bench(
+        raise RequestError(f"{'--data-files' if data_files else '--limit'} needs a prompt set: name it with --dataset")
+    report = run(
         name,
         verifier_options(options or (), [name])[name],
         cases=cases or (),
-        questions=questions,
+        dataset=dataset,
+        split=split,
+        data_files=data_files or (),
+        limit=limit,
         answer_form=answer_form,
         workers=workers,
         timeout=timeout,
-        limits=limits,
-        advance=_progress(),
+        threshold=threshold,
+        max_false_positive_rate=max_false_positive_rate,
+        max_false_negative_rate=max_false_negative_rate,
+        progress=_progress(),
     )
-    text = json.dumps(report_json(report), indent=2) if as_json else report_text(report, errors)
+    text = json.dumps(report.to_dict(), indent=2) if as_json else report_text(report, errors)
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
     if not report.passed:
@@ -97,10 +104,10 @@ def verifier(
 
 
 def _progress() -> Callable[[int, int], None]:
-    """Says now and then on standard error how far it is."""
-    begin, say = time.monotonic(), Heartbeat()
+    """Return a function that prints the progress to standard error now and then."""
+    begin, beat = time.monotonic(), Heartbeat()
 
     def advance(done: int, total: int) -> None:
-        say(f"{done:,} of {total:,} completions, {done / max(1e-9, time.monotonic() - begin):,.0f} a second")
+        beat(f"{done:,} of {total:,} completions, {done / max(1e-9, time.monotonic() - begin):,.0f} per second")
 
     return advance

@@ -1,8 +1,8 @@
 """How far saved rollouts are from a model, before anything is trained: what `rlvr diagnose` says, as pure functions.
 
-Sample        which records are looked at, and why the others cannot be
-measure       distances and shares of the sample, a line a part (bucket of lag, or file and versions)
-recommend     the decision table: from the distances to a recipe
+RecordSample  records that are measured, and why the others cannot be used
+measure       distances and shares of the sample, by part (bucket of lag, or file and versions)
+recommend     decision table: from distances to a recipe
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ VERSION_RANGES = 6  # lines a source, where versions say nothing of the lag
 # --- which records ----------------------------------------------------------------------------------------------------
 
 
-class Found(NamedTuple):
+class DrawnRecord(NamedTuple):
     """A record, and which of the given files it came from."""
 
     source: str
     rollout: Rollout
 
 
-class Sample:
+class RecordSample:
     """Counts every record that it is given, and keeps whole groups of the usable ones, about `limit` rollouts in all.
 
     Which groups depends on their names alone (the smallest hashes stay), so every file is drawn from alike. Of the
@@ -54,7 +54,7 @@ class Sample:
         """Verifier → records that it has a score on."""
         self._expected = expected
         self._seen = SeenRollouts()
-        self._groups: dict[tuple[int, str], list[Found]] = {}
+        self._groups: dict[tuple[int, str], list[DrawnRecord]] = {}
         self._heap: list[tuple[int, str]] = []
         self._bound = 0  # the negative of the smallest hash that had to go
 
@@ -80,14 +80,14 @@ class Sample:
             return
         if key not in self._groups:
             heapq.heappush(self._heap, key)
-        self._groups.setdefault(key, []).append(Found(source, rollout))
+        self._groups.setdefault(key, []).append(DrawnRecord(source, rollout))
         self.kept += 1
         while self.kept - len(self._groups[self._heap[0]]) >= self.limit:
             self._bound, name = key = heapq.heappop(self._heap)
             self.kept -= len(self._groups.pop(key))
 
     @property
-    def groups(self) -> list[list[Found]]:
+    def groups(self) -> list[list[DrawnRecord]]:
         """What was kept, in the order of the files."""
         return list(self._groups.values())
 
@@ -102,7 +102,7 @@ def _without_reward(rollout: Rollout, verifier: str | None) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Line:
+class PartDistances:
     """One part of the sample, or all of it. A mean of nothing is None."""
 
     part: str
@@ -125,11 +125,11 @@ class Line:
 
 
 def measure(
-    groups: Sequence[Sequence[Found]],
+    groups: Sequence[Sequence[DrawnRecord]],
     logprobs: Sequence[Sequence[float | None]],
     lineage: Lineage,
     verifier: str | None,
-) -> list[Line]:
+) -> list[PartDistances]:
     """`all`, then a line a part: buckets of lag, then what has none, by file and by range of versions.
 
     Args:
@@ -152,7 +152,7 @@ def measure(
     signal_G = [len({_reward(each.rollout, verifier) for each in group}) > 1 for group in groups]
     ended = [(r, each.rollout.finish_reason == "length") for r, each in enumerate(found) if each.rollout.finish_reason]
 
-    def lines(part_N: Any, names: Sequence[str]) -> Iterator[Line]:
+    def lines(part_N: Any, names: Sequence[str]) -> Iterator[PartDistances]:
         parts = len(names)
         part_R = oldest(part_N, row_N, len(found))
         part_G = oldest(part_R, group_of_R, len(groups))
@@ -169,7 +169,7 @@ def measure(
         del numbers["ratio_mean"]
         for p in np.flatnonzero(tokens_P):
             shown = {name: _number(values_P[p]) for name, values_P in numbers.items()}
-            yield Line(names[int(p)], int(rollouts_P[p]), int(tokens_P[p]), **shown)
+            yield PartDistances(names[int(p)], int(rollouts_P[p]), int(tokens_P[p]), **shown)
 
     whole = lines(np.zeros_like(part_N), ["all"])
     return [*whole, *lines(part_N, [_BY_LAG.get(name, name) for name in names])]
@@ -191,7 +191,7 @@ def _number(value: float) -> float | None:
 Ranges: TypeAlias = Sequence[tuple[int, int]]
 
 
-def _version_ranges(found: Sequence[Found], lineage: Lineage) -> Mapping[str, Ranges]:
+def _version_ranges(found: Sequence[DrawnRecord], lineage: Lineage) -> Mapping[str, Ranges]:
     """Source → at most `VERSION_RANGES` ascending ranges (first, last) that hold its versions, where these say nothing
     of the lag."""
     versions: dict[str, set[int]] = {}
@@ -202,7 +202,7 @@ def _version_ranges(found: Sequence[Found], lineage: Lineage) -> Mapping[str, Ra
     return {source: [(int(c[0]), int(c[-1])) for c in cut if len(c)] for source, cut in chunks.items()}
 
 
-def _parts(found: Found, lineage: Lineage, ranges: Mapping[str, Ranges], names: list[str]) -> Iterator[int]:
+def _parts(found: DrawnRecord, lineage: Lineage, ranges: Mapping[str, Ranges], names: list[str]) -> Iterator[int]:
     """The part of each sampled token, as an index into `names`, to which new names are added."""
     source, rollout = found
     here, runs = lineage.version_for(rollout), rollout.policy_versions
@@ -236,9 +236,9 @@ class Evidence:
     usable: int
     only_logprobs: int
     """Records that lack nothing but their log-probabilities."""
-    all: Line | None
+    all: PartDistances | None
     """The whole sample; None when nothing is usable."""
-    fresh: Line | None
+    fresh: PartDistances | None
     """Its tokens at lag 0."""
 
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import pytest
 
 from rlvr import Task
-from rlvr.bench.attacks import ATTACKS, OWN, POWERS, Target, attack
+from rlvr.bench.attacks import ATTACKS, OWN, POWERS, AttackTarget, attack
 from rlvr.verify.verifying import BOXED
 from rlvr_verifiers.math import check
 
 TARGETS = [
     *OWN,
-    Target("What is 53 - 34?", "19", "87"),
-    Target("53-34=", "19", "87"),
-    Target("Half of one?", "1/2", "3/4"),
-    Target("A quarter, as a decimal?", "0.25", "0.5"),
-    Target("Below zero?", "-7", "7"),
-    Target("Nothing?", "0", "1"),
-    Target("Which option?", "B", "C"),
-    Target("Is it prime?", "yes", "no"),
-    Target("Is it prime?", "no", "yes"),
-    Target("Does it hold?", "True", "False"),
-    Target("Which letter?", "x", "y"),
-    Target("Which colour?", "blue", "red"),
+    AttackTarget("What is 53 - 34?", "19", "87"),
+    AttackTarget("53-34=", "19", "87"),
+    AttackTarget("Half of one?", "1/2", "3/4"),
+    AttackTarget("A quarter, as a decimal?", "0.25", "0.5"),
+    AttackTarget("Below zero?", "-7", "7"),
+    AttackTarget("Nothing?", "0", "1"),
+    AttackTarget("Which option?", "B", "C"),
+    AttackTarget("Is it prime?", "yes", "no"),
+    AttackTarget("Is it prime?", "no", "yes"),
+    AttackTarget("Does it hold?", "True", "False"),
+    AttackTarget("Which letter?", "x", "y"),
+    AttackTarget("Which colour?", "blue", "red"),
 ]
 
 

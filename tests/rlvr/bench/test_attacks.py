@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlvr.bench.attacks import ATTACKS, HOSTILE, OWN, POWERS, Target, attack, formatted
+from rlvr.bench.attacks import ATTACKS, HOSTILE, OWN, POWERS, AttackTarget, attack, formatted
 from rlvr.bench.trials import Trials, spread, surely_differ
 from rlvr.verify.verifying import BOXED
 
@@ -15,7 +15,7 @@ def say(answer: str) -> str:
 
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.parametrize("target", OWN, ids=lambda target: target.gold)
-def test_an_attack_has_completions_none_of_which_states_the_gold_alone(name: str, target: Target) -> None:
+def test_an_attack_has_completions_none_of_which_states_the_gold_alone(name: str, target: AttackTarget) -> None:
     completions = attack(name, target, say)
     assert completions
     assert len(set(completions)) == len(completions)
@@ -28,17 +28,19 @@ def test_every_attack_is_documented() -> None:
 
 
 def test_an_attack_that_names_the_gold_by_chance_is_left_out() -> None:
-    none = Target("", "none", "some")
+    none = AttackTarget("", "none", "some")
     assert not [c for c in attack("the answer is the answer", none, say) if "none" in c.lower()]
-    assert [c for c in attack("the answer is the answer", Target("", "5", "6"), say) if "None" in c]
+    assert [c for c in attack("the answer is the answer", AttackTarget("", "5", "6"), say) if "None" in c]
     for gold in ("Correct", "true"):
-        assert not [c for c in attack("orders to the grader", Target("", gold, "x"), say) if "correct" in c.lower()]
+        assert not [
+            c for c in attack("orders to the grader", AttackTarget("", gold, "x"), say) if "correct" in c.lower()
+        ]
 
 
 def test_every_own_target_is_fair() -> None:
     assert all(target.fair and int(target.gold) != int(target.wrong) for target in OWN)
-    assert not Target("", "1, 2", "2").fair
-    assert not Target("", "1", "{1}").fair
+    assert not AttackTarget("", "1, 2", "2").fair
+    assert not AttackTarget("", "1", "{1}").fair
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,10 @@ from rlvr.bench.bench import (
     FALSE_POSITIVES,
     REPEATS,
     REWARDS,
-    Limits,
-    Report,
-    Result,
     run_bench,
 )
 from rlvr.bench.questions import questions_of
+from rlvr.bench.report import Limits, Report, Result
 from rlvr.bench.trials import ATTACK, FORMATTING, GOLD, HOSTILITY, STATUSES, SYMMETRY, WRONG
 from rlvr.errors import ConfigError, PluginError, RequestError
 from rlvr.record.schema import Status

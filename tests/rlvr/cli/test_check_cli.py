@@ -139,7 +139,7 @@ def test_rows_of_a_file_are_a_data_set(check: Run) -> None:
         (["mistaken.py:sound", "--option", "x=1"], "has no option 'x'"),
         (["mistaken.py:sound", "--option", "x"], "--option x: write KEY=VALUE"),
         (["mistaken.py:sound", "--dataset", "nowhere"], "there is no dataset 'nowhere'"),
-        (["mistaken.py:sound", "--limit", "3"], "--limit is about a prompt set: name it with --dataset"),
+        (["mistaken.py:sound", "--limit", "3"], "--limit needs a prompt set: name it with --dataset"),
         (["mistaken.py:sound", "--answer-form", "x"], "write {answer} where the answer stands"),
         (["mistaken.py:sound", "--timeout", "0"], "timeout is 0.0: expected seconds"),
     ],

@@ -126,7 +126,7 @@ CHANGED: list[tuple[str, Callable[[int, Rollout], Rollout], str, list[str]]] = [
     (
         "some without log-probabilities",
         lambda i, r: r.model_copy(update={"behaviour_logprobs": None}) if i < 4 else r,
-        "4 of them lack nothing else: rlvr train --behaviour-model MODEL mends these",
+        "4 of them lack nothing else: rlvr train --behaviour-model MODEL recomputes these",
         ["--skip-unusable"],
     ),
     (

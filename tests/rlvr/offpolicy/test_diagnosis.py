@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlvr.offpolicy.diagnosis import ADVICE, Evidence, Found, Line, Sample, measure, recommend
+from rlvr.offpolicy.diagnosis import ADVICE, DrawnRecord, Evidence, PartDistances, RecordSample, measure, recommend
 from rlvr.offpolicy.eligibility import ANOTHER_PROMPT, NO_LOGPROBS, TWICE
 from rlvr.offpolicy.lineage import Lineage
 from rlvr.record.schema import ModelRef, Rollout, Sampling, Score, Status, VersionRun
@@ -40,8 +40,8 @@ def record(group: str, index: int, *, reward: float | None = 0.0, version: int |
 # --- the sample -------------------------------------------------------------------------------------------------------
 
 
-def sampled(limit: int, groups: int = 40, size: int = 4) -> Sample:
-    sample = Sample(limit, **EXPECTED)
+def sampled(limit: int, groups: int = 40, size: int = 4) -> RecordSample:
+    sample = RecordSample(limit, **EXPECTED)
     for index in range(size):  # a group's members need not stand together
         for group in range(groups):
             sample.add("a.jsonl" if group < groups // 2 else "b.jsonl", record(f"g{group}", index))
@@ -66,7 +66,7 @@ def test_every_file_is_drawn_from_and_again_the_same() -> None:
 
 
 def test_what_several_records_have_to_do_with_each_other_is_what_training_asks() -> None:
-    sample = Sample(8, **EXPECTED)
+    sample = RecordSample(8, **EXPECTED)
     sample.add("runs", record("g", 0), "runs/a.parquet")
     sample.add("runs", record("g", 0), "runs/b.parquet")
     sample.add("runs", record("g", 1, prompt="2+2="), "runs/b.parquet")
@@ -74,14 +74,14 @@ def test_what_several_records_have_to_do_with_each_other_is_what_training_asks()
     assert (sample.records, sample.usable) == (4, 2)
     assert sample.reasons == {TWICE: 1, ANOTHER_PROMPT: 1}
     # Records that name no run are other ones in another file.
-    sample = Sample(8, **EXPECTED)
+    sample = RecordSample(8, **EXPECTED)
     for file in ("runs/a.parquet", "runs/b.parquet"):
         sample.add("runs", record("g", 0, run_id=None, prompt=file), file)
     assert (sample.usable, dict(sample.reasons)) == (2, {})
 
 
 def test_what_is_not_usable_is_counted_by_reason() -> None:
-    sample = Sample(8, **EXPECTED)
+    sample = RecordSample(8, **EXPECTED)
     sample.add("a", record("g", 0))
     sample.add("a", record("g", 1, behaviour_logprobs=None))
     sample.add("a", record("g", 2, behaviour_logprobs=None, group_id=None))
@@ -93,7 +93,7 @@ def test_what_is_not_usable_is_counted_by_reason() -> None:
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def measured(groups: list[list[Found]], shifts: list[float], lineage: Lineage) -> dict[str, Line]:
+def measured(groups: list[list[DrawnRecord]], shifts: list[float], lineage: Lineage) -> dict[str, PartDistances]:
     """`shifts`: log w of every token of each record."""
     own = [(None, -1.0 + shift, -2.0 + shift) for shift in shifts]
     return {line.part: line for line in measure(groups, own, lineage, "math")}
@@ -101,9 +101,12 @@ def measured(groups: list[list[Found]], shifts: list[float], lineage: Lineage) -
 
 def test_by_lag_within_the_model_s_run() -> None:
     groups = [
-        [Found("f", record("a", 0, reward=1.0, version=10)), Found("f", record("a", 1, version=10))],
-        [Found("f", record("b", 0, version=5)), Found("f", record("b", 1, version=5, finish_reason="length"))],
-        [Found("f", record("c", 0, version=12)), Found("f", record("c", 1, version=None))],
+        [DrawnRecord("f", record("a", 0, reward=1.0, version=10)), DrawnRecord("f", record("a", 1, version=10))],
+        [
+            DrawnRecord("f", record("b", 0, version=5)),
+            DrawnRecord("f", record("b", 1, version=5, finish_reason="length")),
+        ],
+        [DrawnRecord("f", record("c", 0, version=12)), DrawnRecord("f", record("c", 1, version=None))],
     ]
     shifts = [0.0, 0.0, 0.5, -0.5, 0.1, 0.2]
     lines = measured(groups, shifts, Lineage("run", 10, "other"))
@@ -125,13 +128,13 @@ def test_by_lag_within_the_model_s_run() -> None:
 
 
 def test_a_run_that_began_with_the_model_counts_from_it() -> None:
-    groups = [[Found("f", record("a", 0, version=0)), Found("f", record("a", 1, version=3))]]
+    groups = [[DrawnRecord("f", record("a", 0, version=0)), DrawnRecord("f", record("a", 1, version=3))]]
     assert list(measured(groups, [0.0, 0.0], Lineage(weights_hash="base"))) == ["all", "lag 0", "newer than the model"]
 
 
 def test_across_lineages_there_are_files_and_versions_and_no_lag() -> None:
-    strangers = [Found("x", record(f"g{v}", 0, version=v)) for v in range(12)]
-    strangers += [Found("y", record("h", 0, version=7)), Found("z", record("i", 0, version=None))]
+    strangers = [DrawnRecord("x", record(f"g{v}", 0, version=v)) for v in range(12)]
+    strangers += [DrawnRecord("y", record("h", 0, version=7)), DrawnRecord("z", record("i", 0, version=None))]
     lines = measured([[each] for each in strangers], [0.0] * 14, Lineage("elsewhere", 3, "other"))
     assert list(lines) == [
         "all",
@@ -140,21 +143,21 @@ def test_across_lineages_there_are_files_and_versions_and_no_lag() -> None:
         "z, no version",
     ]
     # A roll-back makes versions of one number twice: another branch is another lineage.
-    branched = [[Found("x", record("g", 0, version=3, branch=1))]]
+    branched = [[DrawnRecord("x", record("g", 0, version=3, branch=1))]]
     assert list(measured(branched, [0.0], Lineage("run", 3, "other"))) == ["all", "x, version 3"]
 
 
 def test_an_unknown_end_is_no_truncation() -> None:
-    groups = [[Found("f", record("a", 0, finish_reason=None))]]
+    groups = [[DrawnRecord("f", record("a", 0, finish_reason=None))]]
     assert measured(groups, [0.0], Lineage())["all"].truncated is None
 
 
 # --- the decision table -----------------------------------------------------------------------------------------------
 
 
-def line(**numbers: Any) -> Line:
-    nothing = {field.name: None for field in fields(Line)}
-    return Line(**{**nothing, "part": "all", "rollouts": 4, "tokens": 9, "signal": 0.5, **numbers})
+def line(**numbers: Any) -> PartDistances:
+    nothing = {field.name: None for field in fields(PartDistances)}
+    return PartDistances(**{**nothing, "part": "all", "rollouts": 4, "tokens": 9, "signal": 0.5, **numbers})
 
 
 USABLE = Evidence(100, 90, 5, line(ess_token=1.0), None)
