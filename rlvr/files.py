@@ -152,6 +152,11 @@ def to_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def utf8_text(text: str) -> str:
+    """Return text that UTF-8, and so every file format, can hold: a lone surrogate becomes its escape, `\\ud800`."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def from_json(text: str, where: str) -> Any:
     """The value of JSON text. Raises DataError, which says where."""
     with json_faults(where):

@@ -1,20 +1,31 @@
-"""A pool that loses one verdict to a verifier that hangs, crashes or eats memory, and no other.
+"""A pool in which a row whose verifier hangs, crashes, leaks or exhausts memory costs its own verdict and no other.
 
-Callers queue units and wait for their outcomes, from any thread; one thread of the pool's own hands the units to
-worker processes (`rlvr.verify.workers`), watches their clocks, and replaces the workers that had to be killed.
+Callers queue work units and wait for their results, from any thread. A thread of the pool sends the units to worker
+processes (`rlvr.verify.workers`), watches their time limits, and replaces workers.
 
-A unit is one row, or one group for a verifier that takes groups. Units travel in batches whose size follows the time
-that units take. The clock of a unit starts with its work, never with its queueing. A unit that has cost a worker is
-tried once more, alone, in a fresh one; if that fails too, the failure is its outcome, and is remembered as long as the
-pool lives.
+A work unit is one row, or one group for a verifier that takes groups. Units travel in batches whose size follows the
+time that units take.
+
+- **Retries**: a unit that ends its worker, times out or has the verdict `error` is tried once more, alone, in a fresh
+  worker. The second result is final. Lost workers and timeouts are remembered as long as the pool lives. Once
+  the retry has repeated `TRUSTED_ERRORS` errors in a row, the verifier is taken to raise on such rows, and only every
+  `TRUSTED_ERRORS`-th further error is retried.
+- **Leaks**: workers compare their process state after each batch (`rlvr.verify.process_state`). What rows change is
+  restored, or the worker is replaced. The first time, a warning says what the verifier changes.
+- **Time limit**: the clock of a unit starts with its work, not with its queueing. It counts the time that the worker
+  computes or sleeps, but not the time that it waits for a CPU, so the limit means the same on an idle and on a busy
+  machine. Wall-clock time may reach `WALL_FACTOR` times the limit. (Without /proc, the limit is wall-clock time.)
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
 import os
 import pickle
+import secrets
 import selectors
 import threading
 import time
@@ -27,125 +38,146 @@ from typing import Any
 from rlvr.errors import RunError
 from rlvr.record.schema import Status, Verdict, utc_now
 from rlvr.verify import zygote
-from rlvr.verify.workers import Channel, Workers, ending_of
+from rlvr.verify.workers import LOAD_TIMEOUT, Channel, Workers, ZygoteLostError, ending_of
 
 BATCH_TARGET = 0.02  # seconds of work that a batch should hold
 BATCH_UNITS, BATCH_BYTES = 1024, 4 << 20
 RECYCLE_AFTER = 10_000  # units: bounds what a verifier's leaks can add up to
-START_GRACE = 10.0  # seconds beyond the time-out that a worker may take to begin a batch
-STARTS = 3  # workers in a row that may die before their first unit
+START_GRACE = 10.0  # seconds beyond the time limit that a worker may take to begin a batch
+END_GRACE = 10.0  # seconds that the zygote may take to kill a worker, before it is killed itself
+STARTS = 3  # workers in a row, and zygotes in a row, that may die before their first unit
+WALL_FACTOR = 100.0  # wall-clock time that a unit may take at most, in time limits
+TRUSTED_ERRORS = 16  # errors in a row that a retry must repeat, until errors are final without one
 TIMEOUT = "timeout"
+
+_log = logging.getLogger("rlvr")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a unit: a verdict for each of its items, the seconds that it took, and when it was known."""
+class UnitResult:
+    """A verdict for each item of a work unit, the seconds that the unit took, and when the result was known."""
 
     verdicts: tuple[Verdict, ...]
     seconds: float
     at: str = field(default_factory=utc_now)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a verdict is `error`."""
+        return any(verdict.status is Status.ERROR for verdict in self.verdicts)
 
-class Unit:
-    """A piece of work: pickled items, judged together, `size` of them. `outcome` is None until there is one."""
 
-    __slots__ = ("call", "data", "failures", "outcome", "size")
+class WorkUnit:
+    """`size` pickled items that are judged together. `result` is None until it is known."""
+
+    __slots__ = ("alone", "call", "data", "failures", "result", "size")
 
     def __init__(self, call: Call, data: bytes, size: int) -> None:
         self.call = call
         self.data = data
         self.size = size
         self.failures = 0
-        self.outcome: Outcome | None = None
+        self.alone = False  # a row of its batch broke the worker: it gets a batch to itself
+        self.result: UnitResult | None = None
 
     @property
     def key(self) -> bytes:
-        """Equal for equal work."""
+        """A hash that is equal for equal work."""
         return hashlib.blake2b(self.data, digest_size=16).digest()
 
 
 class Call:
-    """One caller's units."""
+    """One caller's work units."""
 
     def __init__(self, pool: Pool, dispatcher: _Dispatcher) -> None:
-        self._pool = pool  # not to be collected, and closed, while somebody waits
+        self._pool = pool  # keeps the pool from being collected, and closed, while somebody waits
         self._dispatcher = dispatcher
         self._changed = threading.Condition()
         self.abandoned = False
         dispatcher.join(self)
 
-    def submit(self, data: bytes, size: int = 1) -> Unit:
-        """Queue pickled items as one unit of `size` verdicts. Raises RunError when the pool cannot work any more."""
-        unit = Unit(self, data, size)
+    def submit(self, data: bytes, size: int = 1) -> WorkUnit:
+        """Queue pickled items as one unit of `size` verdicts. Raises RunError if the pool cannot work any more."""
+        unit = WorkUnit(self, data, size)
         self._dispatcher.submit(unit)
         return unit
 
-    def wait(self, unit: Unit) -> Outcome:
-        """The unit's outcome, once it is there. Raises RunError when it never will be."""
+    def wait(self, unit: WorkUnit) -> UnitResult:
+        """Wait for the unit's result. Raises RunError if there will never be one."""
         with self._changed:
-            while unit.outcome is None:
+            while unit.result is None:
                 if self._dispatcher.failure is not None:
                     raise self._dispatcher.failure
                 self._changed.wait()
-        return unit.outcome
+        return unit.result
 
     def notify(self) -> None:
-        """Wake who waits."""
+        """Wake the caller."""
         with self._changed:
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Nobody will ask for the outcomes: what has not begun never will."""
+        """Drop the units that have not begun; nobody will ask for their results."""
         self.abandoned = True
 
 
 class Pool:
-    """Workers for one verifier; safe to use from several threads. Forks of the caller's process have no part in it."""
+    """Workers for one verifier. Safe to use from several threads, but not from forks of the caller's process."""
 
     def __init__(
-        self, ref: str, options: Mapping[str, Any], *, workers: int, timeout: float, memory: int | None = None
+        self,
+        ref: str,
+        options: Mapping[str, Any],
+        *,
+        workers: int,
+        timeout: float,
+        memory: int | None = None,
+        load_timeout: float = LOAD_TIMEOUT,
     ) -> None:
-        """Loads the verifier in a process of its own and waits for that; workers are forked when there is work.
+        """Load the verifier in a process of its own and wait for that. Workers are forked when there is work.
 
         Args:
-            ref, options: As `load_verifier` has them.
-            workers: At most so many processes, at least 1.
-            timeout: Seconds of wall clock for each verdict of a unit.
-            memory: Bytes of address space that a worker may add to what importing took; None is what the verifier
-                declares, or 2 GiB.
+            ref, options: Arguments of `load_verifier`.
+            workers: Largest number of worker processes, at least 1.
+            timeout: Time limit for each verdict of a unit, in seconds; see the module's documentation.
+            memory: Bytes of address space that a worker may use in addition to what imports took. None means what the
+                verifier declares, or 2 GiB.
+            load_timeout: Seconds that loading the verifier may take.
 
         Raises:
-            PluginError, ConfigError: what loading the verifier raised.
+            PluginError, ConfigError: Loading the verifier raised it.
         """
-        processes = Workers(ref, options, workers, memory)
-        self.told = processes.told
-        """What the verifier says of itself: `verifying.TOLD`, its `claims`, and the `memory` that a worker may take."""
+        processes = Workers(ref, options, workers, memory, load_timeout)
+        self.description = processes.description
+        """The verifier's `verifying.DESCRIPTION_FIELDS`, its `claims`, and the `memory` that a worker may use."""
         self._dispatcher = _Dispatcher(processes, workers, timeout)
         self._finalizer = weakref.finalize(self, self._dispatcher.stop)
 
     def call(self) -> Call:
-        """A new caller."""
+        """Return a new caller's end of the pool."""
         return Call(self, self._dispatcher)
 
     def close(self) -> None:
-        """End all processes. Who still waits gets a RunError."""
+        """End all processes. Callers that still wait get a RunError."""
         self._finalizer()
 
 
 @dataclass
 class _Slot:
-    """A place for a worker, and what the worker in it is doing."""
+    """A place for a worker, and the state of the worker in it."""
 
     index: int
     channel: Channel | None = None  # None: no worker
-    batch: list[Unit] = field(default_factory=list)  # empty: idle
+    batch: list[WorkUnit] = field(default_factory=list)  # empty: idle
+    nonce: bytes = b""  # what the answer to the batch must begin with
     done: int = 0  # units since it was forked
-    ending: str | None = None  # why it is being killed; "" when it has done nothing wrong
-    blamed: int = -1  # which unit of the batch that is for
+    ending: str | None = None  # why it is being killed; "" if no unit is to blame
+    blamed: int = -1  # the unit of the batch that is to blame
+    asked: float = 0.0  # when the zygote was asked to kill it
 
 
 class _Dispatcher:
-    """The thread that owns the workers. Other threads touch `join`, `submit`, `stop`, `failure`, and nothing else."""
+    """The thread that owns the workers. Other threads use only `join`, `submit`, `stop` and `failure`."""
 
     def __init__(self, processes: Workers, workers: int, timeout: float) -> None:
         self.failure: RunError | None = None
@@ -154,12 +186,16 @@ class _Dispatcher:
         self._slots = [_Slot(index) for index in range(workers)]
         self._lock = threading.Lock()  # over the calls, the queue, `_hungry` and the pipe
         self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
-        self._queue: deque[Unit] = deque()
+        self._queue: deque[WorkUnit] = deque()
         self._hungry = False  # the thread sleeps and could hand out a unit
-        self._suspects: deque[Unit] = deque()  # each has ended its worker, so each has a fresh one coming
-        self._remembered: dict[bytes, Outcome] = {}
+        self._suspects: deque[WorkUnit] = deque()  # to be tried once more, each in a fresh worker
+        self._remembered: dict[bytes, UnitResult] = {}
+        self._repeated_errors = 0  # in a row: the retry of an error gave an error
+        self._errors = 0
+        self._reported = False  # that the verifier leaks state
         self._unit_seconds = BATCH_TARGET / 4  # a running mean; the first batches are small
         self._failed_starts = 0
+        self._lost_zygotes = 0  # in a row, without a result in between
         self._owner = os.getpid()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -177,7 +213,7 @@ class _Dispatcher:
         with self._lock:
             self._calls.add(call)
 
-    def submit(self, unit: Unit) -> None:
+    def submit(self, unit: WorkUnit) -> None:
         with self._lock:
             if self.failure is not None:
                 raise self.failure
@@ -202,7 +238,10 @@ class _Dispatcher:
         try:
             while self.failure is None:
                 self._feed()
-                self._wait()
+                try:
+                    self._wait()
+                except ZygoteLostError as error:
+                    self._replace_zygote(error)
                 self._watch()
         except RunError as error:
             self._fail(error)
@@ -234,15 +273,16 @@ class _Dispatcher:
         for slot in self._slots:
             if slot.batch or slot.ending is not None:
                 continue
-            if slot.done >= RECYCLE_AFTER:
+            fresh = sum(1 for other in self._slots if other.ending is not None)
+            if slot.done >= RECYCLE_AFTER or (slot.done > 0 and len(self._suspects) > fresh):
                 self._end(slot, "")
                 continue
             batch = [self._suspects.popleft()] if self._suspects and slot.done == 0 else self._next_batch()
             if batch:
                 self._send(slot, batch)
 
-    def _next_batch(self) -> list[Unit]:
-        batch: list[Unit] = []
+    def _next_batch(self) -> list[WorkUnit]:
+        batch: list[WorkUnit] = []
         size = 0
         with self._lock:
             share = len(self._queue) / (2 * len(self._slots))  # towards the end everybody gets less
@@ -251,27 +291,33 @@ class _Dispatcher:
                 unit = self._queue.popleft()
                 if unit.call.abandoned:
                     continue
+                if unit.alone and batch:
+                    self._queue.appendleft(unit)
+                    break
                 known = self._remembered.get(unit.key) if self._remembered else None
                 if known is not None:
-                    unit.outcome = Outcome(known.verdicts, 0.0)
+                    unit.result = UnitResult(known.verdicts, 0.0)
                     unit.call.notify()
                     continue
                 batch.append(unit)
                 size += len(unit.data)
+                if unit.alone:
+                    break
             self._hungry = not batch
         return batch
 
-    def _send(self, slot: _Slot, batch: list[Unit]) -> None:
+    def _send(self, slot: _Slot, batch: list[WorkUnit]) -> None:
         if slot.channel is None:
             slot.channel = self._processes.fork(slot.index)
             self._selector.register(slot.channel.stream, selectors.EVENT_READ, slot)
         slot.batch = batch
         self._processes.begin(slot.index)
-        slot.channel.send(pickle.dumps([(unit.size, unit.data) for unit in batch]))
+        slot.nonce = secrets.token_bytes(zygote.NONCE_BYTES)
+        slot.channel.send(pickle.dumps((slot.nonce, [(unit.size, unit.data) for unit in batch])))
         self._listen(slot)
 
     def _listen(self, slot: _Slot) -> None:
-        """Have the selector watch what the slot's channel waits for."""
+        """Have the selector watch for what the slot's channel waits for."""
         assert slot.channel is not None
         stream = slot.channel.stream
         known = self._selector.get_map().get(stream)
@@ -284,19 +330,20 @@ class _Dispatcher:
             self._selector.modify(stream, events, slot)
 
     def _end(self, slot: _Slot, why: str, blamed: int = -1) -> None:
-        """Have the slot's worker killed; hearing of its death does the rest."""
-        slot.ending, slot.blamed = why, blamed
+        """Have the slot's worker killed; the report of its death does the rest."""
+        slot.ending, slot.blamed, slot.asked = why, blamed, time.monotonic()
         self._processes.end(slot.index)
 
     def _wait(self) -> None:
-        """Sleep until something arrives or the next deadline passes, and deal with what has arrived."""
+        """Sleep until something arrives or the next deadline passes, and handle what has arrived."""
         deadlines = [self._deadline(slot) for slot in self._slots if slot.batch and slot.ending is None]
-        # A row that begins meanwhile has a deadline of its own, and that is a time-out away at least.
+        deadlines += [slot.asked + END_GRACE for slot in self._slots if slot.ending is not None]
+        # A row that begins meanwhile has a deadline of its own, at least one time limit away.
         limit = max(0.0, min(self._timeout, min(deadlines) - time.monotonic())) if deadlines else None
         deaths = False
         for key, _ in self._selector.select(limit):
             if key.fileobj is self._processes.control:
-                deaths = True  # after the answers: a worker that has answered and then died has answered
+                deaths = True  # handled after the answers: a worker may answer and then die
             elif key.fileobj == self._wake_read:
                 os.read(self._wake_read, 4096)
             else:
@@ -304,73 +351,100 @@ class _Dispatcher:
                 self._read(key.data)
         if deaths:
             for index, status in self._processes.deaths():
-                self._bury(self._slots[index], status)
+                self._bury(self._slots[index], self._explain(status), ending_of(status))
 
     def _watch(self) -> None:
-        """Kill the workers whose row has had its time."""
+        """Kill workers whose row exceeds its time limit, and a zygote that does not kill when asked to."""
         for slot in self._slots:
-            if slot.batch and slot.ending is None and self._deadline(slot) <= time.monotonic():
+            if slot.ending is not None and slot.asked + END_GRACE <= time.monotonic():
+                self._processes.lose()
+                slot.asked = time.monotonic()
+            elif slot.batch and slot.ending is None and self._deadline(slot) <= time.monotonic():
                 row, _ = self._processes.progress(slot.index)
-                if self._deadline(slot) <= time.monotonic():  # else it went on to the next row in between
+                if self._deadline(slot) <= time.monotonic():  # else it has begun the next row in between
                     self._end(slot, TIMEOUT, row)
 
     def _deadline(self, slot: _Slot) -> float:
+        """Return when the slot's row exceeds its time limit, as far as is known now (`time.monotonic`)."""
         row, since = self._processes.progress(slot.index)
         if row < 0:
-            return since + self._timeout + START_GRACE
-        return since + self._timeout * slot.batch[min(row, len(slot.batch) - 1)].size
+            limit = self._timeout + START_GRACE
+        else:
+            limit = self._timeout * slot.batch[min(row, len(slot.batch) - 1)].size
+        if since + limit > time.monotonic():
+            return since + limit
+        return min(since + limit + self._processes.waited(slot.index), since + WALL_FACTOR * limit)
 
     def _read(self, slot: _Slot) -> None:
+        """Take the answers that have arrived from a worker, and end it if one is malformed."""
         assert slot.channel is not None
-        for frame in slot.channel.frames():
-            if not self._settle(slot, frame):  # the verifier has found its worker's channel and written to it
-                slot.channel.ended = True
-                if slot.ending is None:
-                    self._end(slot, "it wrote into its worker's channel", self._processes.progress(slot.index)[0])
-                break
+        try:
+            for frame in slot.channel.frames():
+                self._settle(slot, frame)
+        except (ValueError, TypeError, OverflowError, RecursionError):  # the verifier found the channel and wrote to it
+            slot.channel.ended = True
+            if slot.ending is None:
+                self._end(slot, "it wrote into its worker's channel", self._processes.progress(slot.index)[0])
         self._listen(slot)
 
-    def _settle(self, slot: _Slot, frame: bytes) -> bool:
-        """A worker's answer: outcomes for the first units of its batch; the others go back to the queue.
+    def _settle(self, slot: _Slot, frame: bytes) -> None:
+        """Take an answer: results for the first units of the batch; the others go back to the queue.
 
-        False when it is no such thing.
+        Raises ValueError, TypeError, OverflowError or RecursionError if it is not a well-formed answer to the batch.
         """
-        now = utc_now()
-        try:
-            outcomes = [
-                Outcome(
-                    tuple(Verdict(status=s, reward=r, extracted=e, reason=w) for s, r, e, w in verdicts), seconds, now
-                )
-                for verdicts, seconds in json.loads(frame)
-            ]
-            answered, rest = slot.batch[: len(outcomes)], slot.batch[len(outcomes) :]
-            if [unit.size for unit in answered] != [len(outcome.verdicts) for outcome in outcomes]:
-                raise ValueError("another number of verdicts than was asked for")
-        except (ValueError, TypeError):
-            return False
-        slot.batch = []
-        slot.done += len(outcomes)
-        self._failed_starts = 0
+        results, changes, fresh = _parsed(slot, frame)
+        batch, slot.batch = slot.batch, []
+        answered, rest = batch[: len(results)], batch[len(results) :]
+        slot.done += len(results)
+        self._failed_starts = self._lost_zygotes = 0
+        self._report(changes)
+        if not results:
+            for unit in rest:
+                unit.alone = True
         self._put_back(rest)
-        for unit, outcome in zip(answered, outcomes, strict=True):
-            self._unit_seconds = max(1e-6, 0.9 * self._unit_seconds + 0.1 * outcome.seconds)
-            if outcome.seconds <= self._timeout * unit.size:
-                unit.outcome = outcome
-                continue
-            self._blame(unit, TIMEOUT, outcome.seconds)  # done before we could kill it, and late all the same
-            if slot.ending is None:
-                self._end(slot, "")
+        for unit, result in zip(answered, results, strict=True):
+            self._unit_seconds = max(1e-6, 0.9 * self._unit_seconds + 0.1 * result.seconds)
+            if result.seconds > self._timeout * unit.size:  # it ended before the worker could be killed, but too late
+                self._blame(unit, TIMEOUT, result.seconds)
+                fresh = True
+            elif result.failed and self._retries(unit):
+                unit.failures += 1
+                self._suspects.append(unit)
+                fresh = True
+            else:
+                if unit.failures and not result.failed:
+                    self._repeated_errors = 0
+                unit.result = result
+        if fresh and slot.ending is None:
+            self._end(slot, "")
         for call in {unit.call for unit in answered}:
             call.notify()
-        return True
 
-    def _put_back(self, units: Sequence[Unit]) -> None:
+    def _retries(self, unit: WorkUnit) -> bool:
+        """Return whether a unit with the verdict `error` is tried once more."""
+        if unit.failures:
+            self._repeated_errors += 1
+            return False
+        self._errors += 1
+        return self._repeated_errors < TRUSTED_ERRORS or self._errors % TRUSTED_ERRORS == 0
+
+    def _report(self, changes: Sequence[str]) -> None:
+        """Log once what the verifier's rows change in their process."""
+        if changes and not self._reported:
+            self._reported = True
+            _log.warning(
+                "verifier %r leaks state between rows (%s); its workers are restored or replaced, which takes time",
+                self._processes.description["name"],
+                ", ".join(changes),
+            )
+
+    def _put_back(self, units: Sequence[WorkUnit]) -> None:
         with self._lock:
             self._queue.extendleft(reversed(units))
 
-    def _bury(self, slot: _Slot, status: int) -> None:
-        """A worker is dead: the unit that it died of pays, its neighbours go back to the queue."""
-        self._read(slot)  # what it had answered before counts
+    def _bury(self, slot: _Slot, explanation: str, ending: str | None) -> None:
+        """Clear the slot of a dead worker: the unit that is to blame pays, its neighbors go back to the queue."""
+        self._read(slot)  # what it answered before counts
         assert slot.channel is not None
         if not slot.channel.ended:  # something that the verifier forked had a copy of the channel
             self._selector.unregister(slot.channel.stream)
@@ -383,22 +457,34 @@ class _Dispatcher:
         if why is None:
             row = at
         if row < 0:
-            self._failed_starts += 1
+            self._failed_starts += ending is not None
             if self._failed_starts >= STARTS:
-                raise RunError(f"{STARTS} workers in a row died before their first row; the last: {ending_of(status)}")
+                raise RunError(f"{STARTS} workers in a row died before their first row; the last: {ending}")
             self._put_back(batch)
             return
         guilty = batch.pop(min(row, len(batch) - 1))
         self._put_back(batch)
-        self._blame(guilty, why or self._explain(status), time.monotonic() - since)
+        self._blame(guilty, why or explanation, time.monotonic() - since)
+
+    def _replace_zygote(self, loss: ZygoteLostError) -> None:
+        """Start another zygote. Its predecessor's workers are gone, and pay as if they had died by themselves."""
+        self._lost_zygotes += 1
+        if self._lost_zygotes >= STARTS:
+            raise RunError(f"{loss}; it was lost {STARTS} times in a row, before any row was verified")
+        self._selector.unregister(self._processes.control)
+        for slot in self._slots:
+            if slot.channel is not None:
+                self._bury(slot, str(loss), None)
+        self._processes.restart()
+        self._selector.register(self._processes.control, selectors.EVENT_READ)
 
     def _explain(self, status: int) -> str:
         if status == zygote.EXIT_MEMORY:
-            return f"out of memory: a worker may take {self._processes.told['memory'] / 2**30:.3g} GiB"
+            return f"out of memory: a worker may take {self._processes.description['memory'] / 2**30:.3g} GiB"
         return f"the worker died: {ending_of(status)}"
 
-    def _blame(self, unit: Unit, why: str, seconds: float) -> None:
-        """The unit has cost a worker: once more in a fresh one, then that is its outcome."""
+    def _blame(self, unit: WorkUnit, why: str, seconds: float) -> None:
+        """Try a unit that has cost a worker once more, in a fresh one; the second time, the failure is its result."""
         unit.failures += 1
         key = unit.key
         if unit.failures == 1 and key not in self._remembered:
@@ -408,14 +494,14 @@ class _Dispatcher:
             verdict = Verdict(status=Status.TIMEOUT, reason=f"not done after {self._timeout * unit.size:g} s")
         else:
             verdict = Verdict(status=Status.ERROR, reason=why)
-        unit.outcome = self._remembered.setdefault(key, Outcome((verdict,) * unit.size, seconds))
+        unit.result = self._remembered.setdefault(key, UnitResult((verdict,) * unit.size, seconds))
         unit.call.notify()
 
     # --- in a forked child
 
     def disown(self) -> None:
-        """Let go of the parent's processes: their streams must end when the parent ends them."""
-        self._lock = threading.Lock()  # a thread that is not here may have held it
+        """Close the parent's streams here: they must end when the parent closes them."""
+        self._lock = threading.Lock()  # a thread of the parent may have held it
         self.failure = RunError("the verifier's pool belongs to the process that this one was forked from")
         self._selector.close()
         for slot in self._slots:
@@ -425,6 +511,36 @@ class _Dispatcher:
 
 
 _dispatchers: weakref.WeakSet[_Dispatcher] = weakref.WeakSet()
+
+
+def _parsed(slot: _Slot, frame: bytes) -> tuple[list[UnitResult], list[str], bool]:
+    """Return the results, changes and freshness that a frame reports.
+
+    Raises ValueError, TypeError, OverflowError or RecursionError for anything but a well-formed answer to the batch: a
+    verifier may have written the frame.
+    """
+    if not slot.batch or frame[: zygote.NONCE_BYTES] != slot.nonce:
+        raise ValueError("not an answer to the batch")
+    answer = json.loads(frame[zygote.NONCE_BYTES :], parse_constant=_no_number)
+    if not isinstance(answer, dict) or answer.keys() != {"answers", "changes", "fresh"}:
+        raise ValueError("not an answer")
+    answers, changes, fresh = answer["answers"], answer["changes"], answer["fresh"]
+    if not isinstance(changes, list) or not all(isinstance(change, str) for change in changes):
+        raise TypeError("changes are a list of text")
+    if len(answers) > len(slot.batch) or (not answers and not (fresh and changes and len(slot.batch) > 1)):
+        raise ValueError("another number of answers than was asked for")
+    now = utc_now()
+    results = []
+    for unit, (verdicts, seconds) in zip(slot.batch, answers, strict=False):
+        if len(verdicts) != unit.size or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            raise ValueError("another number of verdicts than was asked for, or no seconds")
+        found = (Verdict(status=s, reward=r, extracted=e, reason=w) for s, r, e, w in verdicts)
+        results.append(UnitResult(tuple(found), float(seconds), now))
+    return results, changes, bool(fresh)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of an answer")
 
 
 def _disown_all() -> None:

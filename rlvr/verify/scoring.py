@@ -17,11 +17,20 @@ from rlvr.record.item import Item, item_of
 from rlvr.record.rows import row_of
 from rlvr.record.schema import Rollout, Score, Status, Verdict, digest
 from rlvr.verify.cache import KEPT, VerdictCache, cache_key
-from rlvr.verify.pool import Call, Outcome, Pool, Unit
-from rlvr.verify.verifying import TOLD, Claims, Sees, load_verifier
+from rlvr.verify.pool import Call, Pool, UnitResult, WorkUnit
+from rlvr.verify.verifying import (
+    DESCRIPTION_FIELDS,
+    EXTRACTED_LIMIT,
+    REASON_LIMIT,
+    Claims,
+    Sees,
+    load_verifier,
+)
+from rlvr.verify.workers import LOAD_TIMEOUT
 
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+CGROUP_ROOT, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 IN_FLIGHT_UNITS, IN_FLIGHT_BYTES = 4096, 64 << 20
+VERDICT_BYTES = EXTRACTED_LIMIT + REASON_LIMIT  # room that the verdict of a row in flight may need
 
 DEFAULT_REWARDS: Mapping[Status, float | None] = MappingProxyType(
     {
@@ -76,6 +85,7 @@ class Scorer:
         memory: int | None = None,
         label: str | None = None,
         cache: VerdictCache | None = None,
+        load_timeout: float = LOAD_TIMEOUT,
     ) -> None:
         """Loads the verifier at once, in a process of its own; the workers are forked when there is work.
 
@@ -104,21 +114,23 @@ class Scorer:
         self._pool: Pool | None = None
         if workers == 0:
             self._verifier = load_verifier(verifier, **(options or {}))
-            told: Mapping[str, Any] = {name: getattr(self._verifier, name) for name in TOLD}
+            description: Mapping[str, Any] = {name: getattr(self._verifier, name) for name in DESCRIPTION_FIELDS}
             self.claims = self._verifier.claims
         else:
             count = usable_cpus() if workers is None else workers
-            self._pool = Pool(verifier, options or {}, workers=count, timeout=timeout, memory=memory)
-            told = self._pool.told
-            self.claims = Claims(**told["claims"])
-        self.name = told["name"] if label is None else f"{told['name']}@{label}"
-        self.version, self.config = told["version"], told["config"]
-        self.takes_groups, self.wants_rollout = told["takes_groups"], told["wants_rollout"]
-        self._sees: Sees = told["sees"]
+            self._pool = Pool(
+                verifier, options or {}, workers=count, timeout=timeout, memory=memory, load_timeout=load_timeout
+            )
+            description = self._pool.description
+            self.claims = Claims(**description["claims"])
+        self.name = description["name"] if label is None else f"{description['name']}@{label}"
+        self.version, self.config = description["version"], description["config"]
+        self.takes_groups, self.wants_rollout = description["takes_groups"], description["wants_rollout"]
+        self._sees: Sees = description["sees"]
         self.wants_extra = self._sees == "task"
         self.config_hash = digest(self.config)
-        self._cache = cache if told["repeatable"] else None
-        self._identity = "\n".join((told["name"], self.version, self.config_hash, self._sees)).encode()
+        self._cache = cache if description["repeatable"] else None
+        self._identity = "\n".join((description["name"], self.version, self.config_hash, self._sees)).encode()
         self._blank = Score(
             status=Status.ABSTAINED,
             verifier=self.name,
@@ -174,21 +186,21 @@ class Scorer:
             known = self._known(key)
             start = time.perf_counter()
             verdicts = tuple(self._verifier.verify_items(unit)) if known is None else (known,)
-            outcome = Outcome(verdicts, time.perf_counter() - start if known is None else 0.0)
+            outcome = UnitResult(verdicts, time.perf_counter() - start if known is None else 0.0)
             self._keep(key, outcome)
             yield from self._scores(outcome)
 
     def _score_there(self, call: Call, units: Iterator[list[Item]]) -> Iterator[Score]:
         pending: deque[_Due] = deque()
-        working: dict[bytes, Unit] = {}  # by the key of what is pending
+        working: dict[bytes, WorkUnit] = {}  # by the key of what is pending
         in_flight = 0
         more = True
         try:
             while pending or more:
-                if pending and pending[0].unit.outcome is not None:
+                if pending and pending[0].unit.result is not None:
                     due = pending.popleft()
                     if not due.again:
-                        in_flight -= len(due.unit.data)
+                        in_flight -= _bytes_in_flight(due.unit)
                         working.pop(due.key or b"", None)
                     yield from self._scores(self._outcome(call, due))
                 elif more and len(pending) < IN_FLIGHT_UNITS and in_flight < IN_FLIGHT_BYTES:
@@ -197,33 +209,33 @@ class Scorer:
                         more = False
                         continue
                     pending.append(self._begin(call, items, working))
-                    in_flight += 0 if pending[-1].again else len(pending[-1].unit.data)
+                    in_flight += 0 if pending[-1].again else _bytes_in_flight(pending[-1].unit)
                 else:
                     call.wait(pending[0].unit)
         finally:
             call.abandon()
 
-    def _begin(self, call: Call, items: list[Item], working: dict[bytes, Unit]) -> _Due:
+    def _begin(self, call: Call, items: list[Item], working: dict[bytes, WorkUnit]) -> _Due:
         key = self._key(items)
         if key in working:
             return _Due(working[key], key, again=True)
         known = self._known(key)
         if known is not None:
-            unit = Unit(call, b"", 1)
-            unit.outcome = Outcome((known,), 0.0)
+            unit = WorkUnit(call, b"", 1)
+            unit.result = UnitResult((known,), 0.0)
             return _Due(unit)
         unit = self._submit(call, items)
         if key is not None:
             working[key] = unit
         return _Due(unit, key)
 
-    def _outcome(self, call: Call, due: _Due) -> Outcome:
+    def _outcome(self, call: Call, due: _Due) -> UnitResult:
         outcome = call.wait(due.unit)
         if not due.again:
             self._keep(due.key, outcome)
             return outcome
         if outcome.verdicts[0].status in KEPT:
-            return Outcome(outcome.verdicts, 0.0)
+            return UnitResult(outcome.verdicts, 0.0)
         return call.wait(call.submit(due.unit.data))  # a time-out or an error is nobody's but the row's that had it
 
     def _key(self, unit: list[Item]) -> bytes | None:
@@ -232,15 +244,15 @@ class Scorer:
     def _known(self, key: bytes | None) -> Verdict | None:
         return None if self._cache is None or key is None else self._cache.get(key)
 
-    def _keep(self, key: bytes | None, outcome: Outcome) -> None:
+    def _keep(self, key: bytes | None, outcome: UnitResult) -> None:
         if self._cache is not None and key is not None:
             self._cache.put(key, outcome.verdicts[0])
 
-    def _submit(self, call: Call, items: list[Item]) -> Unit:
+    def _submit(self, call: Call, items: list[Item]) -> WorkUnit:
         rows = [(item.completion, item.task, item.rollout if self.wants_rollout else None) for item in items]
         return call.submit(pickle.dumps(rows, pickle.HIGHEST_PROTOCOL), len(items))
 
-    def _scores(self, outcome: Outcome) -> Iterator[Score]:
+    def _scores(self, outcome: UnitResult) -> Iterator[Score]:
         """Several verdicts of one unit share its seconds equally."""
         seconds = outcome.seconds / len(outcome.verdicts)
         for verdict in outcome.verdicts:
@@ -254,9 +266,13 @@ class Scorer:
 class _Due(NamedTuple):
     """A unit whose outcome is due; `again` when an equal one was under way already, and this is that."""
 
-    unit: Unit
+    unit: WorkUnit
     key: bytes | None = None
     again: bool = False
+
+
+def _bytes_in_flight(unit: WorkUnit) -> int:
+    return len(unit.data) + unit.size * VERDICT_BYTES
 
 
 def stored_fields(score: Score) -> list[Any]:
@@ -294,10 +310,38 @@ def item(row: Rollout | Mapping[str, Any] | Item, where: str) -> Item:
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may use: its affinity, cut by the control group's quota where there is one."""
+    """Return the number of CPUs that this process may use: its affinity, limited by the quotas of its control groups.
+
+    A quota is rounded down, but at least to 1: more workers than CPUs only take each other's time.
+    """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([count, *(int(quota) for quota in _cpu_quotas())]))
+
+
+def _cpu_quotas() -> Iterator[float]:
+    """Yield the CPU quotas of this process's control groups, and of the groups above them, in CPUs."""
     try:
-        quota, period = CPU_QUOTA.read_text().split()
+        groups = [line.split(":", 2) for line in OWN_CGROUPS.read_text().splitlines()]
     except OSError:
-        return count
-    return count if quota == "max" else max(1, min(count, round(int(quota) / int(period))))
+        groups = []
+    for _, controllers, path in groups or [["0", "", "/"]]:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CGROUP_ROOT / controllers if controllers else CGROUP_ROOT
+        for group in [root / path.lstrip("/"), *(root / path.lstrip("/")).parents]:
+            if controllers:
+                quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
+            else:
+                quota, period = _number(group / "cpu.max"), _number(group / "cpu.max", 1)
+            if quota is not None and period is not None and quota > 0 and period > 0:
+                yield quota / period
+            if group == root:
+                break
+
+
+def _number(path: Path, place: int = 0) -> float | None:
+    """Return a number of a control group's file; None if there is no such file, or no limit."""
+    try:
+        return float(path.read_text().split()[place])
+    except (OSError, IndexError, ValueError):
+        return None

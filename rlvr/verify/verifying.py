@@ -25,6 +25,7 @@ import pydantic
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from rlvr.errors import ConfigError, PluginError, nearest
+from rlvr.files import utf8_text
 from rlvr.record.item import Item
 from rlvr.record.schema import Rollout, Status, Task, Verdict
 
@@ -33,8 +34,10 @@ Form: TypeAlias = Literal["completion", "rollout", "group", "trl", "verl"]
 Sees: TypeAlias = Literal["task", "answer"]
 F = TypeVar("F", bound=Callable[..., Any])
 
-TOLD = ("name", "version", "config", "takes_groups", "wants_rollout", "sees", "repeatable")
-"""What a process that has loaded a verifier says of it to one that has not."""
+DESCRIPTION_FIELDS = ("name", "version", "config", "takes_groups", "wants_rollout", "sees", "repeatable")
+"""Attributes of a verifier that the process which has loaded it reports to the others."""
+EXTRACTED_LIMIT, REASON_LIMIT = 10_000, 2_000
+"""Characters of a verdict's `extracted` and `reason`; longer text is cut and ends in "…"."""
 
 # How each form is called, by the names of the parameters that are not options.
 _NATIVE: dict[tuple[str, ...], Takes] = {
@@ -232,7 +235,7 @@ class FunctionVerifier:
             answers = iter(self._ask_group(asked) if asked else ())
         else:
             answers = iter([self._ask(item) for item in asked])
-        return [next(answers) if refusal is None else refusal for refusal in refusals]
+        return [_storable(next(answers)) if refusal is None else refusal for refusal in refusals]
 
     def _refuse(self, item: Item) -> Verdict | None:
         """The verdict that needs no call, if there is one."""
@@ -548,9 +551,22 @@ def _error(reason: str) -> Verdict:
     return Verdict(status=Status.ERROR, reason=_shortened(reason))
 
 
+def _storable(verdict: Verdict) -> Verdict:
+    """Return the verdict with texts that every store accepts: of bounded length, with lone surrogates escaped."""
+    texts = {
+        "extracted": verdict.extracted and _shortened(verdict.extracted, EXTRACTED_LIMIT),
+        "reason": verdict.reason and _shortened(verdict.reason, REASON_LIMIT),
+    }
+    if texts == {"extracted": verdict.extracted, "reason": verdict.reason}:
+        return verdict
+    return verdict.model_copy(update=texts)
+
+
 def _shown(value: Any) -> str:
     return f"{type(value).__name__} {reprlib.repr(value)}"
 
 
 def _shortened(text: str, limit: int = 500) -> str:
+    """Return at most `limit` characters of text that UTF-8 can hold: lone surrogates become their escapes."""
+    text = utf8_text(text[: limit + 1])
     return text if len(text) <= limit else text[: limit - 1] + "…"

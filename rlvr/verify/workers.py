@@ -1,9 +1,10 @@
-"""The parent's end of the zygote: start it, ask it for workers, learn of their deaths and of their progress."""
+"""The parent's end of the zygote: start it, fork and kill workers, read their deaths and their progress."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import signal
@@ -17,10 +18,19 @@ from typing import Any
 
 from rlvr.errors import ConfigError, PluginError, RunError
 from rlvr.verify import zygote
+from rlvr.verify.worker import waited_for_cpu
+
+MAX_FRAME = 256 << 20  # bytes; capped verdicts of a whole batch are far smaller
+LOAD_TIMEOUT = 300.0  # seconds that loading a verifier may take
+CLOSE_TIMEOUT = 10.0  # seconds that the zygote may take to end its workers
+
+
+class ZygoteLostError(RunError):
+    """The process that forks the workers is gone."""
 
 
 class Channel:
-    """Frames to and from one worker, never blocking."""
+    """Frames to and from one worker, without blocking."""
 
     def __init__(self, stream: socket.socket) -> None:
         stream.setblocking(False)
@@ -31,16 +41,16 @@ class Channel:
 
     @property
     def sending(self) -> bool:
-        """Something of the last frame is still to be sent: call `flush` when the stream is writable."""
+        """Whether part of the last frame is still unsent: call `flush` when the stream is writable."""
         return bool(self._outgoing)
 
     def send(self, frame: bytes) -> None:
-        """Begin to send a frame; the one before has been answered, so it has been sent."""
+        """Start to send a frame. The previous one has been answered, so it was sent completely."""
         self._outgoing = memoryview(zygote.LENGTH.pack(len(frame)) + frame)
         self.flush()
 
     def flush(self) -> None:
-        """Send on."""
+        """Continue to send."""
         try:
             while self._outgoing:
                 self._outgoing = self._outgoing[self.stream.send(self._outgoing[: 1 << 18]) :]
@@ -50,7 +60,10 @@ class Channel:
             self._outgoing = memoryview(b"")
 
     def frames(self) -> Iterator[bytes]:
-        """The frames that have arrived whole. `ended` says that no more will."""
+        """Yield the frames that have arrived completely. If `ended` is set, no more will.
+
+        Raises ValueError for a frame of more than `MAX_FRAME` bytes.
+        """
         if self.ended:
             return
         try:
@@ -64,6 +77,8 @@ class Channel:
         start = zygote.LENGTH.size
         while len(self._incoming) >= start:
             end = start + zygote.LENGTH.unpack_from(self._incoming)[0]
+            if end > MAX_FRAME:
+                raise ValueError("a frame is too large")
             if len(self._incoming) < end:
                 return
             frame = bytes(self._incoming[start:end])
@@ -71,22 +86,42 @@ class Channel:
             yield frame
 
     def close(self) -> None:
-        """Close our end."""
+        """Close this end."""
         self.stream.close()
 
 
 class Workers:
-    """A zygote and its workers, by slot. `told` is what the zygote said about the verifier that it loaded."""
+    """A zygote and its workers, by slot. `description` is what the zygote reported about the verifier."""
 
-    def __init__(self, ref: str, options: Mapping[str, Any], count: int, memory: int | None) -> None:
+    control: socket.socket
+    """The stream to the zygote; readable if there are deaths. `restart` replaces it."""
+
+    def __init__(
+        self, ref: str, options: Mapping[str, Any], count: int, memory: int | None, load_timeout: float = LOAD_TIMEOUT
+    ) -> None:
         """Raises PluginError and ConfigError, as loading the verifier in the zygote did."""
+        self._ref, self._count, self._memory, self._load_timeout = ref, count, memory, load_timeout
         try:
-            pickled = pickle.dumps(dict(options))
+            self._options = pickle.dumps(dict(options))
         except Exception as error:  # pickling raises whatever it likes
             raise ConfigError(f"the options of verifier {ref!r} cannot be sent to a process: {error}") from error
-        shared = _shared_file(16 * count)
+        self.description = self._start()
+
+    def restart(self) -> None:
+        """Replace the zygote, and with it all workers. Raises RunError if it then loads another verifier, or none."""
+        self._kill()
+        try:
+            description = self._start()
+        except (ConfigError, PluginError) as error:
+            raise RunError(f"the verifier's process ended and cannot be started again: {error}") from error
+        if description != self.description:
+            self.close()
+            raise RunError(f"verifier {self._ref!r} was changed while it was in use: start again to use the new one")
+
+    def _start(self) -> Mapping[str, Any]:
+        shared = _shared_file(8 * zygote.CELLS * self._count)
         self.control, theirs = socket.socketpair()
-        self._news = bytearray()
+        self._incoming_deaths = bytearray()
         try:
             self._cells = zygote.shared_cells(shared)
             self._process = subprocess.Popen(
@@ -106,82 +141,113 @@ class Workers:
             theirs.close()
             os.close(shared)
         try:
-            self.told = self._introduce(ref, pickled, memory)
+            return self._load()
         except BaseException:
-            self._process.kill()
-            self.close()
+            self._kill()
             raise
 
-    def _introduce(self, ref: str, options: bytes, memory: int | None) -> Mapping[str, Any]:
+    def _load(self) -> Mapping[str, Any]:
+        """Have the zygote load the verifier, and return its description."""
         path = [entry or os.getcwd() for entry in sys.path]
-        order = {"path": path, "ref": ref, "options": options, "memory": memory}
+        order = {"path": path, "ref": self._ref, "options": self._options, "memory": self._memory}
         answer = None
-        with contextlib.suppress(ConnectionError):  # it has ended, and left unread what we sent
+        self.control.settimeout(self._load_timeout)
+        try:
             zygote.send_frame(self.control, pickle.dumps(order))
             answer = zygote.receive_frame(self.control)
+        except ConnectionError:  # it has ended without reading the order
+            pass
+        except TimeoutError as error:
+            raise PluginError(
+                f"verifier {self._ref!r} was not loaded after {self._load_timeout:g} s: its import or preload hangs"
+            ) from error
+        self.control.settimeout(None)
         if answer is None:
             ending = ending_of(self._process.wait())
-            raise PluginError(f"verifier {ref!r} ended its process while it was loaded: {ending}")
-        told: dict[str, Any] = json.loads(answer)
-        if "error" in told:
-            raise {"ConfigError": ConfigError, "PluginError": PluginError}[told["error"]](told["message"])
-        return told
+            raise PluginError(f"verifier {self._ref!r} ended its process while it was loaded: {ending}")
+        description: dict[str, Any] = json.loads(answer)
+        if "error" in description:
+            raise {"ConfigError": ConfigError, "PluginError": PluginError}[description["error"]](description["message"])
+        return description
 
     def fork(self, slot: int) -> Channel:
-        """A new worker in an empty slot. Raises RunError when this process has no descriptors left."""
+        """Fork a worker for an empty slot. Raises RunError if this process has no descriptors left."""
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
             raise RunError(f"cannot start a worker for the verifier: {error.strerror}") from error
-        # Without the zygote nobody listens: `deaths` will say so.
+        # If the zygote is gone, `deaths` says so.
         with theirs, contextlib.suppress(ConnectionError):
             socket.send_fds(self.control, [zygote.COMMAND.pack(b"F", slot)], [theirs.fileno()])
         return Channel(ours)
 
     def end(self, slot: int) -> None:
-        """Have the worker in a slot killed. Its death is among `deaths` then, once, as it is when it dies by itself."""
+        """Have the worker of a slot killed. Its death is reported once, as if it had died by itself."""
         with contextlib.suppress(ConnectionError):
             self.control.sendall(zygote.COMMAND.pack(b"E", slot))
 
     def deaths(self) -> Iterator[tuple[int, int]]:
-        """Slots whose worker and all its descendants are dead, and its exit code (negative: a signal).
+        """Yield slots whose worker and all its descendants are dead, with its exit code (negative: a signal).
 
-        Call it when `control` is readable. Raises RunError when the zygote itself is gone.
+        Call it when `control` is readable. Raises ZygoteLostError if the zygote itself is gone.
         """
         try:
             data = self.control.recv(1 << 12)
         except ConnectionError:
             data = b""
         if not data:
-            raise RunError(f"the process that forks the verifier's workers is gone: {ending_of(self._process.wait())}")
-        self._news += data
-        while len(self._news) >= zygote.DEATH.size:
-            slot, status = zygote.DEATH.unpack_from(self._news)
-            del self._news[: zygote.DEATH.size]
+            ending = ending_of(self._process.wait())
+            raise ZygoteLostError(f"the process that forks the verifier's workers is gone: {ending}")
+        self._incoming_deaths += data
+        while len(self._incoming_deaths) >= zygote.DEATH.size:
+            slot, status = zygote.DEATH.unpack_from(self._incoming_deaths)
+            del self._incoming_deaths[: zygote.DEATH.size]
             yield slot, os.waitstatus_to_exitcode(status)
 
     def begin(self, slot: int) -> None:
         """Note that a batch is on its way to an idle worker."""
-        self._cells[2 * slot], self._cells[2 * slot + 1] = -1.0, time.monotonic()
+        first = zygote.CELLS * slot
+        self._cells[first], self._cells[first + 1] = -1.0, time.monotonic()
 
     def progress(self, slot: int) -> tuple[int, float]:
-        """Which row of its batch a worker is at (-1: it has not begun), and since when (`time.monotonic`)."""
-        row = self._cells[2 * slot]
-        return int(row), self._cells[2 * slot + 1]
+        """Return the row of its batch that a worker is at (-1: it has not begun), and since when (`time.monotonic`)."""
+        row, since = self._cells[zygote.CELLS * slot], self._cells[zygote.CELLS * slot + 1]
+        return (int(row), since) if math.isfinite(row) and math.isfinite(since) else (0, 0.0)
+
+    def waited(self, slot: int) -> float:
+        """Return the seconds that a worker has waited for a CPU since its batch began."""
+        pid, before = self._cells[zygote.CELLS * slot + 2], self._cells[zygote.CELLS * slot + 3]
+        waited = waited_for_cpu(int(pid)) - before if math.isfinite(pid) and pid > 0 else 0.0
+        return waited if waited > 0 else 0.0
+
+    def lose(self) -> None:
+        """Kill a zygote that does not react; `deaths` then reports its loss."""
+        self._process.kill()
 
     def close(self) -> None:
-        """End everything and wait for it."""
+        """End all processes and wait for that."""
         self.control.close()  # the zygote kills its workers and ends
-        self._process.wait()
+        try:
+            self._process.wait(CLOSE_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def _kill(self) -> None:
+        """Kill the zygote and its process group; on Linux its workers die with it."""
+        self.control.close()
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     def disown(self) -> None:
-        """In a forked child: let go of the stream, which must end when the parent does, and of nothing else."""
-        self._process.returncode = 0  # not ours to wait for
+        """In a forked child: close the stream, which must end when the parent's end does, and nothing else."""
+        self._process.returncode = 0  # the parent waits for it
         self.control.close()
 
 
 def ending_of(status: int) -> str:
-    """How a process ended, in words, from its exit code (negative: a signal)."""
+    """Describe how a process ended, from its exit code (negative: a signal)."""
     if status >= 0:
         return f"it ended itself with exit code {status}"
     try:
@@ -199,7 +265,7 @@ def _standard_error() -> int:
 
 
 def _shared_file(size: int) -> int:
-    """A descriptor of `size` zero bytes that have no name."""
+    """Return a descriptor of `size` zero bytes in an unnamed file."""
     if sys.platform == "linux":
         fd = os.memfd_create("rlvr-cells")
     else:

@@ -1,25 +1,29 @@
-"""The program behind a worker pool: it loads the verifier once and forks one worker a slot, on request.
+"""The zygote: a program that loads the verifier once and forks one worker per slot, on request.
 
-`verify.workers` starts it, so that workers are forked from a small process without threads, and the caller
-needs no `__main__` guard. What it holds, besides the verifier:
+`rlvr.verify.workers` starts it. Workers are forked from a small process without threads, and the caller needs no
+`__main__` guard. Besides the verifier, the zygote holds:
 
-    control     a stream to the parent: one frame in (what to load), one frame out (what was loaded), then commands
-                in (`COMMAND`: fork a slot, with the worker's channel attached; end a slot) and deaths out (`DEATH`)
-    cells       shared memory, two doubles a slot: which row of its batch a worker is at, and since when
+- control: a stream to the parent. One frame in (what to load), one frame out (the verifier's description), then
+  commands in (`COMMAND`: fork a worker for a slot, with its channel attached; kill the worker of a slot) and deaths out
+  (`DEATH`).
+- cells: shared memory, `CELLS` doubles per slot: the row of the batch that a worker is at, when it began
+  (`time.monotonic`), the worker's process id, and how long it had waited for a CPU when the batch began, in seconds.
 
-A worker reads a batch (a frame: pickled list of pickled rows) from its channel and answers with a frame of JSON: for
-each row that it got to, the verdicts and the seconds. Answers are JSON because what a verifier leaves in a worker is
-not to be trusted with unpickling in the parent.
+A worker reads a batch from its channel: a frame with a pickled nonce and a list of pickled rows. It answers with a
+frame of the nonce and JSON (`rlvr.verify.worker.Worker.answer`). Answers are JSON because the parent must not unpickle
+anything from a process that ran a verifier. The nonce keeps a verifier that writes to the channel from answering for
+its neighbors.
 
-Every worker leads a process group. On Linux, worker and zygote are subreapers too: whatever a verifier has forked stays
-below its worker while that lives and comes to the zygote afterwards, daemons included, and is killed there. When the
-control stream ends, whether the parent closed it or was killed, everything is killed.
+Every worker leads a process group. On Linux, worker and zygote are subreapers too: a process that a verifier forks
+stays below its worker while that lives and moves to the zygote afterwards, even a daemon, and is killed there. When the
+control stream ends, because the parent closed it or was killed, everything is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib.util
 import json
@@ -32,7 +36,6 @@ import signal
 import socket
 import struct
 import sys
-import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -40,14 +43,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from rlvr.verify.verifying import FunctionVerifier
+    from rlvr.verify.worker import Worker
 
-COMMAND = struct.Struct("=ci")  # b"F"ork or b"E"nd, slot
+COMMAND = struct.Struct("=ci")  # b"F" (fork) or b"E" (end), slot
 DEATH = struct.Struct("=ii")  # slot, wait status
 LENGTH = struct.Struct("=Q")
+CELLS = 4
+NONCE_BYTES = 16
 EXIT_MEMORY = 77
 """Exit code of a worker that ran out of memory."""
-BATCH_SECONDS = 0.05
-"""A worker hands back what it has not got to after this time: slow rows cost no neighbour its turn."""
 DEFAULT_MEMORY = 2 * 2**30
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -75,64 +79,38 @@ def _receive(channel: socket.socket, size: int) -> bytes | None:
 
 
 def shared_cells(fd: int) -> memoryview[float]:
-    """The shared memory behind a file descriptor, as doubles: aligned, so each is written and read whole."""
+    """Map the shared memory of a file descriptor as doubles. They are aligned, so reads and writes are atomic."""
     return memoryview(mmap.mmap(fd, 0)).cast("d")
-
-
-# --- the worker -----------------------------------------------------------------------------------------------------
-
-
-def work(channel: socket.socket, cells: memoryview[float], slot: int, verifier: FunctionVerifier) -> None:
-    """Answer batches until the channel ends. Leaves the process when memory runs out."""
-    from rlvr.record.item import Item
-    from rlvr.verify.verifying import failed
-
-    while (frame := receive_frame(channel)) is not None:
-        answers: list[tuple[list[tuple[str, float | None, str | None, str | None]], float]] = []
-        begun = time.monotonic()
-        for row, payload in enumerate(pickle.loads(frame)):
-            now = time.monotonic()
-            if answers and now - begun > BATCH_SECONDS:
-                break
-            # The time first: the parent reads the row first, so it never sees a new row with an old time.
-            cells[2 * slot + 1] = now
-            cells[2 * slot] = row
-            size, data = payload
-            start = time.perf_counter()
-            try:
-                verdicts = verifier.judge([Item(*fields) for fields in pickle.loads(data)])
-            except MemoryError:
-                os._exit(EXIT_MEMORY)  # nothing that needs memory can be relied on any more
-            except BaseException as error:  # sys.exit(), KeyboardInterrupt, other libraries' time-outs
-                verdicts = [failed(error)] * size
-            seconds = time.perf_counter() - start
-            signal.alarm(0)  # one that the row has left running is not the next row's
-            answers.append(([(v.status.value, v.reward, v.extracted, v.reason) for v in verdicts], seconds))
-        send_frame(channel, json.dumps(answers).encode())
 
 
 # --- the zygote -----------------------------------------------------------------------------------------------------
 
 
 class Zygote:
-    """Forks workers, ends them, and tells the parent of every death."""
+    """The loop that forks workers, kills them, and reports every death to the parent."""
 
     def __init__(
-        self, control: socket.socket, cells: memoryview[float], verifier: FunctionVerifier, memory: int
+        self,
+        control: socket.socket,
+        cells: memoryview[float],
+        verifier: FunctionVerifier,
+        memory: int,
+        make_worker: type[Worker],
     ) -> None:
         self._control = control
+        self._make_worker = make_worker
         self._cells = cells
         self._verifier = verifier
         self._memory = memory
         self._slots: dict[int, int] = {}  # process id -> slot
         self._wake_read, self._wake_write = os.pipe()
         self._asked_to_end = False
-        self._helpers = set(_children())  # what importing the verifier has started
+        self._helpers = set(_children())  # started while the verifier was imported
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
 
     def serve(self) -> NoReturn:
-        """Obey the parent until its end of the control stream closes; then kill everything."""
+        """Follow the parent's commands until its end of the control stream closes, then kill everything."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_term)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -192,7 +170,8 @@ class Zygote:
             _limit(resource.RLIMIT_CORE, 0)
             if sys.platform == "linux":
                 _limit(resource.RLIMIT_AS, _address_space() + self._memory)
-            work(socket.socket(fileno=fd), self._cells, slot, self._verifier)
+            self._cells[CELLS * slot + 2] = os.getpid()
+            self._make_worker(self._cells, slot, self._verifier).serve(socket.socket(fileno=fd))
             code = 0
         except OSError:  # the verifier closed our channel, or the parent went away
             code = 1
@@ -200,23 +179,23 @@ class Zygote:
             os._exit(code)
 
     def _end(self, pid: int) -> None:
-        """Kill a worker's group, then what has left the group, and report the death."""
+        """Kill a worker's group, then the processes that left the group, and report the death."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         slot = self._slots.pop(pid)
         self._kill_orphans()
-        with contextlib.suppress(ConnectionError):  # the parent has gone: its end of the stream says so next
+        with contextlib.suppress(ConnectionError):  # the parent is gone: the end of the stream is read next
             self._control.sendall(DEATH.pack(slot, status))
 
     def _bury(self) -> None:
-        """Workers that died by themselves. The group goes before the leader is reaped: its id is theirs until then."""
+        """Handle workers that died by themselves. Their group is killed first: reaping its leader frees its id."""
         for pid in list(self._slots):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 self._end(pid)
 
     def _kill_orphans(self) -> None:
-        """Kill what a dead worker's verifier had forked, and in turn what that had."""
+        """Kill what a dead worker's verifier had forked, and what those processes had forked in turn."""
         while orphans := [pid for pid in _children() if pid not in self._slots and pid not in self._helpers]:
             for pid in orphans:
                 os.kill(pid, signal.SIGKILL)
@@ -232,7 +211,7 @@ class Zygote:
 
 
 def _process_control(option: int, value: int) -> None:
-    """prctl(2); elsewhere than on Linux there is nothing like it and a daemon that a verifier leaves behind stays."""
+    """Call prctl(2). Systems other than Linux have no equivalent: there, a daemon that a verifier starts stays."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
@@ -244,7 +223,7 @@ def _children() -> list[int]:
 
 
 def _address_space() -> int:
-    """Bytes of address space in use: imported libraries have taken it, a row has not."""
+    """Return the bytes of address space in use. Before the first row, they belong to imported libraries."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
@@ -254,7 +233,7 @@ def _limit(what: int, value: int) -> None:
 
 
 def _same_rlvr() -> None:
-    """Import `rlvr` from the package that this file lies in, whatever else of that name the path would find."""
+    """Import `rlvr` from the package that contains this file, whatever else the path holds under that name."""
     folder = Path(__file__).resolve().parents[1]
     spec = importlib.util.spec_from_file_location(
         "rlvr", folder / "__init__.py", submodule_search_locations=[str(folder)]
@@ -266,9 +245,19 @@ def _same_rlvr() -> None:
     spec.loader.exec_module(module)
 
 
+def _end_with_parent(control: socket.socket, on: bool) -> None:
+    """Have the kernel end this process, through SIGIO, when the parent closes the control stream or is gone.
+
+    A verifier that hangs while it is imported would otherwise keep the process alive for ever.
+    """
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(control, fcntl.F_GETFL)
+    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC if on else flags & ~os.O_ASYNC)
+
+
 def main(control_fd: int, cells_fd: int) -> None:
-    """Load what the first frame asks for, say what it is, and serve."""
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # what is printed before a fork once
+    """Load the verifier that the first frame names, send its description, and serve."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # so that text printed before a fork is not written twice
     control = socket.socket(fileno=control_fd)
     cells = shared_cells(cells_fd)
     for fd in (control_fd, cells_fd):
@@ -277,11 +266,13 @@ def main(control_fd: int, cells_fd: int) -> None:
     if request is None:
         return
     _process_control(_PR_SET_CHILD_SUBREAPER, 1)
+    _end_with_parent(control, True)
     order: dict[str, Any] = pickle.loads(request)
     sys.path.extend(entry for entry in order["path"] if entry not in sys.path)
     _same_rlvr()
     from rlvr.errors import ConfigError, PluginError
-    from rlvr.verify.verifying import TOLD, describe, load_verifier
+    from rlvr.verify.verifying import DESCRIPTION_FIELDS, describe, load_verifier
+    from rlvr.verify.worker import Worker
 
     try:
         verifier = load_verifier(order["ref"], **pickle.loads(order["options"]))
@@ -294,13 +285,15 @@ def main(control_fd: int, cells_fd: int) -> None:
         message = str(error) if isinstance(error, PluginError) else describe(error)
         send_frame(control, json.dumps({"error": "PluginError", "message": message}).encode())
         return
-    told = {name: getattr(verifier, name) for name in TOLD} | {"claims": asdict(verifier.claims), "memory": memory}
-    send_frame(control, json.dumps(told).encode())
+    description = {name: getattr(verifier, name) for name in DESCRIPTION_FIELDS}
+    description |= {"claims": asdict(verifier.claims), "memory": memory}
+    _end_with_parent(control, False)  # from here on, the loop reads the end of the stream
+    send_frame(control, json.dumps(description).encode())
     gc.collect()
-    gc.freeze()  # what is shared with the workers is not written to by their collections
-    Zygote(control, cells, verifier, memory).serve()
+    gc.freeze()  # so that garbage collection in workers does not write to pages shared with the zygote
+    Zygote(control, cells, verifier, memory, Worker).serve()
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(ConnectionError):  # who asked is gone
+    with contextlib.suppress(ConnectionError):  # the parent is gone
         main(int(sys.argv[1]), int(sys.argv[2]))

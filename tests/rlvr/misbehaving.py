@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import decimal
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,6 +26,67 @@ class NotAnException(BaseException):
 class UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
+
+
+DIRECTORY, RECURSION = os.getcwd(), sys.getrecursionlimit()
+
+
+def _change_and_fail(change: Callable[[], object]) -> None:
+    change()
+    raise ValueError("and it does not clean up")
+
+
+def _pristine() -> float:
+    """1.0 if the process is as it was when this file was imported."""
+    return float(
+        os.getcwd() == DIRECTORY
+        and decimal.getcontext().prec == 28
+        and "LEAKED" not in os.environ
+        and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+        and sys.getrecursionlimit() == RECURSION
+        and {"json", "misbehaving_neighbor"} & sys.modules.keys() == {"json"}
+        and len(os.listdir("/proc/self/fd")) < 100
+    )
+
+
+def _replace_a_module() -> bool:
+    sys.modules["json"] = sys.modules["os"]
+    sys.modules["misbehaving_neighbor"] = sys.modules["os"]
+    return True
+
+
+def _leave_a_child() -> bool:
+    subprocess.Popen(["sleep", "600"])
+    return True
+
+
+def _burn(seconds: float) -> bool:
+    """Compute, for so much time of the CPU."""
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+    return True
+
+
+def _answer(text: str, nonce: bytes = b"") -> float:
+    """Write a frame into the worker's channel, whichever descriptor that is."""
+    frame = nonce + text.encode()
+    for fd in _open_descriptors():
+        try:
+            socket.socket(fileno=os.dup(fd)).send(len(frame).to_bytes(8, sys.byteorder) + frame)
+        except OSError:
+            continue
+    return 1.0
+
+
+def _forged(reward: str, count: int) -> str:
+    answers = ", ".join([f'[[["graded", {reward}, null, null]], 0.0]'] * count)
+    return f'{{"answers": [{answers}], "changes": [], "fresh": false}}'
+
+
+def _kill_the_zygote() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
 
 
 def _hang() -> None:
@@ -115,6 +178,30 @@ def _call(name: str) -> object:
         "pid": lambda: float(os.getpid()),
         "zygote": lambda: float(os.getppid()),
         "None": lambda: None,
+        "pristine": _pristine,
+        "chdir": lambda: _change_and_fail(lambda: os.chdir("/")),
+        "quiet chdir": lambda: os.chdir("/") or True,
+        "environment": lambda: os.environ.update(LEAKED="1") or True,
+        "decimal": lambda: setattr(decimal.getcontext(), "prec", 1) or True,
+        "handler": lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN) is not None,
+        "recursion limit": lambda: sys.setrecursionlimit(200) or True,
+        "module": _replace_a_module,
+        "no modules": lambda: _change_and_fail(sys.modules.clear),
+        "descriptor": lambda: os.open(os.devnull, os.O_RDONLY) > 0,
+        "child": _leave_a_child,
+        "zombie": lambda: os.spawnlp(os.P_NOWAIT, "true", "true") > 0,
+        "children": lambda: float(len(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())),
+        "draw": random.random,
+        "burn 0.3": lambda: _burn(0.3),
+        "burn 60": lambda: _burn(60),
+        "kill the zygote": _kill_the_zygote,
+        "long": lambda: Verdict(status="graded", reward=1.0, extracted="x" * 10**6, reason="y" * 10**6),  # type: ignore[arg-type]
+        "frame: empty": lambda: _answer("[]"),
+        "frame: nothing": lambda: _answer(""),
+        "frame: no answers": lambda: _answer('{"answers": [], "changes": [], "fresh": true}'),
+        "frame: nested": lambda: _answer("[" * 100_000),
+        "frame: NaN": lambda: _answer(_forged("NaN", 1)),
+        "frame: forged": lambda: _answer(_forged("7.0", 3)),
     }
     return actions[name]()
 

@@ -32,6 +32,7 @@ from rlvr.record.schema import Status, Task
 from rlvr.verify import pool, zygote
 from rlvr.verify.scoring import IN_FLIGHT_UNITS, Scorer
 from rlvr.verify.verifying import load_verifier
+from rlvr.verify.worker import Worker
 
 MISBEHAVING = str(Path(__file__).parents[1] / "misbehaving.py")
 MEMORY = 64 << 20  # bytes: filling them takes a fraction of the time-out
@@ -168,10 +169,13 @@ def test_a_worker_hands_back_what_it_has_not_got_to() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, ThreadPoolExecutor(1) as thread:
         units = [(1, pickle.dumps([("0.03", Task(), None)])) for _ in range(10)]
-        zygote.send_frame(ours, pickle.dumps(units))
-        cells = memoryview(bytearray(16)).cast("d")
-        ended = thread.submit(zygote.work, theirs, cells, 0, load_verifier(ref("sleeping")))
-        answers = json.loads(zygote.receive_frame(ours) or b"")
+        nonce = bytes(range(zygote.NONCE_BYTES))
+        zygote.send_frame(ours, pickle.dumps((nonce, units)))
+        cells = memoryview(bytearray(8 * zygote.CELLS)).cast("d")
+        ended = thread.submit(Worker(cells, 0, load_verifier(ref("sleeping"))).serve, theirs)
+        frame = zygote.receive_frame(ours) or b""
+        assert frame.startswith(nonce)
+        answers = json.loads(frame.removeprefix(nonce))["answers"]
         ours.shutdown(socket.SHUT_WR)
         ended.result(timeout=30)
     assert 1 <= len(answers) <= 2
@@ -267,14 +271,75 @@ def test_closing_wakes_who_waits() -> None:
             waiting.result(timeout=30)
 
 
-def test_losing_the_zygote_is_an_error_and_not_a_hang() -> None:
+def test_a_lost_zygote_is_replaced() -> None:
     with Scorer(ref(), workers=1, timeout=600) as scorer:
         zygote, worker = (int(score.reward or 0) for score in scorer.score([item("!zygote"), item("!pid")]))
-        scores = scorer.score([item("!hang")])
-        threading.Timer(0.1, os.kill, (zygote, signal.SIGKILL)).start()
-        with pytest.raises(RunError, match="killed by SIGKILL"):
-            next(scores)
-        wait_until_dead(worker)
+        os.kill(zygote, signal.SIGKILL)
+        wait_until_dead(zygote, worker)
+        found = result_of(scorer, item("1"), item("!zygote"), item("0"))
+    assert [score.reward == expected for score, expected in zip(found, (1.0, zygote, 0.0), strict=True)] == [
+        True, False, True
+    ]  # fmt: skip
+
+
+def test_a_row_that_kills_the_zygote_costs_itself(scorer: Scorer) -> None:
+    found = result_of(scorer, item("1"), item("!kill the zygote"), item("0"))
+    assert [score.reward for score in found] == [1.0, None, 0.0]
+    assert found[1].status is Status.ERROR
+    assert "the process that forks the verifier's workers is gone: killed by SIGKILL" in (found[1].reason or "")
+
+
+def test_a_stopped_zygote_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "END_GRACE", 0.2)
+    with Scorer(ref(), workers=1, timeout=TIMEOUT) as scorer:
+        zygote = int(next(scorer.score([item("!zygote")])).reward or 0)
+        os.kill(zygote, signal.SIGSTOP)
+        found = result_of(scorer, item("!hang"), item("1"))
+        assert not alive(zygote)
+    assert [score.status for score in found] == [Status.TIMEOUT, Status.GRADED]
+
+
+def test_a_zygote_that_is_lost_again_and_again_is_an_error(tmp_path: Path) -> None:
+    """It ends whenever it is to fork; the marker lets the verifier load each time."""
+    (tmp_path / "mortal.py").write_text(
+        "import os\nos.register_at_fork(before=lambda: os._exit(3))\ndef check(completion, task): return True\n"
+    )
+    with Scorer(f"{tmp_path / 'mortal.py'}:check", workers=1) as scorer:
+        error = result_of(scorer, item("1"))
+    assert "exit code 3; it was lost 3 times in a row, before any row was verified" in str(error)
+
+
+def test_a_verifier_that_was_changed_is_not_loaded_in_a_lost_ones_place(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("import os\ndef check(completion, task): return float(os.getppid())\n")
+    with Scorer(f"{file}:check", workers=1) as scorer:
+        zygote = int(next(scorer.score([item("1")])).reward or 0)
+        file.write_text("def check(completion, task): return 0.5\n")
+        os.kill(zygote, signal.SIGKILL)
+        wait_until_dead(zygote)
+        error = result_of(scorer, item("2"))
+    assert "was changed while it was in use" in str(error)
+
+
+def test_a_verifier_that_hangs_while_it_is_loaded_times_out(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(600)\ndef check(completion, task): return True\n")
+    with pytest.raises(PluginError, match=r"slow.py:check' was not loaded after 0.5 s: its import or preload hangs"):
+        Scorer(f"{tmp_path / 'slow.py'}:check", workers=1, load_timeout=0.5)
+
+
+def test_a_verifier_that_hangs_while_it_is_loaded_ends_with_the_caller(tmp_path: Path) -> None:
+    log = tmp_path / "pid"
+    (tmp_path / "slow.py").write_text(
+        f"import os, time\nopen({str(log)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    script = f"from rlvr.verify.scoring import Scorer\nScorer({str(tmp_path / 'slow.py')!r} + ':check', workers=1)\n"
+    with subprocess.Popen([sys.executable, "-c", script]) as caller:
+        deadline = time.monotonic() + 60
+        while not (log.exists() and log.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        caller.kill()
+    wait_until_dead(int(log.read_text()))
 
 
 def result_of(scorer: Scorer, *items: Item) -> Any:

@@ -16,8 +16,7 @@ from rlvr.errors import ConfigError, DataError, PluginError, RunError
 from rlvr.record.item import Item
 from rlvr.record.schema import Message, Rollout, Score, Status, Task, digest
 from rlvr.registry import registry
-from rlvr.verify import scoring
-from rlvr.verify.scoring import DEFAULT_REWARDS, Scorer, score, training_reward, usable_cpus
+from rlvr.verify.scoring import DEFAULT_REWARDS, Scorer, score, training_reward
 
 MISBEHAVING = str(Path(__file__).parents[1] / "misbehaving.py")
 
@@ -234,20 +233,6 @@ def test_what_training_makes_of_a_score() -> None:
     assert training_reward(of(Status.ERROR), {**DEFAULT_REWARDS, Status.ERROR: -1.0}) == -1.0
     with pytest.raises(ConfigError, match="no reward is configured for the status 'error'"):
         training_reward(of(Status.ERROR), {})
-
-
-def test_usable_cpus_respect_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    affinity = usable_cpus()
-    assert affinity >= 1
-
-    def with_quota(text: str) -> int:
-        (tmp_path / "cpu.max").write_text(text)
-        monkeypatch.setattr(scoring, "CPU_QUOTA", tmp_path / "cpu.max")
-        return usable_cpus()
-
-    assert with_quota("50000 100000\n") == 1
-    assert with_quota("100000 100000\n") == 1
-    assert with_quota("99900000 100000\n") == with_quota("max 100000\n")
 
 
 def test_the_package_offers_it() -> None:

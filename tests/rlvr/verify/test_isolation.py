@@ -1,0 +1,183 @@
+"""One row costs one row: what rows leave behind, forged answers, retries, and time limits under load."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlvr.record.item import Item
+from rlvr.record.schema import Score, Status, Task
+from rlvr.verify import process_state, scoring
+from rlvr.verify.scoring import Scorer, usable_cpus
+from rlvr.verify.verifying import EXTRACTED_LIMIT, REASON_LIMIT
+
+MISBEHAVING = str(Path(__file__).parents[1] / "misbehaving.py")
+
+
+def item(completion: str, **extra: Any) -> Item:
+    return Item(completion, Task(answer="1", extra=extra))
+
+
+@pytest.fixture
+def scorer() -> Iterator[Scorer]:
+    with Scorer(f"{MISBEHAVING}:check", workers=1, timeout=30) as scorer:
+        yield scorer
+
+
+def among_neighbors(scorer: Scorer, deed: str, times: int = 5) -> tuple[list[Score], list[Score]]:
+    """The scores of some rows with the deed, and of many that say whether their process is pristine."""
+    items = [item(f"!pristine#{i}") for i in range(200)]
+    places = [20 + 30 * i for i in range(times)]
+    for place in places:
+        items[place] = item(f"!{deed}#{place}")
+    scores = list(scorer.score(items))
+    return [scores[place] for place in places], [score for i, score in enumerate(scores) if i not in places]
+
+
+@pytest.mark.parametrize(
+    ("deed", "change"),
+    [
+        ("chdir", "working directory"),
+        ("quiet chdir", "working directory"),
+        ("environment", "environment"),
+        ("decimal", "decimal context"),
+        ("handler", "signal handlers"),
+        ("recursion limit", "recursion limit"),
+        ("module", "modules"),
+        ("no modules", "modules"),
+    ],
+)
+def test_what_a_row_changes_is_nothing_to_its_neighbors(
+    scorer: Scorer, deed: str, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "rlvr"):
+        deeds, neighbors = among_neighbors(scorer, deed)
+    assert [score.reward for score in neighbors] == [1.0] * len(neighbors)
+    assert {score.status for score in deeds} <= {Status.GRADED, Status.ERROR}
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("verifier 'misbehaving' leaks state between rows (")
+    assert change in message
+
+
+def test_leaked_descriptors_replace_the_worker(scorer: Scorer) -> None:
+    limit = process_state.MAY_KEEP["open descriptors"]
+    scores = list(scorer.score(item(f"!descriptor#{i}") for i in range(20 * limit)))
+    assert {score.reward for score in scores} == {1.0}
+    after = list(scorer.score(item(f"!pristine#{i}") for i in range(50)))
+    assert {score.reward for score in after} == {1.0}
+
+
+def test_children_are_reaped_and_few(scorer: Scorer) -> None:
+    list(scorer.score(item(f"!zombie#{i}") for i in range(300)))
+    list(scorer.score(item(f"!child#{i}") for i in range(60)))
+    (left,) = scorer.score([item("!children")])
+    assert left.reward is not None
+    assert left.reward <= process_state.MAY_KEEP["child processes"]
+
+
+def test_draws_are_the_row_s_own(caplog: pytest.LogCaptureFixture) -> None:
+    """Equal rows draw equal numbers, whoever their neighbors are and however many workers there are."""
+    items = [item(f"!draw#{i % 40}") for i in range(120)]
+    with Scorer(f"{MISBEHAVING}:check", workers=1) as scorer:
+        one = [score.reward for score in scorer.score(items)]
+    with Scorer(f"{MISBEHAVING}:check", workers=3) as scorer:
+        three = [score.reward for score in scorer.score(reversed(items))][::-1]
+    assert one == three
+    assert len(set(one)) == 40
+    assert not caplog.records
+
+
+def test_an_error_is_tried_once_more_in_a_fresh_process(tmp_path: Path) -> None:
+    (tmp_path / "flaky.py").write_text(
+        "from pathlib import Path\n"
+        "def check(completion, task):\n"
+        "    log = Path(task.extra['log'])\n"
+        "    with log.open('a') as file: file.write(f'{completion}\\n')\n"
+        "    if log.read_text().split().count(completion) <= task.extra['fails']: raise OSError('not now')\n"
+        "    return True\n"
+    )
+    with Scorer(f"{tmp_path / 'flaky.py'}:check", workers=2) as scorer:
+        log = str(tmp_path / "log")
+        scores = list(scorer.score(item(text, log=log, fails=fails) for text, fails in [("a", 1), ("b", 0), ("c", 9)]))
+    assert [score.reward for score in scores] == [1.0, 1.0, None]
+    assert sorted((tmp_path / "log").read_text().split()) == ["a", "a", "b", "c", "c"]
+
+
+def test_a_verifier_that_raises_on_many_rows_stays_quick(tmp_path: Path) -> None:
+    (tmp_path / "raising.py").write_text(
+        "from pathlib import Path\n"
+        "def check(completion, task):\n"
+        "    with Path(task.extra['log']).open('a') as file: file.write('x')\n"
+        "    raise ValueError(completion)\n"
+    )
+    with Scorer(f"{tmp_path / 'raising.py'}:check", workers=1) as scorer:
+        scores = list(scorer.score(item(str(i), log=str(tmp_path / "log")) for i in range(1000)))
+    assert {score.status for score in scores} == {Status.ERROR}
+    assert [score.reason.split(" (")[0] for score in scores if score.reason] == [
+        f"ValueError: {i}" for i in range(1000)
+    ]
+    assert len((tmp_path / "log").read_text()) < 1300
+
+
+@pytest.mark.parametrize("frame", ["empty", "nothing", "no answers", "nested", "NaN", "forged"])
+def test_a_forged_answer_costs_its_row_alone(scorer: Scorer, frame: str) -> None:
+    items = [item("0"), item("1"), item(f"!frame: {frame}"), item("0"), item("1")]
+    scores = list(scorer.score(items))
+    assert [score.reward for score in scores] == [0.0, 1.0, None, 0.0, 1.0]
+    assert scores[2].status is Status.ERROR
+    assert scores[2].reason == "it wrote into its worker's channel"
+
+
+def test_long_texts_are_cut_in_the_worker(scorer: Scorer) -> None:
+    (score,) = scorer.score([item("!long")])
+    assert score.extracted is not None
+    assert score.reason is not None
+    assert (len(score.extracted), len(score.reason)) == (EXTRACTED_LIMIT, REASON_LIMIT)
+    assert score.extracted.endswith("x…")
+    assert score.reason.endswith("y…")
+
+
+# --- time under load ------------------------------------------------------------------------------------------------
+
+
+def test_waiting_for_a_cpu_is_no_part_of_the_time_limit() -> None:
+    """Four workers for each CPU, whose rows need less than the limit of CPU time and more than it of wall clock."""
+    workers = 4 * usable_cpus()
+    with Scorer(f"{MISBEHAVING}:check", workers=workers, timeout=0.75) as scorer:
+        list(scorer.score(item(f"!nap#{i}") for i in range(workers)))  # all are forked
+        scores = list(scorer.score(item(f"!burn 0.3#{i}") for i in range(3 * workers)))
+        assert [score.status for score in scores] == [Status.GRADED] * len(scores)
+        begun = time.monotonic()
+        (late,) = scorer.score([item("!burn 60")])
+    assert late.status is Status.TIMEOUT
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000"}, 1),
+        ({"cpu.max": "max 100000", "a/cpu.max": "250000 100000", "a/b/cpu.max": "max 100000"}, 2),
+        ({"a/b/cpu.max": "50000 100000"}, 1),
+        ({"cpu/a/b/cpu.cfs_quota_us": "210000", "cpu/a/b/cpu.cfs_period_us": "100000"}, 2),
+        ({"cpu/a/b/cpu.cfs_quota_us": "-1", "cpu/a/b/cpu.cfs_period_us": "100000"}, 8),
+        ({}, 8),
+    ],
+)
+def test_usable_cpus_are_those_of_the_tightest_quota(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(f"{text}\n")
+    (tmp_path / "own").write_text("3:cpu:/a/b\n2:memory:/elsewhere\n0::/a/b\n")
+    monkeypatch.setattr(scoring, "CGROUP_ROOT", tmp_path / "root")
+    monkeypatch.setattr(scoring, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert usable_cpus() == expected
