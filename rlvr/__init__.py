@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rlvr.record.schema import Status as Status
     from rlvr.record.schema import Task as Task
     from rlvr.record.schema import Verdict as Verdict
+    from rlvr.rescore.score import ScoreReporter as ScoreReporter
+    from rlvr.rescore.score import ScoreResult as ScoreResult
+    from rlvr.rescore.score import score as score
     from rlvr.run.diagnose import Diagnosis as Diagnosis
     from rlvr.run.diagnose import diagnose as diagnose
     from rlvr.run.reporting import ProgressLines as ProgressLines
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from rlvr.verify.adapters import to_trl as to_trl
     from rlvr.verify.adapters import to_verifiers as to_verifiers
     from rlvr.verify.adapters import to_verl as to_verl
-    from rlvr.verify.scoring import score as score
     from rlvr.verify.verifying import load_verifier as load_verifier
     from rlvr.verify.verifying import verifier as verifier
 
@@ -44,7 +46,9 @@ _HOME = {
     "Verdict": "rlvr.record.schema",
     "hookimpl": "rlvr.hookspecs",
     "load_verifier": "rlvr.verify.verifying",
-    "score": "rlvr.verify.scoring",
+    "ScoreReporter": "rlvr.rescore.score",
+    "ScoreResult": "rlvr.rescore.score",
+    "score": "rlvr.rescore.score",
     "to_trl": "rlvr.verify.adapters",
     "to_verifiers": "rlvr.verify.adapters",
     "to_verl": "rlvr.verify.adapters",

@@ -4,51 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from rlvr.record.schema import Score
+from typing import Any, Protocol
 
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
-
-
-class Tally:
-    """Counts of scores, as they come."""
-
-    def __init__(self) -> None:
-        self.statuses: Counter[str] = Counter()
-        self._counted, self._sum = 0, 0.0
-
-    @property
-    def rows(self) -> int:
-        """How many scores there were."""
-        return self.statuses.total()
-
-    @property
-    def error_rate(self) -> float:
-        """Share of errors and time-outs."""
-        return (self.statuses["error"] + self.statuses["timeout"]) / max(1, self.rows)
-
-    def add(self, scores: Iterable[Score]) -> None:
-        """Count these."""
-        from rlvr.verify.scoring import training_reward
-
-        for score in scores:
-            self.statuses[score.status.value] += 1
-            reward = training_reward(score)
-            if reward is not None:
-                self._counted += 1
-                self._sum += reward
-
-    def lines(self) -> list[tuple[str, str]]:
-        """Mean reward and count by status."""
-        mean = "none: no verdict counts"
-        if self._counted:
-            mean = f"{self._sum / self._counted:.4f} over {self._counted:,} rows (unparsed and timeout count as 0)"
-        return [("mean reward", mean), *((status, f"{count:,}") for status, count in self.statuses.most_common())]
 
 
 class Heartbeat:

@@ -1,303 +1,210 @@
-"""`rlvr score`: files with scores more a row."""
+"""`rlvr score`."""
 
 from __future__ import annotations
 
 import re
 import sys
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from rlvr.cli.columns import column_mapping
 from rlvr.cli.options import verifier_options
-from rlvr.cli.progress import Tally, progress_of
+from rlvr.cli.progress import progress_of
 from rlvr.errors import RequestError, RunError
 
 if TYPE_CHECKING:
-    from rlvr.record.reading import Source
-    from rlvr.rescore.rescoring import Census, Job, OutputFile, ScoredBatch
-    from rlvr.verify.scoring import Scorer
+    from rlvr.rescore.score import ScoreProgress, ScoreReporter, ScoreResult
+    from rlvr.rescore.summary import VerifierSummary
+
+Texts: TypeAlias = list[str] | None
+
+Files: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE",
+        help="Rollouts or any other rows: .parquet, .jsonl, .jsonl.gz, .jsonl.zst; a folder of such files; a "
+        "quoted pattern.",
+    ),
+]
+Verifiers: TypeAlias = Annotated[
+    list[str],
+    typer.Option("--verifier", "-v", metavar="NAME", help="Verifier: a name, or FILE.py:FUNCTION; repeatable."),
+]
+Out: TypeAlias = Annotated[
+    str,
+    typer.Option("--out", "-o", metavar="OUT", help="File to write; ending in /, a folder for a file for each FILE."),
+]
+Mappings: TypeAlias = Annotated[
+    Texts,
+    typer.Option(
+        "--map",
+        metavar="TARGET=SOURCE",
+        help="Column that holds completion, answer, prompt, id or group_id, if it has another name; repeatable. Files "
+        "of TRL, verl and verifiers are recognized.",
+    ),
+]
+Options: TypeAlias = Annotated[
+    Texts,
+    typer.Option(
+        "--option",
+        metavar="[NAME:]KEY=VALUE",
+        help="Option of the verifier, as YAML; repeatable. With several verifiers NAME says whose.",
+    ),
+]
+Label: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--as", metavar="LABEL", help="Name of this variant: the scores are by NAME@LABEL, e.g. math@strict."),
+]
+WhereTexts: TypeAlias = Annotated[
+    Texts,
+    typer.Option("--where", "-w", metavar="EXPR", help="Condition on rows, as in rlvr show: status=error; repeatable."),
+]
+Limit: TypeAlias = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first so many rows.")]
+Shard: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Only each Nth row: 1/4, 2/4, 3/4 and 4/4 together are all rows."),
+]
+ScoresOnly: TypeAlias = Annotated[
+    bool, typer.Option("--scores-only", help="Write only the id and the new scores of each row: a sidecar.")
+]
+Cache: TypeAlias = Annotated[
+    Path | None, typer.Option("--cache", metavar="FILE", help="Remember verdicts in this file, for other runs too.")
+]
+Workers: TypeAlias = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Processes of a verifier. [default: one a CPU; 0 is in process]")
+]
+Timeout: TypeAlias = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Wall-clock limit a verdict.")]
+MaxErrorRate: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--max-error-rate", min=0, max=1, help="Exit with 1 if more of the verdicts are errors and time-outs."
+    ),
+]
+SkipBadLines: TypeAlias = Annotated[
+    bool, typer.Option("--skip-bad-lines", help="Leave out lines that are not JSON objects.")
+]
+Force: TypeAlias = Annotated[
+    bool, typer.Option("--force", help="Replace OUT if it exists; discard what another request has begun.")
+]
 
 
 def score(
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE",
-            help="Rollouts or any other rows: .parquet, .jsonl, .jsonl.gz, .jsonl.zst; a folder of such files; a "
-            "pattern in quotes.",
-        ),
-    ],
-    verifiers: Annotated[
-        list[str],
-        typer.Option(
-            "--verifier", "-v", metavar="NAME", help="A registered name, or FILE.py:FUNCTION; may be given repeatedly."
-        ),
-    ],
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out", "-o", metavar="OUT", help="The file to write, or, ending in /, a folder for a file for each FILE."
-        ),
-    ],
-    mappings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="TARGET=SOURCE",
-            help="Which column holds completion, answer, prompt, id or group_id, where it has another name. The files "
-            "of TRL, verl and verifiers are recognised.",
-        ),
-    ] = None,
-    options: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option",
-            metavar="[NAME:]KEY=VALUE",
-            help="An option of the verifier; the value is YAML. NAME is that of the verifier, where there are several.",
-        ),
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            "--as", metavar="LABEL", help="Name this variant: the scores are by NAME@LABEL, e.g. math@strict."
-        ),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", "-w", metavar="EXPR", help="Only rows where it holds, as in rlvr show: status=error."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first so many of them.")] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option("--shard", metavar="I/N", help="Only each Nth row: 1/4, 2/4, 3/4 and 4/4 are all, none twice."),
-    ] = None,
-    scores_only: Annotated[
-        bool, typer.Option("--scores-only", help="Write of each row only its id and the new scores: a sidecar.")
-    ] = False,
-    cache: Annotated[
-        Path | None, typer.Option("--cache", metavar="FILE", help="Remember verdicts in this file, for other runs too.")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", min=0, help="Processes a verifier; one a CPU by default, 0 is in process."),
-    ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Wall-clock limit a verdict.")] = 5.0,
-    max_error_rate: Annotated[
-        float,
-        typer.Option(
-            "--max-error-rate", min=0, max=1, help="Exit with 1 when more of the verdicts are errors and time-outs."
-        ),
-    ] = 0.05,
-    skip_bad_lines: Annotated[
-        bool, typer.Option("--skip-bad-lines", help="Leave out lines that are not JSON objects, instead of refusing.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT if it exists; throw away what another request had begun.")
-    ] = False,
+    files: Files,
+    verifiers: Verifiers,
+    out: Out,
+    mappings: Mappings = None,
+    options: Options = None,
+    label: Label = None,
+    where: WhereTexts = None,
+    limit: Limit = None,
+    shard: Shard = None,
+    scores_only: ScoresOnly = False,
+    cache: Cache = None,
+    workers: Workers = None,
+    timeout: Timeout = 5.0,
+    max_error_rate: MaxErrorRate = 0.05,
+    skip_bad_lines: SkipBadLines = False,
+    force: Force = False,
 ) -> None:
-    """Verify every row of each FILE; write the rows to OUT, each with an entry more in its list `scores`.
+    """Verify every row of each FILE and write the rows to OUT, each with new scores in its list `scores`.
 
     A row with a schema_version is a rlvr record. In any other row the columns completion, answer, prompt, id and
     group_id are used, or those that --map names; all columns are kept as they are.
 
-    The same command, run again after it was interrupted, goes on where it was.
+    The same command, run again after an interrupt, continues where it stopped.
     """
-    from rlvr.files import expanded
-    from rlvr.record.fields import Where
-    from rlvr.record.reading import source_of
-    from rlvr.rescore.journal import Journal
-    from rlvr.rescore.rescoring import Job, Selection, run, take_census
-    from rlvr.verify.cache import VerdictCache
-    from rlvr.verify.scoring import Scorer
+    from rlvr.rescore.score import score as run
 
-    begin = time.monotonic()
-    mapping = column_mapping(mappings or ())
-    sources = [source_of(path, mapping) for path in expanded(files)]
-    targets = _targets(sources, out)
-    journal_path = _journal_path(out)
-    _refuse_to_lose(targets, journal_path, force)
-    wanted = Where(where or ())
-    selection = Selection(wanted, limit, _shard(shard))
-    _refuse_twice(verifiers, label)
-    options_of = verifier_options(options or (), verifiers)
+    given = verifier_options(options or (), verifiers)
     with ExitStack() as stack:
-        remembered = stack.enter_context(closing(VerdictCache(cache)))
-        scorers = [
-            stack.enter_context(
-                Scorer(each, options_of[each], workers=workers, timeout=timeout, label=label, cache=remembered)
-            )
-            for each in verifiers
-        ]
-        _refuse_alike(scorers)
-        if shard and any(scorer.takes_groups for scorer in scorers):
-            raise RequestError(f"--shard {shard}: it would tear groups apart, and a verifier judges whole groups")
-        job = Job(sources, targets, scorers, selection, scores_only, skip_bad_lines)
-        _say_layouts(sources)
-        census = take_census(job, mapping)
-        wanted.require_known(", ".join(str(source.path) for source in sources))
-        _warn(census, sources)
-        asked = {"where": where, "limit": limit, "shard": shard, "map": mappings, "timeout": timeout}
-        journal = stack.enter_context(closing(Journal(journal_path, _request(job, asked, out), anew=force)))
-        if journal.entries:
-            print(f"rlvr: {journal.entries:,} rows were verified before, going on from there", file=sys.stderr)
-        tallies = {scorer.name: Tally() for scorer in scorers}
-        with progress_of(census.rows.total()) as progress:
-
-            def report(done: ScoredBatch) -> None:
-                for scores, tally in zip(zip(*done.scores, strict=True), tallies.values(), strict=True):
-                    tally.add(scores)
-                statuses = sum((tally.statuses for tally in tallies.values()), type(tally.statuses)())
-                at = done.source.path.name if len(sources) > 1 else ""
-                progress.advance(len(done.scores), at, statuses, replayed=done.replayed)
-
-            try:
-                run(job, journal, census, report)
-            except KeyboardInterrupt:
-                print("rlvr: interrupted; the same command goes on from here", file=sys.stderr)
-                raise
-        fresh = census.rows.total() - journal.entries
-    print(_summary(tallies, census.rows.total(), fresh / (time.monotonic() - begin)))
-    if census.bad_lines:
-        print(f"left out     {census.bad_lines:,} bad lines, the first: {census.first_bad_line}")
-    for target in targets:
-        print(f"written to {target.path}")
-    for name, tally in tallies.items():
-        if tally.error_rate > max_error_rate:
-            whose = f" of {name}" if len(tallies) > 1 else ""
-            raise RunError(
-                f"{tally.error_rate:.1%} of the verdicts{whose} are errors or time-outs, --max-error-rate allows "
-                f"{max_error_rate:.1%}; {out} is complete and says for each row why"
-            )
-
-
-# --- what is asked for ----------------------------------------------------------------------------------------------
-
-
-def _is_folder(out: str) -> bool:
-    return out.endswith("/") or Path(out).is_dir()
-
-
-def _targets(sources: Sequence[Source], out: str) -> list[OutputFile]:
-    """What is written, of which files. Raises RequestError for an unknown ending, and for two files of one name."""
-    from rlvr.files import ending
-    from rlvr.rescore.rescoring import OutputFile
-
-    if not _is_folder(out):
-        ending(Path(out))
-        if not Path(out).parent.is_dir():
-            raise RequestError(f"{out} cannot be written: No such file or directory: {Path(out).parent}")
-        return [OutputFile(Path(out), sources)]
-    targets = [OutputFile(Path(out, source.path.name), [source]) for source in sources]
-    for i, target in enumerate(targets):
-        for other, source in zip(targets[:i], sources, strict=False):
-            if other.path == target.path:
-                raise RequestError(f"--out {out}: {source.path} and {sources[i].path} would both be {target.path}")
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"--out {out} cannot be made: {error.strerror}") from error
-    return targets
-
-
-def _journal_path(out: str) -> Path:
-    path = Path(out)
-    return path / ".rlvr-score.journal" if _is_folder(out) else path.with_name(f".{path.name[:200]}.journal")
-
-
-def _refuse_to_lose(targets: Sequence[OutputFile], journal: Path, force: bool) -> None:
-    for target in targets:
-        if not target.path.exists():
-            continue
-        for source in target.sources:
-            if target.path.samefile(source.path):
-                raise RequestError(f"--out {target.path} is FILE itself: scores are written to another file")
-        if target.path.is_dir():
-            raise RequestError(f"--out {target.path} is a folder")
-        if not force and not journal.exists():  # a journal is of a request that wrote this, or is an error later
-            raise RequestError(f"{target.path} exists; --force replaces it")
+        result = run(
+            files,
+            verifiers,
+            out=out,
+            options=given if len(verifiers) > 1 else given[verifiers[0]],
+            mapping=column_mapping(mappings or ()),
+            label=label,
+            where=where or (),
+            limit=limit,
+            shard=_shard(shard),
+            scores_only=scores_only,
+            cache=cache,
+            workers=workers,
+            timeout=timeout,
+            skip_bad_lines=skip_bad_lines,
+            force=force,
+            reporter=_reporter(stack),
+        )
+    print(_summary(result))
+    _check_error_rate(result, max_error_rate, out)
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
-    if match is None or not 0 <= int(match[1]) <= int(match[2]) or match[2].strip("0") == "":
+    if match is None:
         raise RequestError(f"--shard {text}: write I/N, for example 1/4, with I from 1 to N")
     return int(match[1]), int(match[2])
 
 
-def _refuse_twice(verifiers: Sequence[str], label: str | None) -> None:
-    from rlvr.verify.score_names import LABEL
+def _reporter(stack: ExitStack) -> ScoreReporter:
+    """Return a reporter that prints notes and progress to standard error until the stack is closed."""
+    from rlvr.rescore.score import ScoreReporter
 
-    for each in verifiers:
-        if verifiers.count(each) > 1:
-            raise RequestError(f"--verifier {each} is given twice: variants are scored one after the other, with --as")
-    if label is not None and not re.fullmatch(LABEL, label):
-        raise RequestError(f"--as {label}: a label is letters, digits, '_', '.' and '-'")
+    class Printed(ScoreReporter):
+        def __init__(self) -> None:
+            self.rows = self.replayed = 0
 
+        def note(self, text: str) -> None:
+            print(f"rlvr: {text}", file=sys.stderr)
 
-def _refuse_alike(scorers: Sequence[Scorer]) -> None:
-    """Their scores could not be told apart."""
-    for name in (scorer.name for scorer in scorers):
-        if sum(scorer.name == name for scorer in scorers) > 1:
-            raise RequestError(f"two of the verifiers are called {name!r}: score with one after the other, with --as")
+        def start(self, total: int, replayed: int) -> None:
+            stack.push(_tell_how_to_resume)
+            self.shown = stack.enter_context(progress_of(total))
 
+        def advance(self, progress: ScoreProgress) -> None:
+            at = progress.file.name if progress.files > 1 else ""
+            rows, replayed = progress.rows - self.rows, progress.replayed - self.replayed
+            self.shown.advance(rows, at, progress.statuses, replayed=replayed)
+            self.rows, self.replayed = progress.rows, progress.replayed
 
-def _request(job: Job, asked: dict[str, Any], out: str) -> dict[str, Any]:
-    """What makes two requests the same piece of work."""
-
-    def of_file(path: Path) -> list[Any]:
-        about = path.stat()
-        return [str(path.resolve()), about.st_size, about.st_mtime_ns]
-
-    def of_verifier(scorer: Scorer) -> list[str]:
-        return [scorer.name, scorer.version, scorer.config_hash]
-
-    return {
-        "files": [of_file(source.path) for source in job.sources],
-        "verifiers": [of_verifier(scorer) for scorer in job.scorers],
-        "out": str(Path(out).resolve()),
-        "scores_only": job.scores_only,
-        "skip_bad_lines": job.skip_bad_lines,
-        **asked,
-    }
+    return Printed()
 
 
-# --- what is said ---------------------------------------------------------------------------------------------------
+def _tell_how_to_resume(kind: type[BaseException] | None, *_: object) -> None:
+    if kind is not None and issubclass(kind, KeyboardInterrupt):
+        print("rlvr: interrupted; the same command goes on from here", file=sys.stderr)
 
 
-def _say_layouts(sources: Sequence[Source]) -> None:
-    """Once for each layout that was recognised."""
-    for layout, columns in {source.layout: source.columns for source in sources if source.layout}.items():
-        told = dict.fromkeys(["completion", "answer", *layout.sources])
-        text = f"recognised as {layout.name}: {', '.join(f'{target}={columns[target]}' for target in told)}"
-        print(f"rlvr: {text}", file=sys.stderr)
+def _summary(result: ScoreResult) -> str:
+    """Return rows, mean reward and counts of each verifier, rows a second, and the written files."""
+    lines = [("rows", f"{result.scored:,}")]
+    for summary in result.verifiers:
+        lines += [("verifier", summary.verifier)] if len(result.verifiers) > 1 else []
+        lines += _counts(summary)
+    lines.append(("rows/s", f"{result.rows_per_second:,.0f}"))
+    if result.bad_lines:
+        lines.append(("left out", f"{result.bad_lines:,} bad lines, the first: {result.first_bad_line}"))
+    written = [f"written to {path}" for path in result.files]
+    return "\n".join([*(f"{name:<12} {value}" for name, value in lines), *written])
 
 
-def _warn(census: Census, sources: Sequence[Source]) -> None:
-    """Say so when no row at all has what is to be verified: most likely it has another name."""
-    if census.rows.total() == census.records:
-        return
-    for target in ("completion", "answer"):
-        columns = {source.columns[target] for source in sources}
-        if not columns & census.columns.keys():
-            names = ", ".join(census.columns) or "none"
-            print(
-                f"rlvr: no row has a column {min(columns)!r}; the columns are: {names} (--map {target}=SOURCE)",
-                file=sys.stderr,
+def _counts(summary: VerifierSummary) -> list[tuple[str, str]]:
+    mean = "none: no verdict counts"
+    if summary.mean_reward is not None:
+        mean = f"{summary.mean_reward:.4f} over {summary.counted:,} rows (unparsed and timeout count as 0)"
+    return [("mean reward", mean), *((status, f"{count:,}") for status, count in summary.statuses.items())]
+
+
+def _check_error_rate(result: ScoreResult, most: float, out: str) -> None:
+    for summary in result.verifiers:
+        if summary.error_rate > most:
+            whose = f" of {summary.verifier}" if len(result.verifiers) > 1 else ""
+            raise RunError(
+                f"{summary.error_rate:.1%} of the verdicts{whose} are errors or time-outs, --max-error-rate allows "
+                f"{most:.1%}; {out} is complete and says for each row why"
             )
-
-
-def _summary(tallies: dict[str, Tally], rows: int, speed: float) -> str:
-    """Rows, for each verifier mean reward and count by status, rows a second."""
-    lines = [("rows", f"{rows:,}")]
-    for name, tally in tallies.items():
-        lines += [("verifier", name)] if len(tallies) > 1 else []
-        lines += tally.lines()
-    lines.append(("rows/s", f"{speed:,.0f}"))
-    return "\n".join(f"{name:<12} {value}" for name, value in lines)

@@ -1,8 +1,8 @@
-"""What has been done of a long piece of work, so that the same request goes on after a kill where it was.
+"""Resumable output: the scores of a request so far, so that the same request continues after a kill.
 
-A journal is a file beside the result. Its first line says what was requested; every other line is a JSON list of
-entries, in their order. It is appended to and flushed as the work goes on, and removed when the result is complete. Who
-holds it open holds a lock: two processes never do the same work at once.
+A journal is a file beside the output. Its first line is the request, every other line a JSON list of entries in row
+order. It is appended to and flushed while rows are scored, and removed when the output is complete. An open journal is
+locked: two processes never do the same work at once.
 """
 
 from __future__ import annotations
@@ -14,33 +14,38 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
+from rlvr.record.schema import Score, Verdict
+from rlvr.verify.scoring import Scorer
+
+Scores: TypeAlias = tuple[Score, ...]
+"""Scores of one row, one of each verifier."""
 
 FLUSH_AFTER, FLUSH_BYTES, FLUSH_EVERY = 512, 1 << 20, 1.0  # entries, bytes, seconds: what a kill may cost
 SYNC_EVERY = 10.0  # seconds: what a power cut may cost
 
 
 class Journal:
-    """Entries of one request, those of an earlier attempt first."""
+    """Entries of one request, those of an earlier attempt first. An entry is any JSON value."""
 
     def __init__(self, path: Path, request: Mapping[str, Any], *, anew: bool = False) -> None:
-        """Opens the journal of `request`, or begins one.
+        """Open the journal of `request`, or begin one.
 
         Args:
-            path: Where it is, or will be.
+            path: The file.
             request: What makes two requests the same; plain JSON values.
-            anew: Another request's journal is thrown away instead of being an error.
+            anew: Discard the journal of another request, which is an error otherwise.
 
-        Raises RequestError when another process works on it, or when it is another request's.
+        Raises RequestError if another process holds the journal, or if it belongs to another request.
         """
         self.path = path
         self._file = _locked(path)
         try:
             self.entries = self._adopt(request, anew)
-            """How many an earlier attempt has left."""
+            """Number of entries that an earlier attempt left."""
         except BaseException:
             self._file.close()
             raise
@@ -56,8 +61,8 @@ class Journal:
                 return self._cut_torn_end()
             if not anew:
                 raise RequestError(
-                    f"{self.path} is the journal of another request ({_difference(there, request)}): give that one to "
-                    "finish it, or --force to start anew"
+                    f"{self.path} is the journal of another request ({_difference(there, request)}): repeat that "
+                    "one to finish it, or pass --force to start anew"
                 )
         self._file.seek(0)
         self._file.truncate()
@@ -66,7 +71,7 @@ class Journal:
         return 0
 
     def _cut_torn_end(self) -> int:
-        """Count the entries; a line that a kill or a power cut has damaged goes, and all after it."""
+        """Count the entries. Cut off the first damaged line and all after it: a kill or a power cut left them."""
         count = 0
         end = self._file.tell()
         for line in self._file:
@@ -80,7 +85,7 @@ class Journal:
         return count
 
     def replayed(self) -> Iterator[Any]:
-        """The entries that an earlier attempt has left."""
+        """Yield the entries that an earlier attempt left."""
         left = self.entries
         with self.path.open("rb") as file:
             file.readline()
@@ -92,9 +97,9 @@ class Journal:
                 yield from entries
 
     def add(self, entry: Any, *, whole: bool = True) -> None:
-        """One entry more. Entries up to one that is not `whole` are kept only with those that follow.
+        """Append an entry. One that is not `whole` is kept only together with the entries up to the next whole one.
 
-        Raises RunError when the disk fails.
+        Raises RunError if the disk fails.
         """
         text = to_json(entry)
         self._held.append(text)
@@ -106,7 +111,7 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Hand to the system what is whole."""
+        """Write what is whole to the file."""
         if self._whole:
             try:
                 self._file.write(f"[{', '.join(self._held[: self._whole])}]\n".encode())
@@ -121,12 +126,12 @@ class Journal:
         self._flushed = time.monotonic()
 
     def remove(self) -> None:
-        """The work is done, or there is none to go on with."""
+        """Delete the journal: the output is complete, or there is nothing to resume."""
         self.path.unlink(missing_ok=True)
         self._file.close()
 
     def close(self) -> None:
-        """Leave the journal for the next attempt; without an entry there is nothing to leave."""
+        """Leave the journal for the next attempt. A journal without entries is deleted."""
         if self._file.closed:
             return
         self.flush()
@@ -141,7 +146,7 @@ def _header_end(path: Path) -> int:
 
 
 def _locked(path: Path) -> Any:
-    """The file, open for reading and writing, and nobody else's."""
+    """Open the file for reading and writing, locked."""
     while True:
         try:
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
@@ -154,7 +159,7 @@ def _locked(path: Path) -> Any:
             file.close()  # it was removed between our opening and our locking it
         except BlockingIOError as error:
             file.close()
-            raise RequestError(f"another process is at this very work: it holds {path}") from error
+            raise RequestError(f"another process is already writing this output: it holds {path}") from error
         except OSError as error:
             file.close()
             raise RequestError(f"{path} cannot be locked: {error.strerror}") from error
@@ -181,6 +186,64 @@ def _short(value: Any, limit: int = 120) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
 
 
+class ScoreJournal:
+    """Scores of a request's rows, in row order. A group is kept whole or not at all: its rows were scored together."""
+
+    _FORMAT = 2  # of the entries
+    _PROVENANCE = frozenset({"verifier", "version", "config", "config_hash"})  # the scorer has them
+
+    def __init__(
+        self, path: Path, request: Mapping[str, Any], scorers: Sequence[Scorer], *, anew: bool = False
+    ) -> None:
+        """Open the journal of `request`, or begin one; see `Journal`. The scorers give their scores' provenance."""
+        self._journal = Journal(path, {**request, "format": self._FORMAT}, anew=anew)
+        self._scorers = scorers
+        self._pending: tuple[list[Any], object] | None = None  # the newest row of a group, and the group
+
+    @property
+    def rows(self) -> int:
+        """Number of rows that an earlier attempt scored."""
+        return self._journal.entries
+
+    def replayed(self) -> Iterator[Scores]:
+        """Yield the scores of these rows."""
+        for entry in self._journal.replayed():
+            yield tuple(_restored(scorer, fields) for scorer, fields in zip(self._scorers, entry, strict=True))
+
+    def add(self, scores: Scores, group: object = None) -> None:
+        """Append the scores of the next row.
+
+        Args:
+            scores: One of each scorer.
+            group: What the row was scored together with; None if it was scored alone.
+
+        Raises RunError if the disk fails.
+        """
+        entry = [score.model_dump(mode="json", exclude=set(self._PROVENANCE)) for score in scores]
+        if self._pending is not None:
+            before, of = self._pending
+            self._journal.add(before, whole=of != group)
+            self._pending = None
+        if group is None:
+            self._journal.add(entry)
+        else:
+            self._pending = entry, group
+
+    def remove(self) -> None:
+        """Delete the journal: the output is complete, or there is nothing to resume."""
+        self._journal.remove()
+
+    def close(self) -> None:
+        """Leave the journal for the next attempt."""
+        self._journal.close()
+
+
+def _restored(scorer: Scorer, fields: Mapping[str, Any]) -> Score:
+    seconds, created_at = fields["seconds"], fields["created_at"]
+    verdict = {name: value for name, value in fields.items() if name in Verdict.model_fields}
+    return scorer.score_of(Verdict.model_validate(verdict), seconds, created_at)
+
+
 def stale_temporaries(path: Path) -> Sequence[Path]:
-    """What killed writers of `path` have left: whoever holds its journal may remove them."""
+    """Return the temporary files that killed writers of `path` left. The holder of its journal may delete them."""
     return sorted(path.parent.glob(f".{glob.escape(path.name[:200])}.????????.tmp"))

@@ -1,8 +1,8 @@
-"""Files in, the same rows with scores more out: several files, several verifiers, through any number of kills.
+"""Score files: copy the rows of several files and append the scores of several verifiers, resumable after a kill.
 
-The files are read twice. The first time everything is done except verifying, so that a row that cannot be read or
-written stops the work before it begins and not hours later. The second time scores come from the journal of an earlier
-attempt as far as it goes, and from the verifiers then.
+The files are read twice. The first reading does everything except verifying, so that a row that cannot be read or
+written stops the work before it begins and not hours later. The second reading takes scores from the journal of an
+earlier attempt as far as it goes, and from the verifiers after that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice, tee
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from rlvr.errors import DataError, RequestError, RunError, nearest
 from rlvr.files import replacing, to_json
@@ -24,9 +24,9 @@ from rlvr.record.reading import ArrowBatch, Batch, LineBatch, Source, read_batch
 from rlvr.record.rows import FieldError, Row
 from rlvr.record.schema import Score, Task
 from rlvr.record.store import TOKEN_COLUMNS
-from rlvr.rescore.journal import Journal, stale_temporaries
-from rlvr.rescore.scored import Output, Scores, output_for
-from rlvr.verify.scoring import Scorer, stored_fields
+from rlvr.rescore.journal import ScoreJournal, Scores, stale_temporaries
+from rlvr.rescore.scored import Output, output_for
+from rlvr.verify.scoring import Scorer
 
 Report: TypeAlias = Callable[["ScoredBatch"], object]
 
@@ -36,7 +36,7 @@ Report: TypeAlias = Callable[["ScoredBatch"], object]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows are verified and written; the others are left out."""
+    """Which rows are verified and written."""
 
     where: Where = field(default_factory=lambda: Where(()))
     limit: int | None = None
@@ -46,7 +46,7 @@ class Selection:
     def batches(
         self, sources: Iterable[Source], on_bad_line: Callable[[DataError], object]
     ) -> Iterator[tuple[Source, Batch]]:
-        """The rows that are meant, in their order."""
+        """Yield the selected rows of the sources, in order."""
         number = chosen = 0
         for source in sources:
             for batch in read_batches(source.path, on_bad_line=on_bad_line):
@@ -69,7 +69,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class OutputFile:
-    """A file to write, and the files whose rows go into it."""
+    """A file to write, and the files whose rows it gets."""
 
     path: Path
     sources: Sequence[Source]
@@ -84,12 +84,12 @@ class Job:
     scorers: Sequence[Scorer]
     selection: Selection = Selection()
     scores_only: bool = False
-    """Write a sidecar: of each row its `id` (and `segment`), and the new scores."""
+    """Write sidecars: `id`, `segment` and new scores of each row."""
     skip_bad_lines: bool = False
 
     @cached_property
     def outputs(self) -> list[Output]:
-        """Of each target."""
+        """The format of each target."""
         return [
             output_for([] if self.scores_only else [source.path for source in target.sources], target.path)
             for target in self.targets
@@ -97,25 +97,25 @@ class Job:
 
     @cached_property
     def places(self) -> dict[Path, int]:
-        """Of each source, the number of its target."""
+        """Source → number of its target."""
         return {source.path: i for i, target in enumerate(self.targets) for source in target.sources}
 
     @property
     def wants_rollout(self) -> bool:
-        """One of the verifiers looks at whole rollouts."""
+        """Whether a verifier looks at whole rollouts."""
         return any(scorer.wants_rollout for scorer in self.scorers)
 
     @property
     def wants_extra(self) -> bool:
-        """One of the verifiers looks at more of the task than its answer."""
+        """Whether a verifier looks at more of the task than its answer."""
         return any(scorer.wants_extra for scorer in self.scorers)
 
     def written(self, source: Source, batch: Batch) -> Batch:
-        """What of the batch is written, beside the new scores."""
+        """Return what is written of the batch, beside the new scores."""
         return identities(source, batch) if self.scores_only else batch
 
     def rows(self, source: Source, batch: Batch) -> list[Row]:
-        """The batch's rows, with the columns that verifying needs."""
+        """Return the batch's rows with the columns that verifying needs."""
         if self.wants_rollout:
             return batch.rows(source.columns)
         only = None
@@ -144,12 +144,12 @@ def identities(source: Source, batch: Batch) -> LineBatch:
 
 @dataclass
 class Census:
-    """What is in the files, of the rows that are meant."""
+    """Counts of the selected rows."""
 
     rows: Counter[Path] = field(default_factory=Counter)
     records: int = 0
     columns: Counter[str] = field(default_factory=Counter)
-    """Of foreign rows: how many have it, not null."""
+    """Column → foreign rows in which it is not null."""
     bad_lines: int = 0
     first_bad_line: str = ""
 
@@ -160,9 +160,9 @@ class Census:
 
 
 def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
-    """Read the files, and do all that scoring will do but verifying.
+    """Read the files and do all that scoring does except verifying.
 
-    Raises DataError for a row that cannot be read or written, RequestError for a mapping that nothing answers to.
+    Raises DataError for a row that cannot be read or written, RequestError for a mapping to a column that no row has.
     """
     census = Census()
     for source, batch in job.selection.batches(job.sources, census.note_bad_line):
@@ -203,14 +203,15 @@ class ScoredBatch(NamedTuple):
     batch: Batch
     scores: Sequence[Scores]
     replayed: int
-    """How many of them are from an earlier attempt: the first ones."""
+    """Number of rows, the first ones, whose scores are from an earlier attempt."""
 
 
-def run(job: Job, journal: Journal, census: Census, report: Report) -> None:
-    """Verify what the journal does not have and write every target; `report` is told of all rows, as they come.
+def run(job: Job, journal: ScoreJournal, census: Census, report: Report) -> None:
+    """Verify what the journal does not have and write every output file.
 
-    A target has its name only when all of it is written. Raises RunError when a file has changed since the census, or
-    when verifying cannot go on; the journal stays for the next attempt.
+    An output file gets its name only when it is complete. `report` is called with each batch of rows.
+
+    Raises RunError if a file has changed since the census, or if verifying cannot go on; the journal stays then.
     """
     for target in job.targets:
         for path in stale_temporaries(target.path):
@@ -221,7 +222,7 @@ def run(job: Job, journal: Journal, census: Census, report: Report) -> None:
     due: ScoredBatch | None = None
     for place, target in enumerate(job.targets):
         with replacing(target.path) as temporary, job.outputs[place].writing(temporary) as write:
-            due = next(stream, None) if place == 0 else due  # nothing is verified before there is where to write it
+            due = next(stream, None) if place == 0 else due  # nothing is verified before the output can be written
             while due is not None and job.places[due.source.path] == place:
                 write(job.written(due.source, due.batch), due.scores)
                 seen[due.source.path] += len(due.scores)
@@ -237,8 +238,8 @@ def run(job: Job, journal: Journal, census: Census, report: Report) -> None:
     journal.remove()
 
 
-def _scored(job: Job, batches: Iterator[tuple[Source, Batch]], journal: Journal) -> Iterator[ScoredBatch]:
-    replayed = _replayed(job, journal)
+def _scored(job: Job, batches: Iterator[tuple[Source, Batch]], journal: ScoreJournal) -> Iterator[ScoredBatch]:
+    replayed = journal.replayed()
     for source, batch in batches:
         scores = list(islice(replayed, len(batch)))
         if len(scores) < len(batch):
@@ -247,53 +248,55 @@ def _scored(job: Job, batches: Iterator[tuple[Source, Batch]], journal: Journal)
             yield ScoredBatch(source, batch, scores, len(scores))
 
 
-def _replayed(job: Job, journal: Journal) -> Iterator[Scores]:
-    for entry in journal.replayed():
-        yield tuple(scorer.restored(fields) for scorer, fields in zip(job.scorers, entry, strict=True))
+@dataclass
+class _Waiting:
+    """A batch whose scores are due, and what is known of its rows."""
 
-
-class _Waiting(NamedTuple):
     source: Source
     batch: Batch
-    faults: list[str | None]
-    """What is wrong with each of the rows that are verified."""
+    faults: list[str | None] = field(default_factory=list)
+    """What is wrong with each row; the verdict is `invalid` then."""
+    groups: list[str | None] = field(default_factory=list)
+
+    def read(self, job: Job, skip: int) -> list[Item]:
+        """Return what verifying the rows needs, without the first `skip` rows."""
+        items = []
+        for row in job.rows(self.source, self.batch)[skip:]:
+            try:
+                item, fault = job.item(row), None
+            except FieldError as error:
+                item, fault = Item(None, Task()), error.reason
+            items.append(item)
+            self.faults.append(fault)
+            self.groups.append(item.rollout.group_id if item.rollout else None)
+        return items
 
 
 def _fresh(
-    job: Job, batches: Iterator[tuple[Source, Batch]], replayed: list[Scores], journal: Journal
+    job: Job, batches: Iterator[tuple[Source, Batch]], replayed: list[Scores], journal: ScoreJournal
 ) -> Iterator[ScoredBatch]:
-    """The batches, verified; the first rows of the first one have been before.
+    """Yield the batches, verified; the first rows of the first batch are replayed.
 
     A bounded number of batches is read ahead of the one that is due.
     """
     waiting: deque[_Waiting] = deque()
-    groups: deque[object] | None = deque() if any(scorer.takes_groups for scorer in job.scorers) else None
+    in_groups = any(scorer.takes_groups for scorer in job.scorers)
 
     def items(skip: int) -> Iterator[Item]:
         for source, batch in batches:
-            found: list[Item] = []
-            faults: list[str | None] = []
-            for row in job.rows(source, batch)[skip:]:
-                try:
-                    found.append(job.item(row))
-                    faults.append(None)
-                except FieldError as error:  # the verdict is `invalid`, for this reason
-                    found.append(Item(None, Task()))
-                    faults.append(error.reason)
+            waiting.append(_Waiting(source, batch))
+            yield from waiting[-1].read(job, skip)
             skip = 0
-            waiting.append(_Waiting(source, batch, faults))
-            if groups is not None:
-                groups.extend(item.rollout.group_id if item.rollout else None for item in found)
-            yield from found
 
     scores, skipped = replayed, len(replayed)
     copies = tee(items(skipped), len(job.scorers))
     streams = [scorer.score(each) for scorer, each in zip(job.scorers, copies, strict=True)]
     for row in zip(*streams, strict=True):
         due = waiting[0]
-        fault = due.faults[len(scores) - skipped]
+        place = len(scores) - skipped
+        fault = due.faults[place]
         scores.append(row if fault is None else tuple(_because(score, fault) for score in row))
-        journal.add([stored_fields(score) for score in scores[-1]], whole=groups is None or _ends_group(groups))
+        journal.add(scores[-1], due.groups[place] if in_groups else None)
         if len(scores) == len(due.batch):
             waiting.popleft()
             yield ScoredBatch(due.source, due.batch, scores, skipped)
@@ -302,9 +305,3 @@ def _fresh(
 
 def _because(score: Score, reason: str) -> Score:
     return score.model_copy(update={"reason": reason})
-
-
-def _ends_group(groups: deque[object]) -> bool:
-    """Whether the row at the head, which is taken off, is the last of its group; the row after it has been read."""
-    group: Any = groups.popleft()
-    return group is None or not groups or groups[0] != group

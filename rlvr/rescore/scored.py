@@ -19,6 +19,7 @@ from rlvr.record.rows import scores_in
 from rlvr.record.schema import Score, Status
 from rlvr.record.store import ROLLOUT_SCHEMA, SCORES, record_batch, rollout_of, rows_of
 from rlvr.record.values import json_text
+from rlvr.rescore.journal import Scores
 
 # Stands for the score that is to come, while a file is checked.
 _SAMPLE = Score(
@@ -133,9 +134,6 @@ def _exact_text(value: Any) -> str:
 
 # --- outputs --------------------------------------------------------------------------------------------------------
 
-
-Scores: TypeAlias = tuple[Score, ...]
-"""What a row gets: one score of each verifier."""
 
 Write: TypeAlias = Callable[[Batch, Sequence[Scores]], object]
 """Appends a batch's rows, each with its scores."""

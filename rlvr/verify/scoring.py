@@ -6,7 +6,7 @@ import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -174,12 +174,6 @@ class Scorer:
         for _, members in groupby(keyed, key=lambda pair: pair[0]):
             yield [item for _, item in members]
 
-    def restored(self, fields: Sequence[Any]) -> Score:
-        """A score of this verifier from what `stored_fields` kept of it. Raises ValidationError when they are none."""
-        status, reward, extracted, reason, seconds, created_at = fields
-        verdict = Verdict(status=status, reward=reward, extracted=extracted, reason=reason)
-        return self._score(verdict, seconds, created_at)
-
     def _score_here(self, units: Iterator[list[Item]]) -> Iterator[Score]:
         for unit in units:
             key = self._key(unit)
@@ -256,9 +250,10 @@ class Scorer:
         """Several verdicts of one unit share its seconds equally."""
         seconds = outcome.seconds / len(outcome.verdicts)
         for verdict in outcome.verdicts:
-            yield self._score(verdict, seconds, outcome.at)
+            yield self.score_of(verdict, seconds, outcome.at)
 
-    def _score(self, verdict: Verdict, seconds: float, at: str) -> Score:
+    def score_of(self, verdict: Verdict, seconds: float, at: str) -> Score:
+        """Return a verdict as a score of this verifier: with its name, version and configuration."""
         # A verdict has been validated, and so has everything else of the blank score: a third of the time.
         return self._blank.model_copy(update={**vars(verdict), "seconds": seconds, "created_at": at})
 
@@ -275,12 +270,7 @@ def _bytes_in_flight(unit: WorkUnit) -> int:
     return len(unit.data) + unit.size * VERDICT_BYTES
 
 
-def stored_fields(score: Score) -> list[Any]:
-    """What of a score its verifier does not say: what `Scorer.restored` needs to make it again."""
-    return [score.status.value, score.reward, score.extracted, score.reason, score.seconds, score.created_at]
-
-
-def score(
+def score_rows(
     rows: Iterable[Rollout | Mapping[str, Any] | Item],
     verifier: str = "math",
     *,
@@ -288,7 +278,7 @@ def score(
     workers: int | None = None,
     timeout: float = 5.0,
 ) -> Iterator[Score]:
-    """A score for each row, in their order.
+    """Yield a score for each row, in order.
 
     A row is a `Rollout`, an `Item`, or a mapping: a record (it has a `schema_version`), or any other with the keys
     `completion`, `answer`, `prompt`, `id`, `group_id` as far as they are known; its other keys are `task.extra`.

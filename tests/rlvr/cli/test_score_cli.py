@@ -29,7 +29,6 @@ from hypothesis import strategies as st
 
 from rlvr.cli import progress
 from rlvr.cli.columns import column_mapping
-from rlvr.cli.progress import Tally
 from rlvr.errors import DataError, RequestError
 from rlvr.record import column_types, parquet, reading
 from rlvr.record.column_types import ColumnTypes
@@ -721,7 +720,8 @@ def test_the_summary_says_what_the_mean_is_over(rlvr: Run) -> None:
         "written to out.jsonl",
         "",
     ]
-    assert ("mean reward", "none: no verdict counts") in Tally().lines()
+    put("none.jsonl", {"answer": "4"})
+    assert "mean reward  none: no verdict counts\n" in rlvr("score", "none.jsonl", "--out", "o.jsonl").out
 
 
 def test_the_error_rate_sets_only_the_exit_code(rlvr: Run) -> None:

@@ -360,7 +360,7 @@ def test_another_request_does_not_take_over_a_journal(rlvr: Run) -> None:
     done = rlvr("in.jsonl", "--out", "out.jsonl")
     assert done.code == 2
     assert ".out.jsonl.journal is the journal of another request (files: [] there, [[" in done.err
-    assert "--force to start anew" in done.err
+    assert "pass --force to start anew" in done.err
     assert journal.exists()
     assert rlvr("in.jsonl", "--out", "out.jsonl", "--force").code == 0
     assert not journal.exists()
@@ -370,7 +370,7 @@ def test_another_request_does_not_take_over_a_journal(rlvr: Run) -> None:
 def test_two_processes_never_do_the_same_work(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     first = Journal(path, {"a": 1})
-    with pytest.raises(RequestError, match="another process is at this very work"):
+    with pytest.raises(RequestError, match="another process is already writing this output"):
         Journal(path, {"a": 1})
     first.close()
     assert not path.exists()
@@ -416,7 +416,7 @@ def test_verls_dump_is_recognised(rlvr: Run) -> None:
     put("1.jsonl", row, {**row, "output": "x"})
     done = rlvr("1.jsonl", "--out", "out.jsonl", "-v", "mine.py:same")
     assert done.code == 0, done.err
-    assert done.err == "rlvr: recognised as verl's dump: completion=output, answer=gts, prompt=input\n"
+    assert done.err == "rlvr: recognized as verl's dump: completion=output, answer=gts, prompt=input\n"
     assert rewards("out.jsonl") == [[1.0], [0.0]]
     assert {key: value for key, value in lines("out.jsonl")[0].items() if key != "scores"} == row
     assert rlvr("1.jsonl", "--out", "mapped.jsonl", "--map", "completion=input").code == 0
@@ -435,7 +435,7 @@ def test_results_of_verifiers_are_recognised(rlvr: Run) -> None:
     put("results.jsonl", {**row, "completion": chat}, {**row, "completion": parts}, {**row, "completion": chat[1:2]})
     done = rlvr("results.jsonl", "--out", "out.jsonl", "-v", "mine.py:same")
     assert done.code == 0, done.err
-    assert "recognised as verifiers' results: completion=completion, answer=answer, group_id=example_id\n" in done.err
+    assert "recognized as verifiers' results: completion=completion, answer=answer, group_id=example_id\n" in done.err
     assert rewards("out.jsonl") == [[1.0], [1.0], [None]]
     assert lines("out.jsonl")[2]["scores"][0]["status"] == "invalid"
     assert rlvr("results.jsonl", "--out", "groups.jsonl", "-v", "mine.py:together").code == 0
@@ -453,7 +453,7 @@ def test_trls_completions_are_recognised(rlvr: Run) -> None:
     pq.write_table(pa.table(table), "completions_00001.parquet")
     done = rlvr("completions_00001.parquet", "--out", "out.parquet")
     assert done.code == 0, done.err
-    assert done.err.startswith("rlvr: recognised as TRL's completions: completion=completion, answer=answer\n")
+    assert done.err.startswith("rlvr: recognized as TRL's completions: completion=completion, answer=answer\n")
     assert "no row has a column 'answer'" in done.err
     pq.write_table(pa.table({**table, "solution": ["xx", "xx"]}), "completions_00002.parquet")
     done = rlvr(

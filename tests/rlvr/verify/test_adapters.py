@@ -23,7 +23,7 @@ import rlvr
 from rlvr.errors import ConfigError, DataError, PluginError, RunError
 from rlvr.record.rows import last_said
 from rlvr.verify.adapters import TrlReward, VerifiersReward, VerlScore
-from rlvr.verify.scoring import score, training_reward
+from rlvr.verify.scoring import score_rows, training_reward
 
 HERE = Path(__file__).parents[1]
 MISBEHAVING = str(HERE / "misbehaving.py")
@@ -181,8 +181,8 @@ def test_loaded_back_it_says_the_same(tmp_path: Path, adapter: str) -> None:
         "import rlvr\nreward = rlvr.to_trl('math', workers=1)\ncompute_score = rlvr.to_verl('math', workers=1)\n"
     )
     rows = [{"completion": completion, "answer": "4"} for completion in MATH]
-    theirs = list(score(rows, f"{tmp_path}/file.py:{adapter}", workers=1))
-    ours = list(score(rows, "math", workers=1))
+    theirs = list(score_rows(rows, f"{tmp_path}/file.py:{adapter}", workers=1))
+    ours = list(score_rows(rows, "math", workers=1))
     assert [training_reward(s) for s in theirs] == [training_reward(s) for s in ours]
     assert [s.reward for s in ours][:3] == [1.0, 0.0, 1.0]
     if adapter == "compute_score":

@@ -16,7 +16,7 @@ from rlvr.errors import ConfigError, DataError, PluginError, RunError
 from rlvr.record.item import Item
 from rlvr.record.schema import Message, Rollout, Score, Status, Task, digest
 from rlvr.registry import registry
-from rlvr.verify.scoring import DEFAULT_REWARDS, Scorer, score, training_reward
+from rlvr.verify.scoring import DEFAULT_REWARDS, Scorer, score_rows, training_reward
 
 MISBEHAVING = str(Path(__file__).parents[1] / "misbehaving.py")
 
@@ -139,7 +139,7 @@ def test_rows_of_every_kind() -> None:
         {"completion": "1"},
         {"answer": "1"},
     ]
-    statuses = [result.status.value for result in score(rows, f"{MISBEHAVING}:check", workers=1)]
+    statuses = [result.status.value for result in score_rows(rows, f"{MISBEHAVING}:check", workers=1)]
     assert statuses == ["graded"] * 6 + ["invalid"] * 2
 
 
@@ -152,7 +152,7 @@ def test_a_foreign_row_keeps_what_it_has(tmp_path: Path) -> None:
         "    return rlvr.Verdict(status='abstained', reason=repr(told))\n"
     )
     row = {"completion": "1", "answer": 0.1, "prompt": "p", "id": 7, "group_id": "g", "level": 3}
-    (result,) = score([row], f"{tmp_path}/mine.py:check", workers=0)
+    (result,) = score_rows([row], f"{tmp_path}/mine.py:check", workers=0)
     assert result.reason == "['7', 'g', 'p', '0.1', {'level': 3}]"
 
 
@@ -170,7 +170,7 @@ def test_a_foreign_row_keeps_what_it_has(tmp_path: Path) -> None:
 )
 def test_a_row_that_is_nothing_is_an_error(row: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        list(score([Item("1", Task()), row], f"{MISBEHAVING}:check", workers=0))
+        list(score_rows([Item("1", Task()), row], f"{MISBEHAVING}:check", workers=0))
     assert "\n" not in str(caught.value)
 
 
@@ -236,7 +236,7 @@ def test_what_training_makes_of_a_score() -> None:
 
 
 def test_the_package_offers_it() -> None:
-    assert rlvr.score is score
+    assert rlvr.score.__module__ == "rlvr.rescore.score"
 
 
 def test_a_closed_scorer_is_closed(workers: int) -> None:
@@ -249,7 +249,9 @@ def test_a_closed_scorer_is_closed(workers: int) -> None:
 
 
 def test_a_generator_of_scores_that_is_dropped_ends_its_processes() -> None:
-    scores: Iterator[Score] = score([{"completion": "!zygote", "answer": "1"}] * 10, f"{MISBEHAVING}:check", workers=1)
+    scores: Iterator[Score] = score_rows(
+        [{"completion": "!zygote", "answer": "1"}] * 10, f"{MISBEHAVING}:check", workers=1
+    )
     zygote = int(next(scores).reward or 0)
     assert Path(f"/proc/{zygote}").exists()
     scores.close()  # type: ignore[attr-defined]

@@ -1,0 +1,396 @@
+"""Score rows of Python values, or whole files: what `rlvr score` does, as one function."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+from rlvr.errors import RequestError
+from rlvr.files import ending, expanded
+from rlvr.record.fields import Where
+from rlvr.record.item import Item
+from rlvr.record.reading import Source, source_of
+from rlvr.record.schema import Rollout, Score
+from rlvr.rescore.journal import ScoreJournal
+from rlvr.rescore.rescoring import Census, Job, OutputFile, ScoredBatch, Selection, run, take_census
+from rlvr.rescore.summary import Tally, VerifierSummary
+from rlvr.verify.cache import VerdictCache
+from rlvr.verify.score_names import LABEL
+from rlvr.verify.scoring import Scorer, score_rows
+
+PythonRow: TypeAlias = Rollout | Mapping[str, Any] | Item
+Options: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ScoreProgress:
+    """How far the scoring of files is."""
+
+    rows: int
+    """Rows scored so far."""
+    total: int
+    replayed: int
+    """Rows whose scores are from an earlier, interrupted attempt."""
+    file: Path
+    """The file of the newest rows."""
+    files: int
+    """Number of files."""
+    statuses: Mapping[str, int]
+    """Status → number of scores so far, over all verifiers."""
+
+
+class ScoreReporter:
+    """Receives the events of scoring files; a subclass overrides what it wants to know."""
+
+    def note(self, text: str) -> None:
+        """Called with what the user should know, such as the file format that was recognized."""
+
+    def start(self, total: int, replayed: int) -> None:
+        """Called when scoring begins: number of rows, and how many of them an earlier attempt scored."""
+
+    def advance(self, progress: ScoreProgress) -> None:
+        """Called after each batch of rows."""
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """Files that were written, and the counts of their new scores."""
+
+    files: tuple[Path, ...]
+    """The written files."""
+    scored: int
+    """Rows in them."""
+    replayed: int
+    """Rows whose scores are from an earlier, interrupted attempt."""
+    seconds: float
+    """Wall-clock time of this call."""
+    verifiers: tuple[VerifierSummary, ...]
+    """Counts by verifier, in the order given."""
+    bad_lines: int
+    """Lines that were left out because they are not JSON objects."""
+    first_bad_line: str | None
+    notes: tuple[str, ...]
+    """What the user should know, one line each."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a verifier: mean reward, counts by status; `pandas.DataFrame(result.rows)` is a table."""
+        return [summary.to_dict() for summary in self.verifiers]
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows that this call verified, a second."""
+        return (self.scored - self.replayed) / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-safe values."""
+        return {
+            "files": [str(path) for path in self.files],
+            "scored": self.scored,
+            "replayed": self.replayed,
+            "seconds": self.seconds,
+            "verifiers": self.rows,
+            "bad_lines": self.bad_lines,
+            "first_bad_line": self.first_bad_line,
+            "notes": list(self.notes),
+        }
+
+
+@overload
+def score(
+    rows: Iterable[PythonRow],
+    verifier: str = ...,
+    *,
+    options: Options | None = ...,
+    workers: int | None = ...,
+    timeout: float = ...,
+) -> Iterator[Score]: ...
+
+
+@overload
+def score(
+    rows: str | Path | Iterable[str | Path],
+    verifier: str | Sequence[str] = ...,
+    *,
+    out: str | Path,
+    options: Options | None = ...,
+    workers: int | None = ...,
+    timeout: float = ...,
+    mapping: Mapping[str, str] | None = ...,
+    label: str | None = ...,
+    where: str | Sequence[str] = ...,
+    limit: int | None = ...,
+    shard: tuple[int, int] | None = ...,
+    scores_only: bool = ...,
+    cache: str | Path | None = ...,
+    skip_bad_lines: bool = ...,
+    force: bool = ...,
+    reporter: ScoreReporter | None = ...,
+) -> ScoreResult: ...
+
+
+def score(
+    rows: Any,
+    verifier: str | Sequence[str] = "math",
+    *,
+    out: str | Path | None = None,
+    options: Options | None = None,
+    workers: int | None = None,
+    timeout: float = 5.0,
+    **more: Any,
+) -> Iterator[Score] | ScoreResult:
+    """Score rows, or files if `out` is given.
+
+    Without `out`, `rows` are Python values, and the result is an iterator of one `Score` a row, in order. A row is a
+    `Rollout`, an `Item`, or a mapping: a record (it has a `schema_version`), or any other with the keys `completion`,
+    `answer`, `prompt`, `id`, `group_id` as far as they are known; its other keys are `task.extra`.
+
+    With `out`, `rows` are files, and the result is a `ScoreResult`. Every row is written to `out` with its new scores
+    appended to its list `scores`. The same call continues where an interrupted one stopped. Messages of errors name the
+    options of `rlvr score`; the arguments have the same names.
+
+    Args:
+        rows: Rows, or files, folders and patterns.
+        verifier: A registered name, `FILE.py:FUNCTION` or `package.module:function`; several with `out`.
+        out: File to write, `.parquet` or `.jsonl`; a folder (it exists, or the text ends in `/`) gets a file for each.
+        options: Options of the verifier; with several verifiers, verifier → its options.
+        workers: Processes of a verifier; None is one a usable CPU, 0 verifies in this process.
+        timeout: Seconds of wall clock a verdict.
+        mapping: Target → column of foreign files: `{"completion": "response"}`.
+        label: Name of this variant: the scores are by `NAME@LABEL`.
+        where: Conditions that rows must meet, as in `rlvr show`: `"status=error"`.
+        limit: Score only the first so many of the rows.
+        shard: (i, n): score only each nth row, beginning with the ith. The n shards are disjoint and complete.
+        scores_only: Write only `id`, `segment` and the new scores of each row: a sidecar.
+        cache: SQLite file that remembers verdicts for other calls.
+        skip_bad_lines: Leave out lines that are not JSON objects instead of refusing the file.
+        force: Replace `out` if it exists; discard what another request has begun there.
+        reporter: Receives the events of the work. By default nothing is printed.
+
+    Raises RequestError (ConfigError, DataError, PluginError) if the request or a row is wrong, and RunError if the work
+    cannot go on.
+    """
+    if out is None:
+        if isinstance(rows, str | Path) or more or not isinstance(verifier, str):
+            raise RequestError("to score files, say where to write them with out=…; without it rows are Python values")
+        return score_rows(rows, verifier, options=options, workers=workers, timeout=timeout)
+    verifiers = [verifier] if isinstance(verifier, str) else list(verifier)
+    files = [rows] if isinstance(rows, str | Path) else list(rows)
+    if not all(isinstance(file, str | Path) for file in files):
+        raise RequestError("with out=…, rows are files: to score Python values, leave it out")
+    request = FileRequest(files, verifiers, out, options=options, workers=workers, timeout=timeout, **more)
+    return request.run()
+
+
+@dataclass(frozen=True)
+class FileRequest:
+    """A request to score files; the fields are the arguments of `score`."""
+
+    files: Sequence[str | Path]
+    verifiers: Sequence[str]
+    out: str | Path
+    options: Options | None = None
+    workers: int | None = None
+    timeout: float = 5.0
+    mapping: Mapping[str, str] | None = None
+    label: str | None = None
+    where: str | Sequence[str] = ()
+    limit: int | None = None
+    shard: tuple[int, int] | None = None
+    scores_only: bool = False
+    cache: str | Path | None = None
+    skip_bad_lines: bool = False
+    force: bool = False
+    reporter: ScoreReporter | None = None
+
+    def run(self) -> ScoreResult:
+        """Score the files. Raises as `score` does."""
+        begin = time.monotonic()
+        notes = _Notes(self.reporter or ScoreReporter())
+        sources = [source_of(path, self.mapping) for path in expanded(self.files)]
+        targets = _targets(sources, str(self.out))
+        _refuse_to_lose(targets, self._journal_path, self.force)
+        where = Where([self.where] if isinstance(self.where, str) else self.where)
+        selection = Selection(where, self.limit, _checked_shard(self.shard))
+        with ExitStack() as stack:
+            scorers = self._scorers(stack)
+            job = Job(sources, targets, scorers, selection, self.scores_only, self.skip_bad_lines)
+            notes.layouts(sources)
+            census = take_census(job, self.mapping)
+            where.require_known(", ".join(str(source.path) for source in sources))
+            notes.missing_columns(census, sources)
+            journal = ScoreJournal(self._journal_path, self._identity(job), scorers, anew=self.force)
+            stack.enter_context(closing(journal))
+            if journal.rows:
+                notes.add(f"{journal.rows:,} rows were verified before, going on from there")
+            counting = _Counting(job, census.rows.total(), notes.reporter)
+            notes.reporter.start(counting.total, journal.rows)
+            run(job, journal, census, counting)
+        return ScoreResult(
+            files=tuple(target.path for target in targets),
+            scored=counting.rows,
+            replayed=counting.replayed,
+            seconds=time.monotonic() - begin,
+            verifiers=tuple(tally.summary() for tally in counting.tallies),
+            bad_lines=census.bad_lines,
+            first_bad_line=census.first_bad_line or None,
+            notes=tuple(notes.texts),
+        )
+
+    @property
+    def _journal_path(self) -> Path:
+        path = Path(self.out)
+        return path / ".rlvr-score.journal" if _is_folder(str(self.out)) else _beside(path)
+
+    def _scorers(self, stack: ExitStack) -> list[Scorer]:
+        """Load the verifiers. Raises RequestError if scores of two could not be told apart."""
+        for each in self.verifiers:
+            if self.verifiers.count(each) > 1:
+                raise RequestError(f"--verifier {each} is given twice: score variants one after the other, with --as")
+        if self.label is not None and not re.fullmatch(LABEL, self.label):
+            raise RequestError(f"--as {self.label}: a label is letters, digits, '_', '.' and '-'")
+        options: Mapping[str, Options] = {self.verifiers[0]: self.options or {}}
+        if len(self.verifiers) > 1:
+            options = self.options or {}
+            if unknown := set(options) - set(self.verifiers):
+                raise RequestError(f"options of {min(unknown)!r}, which is none of the verifiers")
+        cache = stack.enter_context(closing(VerdictCache(None if self.cache is None else Path(self.cache))))
+        limits: dict[str, Any] = {"workers": self.workers, "timeout": self.timeout, "label": self.label}
+        scorers = [
+            stack.enter_context(Scorer(each, options.get(each, {}), cache=cache, **limits)) for each in self.verifiers
+        ]
+        for name, count in Counter(scorer.name for scorer in scorers).items():
+            if count > 1:
+                raise RequestError(
+                    f"two of the verifiers are called {name!r}: score with one after the other, with --as"
+                )
+        if self.shard and any(scorer.takes_groups for scorer in scorers):
+            i, n = self.shard
+            raise RequestError(f"--shard {i}/{n}: it would tear groups apart, and a verifier judges whole groups")
+        return scorers
+
+    def _identity(self, job: Job) -> dict[str, Any]:
+        """Return what makes two requests the same piece of work."""
+
+        def of_file(path: Path) -> list[Any]:
+            about = path.stat()
+            return [str(path.resolve()), about.st_size, about.st_mtime_ns]
+
+        return {
+            "files": [of_file(source.path) for source in job.sources],
+            "verifiers": [[scorer.name, scorer.version, scorer.config_hash] for scorer in job.scorers],
+            "out": str(Path(self.out).resolve()),
+            "scores_only": self.scores_only,
+            "skip_bad_lines": self.skip_bad_lines,
+            "where": [self.where] if isinstance(self.where, str) else list(self.where),
+            "limit": self.limit,
+            "shard": None if self.shard is None else list(self.shard),
+            "map": dict(self.mapping or {}),
+            "timeout": self.timeout,
+        }
+
+
+# --- where the rows go ----------------------------------------------------------------------------------------------
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}.journal")
+
+
+def _is_folder(out: str) -> bool:
+    return out.endswith("/") or Path(out).is_dir()
+
+
+def _targets(sources: Sequence[Source], out: str) -> list[OutputFile]:
+    """Return the files to write. Raises RequestError for an unknown ending, and for two files of one name."""
+    if not _is_folder(out):
+        ending(Path(out))
+        if not Path(out).parent.is_dir():
+            raise RequestError(f"{out} cannot be written: No such file or directory: {Path(out).parent}")
+        return [OutputFile(Path(out), sources)]
+    targets = [OutputFile(Path(out, source.path.name), [source]) for source in sources]
+    for i, target in enumerate(targets):
+        for other, source in zip(targets[:i], sources, strict=False):
+            if other.path == target.path:
+                raise RequestError(f"--out {out}: {source.path} and {sources[i].path} would both be {target.path}")
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--out {out} cannot be made: {error.strerror}") from error
+    return targets
+
+
+def _refuse_to_lose(targets: Sequence[OutputFile], journal: Path, force: bool) -> None:
+    for target in targets:
+        if not target.path.exists():
+            continue
+        for source in target.sources:
+            if target.path.samefile(source.path):
+                raise RequestError(f"--out {target.path} is FILE itself: scores are written to another file")
+        if target.path.is_dir():
+            raise RequestError(f"--out {target.path} is a folder")
+        if not force and not journal.exists():  # with a journal, the request that wrote this continues or is refused
+            raise RequestError(f"{target.path} exists; --force replaces it")
+
+
+def _checked_shard(shard: tuple[int, int] | None) -> tuple[int, int] | None:
+    if shard is not None and not (0 <= shard[0] <= shard[1] and shard[1] > 0):
+        raise RequestError(f"--shard {shard[0]}/{shard[1]}: write I/N, for example 1/4, with I from 1 to N")
+    return shard
+
+
+# --- what is told ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Notes:
+    """What the user should know, passed on as it is found."""
+
+    reporter: ScoreReporter
+    texts: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        self.texts.append(text)
+        self.reporter.note(text)
+
+    def layouts(self, sources: Sequence[Source]) -> None:
+        """Add a note for each format that was recognized."""
+        for layout, columns in {source.layout: source.columns for source in sources if source.layout}.items():
+            told = dict.fromkeys(["completion", "answer", *layout.sources])
+            self.add(f"recognized as {layout.name}: {', '.join(f'{target}={columns[target]}' for target in told)}")
+
+    def missing_columns(self, census: Census, sources: Sequence[Source]) -> None:
+        """Add a note if no row at all has a completion or a gold: most likely the column has another name."""
+        if census.rows.total() == census.records:
+            return
+        for target in ("completion", "answer"):
+            columns = {source.columns[target] for source in sources}
+            if not columns & census.columns.keys():
+                names = ", ".join(census.columns) or "none"
+                self.add(f"no row has a column {min(columns)!r}; the columns are: {names} (--map {target}=SOURCE)")
+
+
+class _Counting:
+    """Counts the scores of each batch and reports the progress."""
+
+    def __init__(self, job: Job, total: int, reporter: ScoreReporter) -> None:
+        self._files = len(job.sources)
+        self.tallies = [Tally(scorer.name) for scorer in job.scorers]
+        self.rows, self.total, self.replayed = 0, total, 0
+        self._reporter = reporter
+
+    def __call__(self, done: ScoredBatch) -> None:
+        self.rows += len(done.scores)
+        self.replayed += done.replayed
+        for scores, tally in zip(zip(*done.scores, strict=True), self.tallies, strict=True):
+            tally.add(scores)
+        statuses = sum((tally.statuses for tally in self.tallies), Counter[str]())
+        self._reporter.advance(
+            ScoreProgress(self.rows, self.total, self.replayed, done.source.path, self._files, statuses)
+        )
