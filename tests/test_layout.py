@@ -106,7 +106,6 @@ def core_modules() -> dict[str, list[Path]]:
 
 
 LONGEST = 60  # lines of a function on the command line: it parses, calls one public function, and prints
-LONGER = {"score.score"}
 
 
 def test_functions_of_the_command_line_are_short() -> None:
@@ -116,7 +115,7 @@ def test_functions_of_the_command_line_are_short() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef)
     }
-    assert {name for name, lines in lengths.items() if lines > LONGEST} == LONGER
+    assert not {name for name, lines in lengths.items() if lines > LONGEST}
 
 
 def test_top_level_is_what_the_design_names() -> None:
