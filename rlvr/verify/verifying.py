@@ -28,6 +28,7 @@ from rlvr.errors import ConfigError, PluginError, nearest
 from rlvr.files import utf8_text
 from rlvr.record.item import Item
 from rlvr.record.schema import Rollout, Status, Task, Verdict
+from rlvr.verify.source_version import code_version
 
 Takes: TypeAlias = Literal["completion", "rollout", "group"]
 Form: TypeAlias = Literal["completion", "rollout", "group", "trl", "verl"]
@@ -72,6 +73,7 @@ class Declaration:
     cases: str | Path | None = None
     sees: Sees = "task"
     deterministic: bool = True
+    files: tuple[str | Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def verifier(
     cases: str | Path | None = None,
     sees: Sees = "task",
     deterministic: bool = True,
+    files: Sequence[str | Path] = (),
 ) -> Callable[[F], F]:
     """Declare a function to be a verifier. The function itself is returned, unchanged and callable as before.
 
@@ -112,7 +115,9 @@ def verifier(
 
     Args:
         name: What scores call it; the function's own name when not given.
-        version: Change it whenever a verdict may change. Loaded from a file, the source's hash takes its place.
+        version: Change it whenever a verdict may change. For a verifier that is loaded from a file, or that declares
+            none, the version is a hash of its source, of the local modules that it imports, of the versions of the
+            installed ones, and of `files` (`rlvr.verify.source_version`).
         takes: "completion": `check(completion, task)`; "rollout": `check(rollout)`; "group": `check(rollouts)`, the
             rollouts of one group at a time, which returns as many results in their order. Read off the parameters'
             names when not given.
@@ -129,6 +134,8 @@ def verifier(
             task)` sees, the less has to be sent to it, and the more rows are known to be alike.
         deterministic: Equal completions and tasks get equal verdicts, so that a verdict may be remembered. A judge
             that asks a model, or the clock, says False.
+        files: Data files that verdicts depend on, relative to the function's own file. They are part of a version that
+            is a hash.
 
     Raises:
         PluginError: `answer_form` has no place for the answer.
@@ -136,7 +143,7 @@ def verifier(
     if answer_form is not None:
         require_place(answer_form, "@rlvr.verifier(answer_form=...)")
     declaration = Declaration(
-        name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic
+        name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic, tuple(files)
     )
 
     def mark(function: F) -> F:
@@ -318,18 +325,19 @@ def _found(ref: str) -> tuple[Callable[..., Any], str, str]:
             raise PluginError(f"which function of {ref}? Write {ref}:NAME")
         return _from_registry(ref)
     if place.endswith(".py"):
-        module, version = _import_file(Path(place))
-        name, pinned = f"{Path(place).stem}:{attribute}", version
+        module, source = _import_file(Path(place))
+        name = f"{Path(place).stem}:{attribute}"
     else:
         try:
             module = importlib.import_module(place)
         except _BREAKAGE as error:
             raise PluginError(f"verifier {ref!r} failed to load: {describe(error)}") from error
-        name, pinned = ref, None
+        name, source = ref, None
     function = _attribute(module, attribute, ref)
-    declared = getattr(function, "__rlvr_verifier__", Declaration())
-    version = pinned or declared.version or _source_hash(function, module, ref)
-    return function, declared.name or name, version
+    declared: Declaration = getattr(function, "__rlvr_verifier__", Declaration())
+    if source is None and declared.version is not None:
+        return function, declared.name or name, declared.version
+    return function, declared.name or name, _code_version(function, module, source, declared, ref)
 
 
 def _from_registry(name: str) -> tuple[Callable[..., Any], str, str]:
@@ -346,14 +354,13 @@ def _from_registry(name: str) -> tuple[Callable[..., Any], str, str]:
     return function, name, declared.version or entry.version
 
 
-def _import_file(path: Path) -> tuple[ModuleType, str]:
-    """The module that a file makes, and the hash of its source (of the bytes that were run, not of a later read)."""
+def _import_file(path: Path) -> tuple[ModuleType, bytes]:
+    """Import a file. Return its module and its source: the bytes that were run, not those of a later read."""
     try:
         source = path.read_bytes()
     except OSError as error:
         raise PluginError(f"verifier file {path} cannot be read: {error.strerror}") from error
-    version = hashlib.sha256(source).hexdigest()[:16]
-    module = ModuleType(f"rlvr_file_{path.stem}_{version}")
+    module = ModuleType(f"rlvr_file_{path.stem}_{hashlib.sha256(source).hexdigest()[:16]}")
     module.__file__ = str(path.resolve())
     folder = str(path.resolve().parent)
     if folder not in sys.path:  # at the end: its neighbours can be imported and shadow nothing
@@ -364,7 +371,7 @@ def _import_file(path: Path) -> tuple[ModuleType, str]:
     except _BREAKAGE as error:
         del sys.modules[module.__name__]
         raise PluginError(f"verifier file {path} failed to load: {describe(error)}") from error
-    return module, version
+    return module, source
 
 
 def _attribute(module: ModuleType, attribute: str, ref: str) -> Callable[..., Any]:
@@ -382,14 +389,21 @@ def _attribute(module: ModuleType, attribute: str, ref: str) -> Callable[..., An
     return typing.cast("Callable[..., Any]", function)
 
 
-def _source_hash(function: Callable[..., Any], module: ModuleType, ref: str) -> str:
+def _code_version(
+    function: Callable[..., Any], module: ModuleType, source: bytes | None, declared: Declaration, ref: str
+) -> str:
+    """Return the version of a verifier that comes from its code. `source` is its file's text, if that is known."""
     try:
         path = inspect.getsourcefile(inspect.unwrap(function))
     except TypeError:  # a callable object, a partial
+        path = None
+    if source is not None or path is None:
         path = module.__file__
     if path is None:
         raise PluginError(f"verifier {ref!r} has no source to take a version from: declare one with @rlvr.verifier")
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    files = [Path(path).absolute().parent / file for file in declared.files]
+    name = module.__name__ if source is not None else getattr(inspect.unwrap(function), "__module__", module.__name__)
+    return code_version(Path(path).read_bytes() if source is None else source, name, files)
 
 
 # --- the forms ------------------------------------------------------------------------------------------------------
