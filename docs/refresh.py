@@ -1,17 +1,22 @@
-"""Puts the real output of real commands into the documents.
+"""Put the real output of real commands into the documents.
 
     python docs/refresh.py README.md            # every block
     python docs/refresh.py README.md --only "rlvr plugins"
 
-A block is a fence that follows a line `<!-- run: COMMAND -->`. The command runs in a shell, in one scratch folder a
-document (so a later block may use what an earlier one wrote) with the repository's `examples/` linked into it, or, with
-`<!-- run at the root: COMMAND -->`, in the repository. Its standard output and error replace what the fence holds.
-`<!-- include: FILE -->` up to `<!-- end -->` is replaced by the file's text.
+A block is a fence after a line `<!-- run: COMMAND -->`. The command runs in a shell, in a scratch folder per document
+(a later block may use what an earlier one wrote) with the repository's `examples/` linked into it. With `<!-- run at
+the root: COMMAND -->` it runs in the repository. Its standard output and error replace the text in the fence.
+
+- `<!-- python -->` before a Python fence and an output fence: the code runs in the scratch folder, and what it prints
+  replaces the output. The code of a page is one session: later blocks see the names of earlier ones.
+- `<!-- include: FILE -->` up to `<!-- end -->` is replaced by the file's text.
+- `<!-- table: MODULE -->` up to `<!-- end -->` is replaced by the lines of `MODULE.table()`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import re
 import subprocess
@@ -23,11 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(
     r"(<!-- run(?P<root> at the root)?: (?P<command>.+?) -->\n+```\w*\n)(?P<output>.*?)(```\n)", re.DOTALL
 )
+PYTHON = re.compile(
+    r"(?P<head><!-- python -->\n+```python\n(?P<code>.*?)```\n+```text\n)(?P<output>.*?)(?P<tail>```\n)", re.DOTALL
+)
+TABLE = re.compile(r"(<!-- table: ([\w.]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 INCLUDE = re.compile(r"(<!-- include: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def output_of(command: str, folder: Path) -> str:
-    """What a person would see. Raises when the command fails, so that no failure is ever published."""
+    """Return what a person would see. Raises SystemExit if the command fails, so no failure is ever published."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     environment |= {"COLUMNS": "110", "NO_COLOR": "1"}
     done = subprocess.run(
@@ -37,6 +46,21 @@ def output_of(command: str, folder: Path) -> str:
     if done.returncode != 0:
         raise SystemExit(f"{command}\n{done.stdout}\nexit code {done.returncode}")
     return done.stdout.rstrip("\n") + "\n"
+
+
+def table_of(module: str) -> str:
+    """Return the Markdown table that a module makes of its entries."""
+    return "\n".join(importlib.import_module(module).table())
+
+
+def outputs_of(codes: list[str], folder: Path) -> list[str]:
+    """Run Python snippets as one session and return what each prints, as a notebook would show it."""
+    mark = "\0end of a snippet\0"
+    session = "\n".join(f"{code}\nprint({mark!r})" for code in codes)
+    (folder / "session.py").write_text(session, encoding="utf-8")
+    printed = output_of("python session.py", folder).split(f"{mark}\n")
+    assert len(printed) == len(codes) + 1, printed
+    return printed[:-1]
 
 
 def refresh(document: Path, only: str) -> None:
@@ -52,6 +76,10 @@ def refresh(document: Path, only: str) -> None:
             return match[1] + shown + match[5]
 
         text = BLOCK.sub(replaced, document.read_text(encoding="utf-8"))
+        if not only and (snippets := list(PYTHON.finditer(text))):
+            printed = iter(outputs_of([snippet["code"] for snippet in snippets], Path(scratch)))
+            text = PYTHON.sub(lambda match: match["head"] + next(printed) + match["tail"], text)
+    text = TABLE.sub(lambda match: f"{match[1]}\n{table_of(match[2])}\n\n{match[4]}", text)
     text = INCLUDE.sub(lambda match: f"{match[1]}\n{(ROOT / match[2]).read_text(encoding='utf-8')}\n{match[4]}", text)
     document.write_text(text, encoding="utf-8")
 

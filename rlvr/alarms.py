@@ -1,8 +1,8 @@
-"""Alarms: a number that went too far, at a stated threshold and with a stated consequence.
+"""Alarms: metrics that crossed a threshold, each with a consequence.
 
-An alarm is a pure function of a step's metrics, so whoever has the metrics can say what fired: the trainer before its
-optimizer step (to skip it), the loop after it (to report it, or to stop), a reader of `metrics.jsonl` later. What
-counts over several steps is a metric itself (`signal/none_in_a_row`), so a resumed run goes on counting.
+An alarm is a pure function of a step's metrics. The trainer evaluates it before its optimizer step (to skip the step),
+the loop after it (to report, or to stop), and a reader of `metrics.jsonl` at any time. Counts over several steps are
+metrics themselves (`signal/none_in_a_row`), so a resumed run continues to count.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -19,13 +19,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from rlvr.frozen import Frozen
 
 Consequence: TypeAlias = Literal["none", "warn", "skip", "stop"]
-"""none: the alarm is off; warn: say so; skip: the batch's next optimizer steps are not taken; stop: nor are they, and
-the run ends."""
+"""none: the alarm is off. warn: report it. skip: leave out the batch's next optimizer steps. stop: leave them out and
+end the run."""
 NumbersByName: TypeAlias = Mapping[str, Any]
 
 
 class Alarm(Frozen):
-    """One alarm's setting."""
+    """Setting of one alarm."""
 
     threshold: float
     consequence: Consequence
@@ -36,16 +36,16 @@ def _default(threshold: float, consequence: Consequence, description: str) -> An
 
 
 class Alarms(Frozen):
-    """The configuration's section `alarms`. A key that is left out of one alarm keeps its default."""
+    """Section `alarms` of the configuration. A key left out of an alarm keeps its default."""
 
     not_finite: Alarm = _default(0, "skip", "how many of a step's loss and gradient norm are NaN or infinite")
-    ratio: Alarm = _default(1000, "warn", "the largest π/α of a token")
+    ratio: Alarm = _default(1000, "warn", "largest π/α of a token")
     ess: Alarm = _default(0.1, "warn", "effective sample size of the tokens, as a share")
-    mismatch: Alarm = _default(0.1, "warn", "mean |log π - log α| at lag 0: sampler against trainer, nats")
+    mismatch: Alarm = _default(0.1, "warn", "mean |log π - log α| at lag 0, sampler against trainer, in nats")
     no_signal: Alarm = _default(10, "warn", "batches in a row without a group whose rewards differ")
     verdicts: Alarm = _default(0.05, "stop", "share of a batch's verdicts that are `error` or `invalid`")
-    no_step: Alarm = _default(3, "stop", "batches with a signal in a row that masks or the correction left nothing of")
-    skipped: Alarm = _default(3, "stop", "batches in a row of which a step was skipped that newer samples do not mend")
+    no_step: Alarm = _default(3, "stop", "batches in a row with a signal of which masks or corrections left no token")
+    skipped: Alarm = _default(3, "stop", "batches in a row with a skipped step that newer samples would not fix")
 
     @model_validator(mode="before")
     @classmethod
@@ -64,7 +64,7 @@ class Alarms(Frozen):
         rule = RULES[str(info.field_name)]
         if not rule.sensible(alarm.threshold):
             raise ValueError(
-                f"with threshold {alarm.threshold:g} it would fire always or never: the threshold must be "
+                f"with threshold {alarm.threshold:g} it would always or never fire: the threshold must be "
                 f"{rule.thresholds} (alarms.{info.field_name}.consequence=none switches the alarm off)"
             )
         return alarm
@@ -73,38 +73,47 @@ class Alarms(Frozen):
     @classmethod
     def _no_step_on_nan(cls, alarm: Alarm) -> Alarm:
         if alarm.consequence in ("none", "warn"):
-            raise ValueError("such a step destroys the weights: its consequence is skip or stop")
+            raise ValueError("such a step destroys the weights: the consequence must be skip or stop")
         return alarm
 
     @field_validator("skipped", "no_signal", "no_step")
     @classmethod
     def _nothing_left_to_skip(cls, alarm: Alarm) -> Alarm:
         if alarm.consequence == "skip":
-            raise ValueError("it is known after the batch, so there is nothing to skip: warn or stop")
+            raise ValueError("it is known only after the batch, so there is nothing to skip: use warn or stop")
         return alarm
 
 
 @dataclass(frozen=True)
 class Rule:
-    """When an alarm fires: `compare(measure(metrics), threshold)`. A measure is None where there is none."""
+    """When an alarm fires: `measure` of some metrics against the threshold."""
 
-    measure: Callable[[NumbersByName], float | None]
+    metrics: tuple[str, ...]
+    """Names in the catalog (`rlvr.metrics`)."""
     symbol: Literal[">", "<", "≥"]
     number: str
-    """How the measured number is written."""
+    """Format of the measured number."""
     low: float = 0.0
+    """Smallest value that the measured number can have."""
     high: float = math.inf
-    """Between which the measured number lies."""
+    """Largest value that the measured number can have."""
+    combine: Callable[[Sequence[float | None]], float | None] = lambda values: values[0]
+    """Turns the metrics that are present into one number."""
+
+    def measure(self, metrics: NumbersByName) -> float | None:
+        """Return the number to compare; None if the step has none of the metrics."""
+        values = [metrics[name] for name in self.metrics if name in metrics]
+        return self.combine(values) if values else None
 
     def sensible(self, threshold: float) -> bool:
-        """Whether some numbers set the alarm off and others do not."""
+        """Return True if some numbers set the alarm off and others do not."""
         above = threshold >= self.low if self.symbol == ">" else threshold > self.low
         below = threshold < self.high if self.symbol == ">" else threshold <= self.high
         return above and below
 
     @property
     def thresholds(self) -> str:
-        """The sensible ones, in words."""
+        """Sensible thresholds, in words."""
         low, high = ("at least", "below") if self.symbol == ">" else ("above", "at most")
         return f"{low} {self.low:g}" + (f" and {high} {self.high:g}" if math.isfinite(self.high) else "")
 
@@ -112,32 +121,27 @@ class Rule:
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {">": operator.gt, "<": operator.lt, "≥": operator.ge}
 
 
-def _metric(name: str) -> Callable[[NumbersByName], float | None]:
-    return lambda metrics: metrics.get(name)
+def _not_finite(values: Sequence[float | None]) -> float:
+    # NaN and infinity are null in `metrics.jsonl`.
+    return float(sum(value is None or not math.isfinite(value) for value in values))
 
 
-def _not_finite(metrics: NumbersByName) -> float | None:
-    values = [metrics[name] for name in ("train/loss", "train/grad_norm") if name in metrics]
-    # A mean of nothing is null in what was logged; NaN too.
-    return float(sum(value is None or not math.isfinite(value) for value in values)) if values else None
-
-
-def _broken(metrics: NumbersByName) -> float | None:
-    shares = [metrics[name] for name in ("verdict/error", "verdict/invalid") if name in metrics]
-    return math.fsum(shares) if shares else None
+def _total(shares: Sequence[float | None]) -> float:
+    return math.fsum(share or 0.0 for share in shares)
 
 
 RULES: Mapping[str, Rule] = {
-    "not_finite": Rule(_not_finite, ">", ".0f", high=1),  # of both numbers, but one is enough to destroy the weights
-    "ratio": Rule(_metric("ratio/max"), ">", ",.4g", low=1),  # weights are 1 on average
-    "ess": Rule(_metric("ess/token"), "<", ".3f", high=1),
-    "mismatch": Rule(_metric("mismatch/mean"), ">", ".3f"),
-    "no_signal": Rule(_metric("signal/none_in_a_row"), "≥", ".0f"),
-    "verdicts": Rule(_broken, ">", ".1%", high=1),
-    "no_step": Rule(_metric("train/no_step_in_a_row"), "≥", ".0f"),
-    "skipped": Rule(_metric("train/skipped_in_a_row"), "≥", ".0f"),
+    # Two numbers are counted, but one that is not finite is enough to destroy the weights: hence high=1.
+    "not_finite": Rule(("train/loss", "train/grad_norm"), ">", ".0f", high=1, combine=_not_finite),
+    "ratio": Rule(("ratio/max",), ">", ",.4g", low=1),  # weights are 1 on average
+    "ess": Rule(("ess/token",), "<", ".3f", high=1),
+    "mismatch": Rule(("mismatch/mean",), ">", ".3f"),
+    "no_signal": Rule(("signal/none_in_a_row",), "≥", ".0f"),
+    "verdicts": Rule(("verdict/error", "verdict/invalid"), ">", ".1%", high=1, combine=_total),
+    "no_step": Rule(("train/no_step_in_a_row",), "≥", ".0f"),
+    "skipped": Rule(("train/skipped_in_a_row",), "≥", ".0f"),
 }
-"""Alarm → its rule, in the order in which they are told."""
+"""Alarm → its rule, in the order in which they are reported."""
 
 
 @dataclass(frozen=True)
@@ -146,25 +150,25 @@ class Fired:
 
     alarm: str
     value: float | None
-    """None where it is infinite: JSON has no such number."""
+    """None if it is infinite: JSON has no such number."""
     threshold: float
     consequence: Consequence
 
     @property
     def text(self) -> str:
-        """As people read it: `ess 0.041 < 0.1 (warn)`."""
+        """One line for people: `ess 0.041 < 0.1 (warn)`."""
         rule = RULES[self.alarm]
         value = "infinite" if self.value is None else f"{self.value:{rule.number}}"
         return f"{self.alarm} {value} {rule.symbol} {self.threshold:g} ({self.consequence})"
 
     @property
     def about(self) -> str:
-        """What is measured, in words."""
+        """Description of the measured number."""
         return str(Alarms.model_fields[self.alarm].description)
 
 
 def fired(metrics: NumbersByName, alarms: Alarms) -> list[Fired]:
-    """The alarms that these metrics set off, in the order of `RULES`. A metric that is absent sets off none."""
+    """Return the alarms that these metrics set off, in the order of `RULES`. An absent metric sets off none."""
     found = []
     for name, rule in RULES.items():
         alarm: Alarm = getattr(alarms, name)
@@ -176,18 +180,19 @@ def fired(metrics: NumbersByName, alarms: Alarms) -> list[Fired]:
 
 
 def blocking(found: Iterable[Fired]) -> bool:
-    """Whether the optimizer step must not be taken."""
+    """Return True if the optimizer step must not be taken."""
     return any(each.consequence != "warn" for each in found)
 
 
 def in_a_row(
     before: NumbersByName, metrics: NumbersByName, alarms: Alarms, *, sampler_is_behind: bool
 ) -> dict[str, int]:
-    """The metrics that count batches; `before` are the last batch's.
+    """Return the metrics that count batches. `before` are the metrics of the batch before.
 
-    signal/none_in_a_row: batches without a signal up to this one. train/no_step_in_a_row: batches with a signal, and
-    not skipped, since the last optimizer step. train/skipped_in_a_row: batches up to this one of which a step was
-    skipped, but for those that were only too far from the policy while `sampler_is_behind`: the next push mends these.
+    - signal/none_in_a_row: batches without a signal, up to this one.
+    - train/no_step_in_a_row: batches with a signal, and not skipped, since the last optimizer step.
+    - train/skipped_in_a_row: batches with a skipped step, up to this one. A batch that was only too far from the policy
+      does not count while `sampler_is_behind`, since the next weight sync fixes that.
     """
     skipped = bool(metrics.get("train/skipped"))
     steps, signal = metrics.get("train/optimizer_steps"), metrics.get("signal/groups")
@@ -203,20 +208,31 @@ def in_a_row(
 
 
 def _only_too_far(metrics: NumbersByName, alarms: Alarms) -> bool:
-    """Whether a step was skipped for nothing but the distance of its samples from the policy."""
+    """Return True if the only reason for the skip is the distance of the samples from the policy."""
     why = {each.alarm for each in fired(metrics, alarms) if each.consequence != "warn"}
     return bool(why) and why <= {"ratio", "ess"}
 
 
 def summary(steps: Sequence[NumbersByName]) -> str:
-    """Of a run's metrics, a line: `3 alarms: ess 2 times (steps 5 to 9), not_finite once (step 7)`; empty for none."""
-    told = [(each["alarm"], line["step"] + 1) for line in steps for each in line.get("alarms", ())]
-    if not told:
+    """Return a line for a run: `3 alarms: ess 2 times (steps 5 to 9), not_finite once (step 7)`, or nothing."""
+    seen = [(each["alarm"], line["step"] + 1) for line in steps for each in line.get("alarms", ())]
+    if not seen:
         return ""
-    counts = Counter(name for name, _ in told)
+    counts = Counter(name for name, _ in seen)
     parts = []
     for name, count in counts.most_common():
-        at = [step for other, step in told if other == name]
+        at = [step for other, step in seen if other == name]
         where = f"step {at[0]}" if count == 1 else f"steps {at[0]} to {at[-1]}"
         parts.append(f"{name} {'once' if count == 1 else f'{count} times'} ({where})")
-    return f"{len(told)} alarm{'s' if len(told) > 1 else ''}: {', '.join(parts)}"
+    return f"{len(seen)} alarm{'s' if len(seen) > 1 else ''}: {', '.join(parts)}"
+
+
+def table() -> Iterator[str]:
+    """Yield the lines of the Markdown table of alarms in `docs/instruments.md`."""
+    yield "| alarm | fires when | threshold | consequence |"
+    yield "|---|---|---|---|"
+    for name, rule in RULES.items():
+        alarm: Alarm = Alarms.model_fields[name].default
+        metrics = " + ".join(f"`{metric}`" for metric in rule.metrics)
+        condition = "not finite, count >" if rule.combine is _not_finite else rule.symbol
+        yield f"| `{name}` | {metrics} {condition} | {alarm.threshold:g} | {alarm.consequence} |"

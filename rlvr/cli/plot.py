@@ -1,4 +1,4 @@
-"""`rlvr plot`: the metrics of one or several runs on one page."""
+"""`rlvr plot`: metrics of one or several runs on one page."""
 
 from __future__ import annotations
 
@@ -11,112 +11,99 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 
 from rlvr.errors import RequestError, nearest
+from rlvr.metrics import bucket_names, find
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".pdf", ".svg")
-# Okabe and Ito's colours, which people with any colour vision tell apart, and three darker ones of Paul Tol's; black is
-# left to text.
-COLOURS = (
+# Okabe and Ito's palette, which people with any color vision can tell apart, and three darker colors of Paul Tol's.
+# Black is for text.
+COLORS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F"),
     *("#332288", "#882255", "#999933"),
 )
 MARKERS = (".", "s", "^", "D")
-LOOKS = tuple((colour, marker) for marker in MARKERS for colour in COLOURS)
-"""How runs are told apart, by their place: when the colours are used up, by a marker. The style of a line says which
-metric of its panel it is."""
+LOOKS = tuple((color, marker) for marker in MARKERS for color in COLORS)
+"""Color and marker of each run, by its position. Markers differ once the colors are used up; the line style says which
+metric of the panel it is."""
 STYLES = ("-", "--", ":")
 COLUMNS = 6
-SMOOTH_FROM = 40  # steps; a shorter run is drawn as it is
-THIN_UP_TO = 6  # runs whose single steps are drawn behind their means; those of more would hide the means
-LINEAR_BELOW = 1e-4  # of an axis "symlog": nearer to 0 than this is as good as on-policy
+SMOOTH_FROM = 40  # steps; shorter runs are not smoothed
+THIN_UP_TO = 6  # runs; the single steps of more runs would hide the means
+LINEAR_BELOW = 1e-4  # on a symlog axis; closer to 0 is as good as on-policy
 
 Axis: TypeAlias = Literal["linear", "percent", "0-1", "log", "symlog"]
-"""percent: from 0; 0-1: all of it, so that 0.999 does not look like a collapse; log and symlog: a spike leaves the rest
-readable; symlog takes 0 and negative numbers."""
+"""percent: starts at 0. 0-1: the whole range, so that 0.999 does not look like a collapse. log, symlog: a spike leaves
+the rest readable. symlog takes 0 and negative numbers."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One diagram: what it is called, the unit of its axis, and up to three metrics, a line style each."""
+    """One diagram of up to three metrics, one line style each."""
 
     title: str
-    unit: str
     series: Mapping[str, str]
-    """Metric → what its line is called; the first is solid, the second dashed, the third dotted."""
+    """Metric → label of its line; the first is solid, the second dashed, the third dotted."""
     axis: Axis = "linear"
     smooth: bool = True
     rare: bool = False
-    """Left out while it is 0 throughout."""
+    """Left out if it is 0 throughout."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of the axis: that of the first metric in the catalog; empty for a metric that is not in it."""
+        found = [find(name) or find(f"lag_0/{name}") for name in self.series]
+        return found[0].unit if found and found[0] else ""
 
 
 PANELS = (
-    Panel("reward", "mean of what training uses", {"reward/mean": ""}),
+    Panel("reward", {"reward/mean": ""}),
     Panel(
         "held-out accuracy",
-        "share of questions",
         {"eval/accuracy": "sampled", "eval/greedy_accuracy": "greedy"},
         "percent",
         smooth=False,
     ),
-    Panel("groups with a signal", "share of groups", {"signal/groups": ""}, "percent"),
-    Panel("entropy", "nats a token", {"entropy": ""}),
-    Panel("lag", "optimizer steps", {"lag/max": "largest", "lag/mean": "mean"}, smooth=False),
-    Panel("effective sample size", "share of samples", {"ess/token": "tokens", "ess/sequence": "sequences"}, "0-1"),
-    Panel("KL(α‖π)", "nats a token", {"kl/k3": "k3", "kl/k1": "k1"}, "symlog"),
-    Panel("mean (log w)²", "nats²", {"ratio/log_square": ""}, "symlog"),
-    Panel("χ²(π‖α)", "mean w² - 1, tokens", {"chi2/token": ""}, "symlog"),
-    Panel("largest w", "π/α of a token", {"ratio/max": ""}, "log"),
-    Panel("clipped", "share of tokens", {"clip/high": "A > 0", "clip/low": "A ≤ 0"}, "percent"),
-    Panel("masked or rejected", "share of tokens", {"mask/high": "A > 0", "mask/low": "A ≤ 0"}, "percent", rare=True),
-    Panel("sampler against trainer, lag 0", "mean |Δ log p|, nats", {"mismatch/mean": ""}, smooth=False),
-    Panel("KL(π‖reference)", "nats a token", {"kl/reference": ""}, "symlog"),
-    Panel("length of completions", "sampled tokens", {"length/mean": "mean", "length/max": "longest"}),
-    Panel("truncated", "share of completions", {"length/truncated": ""}, "percent"),
+    Panel("groups with a signal", {"signal/groups": ""}, "percent"),
+    Panel("entropy", {"entropy": ""}),
+    Panel("lag", {"lag/max": "largest", "lag/mean": "mean"}, smooth=False),
+    Panel("effective sample size", {"ess/token": "tokens", "ess/sequence": "sequences"}, "0-1"),
+    Panel("KL(α‖π)", {"kl/k3": "k3", "kl/k1": "k1"}, "symlog"),
+    Panel("mean (log w)²", {"ratio/log_square": ""}, "symlog"),
+    Panel("χ²(π‖α)", {"chi2/token": ""}, "symlog"),
+    Panel("largest w", {"ratio/max": ""}, "log"),
+    Panel("clipped", {"clip/high": "A > 0", "clip/low": "A ≤ 0"}, "percent"),
+    Panel("masked or rejected", {"mask/high": "A > 0", "mask/low": "A ≤ 0"}, "percent", rare=True),
+    Panel("sampler against trainer, lag 0", {"mismatch/mean": ""}, smooth=False),
+    Panel("KL(π‖reference)", {"kl/reference": ""}, "symlog"),
+    Panel("length of completions", {"length/mean": "mean", "length/max": "longest"}),
+    Panel("truncated", {"length/truncated": ""}, "percent"),
     Panel(
         "verdicts without a reward",
-        "share of verdicts",
         {"verdict/unparsed": "unparsed", "verdict/timeout": "timeout", "verdict/abstained": "abstained"},
         "percent",
     ),
-    Panel("broken verdicts", "share of verdicts", {"verdict/error": "error", "verdict/invalid": "invalid"}, "percent"),
-    Panel("learning rate", "", {"train/lr": ""}, smooth=False),
-    Panel("gradient norm", "before clipping", {"train/grad_norm": ""}, "log"),
-    Panel("throughput", "completion tokens a second", {"tokens_per_second": ""}),
-    Panel("time", "seconds a step", {"time/sample": "sample or read", "time/train": "train", "time/score": "score"}),
+    Panel("broken verdicts", {"verdict/error": "error", "verdict/invalid": "invalid"}, "percent"),
+    Panel("learning rate", {"train/lr": ""}, smooth=False),
+    Panel("gradient norm", {"train/grad_norm": ""}, "log"),
+    Panel("throughput", {"tokens_per_second": ""}),
+    Panel("time", {"time/sample": "sample or read", "time/train": "train", "time/score": "score"}),
 )
-"""The page, in reading order: metrics of whole batches over the steps. A panel that no run has a number for is left
-out."""
+"""The page in reading order: metrics of whole batches over the steps. A panel without any number is left out."""
 
-OF_A_BUCKET = {
-    "signal/groups": "signal",
-    "entropy": "entropy",
-    "ess/token": "ess_token",
-    "ess/sequence": "ess_sequence",
-    "kl/k3": "kl_k3",
-    "kl/k1": "kl_k1",
-    "ratio/log_square": "log_w_square",
-    "chi2/token": "chi2",
-    "ratio/max": "ratio_max",
-    "clip/high": "clip_high",
-    "clip/low": "clip_low",
-    "mask/high": "mask_high",
-    "mask/low": "mask_low",
-    "length/mean": "length",
-    "length/truncated": "truncated",
-}
-"""Metric of a batch → what it is called in a bucket of lag."""
+IN_BUCKET = bucket_names()
+"""Metric of a batch → its name within a bucket of lag."""
 
 BY_LAG = tuple(
-    replace(panel, series={OF_A_BUCKET[name]: label for name, label in panel.series.items() if name in OF_A_BUCKET})
+    replace(panel, series={IN_BUCKET[name]: label for name, label in panel.series.items() if name in IN_BUCKET})
     for panel in PANELS
-    if panel.series.keys() & OF_A_BUCKET.keys()
+    if panel.series.keys() & IN_BUCKET.keys()
 )
-"""Its second part, where a run has several buckets of lag: metrics of a bucket, the mean of the steps that have it."""
+"""Second part of the page, if a run has several buckets of lag: metrics by bucket, mean over the steps that have it."""
 
-APART = ("newer", "unknown")  # buckets that are no ages: no line leads there
+APART = ("newer", "unknown")  # buckets without an age, so no line leads to them
 Lines: TypeAlias = list[dict[str, Any]]
 
 
@@ -191,14 +178,14 @@ def chosen(names: Sequence[str], runs: Mapping[str, Lines]) -> list[Panel]:
 
 def _of(name: str) -> Panel:
     panels, key = (BY_LAG, name.partition("/")[2]) if name.startswith("lag_") else (PANELS, name)
-    return next((panel for panel in panels if key in panel.series), Panel(name, "", {}))
+    return next((panel for panel in panels if key in panel.series), Panel(name, {}))
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def draw(runs: Mapping[str, Lines], panels: Sequence[Panel], *, by_lag: bool) -> Figure:
-    """The page: `panels` over the steps with every run in its colour, the alarms, and below them, where a run has
+    """The page: `panels` over the steps with every run in its color, the alarms, and below them, where a run has
     several buckets of lag, the same by lag."""
     from matplotlib.figure import Figure
 
@@ -221,27 +208,27 @@ def draw(runs: Mapping[str, Lines], panels: Sequence[Panel], *, by_lag: bool) ->
 
 
 def _over_steps(axes: Axes, panel: Panel, runs: Mapping[str, Lines]) -> None:
-    for (colour, marker), lines in zip(LOOKS, runs.values(), strict=False):
+    for (color, marker), lines in zip(LOOKS, runs.values(), strict=False):
         for style, name in zip(STYLES, panel.series, strict=False):
             x, y = _points(lines, name)
             window = _window(len(lines)) if panel.smooth else 1
             if window > 1 and len(runs) <= THIN_UP_TO:
-                axes.plot(x, y, style, color=colour, alpha=0.2, linewidth=0.8)
+                axes.plot(x, y, style, color=color, alpha=0.2, linewidth=0.8)
             marked = _marked(y, _every(name, marker, len(y)))
-            axes.plot(x, _smooth(y, window), style, color=colour, marker=marker, markersize=4, markevery=marked)
+            axes.plot(x, _smooth(y, window), style, color=color, marker=marker, markersize=4, markevery=marked)
     _dress(axes, panel, panel.title, "step")
     _whole_numbers(axes)
 
 
 def _by_lag(axes: Axes, panel: Panel, runs: Mapping[str, Lines], buckets: Sequence[str]) -> None:
-    for (colour, marker), lines in zip(LOOKS, runs.values(), strict=False):
+    for (color, marker), lines in zip(LOOKS, runs.values(), strict=False):
         for style, name in zip(STYLES, panel.series, strict=False):
             points: list[tuple[int, float]] = []
             for place, bucket in enumerate(buckets):
                 if bucket in APART:
                     points.append((place, math.nan))
                 points.append((place, _mean(lines, f"lag_{bucket}/{name}")))
-            axes.plot(*zip(*points, strict=True), style, color=colour, marker=marker, markersize=4)
+            axes.plot(*zip(*points, strict=True), style, color=color, marker=marker, markersize=4)
     _dress(axes, panel, f"{panel.title} by lag", "lag, optimizer steps; mean over the run")
     axes.set_xlim(-0.4, len(buckets) - 0.6)
     axes.set_xticks(range(len(buckets)), buckets)
@@ -253,11 +240,11 @@ def _alarms(axes: Axes, runs: Mapping[str, Lines]) -> None:
 
     told = [alarm["alarm"] for lines in runs.values() for line in lines for alarm in line.get("alarms", ())]
     names = [name for name in RULES if name in told]
-    for place, ((colour, _), lines) in enumerate(zip(LOOKS, runs.values(), strict=False)):
+    for place, ((color, _), lines) in enumerate(zip(LOOKS, runs.values(), strict=False)):
         marks = [(line["step"] + 1, names.index(a["alarm"])) for line in lines for a in line.get("alarms", ())]
         offset = 0.5 * (place + 0.5) / len(runs) - 0.25
-        axes.plot([x for x, _ in marks], [y + offset for _, y in marks], "|", color=colour, markersize=8)
-    _dress(axes, Panel("alarms", "", {}), "alarms", "step")
+        axes.plot([x for x, _ in marks], [y + offset for _, y in marks], "|", color=color, markersize=8)
+    _dress(axes, Panel("alarms", {}), "alarms", "step")
     _whole_numbers(axes)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -308,8 +295,8 @@ def _legend(figure: Figure, names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=colour, linewidth=3, marker=marker, markersize=7)
-        for (colour, marker), _ in zip(LOOKS, names, strict=False)
+        Line2D([], [], color=color, linewidth=3, marker=marker, markersize=7)
+        for (color, marker), _ in zip(LOOKS, names, strict=False)
     ]
     figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)), frameon=False, fontsize=10)
 

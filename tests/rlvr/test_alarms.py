@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 import small_runs
-from rlvr.alarms import RULES, Alarm, Alarms, Fired, blocking, fired, in_a_row, summary
+from rlvr.alarms import RULES, Alarm, Alarms, Fired, blocking, fired, in_a_row, summary, table
 from rlvr.errors import ConfigError, RunError
 from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.run.config import resolve
@@ -122,6 +122,7 @@ def test_the_summary_counts_and_places() -> None:
 
 def test_the_document_has_every_alarm_with_its_defaults() -> None:
     text = (Path(__file__).parents[2] / "docs" / "instruments.md").read_text(encoding="utf-8")
+    assert "\n".join(table()) in text, "python docs/refresh.py docs/instruments.md"
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([\d.]+) \| (\w+) \|$", text, flags=re.MULTILINE)
     told = {name: Alarm(threshold=float(threshold), consequence=then) for name, threshold, then in rows}  # type: ignore[arg-type]
     assert list(told) == list(RULES)
@@ -170,7 +171,7 @@ def test_thresholds_at_the_edge_are_taken(setting: str) -> None:
 def test_a_threshold_that_fires_always_or_never_is_refused(setting: str, bounds: str) -> None:
     name = setting.partition(".")[0]
     off = rf"\(alarms.{name}.consequence=none switches the alarm off\)"
-    with pytest.raises(ConfigError, match=f"would fire always or never: the threshold must be {bounds}{off}"):
+    with pytest.raises(ConfigError, match=f"would always or never fire: the threshold must be {bounds}{off}"):
         alarms(f"alarms.{setting}")
 
 

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from rlvr.cli import main
-from rlvr.cli.plot import COLOURS, LOOKS, PANELS, Panel, chosen, draw, read_metrics
+from rlvr.cli.plot import COLORS, LOOKS, PANELS, Panel, chosen, draw, read_metrics
 
 
 def step(i: int, **more: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def points(axes: Any, line: int = 0) -> tuple[list[float], list[float]]:
 
 def test_every_run_is_a_line_in_its_colour(runs: Path) -> None:
     reward = page(runs, "a", "b")["reward"]
-    assert [line.get_color() for line in reward.lines] == list(COLOURS[:2])
+    assert [line.get_color() for line in reward.lines] == list(COLORS[:2])
     assert points(reward) == ([1, 2, 3, 4, 5, 6], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert points(reward, 1) == ([1, 2, 3, 4], pytest.approx([0.0, math.nan, 0.2, 0.3], nan_ok=True))  # null is a gap
     assert reward.lines[1].get_markevery() == [0]  # no line reaches it
@@ -169,7 +169,7 @@ def test_ticks_carry_no_factor_that_would_stand_in_the_title() -> None:
 
 def test_a_long_run_is_drawn_twice_thin_and_smoothed(tmp_path: Path) -> None:
     lines = [{"step": i, "reward/mean": float(i % 2)} for i in range(80)]
-    (axes,) = draw({"long": lines}, [Panel("reward", "", {"reward/mean": ""})], by_lag=True).axes
+    (axes,) = draw({"long": lines}, [Panel("reward", {"reward/mean": ""})], by_lag=True).axes
     assert points(axes)[1] == [float(i % 2) for i in range(80)]
     middle = points(axes, 1)[1][40]
     assert middle == pytest.approx(2 / 5)  # of steps 38 to 42
