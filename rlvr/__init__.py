@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlvr.bench.check import check as check
+    from rlvr.comparison.compare import CompareResult as CompareResult
+    from rlvr.comparison.compare import compare as compare
     from rlvr.hookspecs import hookimpl as hookimpl
     from rlvr.record.schema import Rollout as Rollout
     from rlvr.record.schema import Score as Score
     from rlvr.record.schema import Status as Status
     from rlvr.record.schema import Task as Task
     from rlvr.record.schema import Verdict as Verdict
+    from rlvr.record.select import ShowResult as ShowResult
+    from rlvr.record.select import show as show
     from rlvr.rescore.score import ScoreReporter as ScoreReporter
     from rlvr.rescore.score import ScoreResult as ScoreResult
     from rlvr.rescore.score import score as score
@@ -32,6 +36,10 @@ if TYPE_CHECKING:
     from rlvr.verify.verifying import verifier as verifier
 
 _HOME = {
+    "CompareResult": "rlvr.comparison.compare",
+    "compare": "rlvr.comparison.compare",
+    "ShowResult": "rlvr.record.select",
+    "show": "rlvr.record.select",
     "Diagnosis": "rlvr.run.diagnose",
     "check": "rlvr.bench.check",
     "diagnose": "rlvr.run.diagnose",

@@ -1,23 +1,23 @@
-"""`rlvr compare`: two verifiers on the same rollouts."""
+"""`rlvr compare`."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rlvr.cli.columns import column_mapping
 from rlvr.cli.texts import inline, printable
 from rlvr.columns import columns
-from rlvr.errors import RequestError, RunError
+from rlvr.errors import RequestError
 
 if TYPE_CHECKING:
+    from rlvr.comparison.compare import CompareResult
     from rlvr.comparison.comparing import Change, Comparison
-    from rlvr.comparison.verdict_pairs import Flip, FlippedVerdict, Pairs
+    from rlvr.comparison.verdict_pairs import Flip, FlippedVerdict
 
 
 def compare(
@@ -27,115 +27,69 @@ def compare(
     ],
     a: Annotated[
         str | None,
-        typer.Option("--a", metavar="NAME", help="The verifier to compare from: a name, or FILE.py:FUNCTION."),
+        typer.Option("--a", metavar="NAME", help="Verifier to compare from: a name, or FILE.py:FUNCTION."),
     ] = None,
-    b: Annotated[str | None, typer.Option("--b", metavar="NAME", help="The verifier to compare with.")] = None,
-    flips: Annotated[int, typer.Option("--flips", min=0, help="How many of the worst flips to show.")] = 5,
+    b: Annotated[str | None, typer.Option("--b", metavar="NAME", help="Verifier to compare with.")] = None,
+    flips: Annotated[int, typer.Option("--flips", min=0, help="Worst flips to show.")] = 5,
     threshold: Annotated[
-        float, typer.Option("--threshold", metavar="REWARD", help="A reward of at least this is right.")
+        float, typer.Option("--threshold", metavar="REWARD", help="Rewards at or above this count as correct.")
     ] = 0.5,
-    resamples: Annotated[int, typer.Option("--resamples", min=1, help="Of the bootstrap behind the intervals.")] = 2000,
+    resamples: Annotated[int, typer.Option("--resamples", min=1, help="Resamples of the bootstrap.")] = 2000,
     mappings: Annotated[
         list[str] | None, typer.Option("--map", metavar="TARGET=SOURCE", help="As for rlvr score.")
     ] = None,
     scores: Annotated[
         list[str] | None,
-        typer.Option("--scores", metavar="SIDECAR", help="Scores of rlvr score --scores-only, to take with the rows'."),
+        typer.Option("--scores", metavar="SIDECAR", help="Sidecar of rlvr score --scores-only; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compare two verifiers' scores on the same rollouts: flips, what they do to training, agreement, the worst ones.
 
     Of several scores by one verifier the last counts. Without --a and --b, the two verifiers of a file are compared.
     """
-    from rlvr.comparison.comparing import compare as compared
-    from rlvr.comparison.comparing import worst
-    from rlvr.comparison.verdict_pairs import pair, read_flips, read_verdicts
-    from rlvr.files import existing
-    from rlvr.record.reading import source_of
-    from rlvr.record.sidecar import Sidecars
+    from rlvr.comparison.compare import compare as run
 
     if len(files) > 2:
         raise RequestError(f"{len(files)} files: one with scores by both verifiers, or two")
-    for file in files:
-        existing(file)
-    mapping = column_mapping(mappings or ())
-    sources = [source_of(file, mapping) for file in files]
-    beside = Sidecars(scores or ())
-    try:
-        sides = [read_verdicts(source, beside) for source in sources]
-        beside.refuse_unused()
-        if len(files) == 1 and not sides[0].ids:
-            raise RequestError(_nothing_to_compare(files))
-        pairs = pair(*sides, a=a, b=b)
-        if not pairs.ids:
-            raise RequestError(_nothing_to_compare(files))
-        comparison = compared(pairs, threshold=threshold, resamples=resamples)
-        shown = read_flips(pairs, worst(pairs, flips), beside)
-    except OSError as error:
-        raise RunError(f"{' and '.join(map(str, files))} could not be read to the end: {error.strerror}") from error
+    result = run(
+        *files,
+        a=a,
+        b=b,
+        flips=flips,
+        threshold=threshold,
+        resamples=resamples,
+        mapping=column_mapping(mappings or ()),
+        sidecars=scores or (),
+    )
     if as_json:
-        print(json.dumps(_report(pairs, comparison, shown, threshold, resamples), indent=2))
+        print(json.dumps(result.to_dict(), indent=2))
     else:
-        print(printable(_text(pairs, comparison, shown, threshold, resamples), sys.stdout.encoding))
+        print(printable(_text(result), sys.stdout.encoding))
 
 
-def _nothing_to_compare(files: list[Path]) -> str:
-    return f"{files[0]} has no rows" if len(files) == 1 else f"{files[0]} and {files[1]} have no id in common"
-
-
-# --- for programs ---------------------------------------------------------------------------------------------------
-
-
-def _report(
-    pairs: Pairs, comparison: Comparison, flips: list[Flip], threshold: float, resamples: int
-) -> dict[str, Any]:
-    from rlvr.comparison.verdict_pairs import KINDS
-
-    found = asdict(comparison)
-    matrix = found.pop("matrix")
-    at_k = [{"pass" if key == "passed" else key: value for key, value in row.items()} for row in found.pop("at_k")]
-    sides = {
-        name: {"verifier": side.verifier, "versions": side.versions, "file": str(side.path)}
-        for name, side in (("a", pairs.a), ("b", pairs.b))
-    }
-    return {
-        **sides,
-        "threshold": threshold,
-        "resamples": resamples,
-        "unmatched": {"a": pairs.only_a, "b": pairs.only_b},
-        "without_group": pairs.without_group,
-        **found,
-        "matrix": {of_a: dict(zip(KINDS, counts, strict=True)) for of_a, counts in zip(KINDS, matrix, strict=True)},
-        "at_k": at_k,
-        "flips": [asdict(flip) for flip in flips],
-    }
-
-
-# --- for people -----------------------------------------------------------------------------------------------------
-
-
-def _text(pairs: Pairs, comparison: Comparison, flips: list[Flip], threshold: float, resamples: int) -> str:
+def _text(result: CompareResult) -> str:
+    comparison = result.comparison
     blocks = [
-        _heading(pairs, comparison),
-        _matrix(comparison, threshold),
-        _figures(comparison, resamples),
+        _heading(result),
+        _matrix(comparison, result.threshold),
+        _figures(comparison, result.resamples),
         _training(comparison),
-        *(_flip(flip) for flip in flips),
+        *(_flip(flip) for flip in result.flips),
     ]
     return "\n\n".join(blocks)
 
 
-def _heading(pairs: Pairs, comparison: Comparison) -> str:
+def _heading(result: CompareResult) -> str:
     lines = [
-        [name, inline(side.verifier), _versions(side.versions), inline(str(side.path))]
-        for name, side in (("a", pairs.a), ("b", pairs.b))
+        [name, inline(side.verifier), _versions(side.versions), inline(str(side.file))]
+        for name, side in (("a", result.a), ("b", result.b))
     ]
-    said = [f"{_counted(comparison.rows, 'rollout')} in {_counted(comparison.groups, 'group')}"]
-    if pairs.without_group:
-        said.append(f"{pairs.without_group:,} without a group, each taken as one")
-    if pairs.only_a or pairs.only_b:
-        said.append(f"left out: {pairs.only_a:,} only in the first file, {pairs.only_b:,} only in the second")
+    said = [f"{_counted(result.comparison.rows, 'rollout')} in {_counted(result.comparison.groups, 'group')}"]
+    if result.without_group:
+        said.append(f"{result.without_group:,} without a group, each taken as one")
+    if result.only_a or result.only_b:
+        said.append(f"left out: {result.only_a:,} only in the first file, {result.only_b:,} only in the second")
     return columns(lines) + "\n" + "; ".join(said)
 
 
@@ -151,11 +105,11 @@ def _matrix(comparison: Comparison, threshold: float) -> str:
     lines = [["a \\ b", *(KINDS[i] for i in used)]]
     lines += [[KINDS[i], *(f"{matrix[i][j]:,}" for j in used)] for i in used]
     share = (comparison.gained + comparison.lost) / comparison.rows
-    said = f"{comparison.gained:,} become right, {comparison.lost:,} no longer are ({share:.2%} of all)"
+    said = f"flips: {comparison.gained:,} to right, {comparison.lost:,} from right ({share:.2%} of all)"
     if comparison.regraded:
-        said += f"; {comparison.regraded:,} stay what they are with another reward"
+        said += f"; {comparison.regraded:,} differ in reward only"
     if threshold != 0.5:
-        said += f"; right is a reward of at least {threshold:g}"
+        said += f"; a reward of {threshold:g} or more is right"
     return columns(lines, numbers=True) + "\n" + said
 
 

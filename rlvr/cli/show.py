@@ -1,9 +1,9 @@
-"""`rlvr show`: rollouts for reading."""
+"""`rlvr show`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +15,9 @@ from rlvr.files import as_text
 
 if TYPE_CHECKING:
     from rlvr.record.fields import Fields
-    from rlvr.record.rows import Row
 
 LONG = 4000
-"""Longer texts are shown without their middle."""
+"""Characters. Longer texts are shown without their middle."""
 
 
 def show(
@@ -29,51 +28,42 @@ def show(
             "--where",
             "-w",
             metavar="EXPR",
-            help="Only rows where it holds: status=unparsed, reward<1, completion~boxed, finish_reason=length, "
-            "sampling.temperature>0, answer=null. Fields: columns, those of the last score, version, tokens.",
+            help="Condition on rows: status=unparsed, reward<1, completion~boxed, finish_reason=length, "
+            "sampling.temperature>0, answer=null; repeatable. Fields: columns, the last score's, version, tokens.",
         ),
     ] = None,
     group: Annotated[str | None, typer.Option("--group", "-g", metavar="ID", help="Only this group.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="How many to print; 0 is all.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Rows to print; 0 is all.")] = 10,
     mappings: Annotated[
         list[str] | None, typer.Option("--map", metavar="TARGET=SOURCE", help="As for rlvr score.")
     ] = None,
     scores: Annotated[
         list[str] | None,
-        typer.Option("--scores", metavar="SIDECAR", help="Scores of rlvr score --scores-only, to show with the rows."),
+        typer.Option(
+            "--scores",
+            metavar="SIDECAR",
+            help="Sidecar of rlvr score --scores-only; repeatable.",
+        ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Long texts with their middle.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show the middle of long texts.")] = False,
 ) -> None:
     """Print rollouts: prompt, completion, verdicts, group, policy version, how sampling ended.
 
     Control characters in the texts are shown as escapes.
     """
-    from rlvr.record.fields import Fields, Where
-
-    wanted = Where(where or ())
-    matching = rows = 0
-    for row in _rows(file, column_mapping(mappings or ()), scores or ()):
-        rows += 1
-        fields = Fields(row)
-        holds = wanted.holds(fields)
-        if (group is not None and fields.get("group_id") != group) or not holds:
-            continue
-        matching += 1
-        if not limit or matching <= limit:
-            print(printable(row_text(fields, full), sys.stdout.encoding))
-    wanted.require_known(str(file))
-    if limit and matching > limit:
-        print(f"{matching - limit:,} more; --limit 0 shows all")
-    elif not matching:
-        print(f"none of {rows:,} rows matches" if rows else f"{file} has no rows", file=sys.stderr)
-
-
-def _rows(file: Path, mapping: Mapping[str, str], sidecars: Sequence[str]) -> Iterator[Row]:
-    import rlvr.record
     from rlvr.files import existing
-    from rlvr.record.store import TOKEN_COLUMNS
+    from rlvr.record.select import Matching
 
-    return rlvr.record.open(existing(file), mapping=mapping, sidecars=sidecars, without=TOKEN_COLUMNS - {"loss_mask"})
+    mapping = column_mapping(mappings or ())
+    found = Matching(existing(file), where=where or (), group=group, mapping=mapping, sidecars=scores or ())
+    for fields in found:
+        if not limit or found.matching <= limit:
+            print(printable(row_text(fields, full), sys.stdout.encoding))
+    if limit and found.matching > limit:
+        print(f"{found.matching - limit:,} more; --limit 0 shows all")
+    elif not found.matching:
+        none = f"none of {found.total:,} rows matches" if found.total else f"{file} has no rows"
+        print(none, file=sys.stderr)
 
 
 def row_text(fields: Fields, full: bool) -> str:

@@ -98,7 +98,7 @@ class Comparison:
     agreement: Agreement
 
 
-def compare(pairs: Pairs, *, threshold: float = 0.5, resamples: int = RESAMPLES) -> Comparison:
+def compare_pairs(pairs: Pairs, *, threshold: float = 0.5, resamples: int = RESAMPLES) -> Comparison:
     """Compare the two sides.
 
     Args:

@@ -65,7 +65,7 @@ def test_a_report_for_people(compare: Compare, file: str) -> None:
         "right         2      0         1",
         "wrong         0      3         0",
         "unparsed      0      0         0",
-        "0 become right, 1 no longer are (16.67% of all)",
+        "flips: 0 to right, 1 from right (16.67% of all)",
         "",
         "                  a       b    b - a       95 % interval  groups",
         "mean reward  0.5000  0.3333  -0.1667  [-0.5000, +0.0000]",

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlvr.comparison.comparing import Change, Comparison, compare, worst
+from rlvr.comparison.comparing import Change, Comparison, compare_pairs, worst
 from rlvr.comparison.verdict_pairs import KINDS, Pairs, pair, read_flips, read_verdicts
 from rlvr.errors import DataError, RequestError, RunError
 from rlvr.record.reading import Source, source_of
@@ -59,7 +59,7 @@ def paired(path: Path, *groups: tuple[str, str]) -> Pairs:
 
 def test_a_table_counted_by_hand(tmp_path: Path) -> None:
     pairs = paired(tmp_path / "in.jsonl", ("1100", "1000"), ("1111", "1111"), ("00u0", "1000"), ("1e", "11"))
-    found = compare(pairs)
+    found = compare_pairs(pairs)
     assert (found.rows, found.groups, found.paired, found.dropped_a, found.dropped_b) == (14, 4, 13, 1, 0)
     counts = {(a, b): n for a, row in zip(KINDS, found.matrix, strict=True) for b, n in zip(KINDS, row, strict=True)}
     assert {key: n for key, n in counts.items() if n} == {
@@ -87,19 +87,19 @@ def test_a_table_counted_by_hand(tmp_path: Path) -> None:
 
 def test_a_threshold_says_what_is_right(tmp_path: Path) -> None:
     pairs = paired(tmp_path / "in.jsonl", ("hq1", "qh1"))
-    assert (compare(pairs).gained, compare(pairs).lost, compare(pairs).regraded) == (1, 1, 0)
-    strict = compare(pairs, threshold=1.0)
+    assert (compare_pairs(pairs).gained, compare_pairs(pairs).lost, compare_pairs(pairs).regraded) == (1, 1, 0)
+    strict = compare_pairs(pairs, threshold=1.0)
     assert (strict.gained, strict.lost, strict.regraded) == (0, 0, 2)
 
 
 def test_one_group_has_no_interval_and_one_answer_has_no_kappa(tmp_path: Path) -> None:
-    found = compare(paired(tmp_path / "in.jsonl", ("11", "11")))
+    found = compare_pairs(paired(tmp_path / "in.jsonl", ("11", "11")))
     assert found.reward == Change(1.0, 1.0, 0.0, None)
     assert (found.agreement.raw, found.agreement.kappa, found.agreement.kappa_interval) == (1.0, None, None)
 
 
 def test_nothing_that_training_keeps(tmp_path: Path) -> None:
-    found = compare(paired(tmp_path / "in.jsonl", ("ea", "i-"), ("1", "a")))
+    found = compare_pairs(paired(tmp_path / "in.jsonl", ("ea", "i-"), ("1", "a")))
     assert (found.paired, found.dropped_a, found.dropped_b) == (0, 2, 3)
     assert found.reward == Change(None, None, None, None)
     assert found.at_k == ()
@@ -112,7 +112,7 @@ def test_a_mean_that_is_rounded_has_no_sign(tmp_path: Path) -> None:
         by = [{"verifier": name, "version": "1", "status": "graded", "reward": r} for name, r in (("a", a), ("b", b))]
         rows.append({"id": str(i), "group_id": "g", "scores": by})
     pairs = pair(read_verdicts(Source(put(tmp_path / "in.jsonl", rows))))
-    assert compare(pairs).advantages.changed_rollouts == 0
+    assert compare_pairs(pairs).advantages.changed_rollouts == 0
 
 
 tables = st.lists(
@@ -126,7 +126,7 @@ quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 @quick
 @given(groups=tables)
 def test_counts_are_those_of_a_plain_loop(tmp_path: Path, groups: list[tuple[str, str]]) -> None:
-    found = compare(paired(tmp_path / "in.jsonl", *groups), resamples=10)
+    found = compare_pairs(paired(tmp_path / "in.jsonl", *groups), resamples=10)
 
     def kind(letter: str) -> str:
         score = LETTERS[letter]
@@ -167,7 +167,7 @@ def test_a_file_against_itself_differs_in_nothing(tmp_path: Path, groups: list[t
     path = tmp_path / "in.jsonl"
     paired(path, *groups)
     pairs = pair(read_verdicts(Source(path)), read_verdicts(Source(path)), a="a", b="a")
-    found = compare(pairs, resamples=20)
+    found = compare_pairs(pairs, resamples=20)
     changes = [found.reward, *(change for at in found.at_k for change in (at.avg, at.passed))]
     assert all(change.difference in (0.0, None) and change.interval in ((0.0, 0.0), None) for change in changes)
     assert (found.gained, found.lost, found.regraded, found.advantages.changed_rollouts) == (0, 0, 0, 0)
@@ -182,7 +182,7 @@ def test_swapping_the_sides_mirrors_everything(tmp_path: Path, groups: list[tupl
     path = tmp_path / "in.jsonl"
     forth = paired(path, *groups)
     back = pair(read_verdicts(Source(path)), a="b", b="a")
-    there, again = compare(forth, resamples=50), compare(back, resamples=50)
+    there, again = compare_pairs(forth, resamples=50), compare_pairs(back, resamples=50)
     assert close(asdict(mirrored(again)), asdict(there))
     assert sorted(worst(forth, 99)) == sorted(worst(back, 99))
 
@@ -230,10 +230,10 @@ def close(left: Any, right: Any) -> bool:
 def test_the_interval_covers_what_it_should(tmp_path: Path) -> None:
     """Groups that are alike within: the interval is that of 40 groups and not of 320 rows."""
     groups = [("0" * 8, "1" * 8) if g % 2 else ("0" * 8, "0" * 8) for g in range(40)]
-    found = compare(paired(tmp_path / "in.jsonl", *groups))
+    found = compare_pairs(paired(tmp_path / "in.jsonl", *groups))
     deviation = math.sqrt(0.25 / 40)  # of the mean of 40 coins, in closed form
     assert found.reward.interval == pytest.approx((0.5 - 1.96 * deviation, 0.5 + 1.96 * deviation), abs=0.03)
-    assert compare(paired(tmp_path / "in.jsonl", *groups)) == found
+    assert compare_pairs(paired(tmp_path / "in.jsonl", *groups)) == found
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -257,12 +257,12 @@ def test_records_and_their_segments(tmp_path: Path, ending: str) -> None:
     )
     found = read_verdicts(Source(path))
     assert (found.ids, found.groups, list(found.places)) == (["x", "y"], ["g", "g"], [0, 2])
-    assert compare(pair(found)).matrix[0][1] == 1
+    assert compare_pairs(pair(found)).matrix[0][1] == 1
 
 
 def test_the_last_score_by_a_verifier_counts(tmp_path: Path) -> None:
     rows = [{"id": "x", "scores": scores(a="0") + scores(b="1") + scores(a="1")}]
-    assert compare(pair(read_verdicts(Source(put(tmp_path / "in.jsonl", rows))))).matrix[0][0] == 1
+    assert compare_pairs(pair(read_verdicts(Source(put(tmp_path / "in.jsonl", rows))))).matrix[0][0] == 1
 
 
 def test_two_files_are_matched_by_id(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_two_files_are_matched_by_id(tmp_path: Path) -> None:
     new = put(tmp_path / "new.jsonl", [{"id": name, "scores": scores(math="0")} for name in "zyw"])  # no groups
     pairs = pair(read_verdicts(Source(old)), read_verdicts(Source(new)))
     assert (sorted(map(str, pairs.ids)), pairs.only_a, pairs.only_b, pairs.without_group) == (["y", "z"], 1, 1, 0)
-    assert compare(pairs).lost == 1
+    assert compare_pairs(pairs).lost == 1
 
 
 def test_ids_that_several_rows_have_are_named(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_ids_that_several_rows_have_are_named(tmp_path: Path) -> None:
 def test_rows_without_an_id_compare_within_one_file_only(tmp_path: Path) -> None:
     path = put(tmp_path / "in.jsonl", [{"scores": scores(a="1", b="0")}] * 2)
     pairs = pair(read_verdicts(Source(path)))
-    assert (len(pairs.ids), pairs.without_group, compare(pairs).groups) == (2, 2, 2)
+    assert (len(pairs.ids), pairs.without_group, compare_pairs(pairs).groups) == (2, 2, 2)
     with pytest.raises(DataError, match="row 1 has no id"):
         pair(read_verdicts(Source(path)), read_verdicts(Source(path)), a="a", b="b")
 

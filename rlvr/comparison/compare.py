@@ -1,0 +1,137 @@
+"""Compare two verifiers on the same rollouts: what `rlvr compare` does, as one function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlvr.comparison.comparing import RESAMPLES, Change, Comparison, compare_pairs, worst
+from rlvr.comparison.verdict_pairs import KINDS, Flip, Side, pair, read_flips, read_verdicts
+from rlvr.errors import RequestError, RunError
+from rlvr.files import existing
+from rlvr.record.reading import source_of
+from rlvr.record.sidecar import Sidecars
+
+
+@dataclass(frozen=True)
+class ComparedVerifier:
+    """One of the two sides."""
+
+    verifier: str
+    versions: tuple[str, ...]
+    file: Path
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """Two verifiers compared: which verdicts flip, what that does to training, and whether it is chance."""
+
+    a: ComparedVerifier
+    b: ComparedVerifier
+    threshold: float
+    resamples: int
+    only_a: int
+    """Rollouts of the first file that the second one does not have."""
+    only_b: int
+    without_group: int
+    """Rollouts without a group, each taken as a group of its own."""
+    comparison: Comparison
+    flips: tuple[Flip, ...]
+    """The worst flips, with their texts."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a figure, with its interval; `pandas.DataFrame(result.rows)` is a table."""
+        found = self.comparison
+        rows = [_figure("mean reward", None, found.groups, found.reward)]
+        for at in found.at_k:
+            rows += [_figure("avg", at.k, at.groups, at.avg), _figure("pass", at.k, at.groups, at.passed)]
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-safe values, as `rlvr compare --json` prints them."""
+        found = asdict(self.comparison)
+        matrix = found.pop("matrix")
+        at_k = [{"pass" if key == "passed" else key: value for key, value in row.items()} for row in found.pop("at_k")]
+        return {
+            "a": {**asdict(self.a), "file": str(self.a.file)},
+            "b": {**asdict(self.b), "file": str(self.b.file)},
+            "threshold": self.threshold,
+            "resamples": self.resamples,
+            "unmatched": {"a": self.only_a, "b": self.only_b},
+            "without_group": self.without_group,
+            **found,
+            "matrix": {of_a: dict(zip(KINDS, counts, strict=True)) for of_a, counts in zip(KINDS, matrix, strict=True)},
+            "at_k": at_k,
+            "flips": [asdict(flip) for flip in self.flips],
+        }
+
+
+def _figure(name: str, k: int | None, groups: int, change: Change) -> dict[str, Any]:
+    low, high = change.interval or (None, None)
+    figure = {"figure": name, "k": k, "groups": groups, "a": change.a, "b": change.b}
+    return {**figure, "difference": change.difference, "low": low, "high": high}
+
+
+def compare(
+    file: str | Path,
+    other: str | Path | None = None,
+    *,
+    a: str | None = None,
+    b: str | None = None,
+    flips: int = 5,
+    threshold: float = 0.5,
+    resamples: int = RESAMPLES,
+    mapping: Mapping[str, str] | None = None,
+    sidecars: Iterable[str | Path] = (),
+) -> CompareResult:
+    """Compare two verifiers' scores on the same rollouts.
+
+    Of several scores by one verifier the last counts.
+
+    Args:
+        file: A file with scores by both verifiers, or by the first.
+        other: A file with scores by the second; its rows are matched by `id`. None is the same file.
+        a: The verifier to compare from: a name, or `FILE.py:FUNCTION`. None is the only one, or the first of two.
+        b: The verifier to compare with.
+        flips: How many of the worst flips to return with their texts.
+        threshold: Rewards at or above this count as correct.
+        resamples: Resamples of the bootstrap behind the intervals.
+        mapping: Target → column of foreign files: `{"id": "uid"}`.
+        sidecars: Files of `rlvr score --scores-only`, whose scores follow the rows' own.
+
+    Raises RequestError if the request is wrong or there is nothing to compare, DataError for a row that cannot be read,
+    RunError if a file changes while it is read.
+    """
+    files = [Path(each) for each in (file, other) if each is not None]
+    sources = [source_of(existing(path), mapping) for path in files]
+    beside = Sidecars(sidecars)
+    try:
+        sides = [read_verdicts(source, beside) for source in sources]
+        beside.refuse_unused()
+        if len(files) == 1 and not sides[0].ids:
+            raise RequestError(f"{files[0]} has no rows")
+        pairs = pair(*sides, a=a, b=b)
+        if not pairs.ids:
+            raise RequestError(f"{' and '.join(map(str, files))} have no id in common")
+        comparison = compare_pairs(pairs, threshold=threshold, resamples=resamples)
+        shown = read_flips(pairs, worst(pairs, flips), beside)
+    except OSError as error:
+        raise RunError(f"{' and '.join(map(str, files))} could not be read to the end: {error.strerror}") from error
+    return CompareResult(
+        a=_told(pairs.a),
+        b=_told(pairs.b),
+        threshold=threshold,
+        resamples=resamples,
+        only_a=pairs.only_a,
+        only_b=pairs.only_b,
+        without_group=pairs.without_group,
+        comparison=comparison,
+        flips=tuple(shown),
+    )
+
+
+def _told(side: Side) -> ComparedVerifier:
+    return ComparedVerifier(side.verifier, side.versions, side.path)
