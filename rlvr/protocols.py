@@ -24,6 +24,7 @@ from rlvr.frozen import Frozen
 from rlvr.record.schema import (
     FinishReason,
     GroupStats,
+    LogprobColumn,
     Message,
     Rollout,
     Sampling,
@@ -342,8 +343,8 @@ class Trainer(Protocol):
         sampled that many optimizer steps before this run's first.
         """
 
-    def logprobs(self, rollouts: Sequence[Rollout]) -> list[tuple[float | None, ...]]:
-        """Return (T,) log-probabilities under the current weights per rollout; None where the loss mask is False."""
+    def logprobs(self, rollouts: Sequence[Rollout]) -> list[LogprobColumn]:
+        """Return (T,) log-probabilities under the current weights for each rollout; NaN where the mask is False."""
 
     def snapshot(self) -> Snapshot:
         """Return the current weights."""

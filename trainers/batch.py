@@ -82,24 +82,28 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
     Raises RunError for a record without tokens or with a mask that a causal model cannot serve.
     """
     for rollout in rollouts:
-        if not rollout.token_ids or rollout.loss_mask is None:
+        if rollout.token_ids is None or rollout.loss_mask is None or not len(rollout.token_ids):
             raise RunError(f"rollout {rollout.id}: no token_ids or no loss_mask: it has no log-probabilities")
         if rollout.loss_mask[0]:
             raise RunError(f"rollout {rollout.id}: loss_mask marks the first token, which nothing predicts")
-    # numpy takes a tuple a few times faster than torch does, and there are four a rollout.
-    lengths_B = np.array([len(rollout.token_ids or ()) for rollout in rollouts])
+    ids = [rollout.token_ids for rollout in rollouts if rollout.token_ids is not None]
+    lengths_B = np.array(list(map(len, ids)))
     shape = (len(rollouts), int(lengths_B.max()))
     token_ids_BT = np.zeros(shape, dtype=np.int64)
     mask_BT = np.zeros(shape, dtype=np.bool_)
     logprobs_BT = np.zeros(shape, dtype=np.float32)
     versions_BT = np.full(shape, UNKNOWN, dtype=np.int64)
-    for b, (rollout, tokens) in enumerate(zip(rollouts, lengths_B, strict=True)):
-        token_ids_BT[b, :tokens] = rollout.token_ids or ()
-        mask_BT[b, :tokens] = rollout.loss_mask or ()
+    for b, (rollout, tokens) in enumerate(zip(rollouts, lengths_B.tolist(), strict=True)):
+        token_ids_BT[b, :tokens] = ids[b]
+        mask_BT[b, :tokens] = rollout.loss_mask
         if rollout.behaviour_logprobs is not None:
-            logprobs_BT[b, :tokens] = [p or 0.0 for p in rollout.behaviour_logprobs]
+            logprobs_BT[b, :tokens] = rollout.behaviour_logprobs
         if rollout.policy_versions:
-            versions_BT[b, mask_BT[b]] = [run.version for run in rollout.policy_versions for _ in range(run.count)]
+            runs = rollout.policy_versions
+            versions_BT[b, mask_BT[b]] = (
+                runs[0].version if len(runs) == 1 else np.repeat([r.version for r in runs], [r.count for r in runs])
+            )
+    logprobs_BT[~mask_BT] = 0.0
     return Batch(
         token_ids_BT=torch.from_numpy(token_ids_BT),
         mask_BT=torch.from_numpy(mask_BT),
@@ -109,7 +113,7 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
         advantages_B=torch.zeros(len(rollouts)),
         signal_B=torch.zeros(len(rollouts), dtype=torch.bool),
         truncated_B=torch.tensor([rollout.finish_reason == "length" for rollout in rollouts]),
-        keep_BT=torch.from_numpy(mask_BT).clone(),
+        keep_BT=torch.from_numpy(mask_BT),
     )
 
 
@@ -135,9 +139,8 @@ def check_trainable(rollout: Rollout, temperature: float) -> None:
     ]
     if missing:
         raise RunError(f"rollout {rollout.id}: no {', '.join(missing)}; it cannot be trained on")
-    assert rollout.loss_mask is not None
     assert rollout.sampling is not None
-    if not any(rollout.loss_mask):
+    if not rollout.sampled_tokens:
         raise RunError(f"rollout {rollout.id}: loss_mask marks no sampled token; it cannot be trained on")
     if rollout.sampling.filters:
         raise RunError(

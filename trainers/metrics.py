@@ -138,7 +138,7 @@ def group_metrics(groups: Sequence[Group], version: int) -> dict[str, float]:
     signal_G = [group.stats.has_signal for group in groups]
     values = {
         "signal": means(signal_G, bucket_G, len(BUCKETS)),
-        "length": means([sum(r.loss_mask or ()) for r in rollouts], bucket_B, len(BUCKETS)),
+        "length": means([r.sampled_tokens for r in rollouts], bucket_B, len(BUCKETS)),
         "truncated": means(
             [r.finish_reason == "length" for r in rollouts if r.finish_reason is not None],
             bucket_B[[r.finish_reason is not None for r in rollouts]],

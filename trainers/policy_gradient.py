@@ -16,7 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from rlvr.alarms import blocking, fired
 from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import Group, Metrics, Snapshot, TrainContext, TrainerOptions
-from rlvr.record.schema import Rollout
+from rlvr.record.schema import LogprobColumn, Rollout
 
 from .batch import UNKNOWN, Batch, collate, micro_batches, mini_batches, token_columns
 from .loss.advantage import ADVANTAGES
@@ -309,19 +309,16 @@ class PolicyGradient(ABC):
         """What the subclass wants to see of a gradient step."""
         return {}
 
-    def logprobs(self, rollouts: Sequence[Rollout]) -> list[tuple[float | None, ...]]:
-        """Per rollout, (T,) log-probabilities under the current weights; None where the loss mask is False.
+    def logprobs(self, rollouts: Sequence[Rollout]) -> list[LogprobColumn]:
+        """Return (T,) log-probabilities under the current weights for each rollout, NaN where the loss mask is False.
 
-        Raises RunError for a record without tokens or mask.
+        Raise RunError for a record without tokens or mask.
         """
         if not rollouts:
             return []
         batch = token_columns(rollouts)
-        logprobs_BT = self.current_logprobs(batch)
-        return [
-            tuple(p if m else None for p, m in zip(row[: int(n)].tolist(), mask[: int(n)].tolist(), strict=True))
-            for row, mask, n in zip(logprobs_BT, batch.mask_BT, batch.lengths_B, strict=True)
-        ]
+        logprobs_BT = self.current_logprobs(batch).masked_fill(~batch.mask_BT, torch.nan).numpy()
+        return [row[:n] for row, n in zip(logprobs_BT, batch.lengths_B.tolist(), strict=True)]
 
     def current_logprobs(self, batch: Batch) -> Tensor:
         """(B, T) under the current weights, without gradients, on the CPU."""

@@ -19,7 +19,7 @@ import numpy as np
 from rlvr.offpolicy.eligibility import ANOTHER_PROMPT, NO_LOGPROBS, NO_REWARD, TWICE, SeenRollouts, faults
 from rlvr.offpolicy.lineage import Lineage
 from rlvr.offpolicy.staleness import BUCKETS, UNKNOWN, bucket_of, distances, means, oldest
-from rlvr.record.schema import Rollout
+from rlvr.record.schema import LogprobColumn, Rollout
 from rlvr.verify.scoring import training_reward
 
 VERSION_RANGES = 6  # lines a source, where versions say nothing of the lag
@@ -126,7 +126,7 @@ class PartDistances:
 
 def measure(
     groups: Sequence[Sequence[DrawnRecord]],
-    logprobs: Sequence[Sequence[float | None]],
+    logprobs: Sequence[LogprobColumn],
     lineage: Lineage,
     verifier: str | None,
 ) -> list[PartDistances]:
@@ -134,7 +134,7 @@ def measure(
 
     Args:
         groups: Usable records, at least one.
-        logprobs: Of their sampled tokens under the model; None elsewhere. In the order of the groups' records.
+        logprobs: (T,) for each record in the order of the groups, under the model; NaN where the loss mask is False.
         lineage: The model's.
         verifier: Whose last score is the reward.
     """
@@ -144,8 +144,9 @@ def measure(
     names = list(BUCKETS)
     ranges = _version_ranges(found, lineage)
     for each, own in zip(found, logprobs, strict=True):
-        pairs = zip(own, each.rollout.behaviour_logprobs or (), strict=True)
-        log_w.append(np.array([p - mu for p, mu in pairs if p is not None and mu is not None], dtype=np.float64))
+        behaviour = each.rollout.behaviour_logprobs
+        assert behaviour is not None
+        log_w.append((np.asarray(own, np.float64) - behaviour)[each.rollout.loss_mask])
         part.append(np.fromiter(_parts(each, lineage, ranges, names), dtype=np.int64))
     row_N = np.repeat(np.arange(len(found)), [len(tokens) for tokens in part])
     log_w_N, part_N = np.concatenate(log_w), np.concatenate(part)
@@ -208,7 +209,7 @@ def _parts(found: DrawnRecord, lineage: Lineage, ranges: Mapping[str, Ranges], n
     here, runs = lineage.version_for(rollout), rollout.policy_versions
     if runs is None:
         place = UNKNOWN if here is not None else _place(f"{source}, no version", names)
-        yield from [place] * sum(rollout.loss_mask or ())
+        yield from [place] * rollout.sampled_tokens
         return
     for run in runs:
         if here is not None:

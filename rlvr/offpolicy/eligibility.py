@@ -84,9 +84,9 @@ class _Expected:
 
 
 def _tokens(rollout: Rollout, expected: _Expected) -> str | None:
-    if not rollout.token_ids:
+    if rollout.token_ids is None or not len(rollout.token_ids):
         return NO_TOKENS
-    if expected.vocabulary is not None and max(rollout.token_ids) >= expected.vocabulary:
+    if expected.vocabulary is not None and rollout.token_ids.max() >= expected.vocabulary:
         return f"token ids beyond the vocabulary of {expected.vocabulary:,}"
     return None
 
@@ -94,7 +94,7 @@ def _tokens(rollout: Rollout, expected: _Expected) -> str | None:
 def _mask(rollout: Rollout, _: _Expected) -> str | None:
     if rollout.loss_mask is None:
         return NO_MASK
-    if not any(rollout.loss_mask):
+    if not rollout.sampled_tokens:
         return "the loss mask marks no sampled token"
     return "the loss mask marks the first token, which nothing predicts" if rollout.loss_mask[0] else None
 

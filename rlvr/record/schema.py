@@ -19,11 +19,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
 
 from rlvr.frozen import Frozen
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 
@@ -61,6 +73,27 @@ JsonMapping = Annotated[
     AfterValidator(_writable),
     PlainSerializer(canonical_json, return_type=str),
 ]
+
+
+@lru_cache(maxsize=1)
+def _token_columns() -> ModuleType:
+    """`rlvr.record.token_columns`, which imports numpy: for records that have tokens."""
+    return import_module("rlvr.record.token_columns")
+
+
+def _plain(column: NDArray[Any] | None) -> list[Any] | None:
+    plain: list[Any] | None = None if column is None else _token_columns().plain(column)
+    return plain
+
+
+# Any sequence is accepted; `Rollout` turns it into a read-only array. All columns at once are faster than one by one.
+if TYPE_CHECKING:
+    IdColumn: TypeAlias = NDArray[np.int32] | NDArray[np.int64]
+    MaskColumn: TypeAlias = NDArray[np.bool_]
+    LogprobColumn: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
+    ExtraColumn: TypeAlias = NDArray[Any]
+else:
+    IdColumn = MaskColumn = LogprobColumn = ExtraColumn = Annotated[Any, PlainSerializer(_plain)]
 
 
 class Message(Frozen):
@@ -245,17 +278,17 @@ class Rollout(Frozen):
     completion: str | None = Field(default=None, description="may omit a stop string that token_ids holds")
     task: Task = Task()
 
-    token_ids: tuple[int, ...] | None = Field(default=None, description="(T,) exact ids as sampled")
-    loss_mask: tuple[bool, ...] | None = Field(default=None, description="(T,) True: the policy sampled this token")
-    behaviour_logprobs: tuple[float | None, ...] | None = Field(
+    token_ids: IdColumn | None = Field(default=None, description="(T,) exact ids as sampled")
+    loss_mask: MaskColumn | None = Field(default=None, description="(T,) True: the policy sampled this token")
+    behaviour_logprobs: LogprobColumn | None = Field(
         default=None,
         description="(T,) log p(token_ids[t] | token_ids[:t]) under the policy that sampled it; not shifted; "
-        "null where the mask is False; the whole column null when unknown",
+        "NaN (in files null) where the mask is False; the whole column None when unknown",
     )
     policy_versions: tuple[VersionRun, ...] | None = Field(
         default=None, description="run lengths over sampled tokens; more than one is legal"
     )
-    extra_tokens: Mapping[str, tuple[float | None, ...]] = Field(
+    extra_tokens: Mapping[str, ExtraColumn] = Field(
         default_factory=dict, description="further (T,) columns, by a namespaced name"
     )
 
@@ -277,39 +310,77 @@ class Rollout(Frozen):
             raise ValueError("exactly one of 'prompt' and 'messages' must be given")
         if self.index is not None and self.group_size is not None and self.index >= self.group_size:
             raise ValueError(f"index {self.index} is outside a group of {self.group_size}")
-        columns: dict[str, tuple[Any, ...] | None] = {
-            "loss_mask": self.loss_mask,
-            "behaviour_logprobs": self.behaviour_logprobs,
-            **{f"extra_tokens.{name}": column for name, column in self.extra_tokens.items()},
-        }
-        if self.token_ids is None:
-            given = [name for name, column in columns.items() if column is not None]
-            if self.policy_versions is not None:
-                given.append("policy_versions")
-            if given:
-                raise ValueError(f"{', '.join(given)} without token_ids")
+        if self.token_ids is not None:
+            self._check_columns()
             return self
+        given = [name for name in ("loss_mask", "behaviour_logprobs") if getattr(self, name) is not None]
+        given += [f"extra_tokens.{name}" for name in self.extra_tokens]
+        if self.policy_versions is not None:
+            given.append("policy_versions")
+        if given:
+            raise ValueError(f"{', '.join(given)} without token_ids")
+        return self
+
+    def _check_columns(self) -> None:
+        tokens = _token_columns()
+        tokens.replace_columns(vars(self))
+        assert self.token_ids is not None
         length = len(self.token_ids)
+        columns = {"loss_mask": self.loss_mask, "behaviour_logprobs": self.behaviour_logprobs}
+        if self.extra_tokens:
+            columns |= {f"extra_tokens.{name}": column for name, column in self.extra_tokens.items()}
         for name, column in columns.items():
             if column is not None and len(column) != length:
                 raise ValueError(f"{name} has {len(column)} entries, token_ids has {length}")
-        if length and min(self.token_ids) < 0:
-            raise ValueError("token_ids holds a negative id")
+        for name, column in self.extra_tokens.items():
+            tokens.check_extra(name, column)
         if self.loss_mask is None:
             if self.behaviour_logprobs is not None or self.policy_versions is not None:
                 raise ValueError("behaviour_logprobs and policy_versions need a loss_mask")
-            return self
+            return
         if self.behaviour_logprobs is not None:
-            for t, (sampled, logprob) in enumerate(zip(self.loss_mask, self.behaviour_logprobs, strict=True)):
-                if not sampled and logprob is not None:
-                    raise ValueError(f"behaviour_logprobs[{t}] is {logprob} where loss_mask is False: expected null")
-                if sampled and (logprob is None or not math.isfinite(logprob) or logprob > 1e-4):
-                    raise ValueError(f"behaviour_logprobs[{t}] is {logprob}: expected a finite number, at most 0")
+            tokens.check_logprobs(self.behaviour_logprobs, self.loss_mask)
         if self.policy_versions is not None:
-            counted, sampled_tokens = sum(run.count for run in self.policy_versions), sum(self.loss_mask)
+            counted, sampled_tokens = sum(run.count for run in self.policy_versions), tokens.count(self.loss_mask)
             if counted != sampled_tokens:
                 raise ValueError(f"policy_versions count {counted} tokens, loss_mask marks {sampled_tokens}")
-        return self
+
+    @property
+    def sampled_tokens(self) -> int:
+        """Number of tokens that the policy sampled; 0 without a loss mask."""
+        return 0 if self.loss_mask is None else int(self.loss_mask.sum())
+
+    # pydantic's own comparison asks an array whether it is true, and its own copies forget that arrays are read-only.
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rollout):
+            return NotImplemented
+        mine, theirs = vars(self), vars(other)
+        return all(_equal(name, value, theirs[name]) for name, value in mine.items())
+
+    def __hash__(self) -> int:
+        return hash((self.run_id, self.branch, self.id, self.segment))
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self._freeze()
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        copied = super().__deepcopy__(memo)
+        copied._freeze()
+        return copied
+
+    def _freeze(self) -> None:
+        for array in (self.token_ids, self.loss_mask, self.behaviour_logprobs, *self.extra_tokens.values()):
+            if array is not None:
+                array.flags.writeable = False
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with some fields changed, without validation. Token columns become arrays all the same."""
+        if update and not _TOKEN_FIELDS.isdisjoint(update):
+            update = dict(update)
+            _token_columns().replace_columns(update)
+        return super().model_copy(update=update, deep=deep)
 
     def last_score(self, verifier: str | None = None) -> Score | None:
         """The last score, or the last by the verifier of that name. None when there is none."""
@@ -318,6 +389,18 @@ class Rollout(Frozen):
     def with_score(self, score: Score) -> Rollout:
         """A copy with one score more."""
         return self.model_copy(update={"scores": (*self.scores, score)})
+
+
+_TOKEN_FIELDS = frozenset({"token_ids", "loss_mask", "behaviour_logprobs", "extra_tokens"})
+
+
+def _equal(name: str, one: Any, other: Any) -> bool:
+    if name not in _TOKEN_FIELDS:
+        return bool(one == other)
+    equal = _token_columns().equal
+    if name == "extra_tokens":
+        return one.keys() == other.keys() and all(equal(column, other[key]) for key, column in one.items())
+    return bool(equal(one, other))
 
 
 def utc_now() -> str:

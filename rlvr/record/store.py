@@ -8,7 +8,6 @@ no UTF-8, is refused there and escaped in JSON lines.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -186,37 +185,38 @@ def record_of(rollout: Rollout, where: str, *, without: frozenset[str] = frozens
 
 
 def record_batch(rollouts: Sequence[Rollout], where: Callable[[int], str]) -> pa.RecordBatch:
-    """The rollouts as Arrow columns. Raises DataError for one that does not fit: `where(i)` and the field."""
-    small = [record_of(rollout, where(i), without=TOKEN_COLUMNS) for i, rollout in enumerate(rollouts)]
+    """Return the rollouts as Arrow columns. Raise DataError, naming row and field, for one that does not fit."""
+    from rlvr.record.token_storage import id_lists, lists, logprob_lists
+
+    rows = [record_of(rollout, where(i), without=TOKEN_COLUMNS) for i, rollout in enumerate(rollouts)]
     columns = []
     for field in ROLLOUT_SCHEMA:
-        if field.name == "extra_tokens":
-            values: list[Any] = [
-                [{"name": name, "values": column} for name, column in rollout.extra_tokens.items()]
-                for rollout in rollouts
-            ]
-        elif field.name in TOKEN_COLUMNS:  # straight from the rollout: a dump would copy every token
-            values = [getattr(rollout, field.name) for rollout in rollouts]
+        if field.name == "token_ids":
+            column = id_lists(rollouts, field.type, where)
+        elif field.name == "loss_mask":
+            column = lists([rollout.loss_mask for rollout in rollouts], field.type)
+        elif field.name == "behaviour_logprobs":
+            column = logprob_lists(rollouts, field.type, where)
+        elif field.name == "extra_tokens":
+            column = _extra_column(rollouts, field, where)
         else:
-            values = [row[field.name] for row in small]
-        columns.append(arrow_column(values, field, where))
-    import pyarrow.compute as pc  # a tenth of a second, which a reader need not wait for
-
-    batch = pa.RecordBatch.from_arrays(columns, schema=ROLLOUT_SCHEMA)
-    logprobs = batch.column("behaviour_logprobs").flatten()
-    if not pc.all(pc.is_finite(logprobs), min_count=0).as_py():
-        columns_by_row = batch.column("behaviour_logprobs").to_pylist()
-        row = next(i for i, column in enumerate(columns_by_row) if not all(map(_is_finite, column or ())))
-        raise DataError(f"{where(row)}: behaviour_logprobs holds a number that is no float32")
-    return batch
+            column = arrow_column([row[field.name] for row in rows], field, where)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=ROLLOUT_SCHEMA)
 
 
-def _is_finite(logprob: float | None) -> bool:
-    return logprob is None or math.isfinite(logprob)
+def _extra_column(rollouts: Sequence[Rollout], field: pa.Field, where: Callable[[int], str]) -> pa.Array:
+    from rlvr.record.token_columns import plain
+
+    values = [
+        [{"name": name, "values": plain(column)} for name, column in rollout.extra_tokens.items()]
+        for rollout in rollouts
+    ]
+    return arrow_column(values, field, where)
 
 
 def rows_of(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str, Any]]:
-    """The batch's records as rows that `rollout_of` takes; rows without a schema version as they are."""
+    """Return the batch's records as rows of plain Python values. Rows without a schema version stay as they are."""
     rows = python_rows(batch, where)
     for i, row in enumerate(rows):
         columns = row.get("extra_tokens")
@@ -225,6 +225,25 @@ def rows_of(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str
                 row["extra_tokens"] = {column["name"]: column["values"] for column in columns}
             except (KeyError, TypeError) as error:
                 raise DataError(f"{where(i)}: extra_tokens: expected a list of structs with name and values") from error
+    return rows
+
+
+def _array_rows(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str, Any]]:
+    """Return rows as `rows_of` does, with token columns as arrays. What makes no array is left to `rows_of`."""
+    from rlvr.record.token_storage import arrays, extra_arrays
+
+    names = batch.schema.names
+    if "schema_version" not in names or batch.column("schema_version").null_count:
+        return rows_of(batch, where)
+    read = {
+        name: extra_arrays(batch.column(name)) if name == "extra_tokens" else arrays(batch.column(name))
+        for name in TOKEN_COLUMNS.intersection(names)
+    }
+    found = {name: column for name, column in read.items() if column is not None}
+    rows = rows_of(batch.select([name for name in names if name not in found]), where)
+    for name, column in found.items():
+        for row, value in zip(rows, column, strict=True):
+            row[name] = value
     return rows
 
 
@@ -288,9 +307,10 @@ class RolloutWriter:
 
 
 def _size(rollout: Rollout) -> int:
-    """About how many bytes a rollout holds, for bounding what waits."""
+    """Return about how many bytes a rollout holds, for bounding what waits."""
+    columns = (rollout.token_ids, rollout.loss_mask, rollout.behaviour_logprobs, *rollout.extra_tokens.values())
     texts = len(rollout.prompt or "") + len(rollout.completion or "")
-    return texts + 16 * len(rollout.token_ids or ()) * (1 + len(rollout.extra_tokens)) + 1024
+    return texts + sum(column.nbytes for column in columns if column is not None) + 1024
 
 
 def write_rollouts(path: str | Path, rollouts: Iterable[Rollout]) -> int:
@@ -337,7 +357,7 @@ def _read(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
             yield row, where
         return
     for first, batch in batches_of(path):
-        rows = rows_of(batch, partial(_row, path, first))
+        rows = _array_rows(batch, partial(_row, path, first))
         for i, row in enumerate(rows):
             yield row, _row(path, first, i)
 

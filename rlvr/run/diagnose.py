@@ -14,7 +14,7 @@ from rlvr.files import expanded
 from rlvr.offpolicy.diagnosis import Advice, Evidence, PartDistances, RecordSample, measure, recommend
 from rlvr.offpolicy.lineage import lineage_of
 from rlvr.protocols import ModelSpec, TrainContext
-from rlvr.record.schema import Rollout
+from rlvr.record.schema import LogprobColumn, Rollout
 from rlvr.record.store import read_rollouts
 from rlvr.registry import registry
 from rlvr.run.config import model_config, resolve
@@ -192,7 +192,7 @@ def _measured(
     with no_progress_bars():
         factory = registry().load("trainer", trainer)
         loaded = factory(factory.Options(), TrainContext(spec, seed=0, temperature=temperature, total_updates=1))
-        own: list[Any] = []
+        own: list[LogprobColumn] = []
         for start in range(0, len(rollouts), CHUNK):
             own += loaded.logprobs(rollouts[start : start + CHUNK])
             progress(f"log-probabilities of {len(own):,} of {len(rollouts):,} rollouts")

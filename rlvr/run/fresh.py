@@ -16,6 +16,7 @@ from rlvr.errors import RunError
 from rlvr.protocols import Group, GroupRequest, SampledGroup, Sampler
 from rlvr.record.item import Item
 from rlvr.record.schema import ModelRef, Rollout, SamplingParams, Status, Timings, utc_now
+from rlvr.record.token_columns import columns_of
 from rlvr.run.config import RunConfig
 from rlvr.run.groups import Drawn, Grader, by_group, stats_of, verdict_shares
 from rlvr.run.rundir import RunDirectory
@@ -134,9 +135,9 @@ class Fresh:
 
     def _records(self, group: SampledGroup) -> Iterator[Rollout]:
         request = group.request
-        prompt_tokens = len(request.prompt_ids)
         timings, now = Timings(sample=group.seconds / max(1, len(group.samples))), utc_now()
         for index, sample in enumerate(group.samples):
+            token_ids, loss_mask, logprobs = columns_of(request.prompt_ids, sample.token_ids, sample.logprobs)
             yield Rollout(
                 run_id=self._run_id,
                 id=f"{request.group_id}-{index}",
@@ -147,9 +148,9 @@ class Fresh:
                 messages=request.prompt.messages,
                 completion=sample.text,
                 task=request.prompt.task,
-                token_ids=request.prompt_ids + sample.token_ids,
-                loss_mask=(False,) * prompt_tokens + (True,) * len(sample.token_ids),
-                behaviour_logprobs=(None,) * prompt_tokens + sample.logprobs,
+                token_ids=token_ids,
+                loss_mask=loss_mask,
+                behaviour_logprobs=logprobs,
                 policy_versions=sample.versions,
                 sampling=group.sampling,
                 model=self._model,

@@ -177,7 +177,7 @@ class Run:
         learnt = self._learn(drawn, told)
         self.step += 1
         end = time.perf_counter()
-        tokens = sum(sum(rollout.loss_mask or ()) for rollout in drawn.rollouts)
+        tokens = sum(rollout.sampled_tokens for rollout in drawn.rollouts)
         metrics |= {
             "policy_version": self.trainer.version,
             **told,
@@ -318,7 +318,7 @@ def rollout_metrics(drawn: Drawn, grader: Grader) -> dict[str, float]:
     rollouts = drawn.rollouts
     if not rollouts:
         return {"reward/mean": math.nan}
-    lengths = [sum(rollout.loss_mask or ()) for rollout in rollouts]
+    lengths = [rollout.sampled_tokens for rollout in rollouts]
     rewards = [reward for rollout in rollouts if (reward := grader.reward(rollout)) is not None]
     last = [grader.score(rollout) for rollout in rollouts]
     endings = [rollout.finish_reason for rollout in rollouts if rollout.finish_reason is not None]

@@ -5,7 +5,6 @@ Records are held as Arrow columns, some ten bytes a token, and become rollouts w
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from rlvr.draws import permuted
@@ -31,7 +31,7 @@ from rlvr.offpolicy.eligibility import (
 )
 from rlvr.offpolicy.lineage import Lineage
 from rlvr.protocols import Group
-from rlvr.record.schema import ModelRef, Rollout, Score, Status, VersionRun
+from rlvr.record.schema import LogprobColumn, ModelRef, Rollout, Score, Status, VersionRun
 from rlvr.record.sidecar import Sidecars
 from rlvr.record.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
 from rlvr.run.groups import Drawn, Grader
@@ -40,7 +40,7 @@ from rlvr.verify.scoring import DEFAULT_REWARDS
 
 CHUNK = 512  # records of one Arrow batch
 
-Recompute: TypeAlias = Callable[[Sequence[Rollout]], Sequence[tuple[float | None, ...]]]
+Recompute: TypeAlias = Callable[[Sequence[Rollout]], Sequence[LogprobColumn]]
 """Per rollout, (T,) log-probabilities under the behaviour model, None where the loss mask is False."""
 
 
@@ -333,15 +333,17 @@ class SavedRollouts:
             self._told(f"log-probabilities of {first:,} of {len(places):,} records of a file recomputed")
             rollouts = list(self.rollouts(places[first : first + CHUNK]))
             for rollout, column in zip(rollouts, logprobs(rollouts), strict=True):
-                if not all(p is None or math.isfinite(p) for p in column):
+                assert rollout.sampling is not None
+                sampling = rollout.sampling.model_copy(update={"logprob_mode": "processed"})
+                whole = rollout.model_copy(update={"behaviour_logprobs": column, "sampling": sampling})
+                assert whole.behaviour_logprobs is not None
+                if not np.isfinite(whole.behaviour_logprobs[whole.loss_mask]).all():
                     assert rollout.recomputed_by is not None
                     raise DataError(
                         f"rollout {rollout.id!r}: under {rollout.recomputed_by.name} a sampled token has a "
                         "log-probability that is not finite: its weights are broken, or another model sampled it"
                     )
-                assert rollout.sampling is not None
-                sampling = rollout.sampling.model_copy(update={"logprob_mode": "processed"})
-                yield rollout.model_copy(update={"behaviour_logprobs": column, "sampling": sampling})
+                yield whole
 
 
 class Saved:

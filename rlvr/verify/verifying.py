@@ -452,8 +452,7 @@ def _trl_columns(item: Item) -> dict[str, Any]:
     if item.task.answer is not None:
         columns = dict.fromkeys(_TRL_GOLD, item.task.answer) | columns
     if rollout is not None and rollout.token_ids is not None and rollout.loss_mask is not None:
-        sampled = zip(rollout.token_ids, rollout.loss_mask, strict=True)
-        columns["completion_ids"] = [token for token, is_sampled in sampled if is_sampled]
+        columns["completion_ids"] = rollout.token_ids[rollout.loss_mask].tolist()
     columns |= {"prompts": prompt, "completions": completion}
     return {key: [value] for key, value in columns.items()}
 

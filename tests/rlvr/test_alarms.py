@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -296,10 +297,7 @@ def test_a_run_on_data_whose_loss_is_not_finite_takes_no_step_and_stops(tiny_mod
     """Every completion was all but impossible for the policy that is said to have sampled it: weights are infinite."""
     small_runs.start(small_runs.small_config(tiny_model, steps=4, eval__questions=0), tmp_path / "sampled")
     records = list(read_rollouts(tmp_path / "sampled" / "rollouts"))
-    impossible = [
-        r.model_copy(update={"behaviour_logprobs": tuple(None if p is None else -500.0 for p in r.behaviour_logprobs)})
-        for r in records
-    ]
+    impossible = [r.model_copy(update={"behaviour_logprobs": np.where(r.loss_mask, -500.0, np.nan)}) for r in records]
     write_rollouts(tmp_path / "impossible.parquet", impossible)
     config = small_runs.small_config(
         tiny_model, trainer="grpo-off", rollouts__files=[str(tmp_path / "impossible.parquet")], steps=4,

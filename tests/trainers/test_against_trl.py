@@ -192,8 +192,8 @@ def test_loss_and_gradients_are_trl_s(
     share = (
         1.0
         if beta
-        else sum(sum(r.loss_mask) for g in groups if g.stats.std for r in g.rollouts)
-        / sum(sum(r.loss_mask) for g in groups for r in g.rollouts)
+        else sum(r.sampled_tokens for g in groups if g.stats.std for r in g.rollouts)
+        / sum(r.sampled_tokens for g in groups for r in g.rollouts)
     )
     assert metrics["clip/fraction"] * share == pytest.approx(clip, abs=1e-6)
     if beta:

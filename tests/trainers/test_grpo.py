@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -166,14 +167,14 @@ MASKS: list[dict[str, Any]] = [{"masks": ["truncated"]}, {"masks": ["max_lag"], 
 def cut(rollout: Rollout, options: dict[str, Any]) -> Rollout:
     """So changed that the options' mask takes it out, of a trainer at version 1."""
     if "max_lag" in options:
-        return rollout.model_copy(update={"policy_versions": (VersionRun(version=0, count=sum(rollout.loss_mask)),)})
+        return rollout.model_copy(update={"policy_versions": (VersionRun(version=0, count=rollout.sampled_tokens),)})
     return rollout.model_copy(update={"finish_reason": "length"})
 
 
 def lagless(group: Group) -> list[Rollout]:
     """Its rollouts, sampled by version 1."""
     return [
-        r.model_copy(update={"policy_versions": (VersionRun(version=1, count=sum(r.loss_mask or ())),)})
+        r.model_copy(update={"policy_versions": (VersionRun(version=1, count=r.sampled_tokens),)})
         for r in group.rollouts
     ]
 
@@ -191,8 +192,8 @@ def test_what_a_mask_takes_out_is_counted(options: dict[str, Any], tiny_model: P
         oracle.make_group([cut(r, options) for r in mute.rollouts], [1.0, 1.0]),
     ]
     metrics = trainer.update(groups)
-    high, low = (sum(sum(r.loss_mask) for r in rollouts) for rollouts in ([good, right], [wrong]))
-    total = high + low + sum(bad.loss_mask)
+    high, low = (sum(r.sampled_tokens for r in rollouts) for rollouts in ([good, right], [wrong]))
+    total = high + low + bad.sampled_tokens
     found = [metrics[f"mask/{name}"] for name in ("high", "low", "fraction")]
     assert found == pytest.approx([high / total, low / total, (high + low) / total])
     if "max_lag" in options:
@@ -228,8 +229,7 @@ def test_a_batch_that_the_correction_rejects_as_a_whole_leaves_the_weights_untou
     assert trainer.update(groups)["train/optimizer_steps"] == 1
     before = snapshot(trainer)
     far = [
-        r.model_copy(update={"behaviour_logprobs": tuple(p and -50.0 for p in r.behaviour_logprobs)})
-        for r in groups[0].rollouts
+        r.model_copy(update={"behaviour_logprobs": np.where(r.loss_mask, -50.0, np.nan)}) for r in groups[0].rollouts
     ]
     metrics = trainer.update([oracle.make_group(far, groups[0].rewards)])
     assert (metrics["train/optimizer_steps"], metrics["mask/fraction"]) == (0, 1)
@@ -344,13 +344,13 @@ def test_lag_is_counted_a_token_and_a_gradient_step(tiny_model: Path, oracle: Mo
     (group,) = reference.groups(10, [[0.0, 1.0]], noise=0.0, longest=6)
     rollouts = []
     for rollout in group.rollouts:
-        sampled = sum(rollout.loss_mask)
+        sampled = rollout.sampled_tokens
         runs = (VersionRun(version=1, count=1), VersionRun(version=4, count=sampled - 1))[: 1 + (sampled > 1)]
         rollouts.append(rollout.model_copy(update={"policy_versions": runs}))
     single = make(tiny_model)
     single.policy.version = 4
     metrics = single.update([oracle.make_group(rollouts, group.rewards)])
-    tokens = sum(sum(r.loss_mask) for r in rollouts)
+    tokens = sum(r.sampled_tokens for r in rollouts)
     assert metrics["lag/max"] == 3
     assert metrics["lag/mean"] == pytest.approx(3 * len(rollouts) / tokens)
 
@@ -367,11 +367,11 @@ def test_log_probabilities_of_records(tiny_model: Path, oracle: ModuleType) -> N
     unsampled = oracle.make_rollout("prompt alone", [3, 4, 5], [], [])
     found = make(tiny_model, micro_batch_tokens=40).logprobs([*rollouts, unsampled])
     for rollout, row in zip(rollouts, found, strict=False):
-        assert [p is not None for p in row] == list(rollout.loss_mask)
-        assert [p for p in row if p is not None] == pytest.approx(
+        assert [not math.isnan(p) for p in row] == list(rollout.loss_mask)
+        assert [p for p in row if not math.isnan(p)] == pytest.approx(
             reference.sampled_logprobs(rollout).tolist(), abs=1e-5
         )
-    assert found[-1] == (None, None, None)
+    assert np.isnan(found[-1]).tolist() == [True, True, True]
     assert make(tiny_model).logprobs([]) == []
     with pytest.raises(RunError, match="rollout bare: no token_ids or no loss_mask"):
         make(tiny_model).logprobs(
@@ -386,9 +386,7 @@ def test_log_probabilities_of_records(tiny_model: Path, oracle: ModuleType) -> N
 def test_a_step_that_is_not_finite_is_not_taken(tiny_model: Path, oracle: ModuleType) -> None:
     (group,) = oracle.Oracle(tiny_model).groups(13, [[0.0, 1.0]], noise=0.0)
     punished = group.rollouts[0].model_copy(
-        update={
-            "behaviour_logprobs": tuple(None if p is None else -500.0 for p in group.rollouts[0].behaviour_logprobs)
-        }
+        update={"behaviour_logprobs": np.where(group.rollouts[0].loss_mask, -500.0, np.nan)}
     )
     trainer = make(tiny_model)
     before = snapshot(trainer)

@@ -31,7 +31,7 @@ def sampled_at(version: int, groups: list[Group]) -> list[Group]:
     return [
         Group(
             tuple(
-                r.model_copy(update={"policy_versions": (VersionRun(version=version, count=sum(r.loss_mask or ())),)})
+                r.model_copy(update={"policy_versions": (VersionRun(version=version, count=r.sampled_tokens),)})
                 for r in group.rollouts
             ),
             group.rewards,

@@ -55,11 +55,7 @@ def test_a_trainer_multiplies_what_its_options_name(tiny_model: Path, oracle: Mo
     reference = oracle.Oracle(tiny_model)
     groups = reference.groups(1, [[0.0, 1.0, 1.0, 0.0], [1.0, 0.0]], noise=0.4)
     own = reference.all_logprobs(groups)
-    weights = [
-        math.exp(sum(own[r.id]) - sum(p for p in r.behaviour_logprobs if p is not None))
-        for g in groups
-        for r in g.rollouts
-    ]
+    weights = [math.exp(sum(own[r.id]) - r.behaviour_logprobs[r.loss_mask].sum()) for g in groups for r in g.rollouts]
     ess = sum(weights) ** 2 / sum(w * w for w in weights) / len(weights)
     assert ess < 0.8
     scaled = trainer(tiny_model, ess_base=0.9, lag_base=2.0, warmup_updates=4)

@@ -28,5 +28,5 @@ def shape_overlong(group: Group, buffer: float) -> Group:
         limit = rollout.sampling.max_tokens if rollout.sampling is not None else None
         if limit is None:
             raise RunError(f"rollout {rollout.id}: no sampling.max_tokens, which trainer.overlong_buffer needs")
-        rewards.append(reward + overlong_penalty(sum(rollout.loss_mask or ()), limit, buffer))
+        rewards.append(reward + overlong_penalty(rollout.sampled_tokens, limit, buffer))
     return Group(group.rollouts, tuple(rewards), GroupStats.of(rewards))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 import re
 import statistics
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,7 +71,21 @@ def refused(message: str) -> Any:
             {"token_ids": None, "extra_tokens": {"moe.route": (1.0,)}},
             "loss_mask, behaviour_logprobs, extra_tokens.moe.route, policy_versions without token_ids",
         ),
-        ({"token_ids": (5, -6, 7, 8)}, "token_ids holds a negative id"),
+        ({"token_ids": (5, -6, 7, 8)}, "token_ids[1] is -6: expected an id of at least 0"),
+        ({"token_ids": (5, 6, "x", 8)}, "token_ids[2] is 'x': expected a whole number"),
+        ({"token_ids": (5, 6.5, 7, 8)}, "token_ids[1] is 6.5: expected a whole number"),
+        ({"token_ids": (5, [6], 7, 8)}, "token_ids[1] is [6]: expected a whole number"),
+        ({"token_ids": (5, None, 7, 8)}, "token_ids[1] is None: expected a whole number"),
+        ({"token_ids": (5, 2**64, 7, 8)}, "token_ids[1] is 18446744073709551616: expected a whole number"),
+        ({"token_ids": "5678"}, "token_ids is '5678': expected a list with an entry a token"),
+        ({"loss_mask": (False, 2, True, True)}, "loss_mask[1] is 2: expected true or false"),
+        ({"loss_mask": (False, None, True, True)}, "loss_mask[1] is None: expected true or false"),
+        ({"behaviour_logprobs": (None, None, "x", -1)}, "behaviour_logprobs[2] is 'x': expected a number or null"),
+        ({"extra_tokens": {"a.b": (1, 2, "x", 4)}}, "extra_tokens.a.b[2] is 'x': expected a number or null"),
+        (
+            {"extra_tokens": {"a.b": (1, 2, math.inf, 4)}},
+            "extra_tokens.a.b[2] is inf: expected a finite",
+        ),
         ({"loss_mask": None}, "behaviour_logprobs and policy_versions need a loss_mask"),
         ({"loss_mask": None, "policy_versions": None}, "behaviour_logprobs and policy_versions need a loss_mask"),
         ({"loss_mask": None, "behaviour_logprobs": None}, "behaviour_logprobs and policy_versions need a loss_mask"),
@@ -76,13 +93,19 @@ def refused(message: str) -> Any:
             {"behaviour_logprobs": (-0.5, None, -0.5, -1.0)},
             "behaviour_logprobs[0] is -0.5 where loss_mask is False: expected null",
         ),
-        ({"behaviour_logprobs": (None, None, None, -1)}, "behaviour_logprobs[2] is None: expected a finite number"),
+        (
+            {"behaviour_logprobs": (None, None, None, -1)},
+            "behaviour_logprobs[2] is null or NaN: expected a fin",
+        ),
         (
             {"behaviour_logprobs": (None, None, -1, 0.5)},
             "behaviour_logprobs[3] is 0.5: expected a finite number, at mo",
         ),
-        ({"behaviour_logprobs": (None, None, -1, -math.inf)}, "Input should be a finite number"),
-        ({"behaviour_logprobs": (None, None, -1, math.nan)}, "Input should be a finite number"),
+        (
+            {"behaviour_logprobs": (None, None, -1, -math.inf)},
+            "behaviour_logprobs[3] is -inf: expected a finite",
+        ),
+        ({"behaviour_logprobs": (None, None, -1, math.nan)}, "behaviour_logprobs[3] is null or NaN: expected a finite"),
         ({"policy_versions": ({"version": 0, "count": 3},)}, "policy_versions count 3 tokens, loss_mask marks 2"),
         ({"policy_versions": ()}, "policy_versions count 0 tokens, loss_mask marks 2"),
         ({"policy_versions": ({"version": -1, "count": 2},)}, "version\n  Input should be greater than or equal to 0"),
@@ -183,6 +206,91 @@ def rollouts(draw: st.DrawFn) -> Rollout:
         scores=tuple(draw(st.lists(SCORES, max_size=2))),
         sampling=draw(st.none() | st.builds(Sampling, temperature=st.floats(0, 4), top_p=st.floats(0.01, 1))),
     )
+
+
+# --- token columns --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ([5, 6, 7, 8], np.int32),
+        ((5, 6, 7, 2**31), np.int64),
+        (range(5, 9), np.int32),
+        ([5.0, 6.0, 7.0, 8.0], np.int32),
+        (np.array([5, 6, 7, 8], np.int64), np.int32),
+        (np.array([5, 6, 7, 8], np.uint16), np.int32),
+        (np.array([5, 6, 7, 8], np.int32), np.int32),
+    ],
+)
+def test_token_ids_become_one_array(given: Any, kind: Any) -> None:
+    ids = rollout(token_ids=given).token_ids
+    assert ids is not None
+    assert ids.dtype == kind
+    assert ids.tolist() == list(given)
+
+
+@pytest.mark.parametrize("given", [[0, 0, 1, 1], (False, False, True, True), np.array([0, 0, 1, 1]), [0.0, 0, 1, 1.0]])
+def test_a_mask_becomes_one_array(given: Any) -> None:
+    mask = rollout(loss_mask=given).loss_mask
+    assert mask is not None
+    assert mask.dtype == np.bool_
+    assert mask.tolist() == [False, False, True, True]
+    assert rollout(loss_mask=given).sampled_tokens == 2
+
+
+def test_null_is_nan_in_memory() -> None:
+    for column in (TOKENS["behaviour_logprobs"], np.array([np.nan, np.nan, -0.5, -1.25])):
+        record = rollout(behaviour_logprobs=column, extra_tokens={"a.b": [None, 1, 2, 3]})
+        assert record.behaviour_logprobs is not None
+        np.testing.assert_array_equal(record.behaviour_logprobs, [np.nan, np.nan, -0.5, -1.25])
+        assert record.model_dump()["behaviour_logprobs"] == [None, None, -0.5, -1.25]
+        assert json.loads(record.model_dump_json())["extra_tokens"] == {"a.b": [None, 1.0, 2.0, 3.0]}
+
+
+def test_float32_stays_float32_and_python_numbers_keep_every_digit() -> None:
+    narrow = np.array([np.nan, np.nan, -0.1, -0.2], np.float32)
+    assert rollout(behaviour_logprobs=narrow).behaviour_logprobs.dtype == np.float32  # type: ignore[union-attr]
+    assert rollout(behaviour_logprobs=(None, None, -0.1, -0.2)).model_dump()["behaviour_logprobs"][2] == -0.1
+
+
+def test_columns_are_read_only_and_nobody_elses() -> None:
+    given = {"token_ids": np.array([5, 6, 7, 8], np.int32), "loss_mask": np.array([False, False, True, True])}
+    record = rollout(**given, extra_tokens={"a.b": np.zeros(4)})
+    given["token_ids"][0] = 99
+    given["loss_mask"][0] = True
+    copies = [
+        record,
+        pickle.loads(pickle.dumps(record)),
+        copy.copy(record),
+        copy.deepcopy(record),
+        record.model_copy(deep=True),
+        record.model_copy(update={"behaviour_logprobs": [None, None, -0.5, -1.25]}),
+    ]
+    for each in copies:
+        assert each == record
+        assert hash(each) == hash(record)
+        assert each.token_ids is not None
+        assert each.token_ids[0] == 5
+        for column in (each.token_ids, each.loss_mask, each.behaviour_logprobs, each.extra_tokens["a.b"]):
+            with pytest.raises(ValueError, match="read-only"):
+                column[0] = 1
+
+
+def test_records_are_equal_when_every_entry_is() -> None:
+    assert rollout() == rollout(token_ids=list(TOKENS["token_ids"]))
+    assert rollout() != rollout(token_ids=(5, 6, 7, 9))
+    assert rollout() != rollout(behaviour_logprobs=(None, None, -0.5, -1.5))
+    assert rollout() != rollout(behaviour_logprobs=None)
+    assert rollout() != rollout(extra_tokens={"a.b": (1, 2, 3, 4)})
+    assert rollout(extra_tokens={"a.b": (1, None, 3, 4)}) == rollout(extra_tokens={"a.b": (1, None, 3, 4)})
+    assert rollout(extra_tokens={"a.b": (1, None, 3, 4)}) != rollout(extra_tokens={"a.b": (1, 2, 3, 4)})
+    assert rollout() != "a rollout"
+
+
+def test_a_copy_with_a_column_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("behaviour_logprobs[1] is 'x': expected a number or null")):
+        rollout().model_copy(update={"behaviour_logprobs": (None, "x", -1.0, -1.0)})
 
 
 @given(rollouts())

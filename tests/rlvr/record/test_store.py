@@ -200,8 +200,10 @@ def test_unknown_stays_apart_from_empty(tmp_path: Path) -> None:
         write_rollouts(path, records)
         unknown, known, chat = read_rollouts(path)
         assert unknown.token_ids is None
-        assert known.token_ids == ()
-        assert known.behaviour_logprobs == ()
+        assert known.token_ids is not None
+        assert known.token_ids.tolist() == []
+        assert known.behaviour_logprobs is not None
+        assert known.behaviour_logprobs.tolist() == []
         assert chat.messages == ()
 
 
@@ -595,6 +597,36 @@ def test_what_json_cannot_hold_is_refused_and_named(tmp_path: Path) -> None:
 def test_the_golden_file_of_version_1_stays_readable(ending: str) -> None:
     full, bare = read_rollouts(DATA / f"rollouts-v1{ending}")
     assert [full, bare] == BOTH
+
+
+# What the last code of version 1 wrote from these fields.
+LAST_OF_VERSION_1: list[dict[str, Any]] = [
+    {
+        "id": "chat",
+        "messages": [{"role": "system", "content": "Ünïcode \u2028"}, {"role": "user", "content": "1 + 1?"}],
+        "completion": "",
+        "segment": 1,
+        "branch": 2,
+        "token_ids": [5, 6, 7, 2, 9],
+        "loss_mask": [False, True, False, True, True],
+        "behaviour_logprobs": [None, -0.5, None, -1.25, 0.0],
+        "policy_versions": [{"version": 3, "count": 2}, {"version": 7, "count": 1}],
+        "extra_tokens": {"a.b": [None, 0.1, 2.0, -3.5, 1e300], "c.d": [1.0, 2.0, 3.0, 4.0, 5.0]},
+        "recomputed_by": {"name": "other", "revision": "main", "weights_hash": "w", "tokenizer_hash": "t"},
+        "sampling": {"temperature": 1.0, "max_tokens": None, "top_k": 20, "logprob_mode": "raw"},
+        "scores": [{"verifier": "math@b", "version": "2", "status": "unparsed", "reason": "no box"}],
+    },
+    {"id": "empty", "prompt": "", "token_ids": [], "loss_mask": [], "behaviour_logprobs": [], "policy_versions": []},
+    {"id": "masked", "prompt": "p", "token_ids": [1, 2147483647], "loss_mask": [False, True]},
+    {"id": "tokens alone", "prompt": "p", "token_ids": [1, 2], "extra_tokens": {"a.b": [None, None]}},
+]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_the_last_files_of_version_1_stay_readable(ending: str) -> None:
+    assert list(read_rollouts(DATA / f"rollouts-v1-last{ending}")) == [
+        Rollout.model_validate(fields) for fields in LAST_OF_VERSION_1
+    ]
 
 
 def test_there_is_a_migration_from_every_older_version() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 from collections import Counter
@@ -11,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import small_runs
 from rlvr.errors import ConfigError, DataError, RequestError, RunError
-from rlvr.record.schema import GroupStats, ModelRef, Rollout, Sampling, Score, Status, VersionRun
+from rlvr.record.schema import GroupStats, LogprobColumn, ModelRef, Rollout, Sampling, Score, Status, VersionRun
 from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory
@@ -67,7 +67,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("temperature", sampling(temperature=0.7), "sampled at temperature 0.7, not 1. * --set sampling.temperature=T"),
     ("filters", sampling(top_p=0.9), "sampled with top_p"),
     ("no sampling", lambda r: {"sampling": None}, "unknown sampling parameters"),
-    ("vocabulary", lambda r: {"token_ids": (10**6, *(r.token_ids or ())[1:])}, "token ids beyond the vocabulary of 52"),
+    ("vocabulary", lambda r: {"token_ids": (10**6, *r.token_ids[1:])}, "token ids beyond the vocabulary of 52"),
     ("logprobs", lambda r: {"behaviour_logprobs": None}, "no behaviour log-probabilities. * --behaviour-model"),
     ("group", lambda r: {"group_id": None}, "no group. * equal prompts are not taken for a group"),
     ("score", lambda r: {"scores": ()}, "no score by digits. * rlvr score FILE --verifier NAME --out SCORED"),
@@ -216,7 +216,7 @@ def test_what_needs_a_lag_is_refused_where_none_is_known(
 
 
 def test_groups_of_several_versions_can_be_left_out(tiny_model: Path, tmp_path: Path, records: list[Rollout]) -> None:
-    tokens = sum(records[1].loss_mask or ())
+    tokens = records[1].sampled_tokens
     later = (VersionRun(version=0, count=1), VersionRun(version=1, count=tokens - 1))
     records[1] = records[1].model_copy(update={"policy_versions": later})
     records[5] = records[5].model_copy(update={"policy_versions": None})
@@ -286,7 +286,7 @@ def test_versions_are_counted_from_the_checkpoint_that_learns(
 def test_a_rollout_of_several_versions_is_as_old_as_its_oldest_token_and_known_whole_or_not(
     sampled: Path, tmp_path: Path, records: list[Rollout]
 ) -> None:
-    tokens = sum(records[0].loss_mask or ())
+    tokens = records[0].sampled_tokens
     for i, versions in enumerate([(0, 2), (2, 3)]):
         runs_of = (VersionRun(version=versions[0], count=1), VersionRun(version=versions[1], count=tokens - 1))
         records[i] = records[i].model_copy(update={"policy_versions": runs_of})
@@ -381,8 +381,8 @@ def test_missing_log_probabilities_are_the_behaviour_models(
         assert original.model is not None
         assert rollout.recomputed_by.weights_hash == original.model.weights_hash
         assert rollout.model == original.model
-        pairs = zip(rollout.behaviour_logprobs or (), original.behaviour_logprobs or (), strict=True)
-        assert all(p == q or p == pytest.approx(q, abs=5e-6) for p, q in pairs)
+        assert rollout.behaviour_logprobs is not None
+        np.testing.assert_allclose(rollout.behaviour_logprobs, original.behaviour_logprobs, rtol=0, atol=5e-6)
 
 
 def test_a_behaviour_model_that_gives_no_number_is_named(
@@ -391,8 +391,8 @@ def test_a_behaviour_model_that_gives_no_number_is_named(
     write_rollouts(tmp_path / "bare.parquet", [r.model_copy(update={"behaviour_logprobs": None}) for r in records[:4]])
     with plan_of(tiny_model, tmp_path / "bare.parquet", rollouts__behaviour_model=str(tiny_model)) as plan:
 
-        def nan(rollouts: Sequence[Rollout]) -> list[tuple[float | None, ...]]:
-            return [tuple(math.nan if sampled else None for sampled in r.loss_mask or ()) for r in rollouts]
+        def nan(rollouts: Sequence[Rollout]) -> list[LogprobColumn]:
+            return [np.full(len(r.loss_mask), np.nan) for r in rollouts]
 
         with pytest.raises(DataError, match=f"rollout '{records[0].id}': under {tiny_model} .* is not finite"):
             plan.saved.recompute(tmp_path / "recomputed", nan)

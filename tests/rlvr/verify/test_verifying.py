@@ -200,7 +200,7 @@ def test_an_asynchronous_function_is_awaited() -> None:
 def test_a_verifier_may_take_the_rollout(takes: Any) -> None:
     @verifier(takes=takes)
     def check(rollout: Rollout, *, most: int = 1) -> bool:
-        return len(rollout.token_ids or ()) <= most
+        return rollout.token_ids is None or len(rollout.token_ids) <= most
 
     member = rollout("4", token_ids=(1, 2), loss_mask=(False, True))
     assert made(check).verify(member.completion, member.task, member).reward == 0

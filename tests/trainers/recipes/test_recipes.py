@@ -233,7 +233,7 @@ def stale_groups(reference: Any, stale: Stale, seed: int = 1) -> list[Group]:
             r.model_copy(
                 update={
                     "sampling": r.sampling.model_copy(update={"max_tokens": LIMIT}),
-                    "behaviour_logprobs": tuple(map(noisy, r.behaviour_logprobs)),
+                    "behaviour_logprobs": [noisy(None if math.isnan(p) else p) for p in r.behaviour_logprobs.tolist()],
                 }
             )
             for r in group.rollouts
@@ -292,14 +292,14 @@ def worked(name: str, path: Path, oracle: ModuleType) -> Worked:
     write(reference, step.weights)
     rows, signal = [], []
     for group in groups:
-        lengths = [sum(r.loss_mask or ()) for r in group.rollouts]
+        lengths = [r.sampled_tokens for r in group.rollouts]
         rewards = [formula.reward(*pair) for pair in zip(group.rewards, lengths, strict=True)]
         different = max(rewards) > min(rewards)
         for rollout, a in zip(group.rollouts, formula.advantage(rewards), strict=True):
             rows.append(
                 oracle.Row(
                     pi=list(reference.sampled_logprobs(rollout)),
-                    mu=[p for p in rollout.behaviour_logprobs or () if p is not None],
+                    mu=rollout.behaviour_logprobs[rollout.loss_mask].tolist(),
                     iterate=iterate[rollout.id],
                     reference=at_first[rollout.id],
                     lags=[0] * lengths[0],
@@ -432,9 +432,7 @@ def moved_with_their_advantage(reference: Any) -> list[Group]:
     """π has moved every token the way its advantage pushes."""
     (group,) = reference.groups(5, [[0.0, 1.0]], noise=0.0)
     rollouts = [
-        r.model_copy(
-            update={"behaviour_logprobs": tuple(p if p is None else p + shift for p in r.behaviour_logprobs or ())}
-        )
+        r.model_copy(update={"behaviour_logprobs": r.behaviour_logprobs + shift})
         for r, shift in zip(group.rollouts, (1.0, -1.0), strict=True)
     ]
     return [Group(tuple(rollouts), group.rewards, GroupStats.of(group.rewards))]

@@ -1,0 +1,106 @@
+"""Per-token columns between numpy arrays and Arrow lists, without a Python object per token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rlvr.errors import DataError
+from rlvr.record.schema import Rollout
+from rlvr.record.token_columns import Array, frozen
+
+Where = Callable[[int], str]
+"""Where row i of a batch stands, for messages."""
+
+
+# --- from arrays to Arrow -------------------------------------------------------------------------------------------
+
+
+def lists(arrays: Sequence[Array | None], kind: pa.ListType) -> pa.ListArray:
+    """Return a list column with a list for each array and null for None. NaN becomes null."""
+    offsets = np.zeros(len(arrays) + 1, np.int32)
+    np.cumsum([0 if array is None else array.size for array in arrays], out=offsets[1:])
+    given = [array.ravel() for array in arrays if array is not None]
+    flat = np.concatenate(given) if given else np.empty(0)
+    values = pa.array(flat.astype(kind.value_type.to_pandas_dtype(), copy=False), kind.value_type, from_pandas=True)
+    is_null = [array is None for array in arrays]
+    mask = pa.array(is_null, pa.bool_()) if any(is_null) else None
+    return pa.ListArray.from_arrays(pa.array(offsets), values, type=kind, mask=mask)
+
+
+def id_lists(rollouts: Sequence[Rollout], kind: pa.ListType, where: Where) -> pa.ListArray:
+    """Return `token_ids` as a column. Raise DataError for an id of more than 32 bits."""
+    ids = [rollout.token_ids for rollout in rollouts]
+    for i, array in enumerate(ids):
+        if array is not None and array.dtype != np.int32 and array.size and array.max() > np.iinfo(np.int32).max:
+            t = int(array.argmax())
+            raise DataError(
+                f"{where(i)}: token_ids does not fit Parquet: token_ids[{t}] is {array[t]}, an id of more than 32 bits"
+            )
+    return lists(ids, kind)
+
+
+def logprob_lists(rollouts: Sequence[Rollout], kind: pa.ListType, where: Where) -> pa.ListArray:
+    """Return `behaviour_logprobs` as a column. Raise DataError for a sampled token without a finite float32."""
+    columns: list[Array | None] = []
+    for i, rollout in enumerate(rollouts):
+        logprobs, sampled = rollout.behaviour_logprobs, rollout.loss_mask
+        if logprobs is not None:
+            with np.errstate(over="ignore"):
+                logprobs = logprobs.astype(np.float32, copy=False)
+            needed = ~np.isnan(logprobs) if sampled is None else sampled
+            if not np.isfinite(logprobs[needed]).all() or np.isinf(logprobs).any():
+                raise DataError(f"{where(i)}: behaviour_logprobs holds a number that is no float32")
+        columns.append(logprobs)
+    return lists(columns, kind)
+
+
+# --- from Arrow to arrays -------------------------------------------------------------------------------------------
+
+
+def arrays(column: pa.Array) -> list[Array | None] | None:
+    """Return an array for each list of numbers or bools and None for null, each with memory of its own.
+
+    A null in a list of fractions is NaN. Return None for a column of another kind, or with nulls that no array holds:
+    those need a look at each entry.
+    """
+    if pa.types.is_fixed_size_list(column.type):
+        column = column.cast(pa.list_(column.type.value_type))
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        return None
+    kind = column.type.value_type
+    is_fraction = pa.types.is_floating(kind)
+    if not (is_fraction or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        return None
+    offsets = column.offsets.to_pylist()
+    values = column.values.slice(offsets[0], offsets[-1] - offsets[0])
+    if values.null_count and not is_fraction:
+        return None
+    flat, base = values.to_numpy(zero_copy_only=False), offsets[0]
+    # Copies: a rollout that is kept must not keep the whole batch.
+    return [
+        frozen(flat[start - base : stop - base].copy()) if is_there else None
+        for start, stop, is_there in zip(offsets[:-1], offsets[1:], column.is_valid().to_pylist(), strict=True)
+    ]
+
+
+def extra_arrays(column: pa.Array) -> list[dict[str, Any]] | None:
+    """Return the arrays of `extra_tokens` by name for each row, or None if the column is not laid out as a record's."""
+    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if not is_list or not pa.types.is_struct(column.type.value_type):
+        return None
+    offsets = column.offsets.to_pylist()
+    base = offsets[0]
+    entries = column.values.slice(base, offsets[-1] - base)
+    parts = dict(zip([field.name for field in entries.type], entries.flatten(), strict=True))
+    if set(parts) != {"name", "values"} or (found := arrays(parts["values"])) is None:
+        return None
+    names = parts["name"].to_pylist()
+    return [
+        dict(zip(names[start - base : stop - base], found[start - base : stop - base], strict=True))
+        for start, stop in pairwise(offsets)
+    ]
