@@ -1,4 +1,4 @@
-"""Gold answers, taken out of the column that holds them: pure functions of text."""
+"""Extraction of gold answers from the column that holds them: pure functions of text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def after_hashes(text: str) -> str | None:
-    """GSM8K's gold: what follows the last `####`, a number without the commas of its thousands. None without `####`.
+    """Return GSM8K's gold answer: the text after the last `####`, without thousands separators. None without `####`.
 
-    Only commas between groups of three digits go: `(1,2)` stays two numbers.
+    Only commas between groups of three digits are removed: `(1,2)` stays two numbers.
     """
     _, hashes, gold = text.rpartition("####")
     if not hashes:
@@ -30,10 +30,10 @@ def after_hashes(text: str) -> str | None:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""MATH's gold: what the last `\boxed{}` or `\fbox{}` holds, braces counted, escaped ones not. None without a box,
-    and where the last one is never closed.
+    r"""Return MATH's gold answer: the content of the last `\boxed{}` or `\fbox{}`, with balanced braces.
 
-    TeX needs no braces: of `$\boxed 5$` it is `5`, all that follows up to the end of the formula.
+    None if there is no box, or if the last one is never closed. TeX allows a box without braces: for `$\boxed 5$`, the
+    answer is `5`, everything up to the end of the formula.
     """
     boxes = list(_BOX.finditer(text))
     if not boxes:
@@ -50,15 +50,15 @@ def last_boxed(text: str) -> str | None:
     return None
 
 
-TAKE_OUT: Mapping[Gold, Callable[[str], str | None]] = {
+EXTRACTORS: Mapping[Gold, Callable[[str], str | None]] = {
     "whole": str.strip,
     "hashes": after_hashes,
     "boxed": last_boxed,
 }
-"""How a card's `gold` finds the answer in its column; None, or empty text: there is none."""
+"""Functions that find the answer in its column, by the value of a card's `gold`. None or empty text: no answer."""
 EXPECTED: Mapping[Gold, str] = {
     "whole": "text or a number",
     "hashes": "an answer after '####'",
     "boxed": "a closed \\boxed{} with an answer",
 }
-"""What a message says was expected."""
+"""What each function expects, for messages."""

@@ -1,13 +1,14 @@
-"""Prompt datasets: rows of a data set to prompts, prompts to token ids, and the seeded order they are asked in.
+"""Prompt data sets: rows to prompts, prompts to token ids, and the seeded order of prompts.
 
-A data set is described by a YAML file (`datasets_cfg/`, or anybody's own), read by the `datasets` library from the hub
-or from local files in the same layout; or it is made by a plugin's factory. Golds are taken out of every row when the
-source is made, so that a bad row is known before a weight is loaded.
+A data set is described by a YAML file (in `datasets_cfg/`, or a user's own) and read by the `datasets` library from the
+hub or from local files in the same layout; or a plugin's factory makes it. Gold answers are extracted from all rows
+when the source is made, so that bad rows are reported before any weights are loaded.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,10 +19,11 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field, field_validator
 
-from rlvr.data.gold_extraction import EXPECTED, TAKE_OUT, Gold
+from rlvr.data.gold_extraction import EXPECTED, EXTRACTORS, Gold
 from rlvr.data.tables import ENDINGS, Table, file_table, hub_table, local_files
 from rlvr.draws import permuted
 from rlvr.errors import DataError, PluginError, RequestError, nearest
+from rlvr.files import utf8_text
 from rlvr.frozen import Frozen
 from rlvr.protocols import Prompt, PromptSource, SourceRequest
 from rlvr.record.schema import Message, Task
@@ -32,39 +34,48 @@ from rlvr.settings import Setting, read_settings, validate
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
+_log = logging.getLogger("rlvr")
+
 Role: TypeAlias = Literal["train", "eval"]
 
 _QUESTION_COLUMNS = ("question", "prompt", "problem")
-_ENCODABLE: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()  # per tokenizer, the characters met so far
-_MANY = 10_000  # prompts in a row that are too long: then an endless source has no short ones
+_ENCODABLE: WeakKeyDictionary[Any, dict[str, bool]] = (
+    WeakKeyDictionary()
+)  # per tokenizer: whether it can encode a character
+_MANY = 10_000  # too long prompts in a row, after which an endless source is taken to have no short ones
 
 
 class DatasetCard(Frozen):
-    """What a YAML file says of a prompt dataset."""
+    """The description of a prompt data set, as in its YAML file."""
 
     hub: str | None = Field(default=None, description="repository of the Hugging Face hub")
-    configs: tuple[str | None, ...] = Field(default=(None,), description="its configurations, one after another")
-    revision: str | None = Field(default=None, description="branch, tag or commit")
-    splits: dict[Role, str] = Field(default_factory=dict, description="which of its splits trains, which is held out")
-    question: str | None = Field(default=None, description="column with the question")
-    answer: str = Field(default="answer", description="column that the gold answer is taken from")
-    gold: Gold = Field(default="whole", description="the column itself, what follows its last ####, or its last box")
-    without_gold: Literal["error", "drop"] = Field(
-        default="error", description="rows without a gold answer: refuse the data set, or leave them out and count them"
+    configs: tuple[str | None, ...] = Field(
+        default=(None,), description="configurations of the repository, one after another"
     )
-    id: str | None = Field(default=None, description="column that identifies a row; its number, from 0, does else")
+    revision: str | None = Field(default=None, description="branch, tag or commit")
+    splits: dict[Role, str] = Field(default_factory=dict, description="the split for training, and the held-out split")
+    question: str | None = Field(default=None, description="column with the question")
+    answer: str = Field(default="answer", description="column that holds the gold answer")
+    gold: Gold = Field(
+        default="whole",
+        description="where the gold answer is: whole (the column), hashes (after the last ####), boxed (the last box)",
+    )
+    without_gold: Literal["error", "drop"] = Field(
+        default="error", description="rows without a gold answer: reject the data set, or leave them out and count them"
+    )
+    id: str | None = Field(default=None, description="column that identifies a row; default: its number, from 0")
     plain: str = Field(default="{question}", description="prompt for a base model")
     system: str | None = Field(default=None, description="system prompt for a chat model")
     user: str = Field(default="{question}", description="user message for a chat model")
     verifier: str = "math"
     licence: str | None = None
-    source: str | None = Field(default=None, description="where the data set is described")
+    source: str | None = Field(default=None, description="where the data set is documented")
 
     @field_validator("plain", "user")
     @classmethod
     def _asks_the_question(cls, template: str) -> str:
         if "{question}" not in template:
-            raise ValueError("a template without {question} asks nothing")
+            raise ValueError("the template lacks {question}")
         return template
 
 
@@ -72,8 +83,10 @@ class CardSource(PromptSource):
     """Prompts from the rows of a data set that a card describes."""
 
     def __init__(self, name: str, card: DatasetCard, request: SourceRequest) -> None:
-        """Reads every question and takes every gold answer out. Raises RequestError when the data set or its split
-        cannot be had, DataError for a column or a row at fault."""
+        """Read every question and extract every gold answer.
+
+        Raises RequestError if the data set or its split is not available, DataError for a bad column or row.
+        """
         self.name, self.card, self.chat, self.split = name, card, request.chat, request.split
         self.default_verifier = card.verifier
         self._tables = _tables(name, card, request)
@@ -82,23 +95,23 @@ class CardSource(PromptSource):
             raise DataError(f"{', '.join(table.where for table in self._tables)}: there are no rows")
         self._question = _question_column(self._tables, card)
         self._golds: list[str] = []
-        self._rows = array("Q")  # which row, counted over all tables, each prompt is
+        self._rows = array("Q")  # the row of each prompt, counted over all tables
         for first, table in zip(self._first_rows, self._tables, strict=False):
             for row, gold in _golds(table, card, self._question):
                 self._rows.append(first + row)
                 self._golds.append(gold)
         self.without_gold = self._first_rows[-1] - len(self._rows)
-        """How many rows were left out, because they have no gold answer and the card says `without_gold: drop`."""
+        """Number of rows that were left out because they have no gold answer (`without_gold: drop`)."""
         if not self._rows:
             raise DataError(f"{', '.join(table.where for table in self._tables)}: no row has a gold answer")
 
     @property
     def size(self) -> int:
-        """How many prompts there are."""
+        """Number of prompts."""
         return len(self._rows)
 
     def __getitem__(self, index: int, /) -> Prompt:
-        """Prompt `index`. Raises DataError when there is none."""
+        """Return prompt `index`. Raises DataError if there is none."""
         if not 0 <= index < self.size:
             raise DataError(f"dataset {self.name} has no question {index} in its split {self.split!r}")
         card, number = self.card, self._rows[index]
@@ -122,11 +135,11 @@ class CardSource(PromptSource):
 
 
 def load_source(name: str, request: SourceRequest) -> PromptSource:
-    """The prompt source of a name: a registered one, somebody's own `.yaml`, or a file of questions and answers.
+    """Return a prompt source by name: a registered one, a user's `.yaml`, or a file of questions and answers.
 
     `request.options` changes the card of a data set (`{"question": "problem"}`), or goes to a plugin's factory.
-    `request.data_files` are read instead of the hub, or of the file that the name is. Raises RequestError for what does
-    not exist and DataError for rows at fault.
+    `request.data_files` are read instead of the hub, or instead of the file that `name` is. Raises RequestError or
+    PluginError for something that does not exist, DataError for bad rows.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
@@ -166,18 +179,20 @@ def _options(options: Mapping[str, Any]) -> dict[str, Setting]:
 
 
 def _fill(template: str, question: str) -> str:
-    """`str.format` would trip over the braces of LaTeX in a template."""
+    """Fill in the question. `str.format` would fail on LaTeX braces in a template."""
     return template.replace("{question}", question)
 
 
 def _tables(name: str, card: DatasetCard, request: SourceRequest) -> list[Table]:
     if request.split == "train" and set(card.splits) == {"eval"}:
-        raise RequestError(f"dataset {name} is for evaluation only: train on another, and name it with eval.dataset")
+        raise RequestError(
+            f"dataset {name} is for evaluation only: train on another data set, and set eval.dataset to this one"
+        )
     if request.data_files:
         return [file_table(path) for path in local_files(name, request.data_files)]
     if request.split not in card.splits:
         has = ", ".join(card.splits) or "none"
-        raise RequestError(f"dataset {name} has no {request.split!r} split (it has: {has}); give files of your own")
+        raise RequestError(f"dataset {name} has no {request.split!r} split (it has: {has}); give --data-files FILE")
     if card.hub is None:
         raise RequestError(f"dataset {name} names no hub repository: give --data-files FILE")
     split = card.splits[request.split]
@@ -189,15 +204,15 @@ def _running_sum(lengths: Iterable[int]) -> list[int]:
 
 
 def _question_column(tables: Sequence[Table], card: DatasetCard) -> str:
-    """The column of the question, which every table has, as those of the answer and the id."""
+    """Return the column of the question. Raises DataError if a table lacks it, or the answer's or the id's column."""
     filled = [table for table in tables if len(table.rows)]
     question = card.question
     if question is None:
         found = [column for column in _QUESTION_COLUMNS if column in filled[0].columns]
         if len(found) != 1:
             raise DataError(
-                f"{filled[0].where}: which column is the question? Say it with --set dataset.options.question=COLUMN; "
-                f"there are: {', '.join(filled[0].columns)}"
+                f"{filled[0].where}: which column is the question? Set it with "
+                f"--set dataset.options.question=COLUMN; there are: {', '.join(filled[0].columns)}"
             )
         question = found[0]
     for table in filled:
@@ -211,7 +226,7 @@ def _question_column(tables: Sequence[Table], card: DatasetCard) -> str:
 
 
 def _golds(table: Table, card: DatasetCard, question: str) -> Iterator[tuple[int, str]]:
-    """`(row, gold answer)` for each row that has one."""
+    """Yield `(row, gold answer)` for each row that has one."""
     if not len(table.rows):
         return
     for row, (asked, answer) in enumerate(table.cells(question, card.answer)):
@@ -220,7 +235,7 @@ def _golds(table: Table, card: DatasetCard, question: str) -> Iterator[tuple[int
                 f"{table.where}, row {row + 1}: column {question!r} holds no question; {_columns(table, row)}"
             )
         text = table.text(card.answer, row, answer)
-        gold = TAKE_OUT[card.gold](text) if text is not None else None
+        gold = EXTRACTORS[card.gold](text) if text is not None else None
         if gold:
             yield row, gold
         elif card.without_gold == "error":
@@ -239,12 +254,12 @@ def _columns(table: Table, row: int) -> str:
 
 
 def encode(prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The prompt as the model sees it.
+    """Return the prompt's token ids, as the model sees it.
 
-    Messages go through the chat template, with its generation prompt (a prefilled `<think>` belongs to the prompt); the
-    template writes its own BOS, so the tokenizer adds none. Plain text gets the tokenizer's own special tokens, but
-    never an EOS at its end. Raises DataError when characters would be lost, RequestError when the chat template refuses
-    the messages.
+    Messages go through the chat template, with its generation prompt (a prefilled `<think>` belongs to the prompt). The
+    template writes its own BOS, so the tokenizer adds none. Plain text gets the tokenizer's special tokens, but never
+    an EOS at its end. Raises DataError if characters would be lost, RequestError if the chat template rejects the
+    messages.
     """
     chat = prompt.messages is not None
     text = _chat_text(prompt, tokenizer) if chat else prompt.text or ""
@@ -254,14 +269,14 @@ def encode(prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
         ids: list[int] = encoding["input_ids"]
         lost = _lost(text, ids, encoding.get("offset_mapping"), tokenizer, special=not chat)
     except Exception as error:  # the Rust library raises bare Exceptions, for a vocabulary without an unknown token
-        raise DataError(f"{where}: the model's tokenizer refuses it: {error}") from error
+        raise DataError(f"{where}: the model's tokenizer rejects it: {error}") from error
     if lost:
         named = [f"{part!r} (U+{ord(part):04X})" if len(part) == 1 else repr(part) for part in lost]
         more = f" and {len(named) - 10} more" if len(named) > 10 else ""
         raise DataError(f"{where}: the model's tokenizer has no token for {', '.join(named[:10])}{more}")
     if not chat and ids and ids[-1] == tokenizer.eos_token_id:
         written: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if ids[-len(written) :] != written:  # else the text itself ends so
+        if ids[-len(written) :] != written:  # otherwise the text itself ends with it
             ids = ids[:-1]
     if not ids:
         raise DataError(f"{where}: the prompt has no token")
@@ -279,18 +294,18 @@ def _chat_text(prompt: Prompt, tokenizer: Tokenizer) -> str:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     except TemplateError as error:
         raise RequestError(
-            f"the model's chat template refuses the messages ({', '.join(turn['role'] for turn in turns)}): {error}; "
-            "a system prompt is left out with --set dataset.options.system=null"
+            f"the model's chat template rejects the messages ({', '.join(turn['role'] for turn in turns)}): {error}; "
+            "leave out a system prompt with --set dataset.options.system=null"
         ) from error
 
 
 def _lost(
     text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]] | None, tokenizer: Tokenizer, special: bool
 ) -> list[str]:
-    """Characters that no token stands for: mapped to the unknown token, or dropped without a trace.
+    """Return the characters that the tokenizer loses: maps to the unknown token, or drops.
 
-    Dropped is what has no token of its own and makes no difference to the ids. (White space may have none and still
-    split words; and the spans of a BPE model close over what it drops, so they do not tell.)
+    A character is dropped if it has no token of its own and does not change the ids. (White space may have no token and
+    still split words. A BPE model's offsets do not show what it drops.)
     """
     unknown = _unknown(tokenizer)
 
@@ -305,7 +320,7 @@ def _lost(
     if not suspects:
         return []
     lost: set[str] = set()
-    if offsets is None and not unknown.isdisjoint(ids):  # a tokenizer in Python has no spans
+    if offsets is None and not unknown.isdisjoint(ids):  # a tokenizer in Python has no offsets
         lost = {part for part in suspects if not unknown.isdisjoint(ids_of(part, special=False))}
     for (a, b), token in zip(offsets or (), ids if offsets else (), strict=True):
         if token in unknown and text[a:b].strip() not in ("", tokenizer.convert_ids_to_tokens(token)):
@@ -316,11 +331,30 @@ def _lost(
 
 
 def _unknown(tokenizer: Tokenizer) -> set[int]:
-    """Ids of unknown tokens: as the tokenizer says, and as its model has it, which may be undeclared (a pad, say)."""
+    """Return ids of unknown tokens: the tokenizer's, and its model's, which may be undeclared (a pad token, say)."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     name = getattr(backend.model, "unk_token", None) if backend is not None else None
     found = {tokenizer.unk_token_id, backend.token_to_id(name) if backend is not None and name is not None else None}
     return {i for i in found if i is not None}
+
+
+def _escaped(prompt: Prompt) -> Prompt:
+    """Return the prompt with lone surrogates as escapes; the same object if it has none."""
+    given = (dict(prompt.task), prompt.text, [turn.model_dump() for turn in prompt.messages or ()])
+    task, text, turns = clean = _escaped_value(given)
+    if clean == given:
+        return prompt
+    return Prompt(Task(**task), text, None if prompt.messages is None else tuple(Message(**turn) for turn in turns))
+
+
+def _escaped_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return utf8_text(value)
+    if isinstance(value, Mapping):
+        return {_escaped_value(key): _escaped_value(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_escaped_value, value))
+    return list(map(_escaped_value, value)) if isinstance(value, list) else value
 
 
 # --- order ----------------------------------------------------------------------------------------------------------
@@ -328,7 +362,7 @@ def _unknown(tokenizer: Tokenizer) -> set[int]:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt in its place of the order, ready for a sampler."""
+    """A prompt at its position in the order, ready for a sampler."""
 
     position: int
     index: int
@@ -337,9 +371,10 @@ class Encoded:
 
 
 class PromptStream:
-    """The order in which a source's prompts are asked: a function of (seed, epoch, place), so a position resumes it.
+    """The order of a source's prompts: a function of (seed, epoch, position), so a position is enough to resume.
 
-    Every epoch asks every question once, in an order of its own; an endless source is read as it is.
+    Every epoch has every question once, in its own order. An endless source is read in its own order. Text with lone
+    surrogates, which no UTF-8 file and no tokenizer takes, is escaped, counted in `escaped`, and logged once.
     """
 
     def __init__(
@@ -352,39 +387,39 @@ class PromptStream:
         shuffle: bool = True,
         limit: int | None = None,
     ) -> None:
-        """`limit`: use the first so many questions of the source only. Longer prompts than `max_prompt_tokens` are
-        dropped and counted."""
+        """Use the first `limit` questions of the source. Prompts over `max_prompt_tokens` are dropped and counted."""
         self._source, self._encode, self._seed, self._shuffle = source, encode, seed, shuffle
         self._max_prompt_tokens = max_prompt_tokens
         self.size = source.size if limit is None else min(limit, source.size or limit)
         self.position = 0
-        """The place of the next prompt; with `dropped`, all that a resume needs."""
+        """Position of the next prompt. With `dropped`, it is the state to resume from."""
         self.dropped = 0
-        """How many prompts were too long, counted each time that their turn came."""
+        """Number of prompts that were too long, counted each time they came up."""
+        self.escaped = 0
+        """Number of prompts with text that had to be escaped, counted each time they came up."""
 
     def seek(self, position: int, dropped: int = 0) -> None:
-        """Go on at a position."""
+        """Continue at a position."""
         self.position, self.dropped = position, dropped
 
     def take(self, n: int) -> list[Encoded]:
-        """The next `n` prompts that are short enough. Raises DataError when there seem to be none, and moves on only
-        when it does not raise."""
+        """Return the next `n` prompts that are short enough. Raises DataError, and stays, if there seem to be none."""
         return self._take(n, end=None)
 
     def first(self, n: int) -> list[Encoded]:
-        """The first `n` prompts that are short enough, or all there are; none twice. For questions of an evaluation."""
+        """Return the first `n` prompts that are short enough, or all, none twice: the questions of an evaluation."""
         self.seek(0)
         return self._take(n, end=self.size)
 
     def _take(self, n: int, end: int | None) -> list[Encoded]:
         taken: list[Encoded] = []
-        too_long: list[int] = []  # lengths, since the last that was short enough
-        # One short prompt may be the first of an epoch and the last of the next: all others, twice, lie between.
+        too_long: list[int] = []  # lengths, since the last prompt that was short enough
+        # One short prompt may be first in an epoch and last in the next, with all others twice in between.
         enough = _MANY if self.size is None else 2 * self.size - 1
         dropped, position = self.dropped, self.position
         while len(taken) < n and position != end:
             index = self._index(position)
-            prompt = self._source[index]
+            prompt = self._storable(self._source[index])
             token_ids = self._encode(prompt)
             if len(token_ids) <= self._max_prompt_tokens:
                 taken.append(Encoded(position, index, prompt, token_ids))
@@ -396,11 +431,23 @@ class PromptStream:
             if len(too_long) == enough or (position == end and not taken):
                 raise DataError(
                     f"{len(too_long):,} prompts in a row have more than {self._max_prompt_tokens} tokens (the shortest "
-                    f"has {min(too_long):,}): raise dataset.max_prompt_tokens or, where the model's positions are what "
-                    "limits them, lower sampling.max_tokens"
+                    f"has {min(too_long):,}): raise dataset.max_prompt_tokens or, if the model's positions "
+                    "limit them, lower sampling.max_tokens"
                 )
         self.position, self.dropped = position, dropped
         return taken
+
+    def _storable(self, prompt: Prompt) -> Prompt:
+        storable = _escaped(prompt)
+        if storable is not prompt:
+            if not self.escaped:
+                _log.warning(
+                    "row %s of %s holds lone surrogates, which no file can hold: they are escaped, here and elsewhere",
+                    storable.task.row_id,
+                    storable.task.dataset,
+                )
+            self.escaped += 1
+        return storable
 
     def _index(self, position: int) -> int:
         if self.size is None:

@@ -1,9 +1,8 @@
-"""Rows by number: of local Parquet, CSV and JSON files, and of data sets of the hub.
+"""Tables of rows by number, from local Parquet, CSV and JSON files and from data sets on the hub.
 
-All are Arrow files in the cache of the `datasets` library, mapped into memory: a row is read when it is asked for.
-Parquet and the hub go through the library's own readers. JSON and CSV do not, since these make `0.1` of `0.10` and
-lose the last digits of long integers: a row of theirs is kept as JSON text and parsed when it is asked for, and its
-numbers remember how they were written.
+All tables are memory-mapped Arrow files in the cache of the `datasets` library, and rows are read on access. Parquet
+and the hub use the library's readers. JSON and CSV do not, because those readers turn `0.10` into `0.1` and lose the
+last digits of long integers. Their rows are kept as JSON text, parsed on access; numbers keep their literal text.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from rlvr.record.values import LiteralFloat, number_text
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv")
 
-_CACHE_VERSION = 1  # of the JSON text that the functions below make of a file; another number, another cache entry
+_CACHE_VERSION = 1  # version of the JSON text that the functions below write; part of the key of a cache entry
 
 
 class Rows(Protocol):
-    """A list of rows, as far as it is needed."""
+    """A sequence of rows."""
 
     def __len__(self) -> int: ...
 
@@ -39,28 +38,30 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by number, and where they came from."""
+    """Rows by number, and their origin."""
 
     where: str
-    """The file, or the hub's repository with configuration and split: for messages."""
+    """The file, or the hub repository with configuration and split, for messages."""
     columns: tuple[str, ...]
-    """Of the first row, where rows may differ."""
+    """Columns; those of the first row, if rows may differ."""
     rows: Rows
     bits: Mapping[str, int] = field(default_factory=dict)
     """Column of floats → their size, where it is less than 64 bits."""
     inexact: frozenset[str] = frozenset()
-    """Columns of floats that a reader made of text."""
+    """Columns of floats that a reader converted from text."""
 
     def cells(self, *names: str) -> Iterator[tuple[Any, ...]]:
-        """These columns, row by row; None where a row has no such key."""
+        """Yield these columns row by row; None if a row lacks the key."""
         if isinstance(self.rows, _JsonRows):
             return (tuple(row.get(name) for name in names) for row in self.rows)
-        rows: Any = self.rows  # a datasets.Dataset: no other column is read
+        rows: Any = self.rows  # a datasets.Dataset, which reads only these columns
         return zip(*(rows[name] for name in names), strict=True)
 
     def text(self, name: str, row: int, value: Any) -> str | None:
-        """A cell as text; a number as it was written, or as shortly as it can be where no text ever was. None for null
-        and NaN. Raises DataError for lists, truth values and the like."""
+        """Return a cell as text; None for null and NaN. Raises DataError for lists, booleans and the like.
+
+        A number has its literal text or, if it was never text, its shortest representation.
+        """
         if value is None or isinstance(value, str):
             return value
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
@@ -77,9 +78,10 @@ class Table:
 
 
 def local_files(name: str, patterns: tuple[Path, ...]) -> list[Path]:
-    """The files that paths and globs name. Raises RequestError for none, for another format and for a file named twice.
+    """Return the files that paths and globs name.
 
-    `name` is the data set's, for messages.
+    Raises RequestError if a pattern matches nothing, for an unknown format and for a file named twice. `name` is the
+    data set's, for messages.
     """
     found: list[Path] = []
     for pattern in patterns:
@@ -98,7 +100,7 @@ def local_files(name: str, patterns: tuple[Path, ...]) -> list[Path]:
 
 
 def file_table(path: Path) -> Table:
-    """The rows of a local file. Raises DataError, with file and line, for what cannot be read."""
+    """Return the rows of a local file. Raises DataError, with file and line, if it cannot be read."""
     if path.suffix == ".parquet":
         return _parquet_table(path)
     about = path.stat()
@@ -130,8 +132,7 @@ def _parquet_table(path: Path) -> Table:
 
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
-    """What `datasets` raises over a local file becomes a DataError, and its progress bars stay away: they are for
-    downloads."""
+    """Turn errors of `datasets` about a local file into DataError, and hide its progress bars."""
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from datasets.exceptions import DatasetGenerationError
 
@@ -149,7 +150,7 @@ def _faults(path: Path) -> Iterator[None]:
 
 
 class _JsonRows:
-    """Rows that are kept as JSON text."""
+    """Rows kept as JSON text."""
 
     def __init__(self, texts: Any) -> None:
         self._texts = texts
@@ -173,7 +174,7 @@ class _JsonRows:
 
 
 def hub_table(name: str, repository: str, configuration: str | None, split: str, revision: str | None) -> Table:
-    """The rows of one split of one configuration. Raises RequestError when it cannot be had, with what to do.
+    """Return the rows of one split of one configuration. Raises RequestError, with advice, if it is not available.
 
     `name` is the data set's, for messages.
     """
@@ -182,7 +183,7 @@ def hub_table(name: str, repository: str, configuration: str | None, split: str,
     where = f"{repository}{f' ({configuration})' if configuration else ''}, split {split!r}"
     try:
         rows = load_dataset(repository, configuration, split=split, revision=revision)
-    except Exception as error:  # the hub's client raises OSError, httpx's, its own and ValueError, by mood
+    except Exception as error:  # the hub's client raises OSError, httpx's errors, its own and ValueError
         raise RequestError(
             f"dataset {name}: {where} could not be loaded ({type(error).__name__}: {first_line(error)}); without a "
             "network, name local files in its layout with --data-files FILE"
@@ -196,15 +197,15 @@ def _dtype(kind: Any) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text that says something."""
+    """Return the first line of an error's text that is not blank."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-# --- JSON and CSV as one JSON text a row ----------------------------------------------------------------------------
+# --- JSON and CSV as one JSON text per row --------------------------------------------------------------------------
 
 
 def _generate(path: str, size: int, modified: int, version: int) -> Iterator[dict[str, str]]:
-    """As `Dataset.from_generator` wants it; all arguments together name the entry in the cache."""
+    """Yield rows for `Dataset.from_generator`. All arguments together are the key of the cache entry."""
     for text in _TEXTS[Path(path).suffix](Path(path)):
         yield {"row": text}
 
@@ -216,7 +217,7 @@ def _jsonl_texts(path: Path) -> Iterator[str]:
 
 
 def _json_texts(path: Path) -> Iterator[str]:
-    """A list of objects; one object a line is accepted as well, since many a `.json` file is that."""
+    """Yield the objects of a list. One object per line is accepted too, because many `.json` files are that."""
     text = decoded(path.read_bytes().removeprefix(codecs.BOM_UTF8), str(path)).strip()
     if not text.startswith("["):
         yield from _jsonl_texts(path)
@@ -230,14 +231,14 @@ def _json_texts(path: Path) -> Iterator[str]:
 
 
 def _skip(text: str, at: int) -> int:
-    """Where the next element of a list begins, or its closing bracket stands."""
+    """Return the position of the next element of a list, or of its closing bracket."""
     while text[at] in " \t\r\n,":
         at += 1
     return at
 
 
 def _csv_texts(path: Path) -> Iterator[str]:
-    csv.field_size_limit(1 << 30)  # a worked solution may be long; Python's own limit is 128 KB
+    csv.field_size_limit(1 << 30)  # a worked solution may exceed Python's limit of 128 KB
     with path.open(newline="", encoding="utf-8-sig") as file:
         lines = csv.reader(file, strict=True)
         try:

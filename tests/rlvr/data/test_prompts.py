@@ -20,7 +20,8 @@ from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 from rlvr.data.prompts import CardSource, PromptStream, encode, load_source
 from rlvr.errors import ConfigError, DataError, PluginError, RequestError
 from rlvr.protocols import ModelSpec, Prompt, SourceRequest
-from rlvr.record.schema import Message, Task
+from rlvr.record.schema import Message, Rollout, Task
+from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.run.config import resolve
 from rlvr.run.models import load_tokenizer
 from rlvr.run.plan import make_plan
@@ -214,7 +215,7 @@ def test_what_does_not_exist_is_said_with_what_to_do(tmp_path: Path) -> None:
     for files in ((), (file,)):
         with pytest.raises(RequestError, match="dataset math500 is for evaluation only"):
             load_source("math500", request(*files))
-    with pytest.raises(ConfigError, match=r"dataset.options.plain .*without \{question\} asks nothing"):
+    with pytest.raises(ConfigError, match=r"dataset.options.plain .*the template lacks \{question\}"):
         load_source(str(write(tmp_path / "p.jsonl", GSM8K)), request(plain="Solve it."))
     with pytest.raises(RequestError, match="there is no file"):
         load_source(str(tmp_path / "absent.yaml"), request())
@@ -300,7 +301,7 @@ def test_white_space_that_splits_words_is_not_lost(awkward_model: Path) -> None:
 
 def test_a_vocabulary_that_cannot_even_say_unknown_is_one_line() -> None:
     tokenizer = wrapped(Tokenizer(models.WordLevel({"a": 0}, unk_token="?")))
-    with pytest.raises(DataError, match=r"row 1 of d: the model's tokenizer refuses it: .*UNK"):
+    with pytest.raises(DataError, match=r"row 1 of d: the model's tokenizer rejects it: .*UNK"):
         encode(Prompt(Task(dataset="d", row_id="1"), text="b"), tokenizer)
     with pytest.raises(DataError, match="the prompt has no token"):
         encode(Prompt(Task(), text=""), wrapped(of_characters("a")))
@@ -402,6 +403,31 @@ def test_seeds_and_epochs_have_orders_of_their_own() -> None:
     assert order(0) == order(0)
     assert order(0) != order(1)
     assert order(0)[:50] != order(0)[50:]
+
+
+def test_text_that_no_file_can_hold_is_escaped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Half a character in a question, a gold, another column or its name: from a broken decoder, in plain JSON."""
+    rows = [
+        {"question": "a\ud800", "answer": "#### 1", "note": "x"},
+        {"question": "b", "answer": "#### 2\udfff", "note": "x"},
+        {"question": "c", "answer": "#### 3", "note": ["\ud801", {"\ud802": 1}]},
+        {"question": "d", "answer": "#### 4", "note": "\ud83d\ude00"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    source = load_source("gsm8k", request(tmp_path / "rows.jsonl"))
+    stream = PromptStream(
+        source, lambda prompt: tuple(prompt.text.encode()), seed=0, max_prompt_tokens=99, shuffle=False
+    )
+    asked = [each.prompt for each in stream.take(4)]
+    assert "a\\ud800" in (asked[0].text or "")
+    assert asked[1].task.answer == "2\\udfff"
+    assert asked[2].task.extra["note"] == ["\\ud801", {"\\ud802": 1}]
+    assert asked[3].task.extra["note"] == "😀"
+    assert stream.escaped == 3
+    assert len(caplog.records) == 1
+    rollouts = [Rollout(id=str(i), prompt=each.text, completion="", task=each.task) for i, each in enumerate(asked)]
+    write_rollouts(tmp_path / "out.parquet", rollouts)
+    assert [each.task for each in read_rollouts(tmp_path / "out.parquet")] == [each.task for each in asked]
 
 
 def test_long_prompts_are_dropped_and_counted() -> None:

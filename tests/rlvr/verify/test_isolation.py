@@ -7,15 +7,19 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlvr.record.item import Item
-from rlvr.record.schema import Score, Status, Task
+from rlvr.record.schema import Rollout, Score, Status, Task, Verdict
+from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.verify import process_state, scoring
 from rlvr.verify.scoring import Scorer, usable_cpus
-from rlvr.verify.verifying import EXTRACTED_LIMIT, REASON_LIMIT
+from rlvr.verify.verifying import EXTRACTED_LIMIT, REASON_LIMIT, FunctionVerifier
 
 MISBEHAVING = str(Path(__file__).parents[1] / "misbehaving.py")
 
@@ -141,6 +145,39 @@ def test_long_texts_are_cut_in_the_worker(scorer: Scorer) -> None:
     assert (len(score.extracted), len(score.reason)) == (EXTRACTED_LIMIT, REASON_LIMIT)
     assert score.extracted.endswith("x…")
     assert score.reason.endswith("y…")
+
+
+class _Saying:
+    """A verifier that says what it is told to."""
+
+    said: tuple[str, str] = ("", "")
+
+    def check(self, completion: str, task: Task) -> Verdict:
+        extracted, reason = self.said
+        if completion == "raise":
+            raise ValueError(reason)
+        return Verdict(status=Status.GRADED, reward=1.0, extracted=extracted, reason=reason)
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=[]))
+"""With lone surrogates, NULs and all else."""
+
+
+@given(extracted=ANY_TEXT, reason=ANY_TEXT)
+def test_every_store_holds_whatever_a_verifier_says(extracted: str, reason: str) -> None:
+    saying = _Saying()
+    saying.said = extracted, reason
+    loaded = FunctionVerifier(saying.check, "saying", "1", {})
+    verdicts = [loaded.verify(completion, Task(answer="1")) for completion in ("say", "raise")]
+    assert [verdict.status for verdict in verdicts] == [Status.GRADED, Status.ERROR]
+    if extracted.isascii() and len(extracted) <= EXTRACTED_LIMIT:
+        assert verdicts[0].extracted == extracted
+    scores = tuple(Score(**vars(verdict), verifier="saying", version="1") for verdict in verdicts)
+    rollout = Rollout(id="0", prompt="", completion="", scores=scores)
+    with TemporaryDirectory() as folder:
+        for name in ("rollouts.parquet", "rollouts.jsonl"):
+            write_rollouts(Path(folder) / name, [rollout])
+            assert [each.scores for each in read_rollouts(Path(folder) / name)] == [scores]
 
 
 # --- time under load ------------------------------------------------------------------------------------------------
