@@ -115,6 +115,14 @@ def test_a_phrase_that_hedges_is_not_read() -> None:
         ("(1,2)", "1<x<2", "intervals", False, True, False),
         ("x=5", "5", "assignment", False, True, False),
         ("45^\\circ", "45", "degrees", False, True, False),
+        ("\\sqrt{x^2}", "x", "assume", "positive", False, True),
+        ("(a^b)^c", "a^{bc}", "assume", "positive", False, True),
+        ("\\sqrt{V/c}", "\\sqrt{cV}/c", "assume", "complex", True, False),
+        ("-2", "(-8)^{1/3}", "assume", "complex", True, False),
+        ("\\ln x^2", "2\\ln x", "assume", "complex", True, False),
+        ("23", "\\gcd(6432,132)+11", "unevaluated", True, False, True),
+        ("55", "\\sum_{k=1}^{10} k", "unevaluated", True, False, True),
+        ("1/8", "\\sin^3 18^\\circ+\\sin^2 18^\\circ", "unevaluated", True, False, True),
     ],
 )
 def test_each_option_decides_what_it_names(
@@ -122,6 +130,39 @@ def test_each_option_decides_what_it_names(
 ) -> None:
     assert right(gold, answer) is default
     assert right(gold, answer, **{option: value}) is changed
+
+
+def test_the_names_of_thinking_tags_can_be_added() -> None:
+    text = "<plan>\\boxed{8}</plan> no answer"
+    assert check(text, Task(answer="8")).reward == 1.0
+    assert check(text, Task(answer="8"), thinking="draft, plan").reward != 1.0
+
+
+# --- algebra: sympy decides where evaluation cannot
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "equal"),
+    [
+        ("\\sum_{n=1}^{\\infty} \\frac{1}{n^2}", "\\frac{\\pi^2}{6}", True),
+        ("\\sum_{n=1}^{\\infty} \\frac{1}{n^2}", "\\frac{\\pi^2}{7}", False),
+        ("\\sum_{n=0}^{\\infty} \\frac{x^n}{n!}", "e^x", True),
+        ("\\sum_{n=0}^{\\infty} \\frac{x^n}{n!}", "e^{2x}", False),
+    ],
+)
+def test_sums_to_infinity_are_evaluated(gold: str, answer: str, equal: bool) -> None:
+    assert right(gold, answer) is equal
+
+
+def test_algebra_refuses_what_could_grow_before_sympy_is_imported() -> None:
+    code = (
+        "import sys; from rlvr_verifiers.math.algebra import equal; from rlvr_verifiers.math.parse import parse\n"
+        "from rlvr_verifiers.math.normalize import normalise\n"
+        "for text in ['9^{9^9}', 'x^{1000}', '1000!', '10^{10^{10}}', '+'.join(['x'] * 100), '\\\\int x']:\n"
+        "    assert equal(parse(normalise(text)), parse('x'), 'real') is None, text\n"
+        "assert 'sympy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # --- hostile input: a verdict, soon, in bounded memory

@@ -11,7 +11,7 @@ from rlvr import Status, Task, Verdict, verifier
 
 from .answers import judge, readable
 from .extract import final_answer, gold_answer, kind_of
-from .options import Options, Units
+from .options import Assume, Options, Units
 
 __all__ = ["Options", "check", "preload"]
 
@@ -38,6 +38,9 @@ def check(
     intervals: bool = True,
     assignment: bool = True,
     degrees: bool = True,
+    assume: Assume = "real",
+    unevaluated: bool = False,
+    thinking: str = "",
 ) -> Verdict:
     """1.0 when the final answer of `completion` equals `task.answer`, 0.0 when it does not; options: `Options`.
 
@@ -46,14 +49,14 @@ def check(
     gold = gold_answer(task.answer) if task.answer else None
     if gold is None:
         return Verdict(status=Status.INVALID, reason="the row has no gold answer")
-    found = final_answer(completion, kind_of(gold))
+    found = final_answer(completion, kind_of(gold), tuple(filter(None, thinking.replace(" ", "").split(","))))
     if found is None:
         if not readable(gold):
             return Verdict(status=Status.INVALID, reason=f"the gold answer {gold[:80]!r} cannot be read")
         return Verdict(status=Status.UNPARSED, reason="no final answer in the completion")
     options = Options(
         float_rtol, gold_precision, percent_is_ratio, percent_is_number, ordered, units, unreduced, intervals,
-        assignment, degrees,
+        assignment, degrees, assume, unevaluated,
     )  # fmt: skip
     try:
         judgement = judge(gold, found.text, options)

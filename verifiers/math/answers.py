@@ -12,6 +12,7 @@ from .moments import same_date, same_time
 from .normalize import is_prose, normalise
 from .options import Options
 from .parts import parts, parts_as, without_labels
+from .qualifiers import conditions, contradict
 from .tree import Expr
 from .words import (
     choice,
@@ -314,12 +315,13 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
 
 
 def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
-    from .compare import same
-    from .families import same_family
     from .notation import with_arrows
-    from .tidy import multiplied
+    from .products import reordered, with_crosses_ordered
 
+    if reordered(gold, answer):
+        return _DIFFERENT["not equal"]
     gold, answer = with_arrows(gold, answer), with_arrows(answer, gold)
+    gold, answer = with_crosses_ordered(gold), with_crosses_ordered(answer)
     golds, answers = _readings(gold), _readings(answer)
     if any(tree.op == "qty" for tree in (*golds, *answers)):
         golds, answers = _readings(gold, True), _readings(answer, True)
@@ -331,14 +333,32 @@ def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
         if _is_words(answer):
             return _DIFFERENT["different words"]
         return Judgement("unparsed", f"the answer {answer[:80]!r} cannot be read")
-    for gold_tree in golds:
-        for answer_tree in answers:
-            first, second = gold_tree, answer_tree
-            try:
-                if _CALL.search(gold) or _CALL.search(answer):
-                    first, second = multiplied(first, second)
-                if same(first, second, options) or same_family(first, second):
-                    return _EQUAL["equal expressions"]
-            except RecursionError:
-                return Judgement("unparsed", "nested too deeply")
-    return _DIFFERENT["not equal"]
+    try:
+        equal = _any_equal(golds, answers, bool(_CALL.search(gold) or _CALL.search(answer)), options)
+    except RecursionError:
+        return Judgement("unparsed", "nested too deeply")
+    if not equal:
+        return _DIFFERENT["not equal"]
+    return _DIFFERENT["different words"] if _qualified(gold, answer, options) else _EQUAL["equal expressions"]
+
+
+def _any_equal(golds: tuple[Expr, ...], answers: tuple[Expr, ...], calls: bool, options: Options) -> bool:
+    """Return True if any reading of the answer equals any reading of the gold."""
+    from .compare import same
+    from .families import same_family
+    from .tidy import multiplied
+
+    for gold in golds:
+        for answer in answers:
+            first, second = multiplied(gold, answer) if calls else (gold, answer)
+            if same(first, second, options) or same_family(first, second):
+                return True
+    return False
+
+
+def _qualified(gold: str, answer: str, options: Options) -> bool:
+    """Return True if the words beside equal values, or the conditions that both state, make them different answers."""
+    if contradict(gold, answer):
+        return True
+    stated = conditions(gold, answer)
+    return stated is not None and judge(*stated, options).status == "different"

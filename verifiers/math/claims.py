@@ -36,6 +36,7 @@ _BRACKETED = re.compile(r"(?<![\\\w])\[\s*([^\[\]']{1,80})\]")
 _EMPHASIS = re.compile(
     r"\*\*([^*\n]{1,200})\*\*|(?<![*\w)\]])\*(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\*(?![*\w])|__([^_\n]{1,200})__"
 )
+_CODE = re.compile(r"\bfor \w+ in\b|\w\(['\"]|==|\breturn\b.*[;()]|\bprint\(|\blambda \w*:|\bimport \w+$")
 HEDGE = re.compile(r"(?i)\b(?:maybe|perhaps|possibly|might|could be|not sure|unsure|guess(?:ing)?|either)\b")
 _RELATION = re.compile(r"(?<![A-Za-z\d])[A-Za-z]\s*(?:<=|>=|!=|=|<|>|≤|≥|≠)\s*[-+]?\d[\d./]*")
 _APART = re.compile(r"(?:\s|,|;|or|and|\$)*")
@@ -153,7 +154,7 @@ def claim(sentence: str, by: str) -> Found | None:
         equal = _behind_equals(bare) if "\\$" in bare else None
         return Found(equal or bare, by) if bare else None
     kept = without_denied(sentence)
-    if kept is None:
+    if kept is None or _CODE.search(kept):
         return None
     main, because = kept, _BECAUSE.search(kept)
     if because and kept[: because.start()].strip():

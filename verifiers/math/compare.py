@@ -18,6 +18,8 @@ from .values import same_values
 from .words import text_key
 
 MAX_ITEMS = 300
+MAX_REPEATED = 3
+"""Times that one value may be listed and still be one answer: `3/4, 0.75`, a double root."""
 
 _INEQUALITIES = frozenset({"<", "<=", ">", ">=", "!="})
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "!=": "!=", "=": "="}
@@ -219,7 +221,7 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
         items = _items(collection)
         if collection.op == "set" and len(items) == 1:
             return same(items[0], other, options) if collection is gold else same(other, items[0], options)
-        if collection.op == "list" and all(labelled(i) or _numeric(i) for i in items):
+        if collection.op == "list" and all(labelled(i) or _numeric(i) for i in items) and len(items) <= MAX_REPEATED:
             distinct = list(dict.fromkeys(content_of(i) for i in items))
             if len(distinct) == 1:
                 return same(distinct[0], other, options) if collection is gold else same(other, distinct[0], options)
@@ -474,7 +476,8 @@ def _states_a_value(node: Expr) -> bool:
         return False
     left, right = node.args[1]
     names = symbols(left)
-    return len(names) > 1 and not symbols(right) and right != num(0) and not has(left, "call")
+    calls = {n.args[0] for n in walk(left) if n.op == "call"}
+    return len(names) > 1 and not symbols(right) and right != num(0) and calls <= {"angle"}
 
 
 def _names_a_function(first: Expr, second: Expr) -> bool:

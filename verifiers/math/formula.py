@@ -222,6 +222,8 @@ class Formula(Commands):
                 if self.at("op", "!") and not self.tokens[self.here].spaced:
                     self.take()  # every second factor: 7!! is 7 * 5 * 3
                     node = Expr("fun", ("fact2", node))
+                    if self.at("op", "!") and not self.tokens[self.here].spaced:
+                        raise Unreadable("too many factorial signs")
                 else:
                     node = Expr("fact", (node,))
             elif token.value == "pct":

@@ -349,7 +349,7 @@ def _letters(run: str, spaced: bool, out: list[Token], after_number: bool, follo
         out.append(Token("op", "pm", spaced))
     elif called and run.lower() in _CONSTRUCTORS:
         out.append(Token("call", run, spaced))
-    elif (run in UNIT_WORDS or run.lower() in UNIT_WORDS) and (len(run) > 3 or (out and not _is_sign(out[-1]))):
+    elif (run in UNIT_WORDS or run.lower() in UNIT_WORDS) and (len(run) > 3 or _may_be_measured(out)):
         out.append(Token("unit", run, spaced))
     elif run in ("percent", "pct", "percentage"):
         out.append(Token("op", "pct", spaced))
@@ -360,6 +360,13 @@ def _letters(run: str, spaced: bool, out: list[Token], after_number: bool, follo
         else:
             first, *rest = split
             out += [Token(*first, spaced), *(Token(*piece, False) for piece in rest)]
+
+
+def _may_be_measured(out: list[Token]) -> bool:
+    """Return True if a unit may follow: behind a value, and not at the start of a formula or of a root."""
+    if not out or _is_sign(out[-1]):
+        return False
+    return not (out[-1].kind == "open" and len(out) > 1 and out[-2].value == "sqrt")
 
 
 def _is_sign(token: Token) -> bool:

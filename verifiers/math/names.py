@@ -10,6 +10,8 @@ from .tree import Expr, Unreadable, num, signed, text
 
 _CALLED = frozenset("fghFGHPQp")
 """Letters that name a function when brackets follow."""
+MAX_ARGUMENTS = 20
+"""Tokens between the brackets behind a function that is being defined."""
 _INVERSES = frozenset({"asin", "acos", "atan", "acot", "asec", "acsc", "asinh", "acosh", "atanh"})
 """What the exponent -1 makes of a function: `\\sin^{-1} x`."""
 
@@ -47,20 +49,19 @@ class Names(Brackets):
         return Expr("sym", (name,))
 
     def defines(self) -> bool:
-        """Whether `(x) =` follows: the left side of a function's definition."""
-        opened, inner, closed, equals = (self.peek(i) for i in range(4))
-        return (
-            opened is not None
-            and opened.kind == "open"
-            and opened.value == "("
-            and inner is not None
-            and inner.kind in ("sym", "num")
-            and closed is not None
-            and closed.kind == "close"
-            and equals is not None
-            and equals.kind == "op"
-            and equals.value == "="
-        )
+        """Return True if `(x, +0, t) =` follows: the left side of a function's definition."""
+        if not self.at("open", "("):
+            return False
+        for i in range(1, MAX_ARGUMENTS):
+            token = self.peek(i)
+            if token is None:
+                return False
+            if token.kind == "close":
+                equals = self.peek(i + 1)
+                return i > 1 and equals is not None and equals.kind == "op" and equals.value == "="
+            if token.kind not in ("sym", "num") and not (token.kind == "op" and token.value in (",", ";", "+", "-")):
+                return False
+        return False
 
     def primes(self, node: Expr) -> Expr:
         name, *rest = node.args

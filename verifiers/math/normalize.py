@@ -14,7 +14,7 @@ _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₓₖ
 _RUN_UP = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱ]+")
 _RUN_DOWN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₓₖₐ]+")
 _VULGAR = re.compile("[¼½¾⅐-⅞↉]")
-_INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060-\u2064\ufeff\u00ad\u200e\u200f]")
+_INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060-\u2064\ufeff\u00ad\u200e\u200f\u202a-\u202e\u2066-\u2069\u061c]")
 _SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 
 _SYMBOLS = {
@@ -67,6 +67,7 @@ _HSPACE = re.compile(r"\\[hv]space\*?\{[^{}]{0,20}\}|\\(?:tag|label)\*?\{[^{}]{0
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z]{2}|[{}()\[\],;!%$])")
 _FRACS = re.compile(r"\\[dtc]frac(?![a-z])")
 _FRAC_DIGITS = re.compile(r"\\frac\s*(\d)\s*(\d)")
+_BINOM_DIGITS = re.compile(r"\\([dt]?binom)\s*(\d)\s*(\d)(?!\d)")
 _FRAC_DIGIT = re.compile(r"\\frac\s*(\d)(?=\s*[{\\A-Za-z])")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|equation|gather|gathered|split|multline|center)\*?\}")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-zÀ-ɏ]{2,}")
@@ -157,6 +158,8 @@ def _plain_tex(text: str) -> str:
     text = _LOOKS.sub("", text.replace("\\left\\{", "\\{").replace("\\right\\}", "\\}"))
     text = _NEGATIVE_SPACE.sub("", text.replace("{,}", ","))
     text = _SPACING.sub(" ", text)
+    if "binom" in text:
+        text = _BINOM_DIGITS.sub(lambda m: f"\\{m[1]}{{{m[2]}}}{{{m[3]}}}", text)
     if "frac" not in text:
         return text
     text = _FRACS.sub(lambda m: "\\frac", text)  # functions: a template costs ten times as much to begin with

@@ -52,8 +52,47 @@ _ARROW = re.compile(
 _QUANTITY = re.compile(r"\s*,?\s*(?:and\s+)?(\d+(?:\.\d+)?)\s*([A-Za-z]+)\.?")
 
 
+_MONEY = re.compile(r"\\\$\s?(?=\d)")
+"""The sign of money in an equation, `x = \\$5`."""
+_OHMS = re.compile(r"(?<=[\d}])\s*(?:\\(?:text|mathrm)\s*\{\s*)?([kMm]?)\s*\}?\s*\\Omega\s*\}?(?![A-Za-z_^'\\])")
+_MICRO = re.compile(
+    r"(?<=[\d}])\s*(?:\\(?:text|mathrm)\s*\{\s*)?\\mu\s*\}?\s*(?:\\(?:text|mathrm|textrm)\s*\{\s*)?(mol|Hz|Pa"
+    r"|[msgFAVCLNJWTHK])"
+    r"\s*\}?(?![A-Za-z_^\\])(?!\s*[A-Za-z])"
+)
+_MICRO_UNITS = {
+    "m": "meters", "s": "seconds", "g": "grams", "F": "farads", "A": "amperes", "V": "volts", "C": "coulombs",
+    "L": "liters", "N": "newtons", "J": "joules", "W": "watts", "T": "tesla", "H": "henries", "K": "kelvins",
+    "mol": "moles", "Hz": "hertz", "Pa": "pascals",
+}  # fmt: skip
+_ANGSTROM = re.compile(r"(?<=[\d}])\s*(?:\\(?:text|mathrm)\s*\{\s*)?(?:\\AA(?![A-Za-z])|\\mathring\s*\{A\}|Å)\s*\}?")
+_PROJECTION = re.compile(
+    r"\\(?:text|mathrm|operatorname)\s*\{\s*(proj|comp)\s*\}\s*_\s*(\{(?:[^{}]|\{[^{}]*\})*\}|\w)\s*"
+    r"(\\[a-z]+\s*\{[^{}]*\}|\\[a-z]+\s+[A-Za-z]|[A-Za-z])(?=\s*=)"
+)
+_EXCEPT_X = re.compile(
+    r"(?i)[a-z] (?:is|can be) (?:any|every|all) real (?:number|value)s? (?:except|other than|but)(?: for)? (\S.*)"
+)
+
+
+def _si_units(text: str) -> str:
+    """Return the text with units that are written with Greek letters as words."""
+    if "\\Omega" in text:
+        text = _OHMS.sub(lambda m: {"k": " kiloohm", "M": " megaohm", "m": " milliohm"}.get(m[1], " ohm"), text)
+    if "\\mu" in text:
+        text = _MICRO.sub(lambda m: f" micro{_MICRO_UNITS[m[1]]}", text)
+    if "Å" in text or "\\AA" in text or "mathring" in text:
+        text = _ANGSTROM.sub(" angstrom", text)
+    return text
+
+
+def _projection(match: re.Match[str]) -> str:
+    onto, of = (re.sub(r"[^A-Za-z]|\\[a-z]+", "", side) for side in match.groups()[1:])
+    return f"p_{{\\text{{{match[1]}{onto}{of}}}}}"
+
+
 def ordinary(text: str) -> str:
-    """The normalised text with such notations replaced."""
+    """Return the normalised text with such notations replaced."""
     digits = text[:1].isdigit() or text[:1] in "-+."
     if digits:
         match = _EUROPEAN.fullmatch(text)
@@ -92,6 +131,12 @@ def ordinary(text: str) -> str:
     if "\\text" in text or "\\math" in text:
         text = _UNIT_FRACTION.sub(lambda m: f"{m[1]}/{m[2]}", text)
         text = _SCALE_IN_TEXT.sub(lambda m: f" {m[1]} ", text)
+    if "\\Omega" in text or "\\mu" in text or "Å" in text or "\\AA" in text or "mathring" in text:
+        text = _si_units(text)
+    if "proj" in text or "comp" in text:
+        text = _PROJECTION.sub(_projection, text)
+    if "\\$" in text and "=" in text:
+        text = _MONEY.sub("", text)
     if "circ" in text:
         text = _CELSIUS.sub(r"^\\circ \1", text)
     if "egree" in text:
@@ -102,6 +147,10 @@ def ordinary(text: str) -> str:
         text = _MODULUS.sub(r" \\pmod{\1}", text)
     if text[:1] in "mMnN":
         text = _SIGN_WORD.sub("-", text)
+    if " real " in text:
+        match = _EXCEPT_X.fullmatch(" ".join(unwrapped(text).split()))
+        if match:
+            return f"\\mathbb{{R}}\\setminus\\{{{match[1].replace(' and ', ',')}\\}}"
     if text[:1] in "aA\\" and "all " in text.lower():
         match = _EXCEPT.fullmatch(" ".join(unwrapped(text).split()))
         if match:

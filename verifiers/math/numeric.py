@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from .options import Assume
 from .tree import Expr, children, symbols, walk
 
 PRIME = 2**255 - 19
@@ -510,8 +512,11 @@ ENOUGH = 6
 """Points at which two expressions must agree, where they have values in the real numbers."""
 
 
-def equal(a: Expr, b: Expr, degrees: bool = False) -> bool | None:
-    """Whether two expressions have the same value wherever both have one. None when that cannot be decided."""
+def equal(a: Expr, b: Expr, degrees: bool = False, assume: Assume = "real") -> bool | None:
+    """Return whether two expressions have the same value wherever both have one; None when that is undecided.
+
+    `assume` is what a symbol stands for: see `Options.assume`.
+    """
     if a == b:
         return True
     exact = rational(a)
@@ -527,7 +532,7 @@ def equal(a: Expr, b: Expr, degrees: bool = False) -> bool | None:
         answer = _equal_in_field(a, b, integers)
         if answer is not None:
             return answer
-        return _equal_by_digits(a, b, integers, degrees)
+        return _equal_by_digits(a, b, integers, degrees, assume)
     except RecursionError:
         return None
 
@@ -568,19 +573,95 @@ def _equal_in_field(a: Expr, b: Expr, integers: frozenset[str]) -> bool | None:
     return None
 
 
-def _equal_by_digits(a: Expr, b: Expr, integers: frozenset[str], degrees: bool) -> bool | None:
-    names = symbols(a) | symbols(b)
-    complex_valued = any(n == Expr("const", ("i",)) for side in (a, b) for n in walk(side))
+@dataclass(frozen=True)
+class _Sampling:
+    """How two expressions are evaluated, and at which points."""
+
+    names: tuple[str, ...]
+    integers: frozenset[str]
+    degrees: bool
+    complex_valued: bool
+    real_roots: bool
+    log_base: int | None
+    assume: Assume
+    domain_counts: bool
+    """Whether expressions differ when one is real, and the other is not, where their values differ."""
+
+    def point(self, k: int) -> dict[str, Any]:
+        """Return the k-th point."""
+        mp = context()
+        env: dict[str, Any] = {"log base": self.log_base}
+        for name in self.names:
+            value = _point(name, k)
+            if name in self.integers:
+                env[name] = 5 + _residue("integer", name, k) % 7
+                continue
+            real = mp.mpf(abs(value).numerator if self.assume == "positive" else value.numerator) / value.denominator
+            if self.assume == "complex":
+                other = _point(name + " imaginary", k)
+                env[name] = mp.mpc(real, mp.mpf(other.numerator) / other.denominator)
+            else:
+                env[name] = real
+        return env
+
+
+def _equal_by_digits(a: Expr, b: Expr, integers: frozenset[str], degrees: bool, assume: Assume) -> bool | None:
     nodes = [n for side in (a, b) for n in walk(side)]
-    roots = any(n.op == "pow" for n in nodes)
-    logarithms = any(n.op == "fun" and n.args[0] == "log" and len(n.args) == 2 for n in nodes)
+    names = tuple(sorted(symbols(a) | symbols(b)))
+    if assume == "real" and _of_quantities(nodes, names):
+        assume = "positive"
+    complex_valued = assume == "complex" or any(n == Expr("const", ("i",)) for n in nodes)
+    powers = any(n.op == "pow" for n in nodes)
+    symbolic = any(n.op == "pow" and symbols(n.args[0]) and symbols(n.args[1]) for n in nodes)
+    logarithms = {len(n.args) for n in nodes if n.op == "fun" and n.args[0] in _LOGARITHMS}
     verdict: bool | None = None
-    for base in (None, 10) if logarithms else (None,):
-        for real_roots in (False, True) if roots else (False,):
-            verdict = _agree(a, b, sorted(names), integers, degrees, complex_valued, real_roots, base)
+    for base in (None, 10) if 2 in logarithms else (None,):
+        for real_roots in (False, True) if powers and assume != "complex" else (False,):
+            sampling = _Sampling(
+                names,
+                integers,
+                degrees,
+                complex_valued,
+                real_roots,
+                base,
+                assume,
+                domain_counts=not logarithms and not symbolic,
+            )
+            verdict = _agree(a, b, sampling)
             if verdict:
                 return True
     return verdict
+
+
+_LOGARITHMS = frozenset({"log", "ln", "lg", "log2", "log10"})
+
+
+def _of_quantities(nodes: list[Expr], names: tuple[str, ...]) -> bool:
+    """Return True for monomials such as `sqrt(V/c)`: formulas of quantities.
+
+    A root of even powers is one only when it holds, or stands in, a quotient: `sqrt(a^2 b)` is `|a| sqrt(b)`.
+    """
+    if len(names) < 2 or not all(n.op in ("num", "sym", "const", "mul", "div", "neg", "pow", "fun") for n in nodes):
+        return False
+    roots = [n for n in nodes if n.op == "fun" or (n.op == "pow" and _is_root(n.args[1]))]
+    if any(n.op == "fun" and n.args[0] not in ("sqrt", "cbrt", "root") for n in nodes):
+        return False
+    if any(n.op == "pow" and symbols(n.args[1]) for n in nodes):
+        return False
+    quotients = [n for n in nodes if n.op == "div"]
+    inside = any(n.op == "div" and symbols(n.args[1]) for root in roots for n in walk(root))
+    even = any(n.op == "pow" and _is_even(n.args[1]) for root in roots for n in walk(root))
+    return inside or not even or any(root in walk(quotient) for root in roots for quotient in quotients)
+
+
+def _is_even(exponent: Expr) -> bool:
+    exact = rational(exponent)
+    return exact is not None and exact.denominator == 1 and exact.numerator % 2 == 0
+
+
+def _is_root(exponent: Expr) -> bool:
+    exact = rational(exponent)
+    return exact is not None and exact.denominator > 1
 
 
 def _bends(*sides: Expr) -> bool:
@@ -595,51 +676,70 @@ def _bends(*sides: Expr) -> bool:
     )
 
 
-def _agree(
-    a: Expr,
-    b: Expr,
-    names: list[str],
-    integers: frozenset[str],
-    degrees: bool,
-    complex_valued: bool,
-    real_roots: bool,
-    log_base: int | None,
-) -> bool | None:
+def _points(a: Expr, b: Expr, sampling: _Sampling) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield the points at which two expressions are compared, each with whether it may be skipped if it is too far."""
+    if not sampling.names:
+        yield {"log base": sampling.log_base}, False
+        return
+    yield from ((sampling.point(k), True) for k in (_FAR if _bends(a, b) else ()))
+    if sampling.assume == "real":
+        yield from ((env, True) for env in _nested_powers(a, b, sampling))
+    yield from ((sampling.point(k), False) for k in range(POINTS))
+
+
+def _nested_powers(a: Expr, b: Expr, sampling: _Sampling) -> Iterator[dict[str, Any]]:
+    """Yield points with a negative base and exponents 2 and 1/2, where `(a^b)^c` and `a^{bc}` are real and differ."""
+    mp = context()
+    for node in (n for side in (a, b) for n in walk(side)):
+        if node.op != "pow" or node.args[0].op != "pow" or node.args[0].args[0].op != "sym":
+            continue
+        inner, outer = symbols(node.args[0].args[1]), symbols(node.args[1])
+        if not outer or outer <= _COUNTS:
+            continue
+        env = sampling.point(1)
+        env[node.args[0].args[0].args[0]] = mp.mpf("-1.73")
+        env.update(dict.fromkeys(inner, mp.mpf(2)))
+        env.update(dict.fromkeys(outer, mp.mpf("0.5")))
+        yield env
+
+
+_COUNTS = frozenset({"n", "k", "m"})
+"""Names that stand for integers."""
+
+
+def _agree(a: Expr, b: Expr, sampling: _Sampling) -> bool | None:
+    """Return whether two expressions agree at points of each side's own domain; None when too few decide it."""
     mp = context()
     tolerance = mp.mpf(10) ** -45
     agreed = 0
     in_complex: list[bool] = []
-    far = _FAR if names and _bends(a, b) else ()
-    for k in (*far, *range(POINTS)) if names else (0,):
-        env: dict[str, Any] = {"log base": log_base}
-        for name in names:
-            if name in integers:
-                env[name] = 5 + _residue("integer", name, k) % 7
-            else:
-                value = _point(name, k)
-                env[name] = mp.mpf(value.numerator) / value.denominator
-        left_at, right_at = Evaluator(env, real_roots, degrees), Evaluator(env, real_roots, degrees)
+    for env, skippable in _points(a, b, sampling):
+        left_at, right_at = (Evaluator(env, sampling.real_roots, sampling.degrees) for _ in range(2))
         try:
             left, right = left_at(a), right_at(b)
         except Unsupported:
-            if k in far:
+            if skippable:
                 continue
             return None
         except Undefined:
             continue
         size = max(mp.fabs(left), mp.fabs(right), left_at.scale, right_at.scale)
-        difference = mp.fabs(left - right)
-        same = difference <= tolerance * size
-        real = [abs(mp.im(v)) <= tolerance * size for v in (left, right)]
-        if complex_valued or not names or (all(real) and not left_at.left_the_reals and not right_at.left_the_reals):
+        same = mp.fabs(left - right) <= tolerance * size
+        real = [
+            abs(mp.im(value)) <= tolerance * size and not at.left_the_reals
+            for value, at in ((left, left_at), (right, right_at))
+        ]
+        if sampling.complex_valued or not sampling.names or all(real):
             if not same:
                 return False
             agreed += 1
             if agreed == ENOUGH:
                 return True
+        elif any(real) and not same and sampling.domain_counts:
+            return False  # one is defined here, and the other is not
         else:
-            in_complex.append(same)  # outside of the real domain: counts only if there is no real domain
-    needed = 1 if not names else 2
+            in_complex.append(bool(same))  # outside of the real domain: counts only if there is no real domain
+    needed = 2 if sampling.names else 1
     if agreed >= needed:
         return True
     return all(in_complex) if len(in_complex) >= needed else None

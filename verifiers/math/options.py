@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Units: TypeAlias = Literal["convert", "ignore", "require"]
+Assume: TypeAlias = Literal["positive", "real", "complex"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,10 @@ class Options:
     """5 equals x = 5."""
     degrees: bool = True
     """The degree sign may be left out: 45 for 45 degrees."""
+    assume: Assume = "real"
+    """What a symbol stands for when formulas are compared. `real`: any real number, and a formula in which roots hold
+    quotients of single symbols, such as sqrt(V/c), is one of quantities, which are positive. `positive`: a positive
+    number, so that sqrt(x^2) is x. `complex`: a complex number, and powers and roots have their principal values."""
+    unevaluated: bool = False
+    """Whether an answer may leave to be carried out what the gold has carried out: gcd(6432, 132) + 11 for 23, a sum
+    for its value, sin(18°)^3 + sin(18°)^2 for 1/8. A single function value, log_2(8) for 3, is right in any case."""

@@ -15,8 +15,8 @@ def tidy(node: Expr) -> Expr:
     """Chains reduced to what they state, plus-minus written out, conditions like `k in Z` dropped."""
     if node.op == "list":
         items: list[Expr] = []
-        for item in node.args:
-            if _is_condition(item, node):
+        for item in _with_relation(node.args):
+            if _is_condition(item, node) or (_is_signature(item) and len(node.args) > 1):
                 continue
             found = tidy(item)
             if found.op == "list" and item.op != "list" and not _is_label_list(found):
@@ -81,6 +81,21 @@ def _is_condition(item: Expr, among: Expr) -> bool:
     return bool(operators == ("in",) and operands[1].op == "domain")
 
 
+def _is_signature(item: Expr) -> bool:
+    """Return True for `f: R \\to R`, which says between which sets a function maps."""
+    return item.op == "rel" and item.args[0] == ("to",) and item.args[1][0].op == "ratio"
+
+
+def _with_relation(items: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """Return `x != -2, 3` as `x != -2, x != 3`."""
+    first = items[0]
+    if first.op != "rel" or first.args[0] != ("!=",) or first.args[1][0].op != "sym" or len(items) < 2:
+        return items
+    if any(has(item, "rel") or symbols(item) for item in items[1:]):
+        return items
+    return (first, *(Expr("rel", (("!=",), (first.args[1][0], item))) for item in items[1:]))
+
+
 def both_signs(node: Expr) -> list[Expr]:
     """An answer with plus-minus signs as the two that it stands for, the upper signs first."""
     count = sum(1 for n in walk(node) if n.op == "pm")
@@ -130,6 +145,8 @@ def _tidy_relation(node: Expr) -> Expr:
                 return Expr("list", tuple(Expr("rel", (("=",), (first, v))) for v in both_signs(last)))
             return Expr("rel", (("=",), (first, last)))
         if not symbols(first) and not has(first, "call") and not symbols(last):
+            if first == last:
+                return node  # 1 = 1 states no value
             return tidy(last) if _holds(first, last) else node  # a computation: 3 + 5 = 8
         if len(operands) > 2:
             return Expr("rel", (("=",), (operands[0], last)))
@@ -190,10 +207,29 @@ def labelled(node: Expr) -> bool:
 
 
 def label_of(node: Expr) -> Expr:
-    label = node.args[1][0]
-    if label.op == "call":
-        return Expr("call", (label.args[0], *(a if a.op == "num" else Expr("sym", ("·",)) for a in label.args[1:])))
-    return label  # type: ignore[no-any-return]
+    """Return what a labelled value is called, with the names of a function's variables left out."""
+    label: Expr = node.args[1][0]
+    if label.op != "call":
+        return label
+    name, *arguments = label.args
+    if name == "angle":
+        return Expr("call", (name, *min(arguments, arguments[::-1], key=repr)))
+    if name == "triangle":
+        return Expr("call", (name, *sorted(arguments, key=repr)))
+    if name.endswith("_") or name in _OF_EVENTS:
+        return Expr("call", (name, *(_unordered(argument) for argument in arguments)))
+    return Expr("call", (name, *(a if a.op == "num" else Expr("sym", ("·",)) for a in arguments)))
+
+
+_OF_EVENTS = frozenset({"P", "E", "Var", "Cov", "p"})
+"""Functions whose argument is part of the name: the probability of A is not that of B."""
+
+
+def _unordered(argument: Expr) -> Expr:
+    """Return a product of points, as in the area `S_{ABC}`, in alphabetical order, and an index without its name."""
+    if argument.op == "sym" and argument.args[0].islower():
+        return Expr("sym", ("·",))
+    return Expr("mul", tuple(sorted(argument.args, key=repr))) if argument.op == "mul" else argument
 
 
 def content_of(node: Expr) -> Expr:

@@ -110,6 +110,8 @@ _define("pm p.m. PM", "pm")
 _define("Omega", "kg m^2 s^-3 A^-2")
 _define("kilohm kilohms", "kg m^2 s^-3 A^-2", 1000)
 _define("M", "mol m^-3", 1000)
+_define("angstrom angstroms", "m", Fraction(1, 10**10))
+_define("H henry henries", "kg m^2 s^-2 A^-2")
 _define("bit bits", "byte", Fraction(1, 8))
 
 for _chinese, _english in (
@@ -125,7 +127,7 @@ _define("平方千米 平方公里", "m^2", 10**6)
 _define("立方米", "m^3")
 
 _ASCII_NAMES = frozenset(name for name in _TABLE if name.isascii() and name.isalpha())
-UNIT_WORDS = frozenset({name for name in _ASCII_NAMES if len(name) > 1} - {"in", "pt"})
+UNIT_WORDS = frozenset({name for name in _ASCII_NAMES if len(name) > 1} - {"in", "pt", "kT"})
 UNIT_LETTERS = frozenset({name for name in _ASCII_NAMES if len(name) == 1})
 
 _PIECE = re.compile(

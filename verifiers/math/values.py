@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import gcd
 from typing import Any
 
-from . import numeric
+from . import algebra, numeric
 from .families import ALSO_ARBITRARY, ARBITRARY, INTEGER_NAMES, same_up_to_constants
 from .options import Options
 from .tree import Expr, children, has, num, rebuild, rename, symbols, walk
@@ -18,12 +18,14 @@ def same_values(gold: Expr, answer: Expr, options: Options) -> bool:
         return True
     if not options.unreduced and _reducible(answer) and not _reducible(gold):
         return False
-    if _restates(answer) and not _restates(gold):
+    if not options.unevaluated and _restates(answer, gold):
         return False
     infinite = (_is_infinite(gold), _is_infinite(answer))
     if any(infinite):
         return infinite[0] == infinite[1]
-    equal = numeric.equal(gold, answer)
+    equal = numeric.equal(gold, answer, assume=options.assume)
+    if equal is None:
+        equal = algebra.equal(gold, answer, options.assume)
     if equal:
         return True
     if _imaginary_written(gold, answer):
@@ -58,9 +60,31 @@ def _is_infinite(node: Expr) -> int:
     return 0
 
 
-def _restates(node: Expr) -> bool:
-    """A sum or product sign, which the gold has evaluated: the question again, not its answer."""
-    return has(node, "big")
+def _is_reduced(node: Expr) -> bool:
+    """Return True for a residue beside its modulus, `7 mod 10`, where nothing is left to be carried out."""
+    return node.args[0] == "mod" and len(node.args) == 3 and numeric.rational(node) == numeric.rational(node.args[1])
+
+
+_ON_INTEGERS = frozenset({"gcd", "lcm", "mod", "max", "min", "floor", "ceil", "round", "det"})
+_OF_REALS = frozenset(
+    {"sin", "cos", "tan", "cot", "sec", "csc", "asin", "acos", "atan", "log", "ln", "log2", "log10", "lg", "exp"}
+)
+MAX_FUNCTION_VALUES = 1
+"""Values of functions that an answer may hold where the gold is a plain number: `\\log_2 8` for 3."""
+
+
+def _restates(node: Expr, gold: Expr) -> bool:
+    """Return True if the answer leaves to be carried out what the gold has: the question again, not its answer."""
+    functions = [n.args[0] for n in walk(node) if n.op in ("fun", "big") and not _is_reduced(n)]
+    if not functions:
+        return False
+    if has(node, "big"):
+        return not has(gold, "big")
+    if symbols(node) or any(n.op in ("fun", "modulo") for n in walk(gold)):
+        return False
+    plain = gold.op == "num" or (gold.op in ("neg", "div") and numeric.rational(gold) is not None)
+    values = sum(name in _OF_REALS for name in functions)
+    return any(name in _ON_INTEGERS for name in functions) or (plain and values > MAX_FUNCTION_VALUES)
 
 
 def _reducible(node: Expr) -> bool:
@@ -142,7 +166,8 @@ def _same_rounded(gold: Expr, answer: Expr, options: Options) -> bool:
             if digits >= 3 and not (literal and _looks_exact(gold_literal) and difference * 10**6 > size):
                 return True
             irrational = literal is None and numeric.rational(answer) is None
-            exact = irrational or (_repeats(value) and ulp <= Fraction(1, 100))
+            computed = literal is not None and literal[2] >= digits + 4
+            exact = irrational or ((_repeats(value) or computed) and ulp <= Fraction(1, 100))
             if digits == 2 and exact and int(abs(gold_value) / ulp) % 5:
                 return True
         if literal is not None and literal[1] > ulp and literal[2] >= 4 and difference * 2 <= literal[1]:

@@ -30,6 +30,7 @@ _SUBJECT = re.compile(
 """A whole key: what the question is about, and what it does."""
 _NONE_EXISTS = re.compile(r"(?i)(?:there (?:is|are) )?no (?:real |such )?(?:solutions?|roots?)(?: exists?)?")
 """As the whole text."""
+_THERE_ARE = re.compile(r"there (?:are |exists? )?")
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _MARKS = re.compile(r"(?<=[A-Za-z])'(?![A-Za-z])|[0-9^_=<>+*/|\\]|(?<![A-Za-z]{2})[-!]|-(?![A-Za-z]{2})")
 _CHOICE_LETTER = re.compile(r"\b[Aa]\b(?! [A-Za-z]{2})")
@@ -51,6 +52,8 @@ def text_key(source: str) -> str:
         if word not in _ARTICLES
     ]
     key = " ".join(words)
+    if key.startswith("there "):
+        key = _THERE_ARE.sub("", key)
     return _SAME.get(key, key)
 
 
