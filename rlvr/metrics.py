@@ -112,6 +112,8 @@ CATALOG: tuple[Metric, ...] = (
     Metric("train/no_step_in_a_row", "batches", "Batches with a signal since the last optimizer step.", high=0),
     # Where groups come from
     Metric("prompts/dropped", "prompts", "Prompts dropped so far because they are too long."),
+    Metric("answers/duplicate", "groups", "Sampler's answers dropped so far because they came twice.", high=0),
+    Metric("answers/late", "groups", "Sampler's answers dropped so far: cancelled before they came."),
     Metric("groups/mixed_versions", "groups", "Groups left out by `rollouts.single_version`."),
     Metric("refill/rounds", "rounds", "Further rounds of sampling (`sampling.refill`)."),
     Metric("refill/groups", "groups", "Further groups sampled (`sampling.refill`)."),
@@ -122,8 +124,12 @@ CATALOG: tuple[Metric, ...] = (
     Metric("saved/epoch", "passes", "Passes over the saved groups, including this batch."),
     # Held-out questions
     Metric("eval/policy_version", "optimizer steps", "Version of the weights that were evaluated."),
-    Metric("eval/accuracy", "share of questions", "Held-out accuracy at the sampling temperature."),
-    Metric("eval/greedy_accuracy", "share of questions", "Held-out accuracy at temperature 0."),
+    Metric("eval/accuracy", "share of rewards", "Held-out rewards of at least 0.5, sampled like training."),
+    Metric("eval/reward", "reward", "Mean held-out reward; equals the accuracy if rewards are 0 or 1."),
+    Metric("eval/dropped", "share of completions", "Held-out completions without a reward.", high=0),
+    Metric("eval/greedy_accuracy", "share of rewards", "`eval/accuracy` at temperature 0."),
+    Metric("eval/greedy_reward", "reward", "`eval/reward` at temperature 0."),
+    Metric("eval/greedy_dropped", "share of completions", "`eval/dropped` at temperature 0.", high=0),
     # Time
     Metric("time/sample", "seconds", "Sampling, or reading saved rollouts."),
     Metric("time/score", "seconds", "Waiting for verdicts."),

@@ -13,8 +13,9 @@ gradient step minus the version that sampled the token.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
@@ -169,6 +170,11 @@ class Snapshot:
 class SamplerOptions(Frozen):
     """Base class of a sampler's `Options`: the keys of `sampling.options`. By default there are none."""
 
+    @property
+    def gives_rewards(self) -> bool:
+        """True if every sample comes with a reward. A run that names no verifier then trains on these rewards."""
+        return False
+
 
 @dataclass(frozen=True)
 class GroupRequest:
@@ -191,15 +197,32 @@ class Sample:
     """One completion in tokens. Log-probabilities are those of the distribution that each token was drawn from."""
 
     token_ids: tuple[int, ...]
-    """(C,) sampled tokens, the stop token included."""
+    """(C,) tokens after the prompt, the stop token included."""
     logprobs: tuple[float, ...]
-    """(C,) natural logarithms, at the sampling temperature and after its filters."""
+    """(S,) natural logarithms, at the sampling temperature and after its filters, of the tokens that the policy
+    sampled."""
     text: str
     """Decoded, without special tokens."""
     finish_reason: FinishReason
     stop_reason: str | None
     versions: tuple[VersionRun, ...]
-    """Policy versions as run lengths over the C tokens."""
+    """Policy versions as run lengths over the S sampled tokens."""
+    loss_mask: tuple[bool, ...] | None = None
+    """(C,) True where the policy sampled the token, False where an environment wrote it; None if it sampled all."""
+    reward: float | None = None
+    """Reward that the sampler gives by itself, e.g. an environment's. It is recorded as a score by the verifier
+    `sampler`, after the score of the run's verifier; a run trains on it only if it names no other verifier."""
+
+    def __post_init__(self) -> None:
+        if self.loss_mask is not None and len(self.loss_mask) != len(self.token_ids):
+            raise ValueError(f"{len(self.token_ids)} tokens with a loss_mask of {len(self.loss_mask)}")
+        sampled = len(self.token_ids) if self.loss_mask is None else sum(self.loss_mask)
+        if len(self.logprobs) != sampled:
+            raise ValueError(f"{sampled} sampled tokens with {len(self.logprobs)} log-probabilities")
+        if sum(run.count for run in self.versions) != sampled:
+            raise ValueError(f"{sampled} sampled tokens, but the versions count {sum(r.count for r in self.versions)}")
+        if self.reward is not None and not math.isfinite(self.reward):
+            raise ValueError(f"a reward of {self.reward}: expected a finite number")
 
 
 @dataclass(frozen=True)
@@ -228,8 +251,15 @@ class Sampler(Protocol):
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Ask for groups. Returns at once."""
 
-    def collect(self) -> list[SampledGroup]:
-        """Return finished groups in any order. Blocks until there is one; empty if none is outstanding."""
+    def collect(self, timeout: float | None = None) -> list[SampledGroup]:
+        """Return groups that have finished since the last call, in any order, each once.
+
+        Blocks until there is one; with `timeout`, for about so many seconds (a sampler that computes in this process
+        finishes the batch that it began). Empty if none finished in time or nothing is outstanding.
+        """
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Give up the requests with these group ids. Ids that are unknown or finished are ignored."""
 
     def save(self, directory: Path) -> None:
         """Write what a resumed run needs to sample as before: the weights held and their version."""

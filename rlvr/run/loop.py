@@ -24,15 +24,17 @@ from rlvr.alarms import Fired, blocking, fired, in_a_row
 from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
 from rlvr.protocols import ModelSpec, Tracker, TrainContext, TrainerFactory
-from rlvr.record.item import Item
-from rlvr.record.schema import Rollout, SamplingParams
+from rlvr.record.schema import Rollout
+from rlvr.run.evaluation import Evaluation
 from rlvr.run.factories import Backend
-from rlvr.run.fresh import Fresh, ask, request
+from rlvr.run.fresh import Fresh
 from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, verdict_shares
+from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import model_ref
 from rlvr.run.plan import Plan
 from rlvr.run.replay import Replay
 from rlvr.run.rundir import RunDirectory
+from rlvr.run.sampled import SampleRecorder
 from rlvr.run.saved import Saved
 
 
@@ -87,7 +89,11 @@ class Run:
         self._recompute(factory)
         self.trainer = factory(plan.options, self._context(plan.model))
         self.sampler = plan.sampler(plan.model, plan.sampler_options) if plan.needs_sampler else None
-        self.source = self._source()
+        self.mailbox = None if self.sampler is None else Mailbox(self.sampler)
+        model = model_ref(plan.model, self.config.model.name, plan.tokenizer_hash)
+        recorder = SampleRecorder(self.run_id, model, plan.scorer, plan.grader)
+        self.source = self._source(recorder)
+        self.evaluation = self._evaluation(recorder)
 
     def _context(self, model: ModelSpec) -> TrainContext:
         return TrainContext(
@@ -122,20 +128,26 @@ class Run:
             behaviour = factory(plan.options, self._context(plan.behaviour))
             plan.saved.recompute(self.directory.path / "recomputed", behaviour.logprobs)
 
-    def _source(self) -> GroupSource:
-        """Where batches come from, as the configuration composes it."""
+    def _source(self, recorder: SampleRecorder) -> GroupSource:
+        """Return where batches come from, as the configuration composes it."""
         plan, config, directory = self.plan, self.config, self.directory
         saved = None if plan.saved is None else Saved(plan.saved, config.seed)
         if saved is not None and not config.samples:
             return saved
         assert plan.prompts is not None
-        assert plan.scorer is not None
-        assert self.sampler is not None
-        model = model_ref(plan.model, config.model.name, plan.tokenizer_hash)
-        source: GroupSource = Fresh(config, plan.prompts, self.sampler, plan.scorer, plan.grader, directory, model)
+        assert self.mailbox is not None
+        source: GroupSource = Fresh(config, plan.prompts, self.mailbox, recorder, plan.grader, directory)
         if config.replay.share:
             source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)
         return source if saved is None else Mixed(saved, plan.saved_groups, source)
+
+    def _evaluation(self, recorder: SampleRecorder) -> Evaluation | None:
+        plan, config = self.plan, self.config
+        if not plan.questions:
+            return None
+        assert self.mailbox is not None
+        size = config.sampling.group_size if plan.scorer is not None and plan.scorer.takes_groups else 1
+        return Evaluation(config, self.run_id, plan.questions, self.mailbox, recorder, plan.grader, size)
 
     # --- the algorithm ----------------------------------------------------------------------------------------------
 
@@ -186,6 +198,7 @@ class Run:
             "time/sample": training - drawing,
             "time/score": 0.0,
             **drawn.metrics,
+            **self._discarded(),
             "time/train": end - training,
             "time/step": end - began,
             "tokens_per_second": tokens / (end - drawing),
@@ -217,6 +230,13 @@ class Run:
                     f"{self.directory.path}"
                 )
 
+    def _discarded(self) -> dict[str, float]:
+        """Return how many of the sampler's answers were dropped so far; empty if there is no sampler."""
+        if self.mailbox is None:
+            return {}
+        counts = self.mailbox.discarded
+        return {"answers/duplicate": float(counts["duplicate"]), "answers/late": float(counts["late"])}
+
     def _sync(self) -> None:
         if self.sampler is not None:
             self.sampler.sync(self.trainer.snapshot())
@@ -229,30 +249,10 @@ class Run:
         return self.step == 0 or self.step // every > since // every
 
     def _evaluate(self) -> dict[str, Any]:
-        """Held-out accuracy of the weights that the sampler holds: at the sampling temperature, and greedy."""
-        if not self.plan.questions:
+        """Return the metrics of the held-out questions, for the weights that the sampler holds; empty if none."""
+        if self.evaluation is None:
             return {}
-        began = time.perf_counter()
-        at_temperature = self.config.sampling.params
-        greedy = at_temperature.model_copy(update={"temperature": 0.0})
-        return {
-            "eval/policy_version": self.trainer.version,
-            "eval/accuracy": self._accuracy("sampled", at_temperature),
-            "eval/greedy_accuracy": self._accuracy("greedy", greedy),
-            "time/eval": time.perf_counter() - began,
-        }
-
-    def _accuracy(self, kind: str, params: SamplingParams) -> float:
-        """Mean reward over the held-out questions; what was aborted, or has a verdict without a reward, counts as 0."""
-        assert self.sampler is not None
-        assert self.plan.scorer is not None
-        requests = [
-            request(f"eval-{kind}-{i}", question, 1, params, self.config.seed, "eval", i)
-            for i, question in enumerate(self.plan.questions)
-        ]
-        answers = (group for group in ask(self.sampler, requests) if group.samples)
-        items = (Item(group.samples[0].text, group.request.prompt.task) for group in answers)
-        return math.fsum(score.reward or 0.0 for score in self.plan.scorer.score(items)) / len(requests)
+        return self.evaluation.metrics(self.step, self.trainer.version)
 
     # --- keeping ----------------------------------------------------------------------------------------------------
 

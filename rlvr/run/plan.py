@@ -40,6 +40,7 @@ from rlvr.run.models import (
     tokenizer_hash,
     vocabulary_size,
 )
+from rlvr.run.sampled import SAMPLER
 from rlvr.run.saved import Expected, SavedRollouts
 from rlvr.settings import sampler_options
 from rlvr.verify.cache import VerdictCache
@@ -64,7 +65,7 @@ class Plan:
     dataset_size: int | None
     questions: list[Encoded]
     scorer: Scorer | None
-    """None where nothing is verified: the scores are in the files."""
+    """None if nothing is verified: the rewards come from the files, or from the sampler."""
     grader: Grader
     saved: SavedRollouts | None
     behaviour: ModelSpec | None
@@ -172,7 +173,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     tokenizer = load_tokenizer(model)
     options, notes = options.with_run(max_tokens=config.sampling.max_tokens)
     notes = list(notes)
-    asked = _asked(config, model, tokenizer, notes)
+    asked = _asked(config, model, tokenizer, engine_options, notes)
     scorer = _scorer(config, asked.verifier, needed=config.samples or bool(asked.questions))
     grader = Grader(
         score_name(asked.verifier) if scorer is None else scorer.name,
@@ -236,7 +237,9 @@ class _Asked:
     verifier: str
 
 
-def _asked(config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, notes: list[str]) -> _Asked:
+def _asked(
+    config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, engine: SamplerOptions, notes: list[str]
+) -> _Asked:
     """Load the prompts of training and the held-out questions. Adds to `notes`."""
     chat = tokenizer.chat_template is not None
     source = _train_source(config, chat) if config.samples else None
@@ -260,7 +263,14 @@ def _asked(config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, notes: lis
                 "(dataset.max_prompt_tokens)"
             )
     defaults = (each.default_verifier for each in (source, held_out) if each is not None)
-    return _Asked(prompts, questions, config.verifier.name or next(defaults, None) or "math")
+    default = SAMPLER if asks and engine.gives_rewards else next(defaults, None) or "math"
+    verifier = config.verifier.name or default
+    if asks and verifier == SAMPLER and not engine.gives_rewards:
+        raise ConfigError(
+            f"verifier.name: {SAMPLER} takes the rewards that a sampler gives, and {config.sampling.engine!r} gives "
+            "none with these options; name a verifier"
+        )
+    return _Asked(prompts, questions, verifier)
 
 
 def _saved(
@@ -300,8 +310,8 @@ def _longest_prompt(config: RunConfig, model: ModelSpec, notes: list[str]) -> in
 
 
 def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
-    """The verifier's processes; None where its name is all that is wanted: of the scores in saved records."""
-    if not needed:
+    """Return the verifier's processes; None if the rewards are in saved records or come from the sampler."""
+    if not needed or verifier == SAMPLER:
         return None
     if config.rollouts.files and not can_judge(verifier):
         known = {entry.name for entry in registry().entries("verifier")}

@@ -115,10 +115,11 @@ def step_line(metrics: Mapping[str, Any], total: int, seconds_left: float | None
     if seconds_left is not None:
         parts.append(f"{int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left")
     if "eval/accuracy" in metrics:
-        parts.append(
-            f"held-out {metrics['eval/accuracy']:.1%} (greedy {metrics['eval/greedy_accuracy']:.1%}) "
-            f"at version {metrics['eval/policy_version']}"
+        sampled, greedy = (
+            "–" if metrics[name] is None else f"{metrics[name]:.1%}"
+            for name in ("eval/accuracy", "eval/greedy_accuracy")
         )
+        parts.append(f"held-out {sampled} (greedy {greedy}) at version {metrics['eval/policy_version']}")
     parts += [f"ALARM {Fired(**each).text}" for each in metrics["alarms"]]
     return "  ".join(parts)
 

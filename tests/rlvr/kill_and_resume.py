@@ -112,7 +112,10 @@ def make_saved(model: Path, directory: Path) -> Path:
         small_runs.start(small_runs.small_config(model, steps=4, eval__questions=0), directory / "sampled")
         rollouts = list(read_rollouts(directory / "sampled" / "rollouts"))
         changed = {"behaviour_logprobs": None, "policy_versions": None}
-        write_rollouts(saved, [r.model_copy(update=changed) if "-1-" in r.id else r for r in rollouts])
+        second = {f"-{position}" for position in range(3, 6)}
+        write_rollouts(
+            saved, [r.model_copy(update=changed) if r.group_id.endswith(tuple(second)) else r for r in rollouts]
+        )
 
     finish(make)
     return saved

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -122,10 +122,21 @@ class HFSampler:
             self._check(request)
         self._batches.extend(_batches([_Outstanding(request) for request in requests], self.options))
 
-    def collect(self) -> list[SampledGroup]:
-        """Decodes batches until at least one group is complete, and returns those that are."""
+    def cancel(self, ids: Collection[str]) -> None:
+        """Take the requests with these ids out of the batches that are still to be decoded."""
+        kept = ([part for part in batch if part.of.request.group_id not in ids] for batch in self._batches)
+        self._batches = [batch for batch in kept if batch]
+
+    def collect(self, timeout: float | None = None) -> list[SampledGroup]:
+        """Decode batches until at least one group is complete, and return those that are.
+
+        With `timeout` no further batch is begun after so many seconds; one is decoded in any case.
+        """
         finished: list[SampledGroup] = []
-        while self._batches and not finished:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        tried = False
+        while self._batches and not finished and not (tried and time.monotonic() >= deadline):
+            tried = True
             touched = self._decode(self._batches[0])
             finished = [self._answer(o) for o in touched if len(o.samples) == o.request.size]
             del self._batches[0]  # not before: an interrupted batch is decoded again, to the same end

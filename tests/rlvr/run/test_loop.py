@@ -188,7 +188,7 @@ def test_groups_are_judged_while_others_are_still_sampled(tiny_model: Path, tmp_
         assert run.sampler is not None
         collect, collected = run.sampler.collect, []
 
-        def late() -> list[SampledGroup]:
+        def late(timeout: float | None = None) -> list[SampledGroup]:
             deadline = time.monotonic() + 60
             while collected and not judged.exists() and time.monotonic() < deadline:
                 time.sleep(0.01)

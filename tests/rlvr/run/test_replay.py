@@ -20,7 +20,7 @@ from rlvr.run.groups import Drawn, Grader
 from rlvr.run.plan import make_plan
 from rlvr.run.replay import Held, Replay
 from rlvr.run.rundir import RunDirectory
-from rlvr_trainers.sampling.hf_sampler import HFSampler
+from rlvr.testing import FakeSampler, FakeSamplerOptions
 
 
 class Nothing:
@@ -121,15 +121,17 @@ def test_refilling_trains_on_full_batches_with_a_signal_and_stores_all(tiny_mode
     assert len(asked) > 18, "further prompts take their place, not the same again"
 
 
-class Aborting(HFSampler):
-    """Loses every completion of some requests, as an engine that is restarted may."""
+class Aborting(FakeSampler):
+    """Loses every completion of some prompts, as an engine that is restarted may: of all that the second step asks."""
 
-    def collect(self) -> list[SampledGroup]:
-        return [replace(group, samples=()) if self._loses(group) else group for group in super().collect()]
+    def collect(self, timeout: float | None = None) -> list[SampledGroup]:
+        return [replace(group, samples=()) if self._loses(group) else group for group in super().collect(timeout)]
 
     def _loses(self, group: SampledGroup) -> bool:
-        *_, step, number = group.request.group_id.split("-")
-        return step == "1" or int(number) % 3 == 1
+        if "-eval-" in group.request.group_id:
+            return False
+        position = int(group.request.group_id.rpartition("-")[2])
+        return position % 3 == 1 or 3 <= position < 24
 
 
 def test_requests_of_which_nothing_comes_back_cost_themselves_and_are_remembered(
@@ -143,7 +145,7 @@ def test_requests_of_which_nothing_comes_back_cost_themselves_and_are_remembered
 
     def run(directory: RunDirectory) -> None:
         with make_plan(config) as plan, directory:
-            plan.sampler = Aborting
+            plan.sampler, plan.sampler_options = Aborting, FakeSamplerOptions()
             assert small_runs.Run(plan, directory, small_runs.Silent()).train().finished
 
     run(RunDirectory.create(path, config))

@@ -376,6 +376,23 @@ def test_groups_come_as_their_batches_finish(tiny_model: Path) -> None:
     assert arrived == [1, 1, 1]
 
 
+def test_cancelled_requests_are_not_decoded(tiny_model: Path) -> None:
+    sampler = make(tiny_model, max_sequences=4)
+    sampler.submit([ask(key=0, name="a"), ask(key=1, size=9, name="b"), ask(key=2, name="c")])
+    sampler.cancel(["b", "unknown"])
+    arrived = []
+    while finished := sampler.collect():
+        arrived += [group.request.group_id for group in finished]
+    assert sorted(arrived) == ["a", "c"]
+
+
+def test_a_timeout_ends_a_collect_between_two_batches(tiny_model: Path) -> None:
+    sampler = make(tiny_model, max_sequences=4)
+    sampler.submit([ask(size=9)])
+    assert sampler.collect(timeout=0.0) == [], "of the group's three batches one was decoded"
+    assert len(sampler.collect()) == 1
+
+
 def test_parameters_may_differ_between_requests(tiny: HFSampler) -> None:
     requests = [ask(key=0), ask(key=1, temperature=0), ask(key=2, max_tokens=3), ask(key=3, temperature=0.5)]
     groups = sample(tiny, *requests)

@@ -1,11 +1,4 @@
-"""For the tests of your own verifier:
-
-from rlvr.testing import check_verifier
-
-
-def test_my_verifier() -> None:
-    check_verifier("mine.py:short", cases="cases.jsonl")
-"""
+"""`check_verifier`: what `rlvr check verifier` does, as an assertion."""
 
 from __future__ import annotations
 
@@ -20,7 +13,7 @@ from rlvr.bench.text import report_text
 from rlvr.errors import RequestError
 
 EXAMPLES = 10
-"""Faults of each kind in the message of a failure."""
+"""Examples per kind of fault in the message of a failure."""
 
 
 def check_verifier(
@@ -37,15 +30,15 @@ def check_verifier(
     max_false_positive_rate: float = 0.0,
     max_false_negative_rate: float = 0.1,
 ) -> Report:
-    """What `rlvr check verifier` does, as an assertion. Gives the report.
+    """Assert what `rlvr check verifier` checks, and return its report.
 
     Args:
         verifier: A registered name, `file.py:function` or `package.module:function`.
-        cases: A file of labelled cases or several, instead of the one that the verifier brings.
-        dataset: A prompt set, or a file of questions and answers, whose golds must accept themselves.
-        limit: Questions of the prompt set at most.
-        options, answer_form, workers, timeout: As `rlvr.bench.bench.run_bench` has them.
-        threshold, max_false_positive_rate, max_false_negative_rate: As `rlvr.bench.report.Limits` has them.
+        cases: One or several files of labeled cases, instead of the file that the verifier declares.
+        dataset: A prompt set, or a file of questions and answers, whose gold answers must be accepted.
+        limit: At most so many questions of the prompt set.
+        options, answer_form, workers, timeout: See `rlvr.bench.bench.run_bench`.
+        threshold, max_false_positive_rate, max_false_negative_rate: See `rlvr.bench.report.Limits`.
 
     Raises AssertionError, with the tables, when a check fails; RequestError when the request is wrong.
     """
