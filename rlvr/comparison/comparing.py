@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rlvr.comparison.paired import Floats, Integers, interval, kappa, pass_at_k, ratio, resampled_sums
 from rlvr.comparison.verdict_pairs import KINDS, Pairs
+from rlvr.record.schema import GroupStats
 
 Interval: TypeAlias = tuple[float, float] | None
 Booleans: TypeAlias = NDArray[np.bool_]
@@ -197,26 +198,20 @@ def _advantages(groups_N: Integers, a_N: Floats, b_N: Floats) -> Advantages:
 
 
 def whitened(groups_N: Integers, rewards_N: Floats) -> tuple[Floats, Booleans]:
-    """(r - μ) / σ within each group (N,), and which groups have a signal (G,), their rewards not being all equal.
+    """Return group-relative advantages (N,) as `GroupStats.whiten` has them, and which groups have a signal (G,).
 
-    Rollouts without a reward (NaN) are not part of their group; theirs and those of a group without a signal are 0.
+    Rollouts without a reward (NaN) are not part of their group. Their advantages are 0.
     """
     _, member_N = np.unique(groups_N, return_inverse=True)
-    size = int(member_N.max()) + 1 if len(member_N) else 0
-    kept = ~np.isnan(rewards_N)
-    members, rewards = member_N[kept], rewards_N[kept]
-    least, most = np.full(size, np.inf), np.full(size, -np.inf)
-    np.minimum.at(least, members, rewards)
-    np.maximum.at(most, members, rewards)
-    signal = most > least
-    count = np.bincount(members, minlength=size).astype(np.float64)
-    mean = ratio(np.bincount(members, rewards, size), count)
-    away = rewards - mean[members]
-    # The mean of numbers like 0.1 is rounded: what stands on it has no advantage.
-    away[np.abs(away) <= 1e-12 * np.maximum(np.abs(least), np.abs(most))[members]] = 0.0
-    deviation = np.sqrt(ratio(np.bincount(members, away**2, size), count))
-    result = np.zeros(len(rewards_N))
-    result[kept] = np.where(signal[members], ratio(away, deviation[members]), 0.0)
+    kept = np.flatnonzero(~np.isnan(rewards_N))
+    ordered = kept[np.argsort(member_N[kept], kind="stable")]
+    result, signal = np.zeros(len(rewards_N)), np.zeros(int(member_N.max(initial=-1)) + 1, dtype=bool)
+    for places in np.split(ordered, np.flatnonzero(np.diff(member_N[ordered])) + 1):
+        if len(places):
+            rewards = rewards_N[places].tolist()
+            stats = GroupStats.of(rewards)
+            signal[member_N[places[0]]] = stats.has_signal
+            result[places] = stats.whiten(rewards)
     return result, signal
 
 

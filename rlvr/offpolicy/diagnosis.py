@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rlvr.offpolicy.eligibility import ANOTHER_PROMPT, NO_LOGPROBS, NO_REWARD, TWICE, SeenRollouts, faults
+from rlvr.offpolicy.eligibility import NO_LOGPROBS, NO_REWARD, SeenRollouts, faults
 from rlvr.offpolicy.lineage import Lineage
 from rlvr.offpolicy.staleness import BUCKETS, UNKNOWN, bucket_of, distances, means, oldest
 from rlvr.record.schema import LogprobColumn, Rollout
@@ -63,11 +63,7 @@ class RecordSample:
         self.records += 1
         self.scored.update({score.verifier for score in rollout.scores})
         file = file or source
-        found = faults(rollout, **self._expected)
-        if self._seen.before(rollout, file, f"{self.records}") is not None:
-            found += (TWICE,)
-        if not found and self._seen.has_another_prompt(rollout, file):
-            found = (ANOTHER_PROMPT,)
+        found, _ = self._seen.check(rollout, file, f"{self.records}", faults(rollout, **self._expected))
         found = found or _without_reward(rollout, self._expected["verifier"])
         self.reasons.update(found)
         self.only_logprobs += found == (NO_LOGPROBS,)

@@ -198,6 +198,25 @@ class SeenRollouts:
         self._places: dict[tuple[object, ...], str] = {}
         self._prompts: dict[tuple[object, ...], bytes] = {}
 
+    def check(
+        self, rollout: Rollout, file: str, where: str, own_faults: tuple[str, ...]
+    ) -> tuple[tuple[str, ...], str | None]:
+        """Return every reason why a record cannot be trained on, and where the same rollout was seen before.
+
+        This is the one decision on eligibility: `rlvr train --rollouts` and `rlvr diagnose` both ask here.
+
+        Args:
+            rollout: The next record.
+            file: The file that it is from.
+            where: The place in the file, for messages.
+            own_faults: What is wrong with the record by itself; see `faults`.
+        """
+        before = self.before(rollout, file, where)
+        reasons = own_faults if before is None else (*own_faults, TWICE)
+        if not reasons and self.has_another_prompt(rollout, file):
+            reasons = (ANOTHER_PROMPT,)
+        return reasons, before
+
     def before(self, rollout: Rollout, file: str, where: str) -> str | None:
         """Return where the same rollout was seen before. If it is new, remember it at `where` and return None."""
         place = self._places.setdefault((*origin(rollout, file), rollout.id, rollout.segment), where)

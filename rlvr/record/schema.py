@@ -238,6 +238,19 @@ class GroupStats(Frozen):
         variance = math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards)
         return cls(mean=mean, std=math.sqrt(variance), count=len(rewards))
 
+    def whiten(self, rewards: Sequence[float], epsilon: float = 0.0) -> list[float]:
+        """Return (r - μ) / sqrt(σ² + ε) for each reward; 0 in a group without a signal.
+
+        A reward that differs from the mean by rounding alone is on it: 0.1, 0.2 and 0.3 have the mean
+        0.19999999999999998, and 0.2 has no advantage for that.
+        """
+        if not self.has_signal:
+            return [0.0] * len(rewards)
+        scale = 1.0 / math.sqrt(self.std**2 + epsilon)
+        rounding = 1e-12 * max((abs(reward) for reward in rewards), default=0.0)
+        deviations = (reward - self.mean for reward in rewards)
+        return [away * scale if abs(away) > rounding else 0.0 for away in deviations]
+
     @property
     def has_signal(self) -> bool:
         """1[σ ≠ 0] of arXiv 2505.22257, eq. 8: the rewards differ, so there is something to learn from them."""

@@ -20,10 +20,8 @@ from rlvr.errors import DataError
 from rlvr.files import expanded, sha256
 from rlvr.offpolicy.eligibility import (
     ANOTHER_MODEL,
-    ANOTHER_PROMPT,
     ANOTHER_VERSION,
     NO_LOGPROBS,
-    TWICE,
     SeenRollouts,
     faults,
     origin,
@@ -187,14 +185,11 @@ class SavedRollouts:
                         later = [Score.model_validate(score) for score in new]
                     rollout = rollout.model_copy(update={"scores": (*rollout.scores, *later)})
                 self._scored.update({score.verifier for score in rollout.scores})
-                reasons = self.expected.faults(rollout)
-                if (lack := self._lacks(rollout)) is not None:
-                    reasons += (lack,)
-                if (before := seen.before(rollout, str(file), where)) is not None:
-                    reasons += (TWICE,)
+                lack = self._lacks(rollout)
+                own_faults = self.expected.faults(rollout) + (() if lack is None else (lack,))
+                reasons, before = seen.check(rollout, str(file), where, own_faults)
+                if before is not None:
                     where = f"{where} (as {before})"
-                if not reasons and seen.has_another_prompt(rollout, str(file)):
-                    reasons = (ANOTHER_PROMPT,)
                 if not reasons:
                     self._join((*origin(rollout, str(file)), rollout.group_id), rollout, held, number)
                 else:

@@ -19,8 +19,7 @@ def whiten(rewards_G: Sequence[float], stats: GroupStats, advantage_epsilon: flo
     behavior policy's. σ is the population standard deviation. Deviation from TRL, which divides by Bessel's σ + 1e-4:
     multiply its advantages by (σ·sqrt(G/(G-1)) + 1e-4) / sqrt(σ² + ε) to get these.
     """
-    scale = 1.0 / math.sqrt(stats.std**2 + advantage_epsilon) if stats.std > 0 else 0.0
-    return [(reward - stats.mean) * scale for reward in rewards_G]
+    return stats.whiten(rewards_G, advantage_epsilon)
 
 
 def centered(rewards_G: Sequence[float], stats: GroupStats) -> list[float]:
