@@ -4,9 +4,9 @@
     compute_score = rlvr.to_verl("math")                        # custom_reward_function.path and .name
     rubric = verifiers.Rubric(funcs=[rlvr.to_verifiers("math")])
 
-Each is an object that verifies in worker processes of its own (`verify.scoring`): started with the first completion,
-killed and replaced when an answer hangs, shared by all threads, started anew in a forked child and after unpickling.
-A wrong name or option is an error when it is made, not in the middle of a run.
+Each is an object with its own worker processes (`rlvr.verify.scoring`). They start with the first completion, are
+replaced if an answer hangs, are shared by all threads, and start again in a forked child and after unpickling. A wrong
+name or option is an error when the object is made, not in the middle of a run.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from rlvr.verify.scoring import Scorer, training_reward
 from rlvr.verify.verifying import load_verifier
 
 GOLD = ("answer", "solution", "ground_truth")
-"""Names of columns that hold the gold answer, by preference; those that the three frameworks' own rewards use."""
+"""Names of columns that hold the gold answer, by preference: those that the three frameworks' rewards use."""
 
 _NO_COLUMNS = frozenset({"completion_ids", "trainer_state", "log_extra", "log_metric", "environments"})
 
 
 class _Adapter:
-    """What the three have in common: the verifier, and the processes that it runs in."""
+    """Base of the three adapters: the verifier, and the processes that it runs in."""
 
     _lock: threading.Lock
     _scorer: Scorer | None
@@ -45,7 +45,7 @@ class _Adapter:
         self, verifier: str, options: Mapping[str, Any], *, gold: str | None, workers: int | None, timeout: float
     ) -> None:
         place, colon, attribute = verifier.rpartition(":")
-        # Absolute: unpickled elsewhere, it may have another working directory.
+        # Absolute, because it may be unpickled in another working directory.
         self._verifier = f"{Path(place).resolve()}:{attribute}" if colon and place.endswith(".py") else verifier
         self._options = dict(options)
         self._gold = gold
@@ -58,14 +58,14 @@ class _Adapter:
         self._forget()
 
     def close(self) -> None:
-        """End the processes; the next completion starts new ones."""
+        """End all processes. The next completion starts new ones."""
         with self._lock:
             scorer, self._scorer = self._scorer, None
         if scorer is not None:
             scorer.close()
 
     def _forget(self) -> None:
-        """Have no processes, as one that has just been made."""
+        """Return to the state of a new object, without processes."""
         self._lock = threading.Lock()
         self._scorer = None
         _adapters.add(self)
@@ -87,11 +87,12 @@ class _Adapter:
     def _refuse_groups(self, framework: str) -> None:
         if self._takes_groups:
             raise ConfigError(
-                f"verifier {self.__name__!r} takes whole groups, {framework} hands out one rollout at a time"
+                f"verifier {self.__name__!r} takes whole groups, but {framework} passes one rollout at a time"
             )
 
     def _gold_of(self, columns: Mapping[str, Any]) -> str | None:
-        """The gold answer among these columns. Raises ConfigError when there is none and the verifier needs one."""
+        """Return the gold answer among these columns. Raises ConfigError if the verifier needs one and there is
+        none."""
         for name in GOLD if self._gold is None else (self._gold,):
             if columns.get(name) is not None:
                 return _gold_text(columns[name], name)
@@ -116,16 +117,16 @@ class _Adapter:
                     for turn in prompt
                 ]
             }
-        # Consecutive completions of one prompt are a group: so TRL orders them.
+        # Consecutive completions of one prompt are a group, which is how TRL orders them.
         group = digest(json.dumps(asked, sort_keys=True))
         return Item(text, about, Rollout(id=f"{group}-{place}", group_id=group, completion=text, task=about, **asked))
 
 
 class TrlReward(_Adapter):
-    """`f(prompts, completions, **columns) -> list[float | None]`. See `to_trl`."""
+    """Callable `f(prompts, completions, **columns) -> list[float | None]`. See `to_trl`."""
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        """A reward for each completion; None, which TRL leaves out, where training would drop the rollout."""
+        """Return a reward per completion, or None, which TRL leaves out, if training would drop the rollout."""
         rows = {
             name: values
             for name, values in columns.items()
@@ -143,7 +144,7 @@ class TrlReward(_Adapter):
 
 
 class VerlScore(_Adapter):
-    """`compute_score(data_source, solution_str, ground_truth, extra_info=None) -> dict`. See `to_verl`."""
+    """Callable `compute_score(data_source, solution_str, ground_truth, extra_info=None) -> dict`. See `to_verl`."""
 
     def __call__(
         self,
@@ -153,7 +154,7 @@ class VerlScore(_Adapter):
         extra_info: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> dict[str, Any]:
-        """`score`, a number a status (1 for the verdict's), and `pred`, the answer as it was read."""
+        """Return `score`, one number per status (1 for the verdict's), and `pred`, the answer as it was read."""
         extra = dict(extra_info or {})
         gold = _gold_text(ground_truth, "ground_truth") if self._gold is None else self._gold_of(extra)
         item = self._item(solution_str, gold, dataset=data_source, extra=json_safe(extra))
@@ -163,7 +164,7 @@ class VerlScore(_Adapter):
 
 
 class VerifiersReward(_Adapter):
-    """A rubric's function, and a task's reward. See `to_verifiers`."""
+    """Function of a rubric, or reward of a task. See `to_verifiers`."""
 
     async def __call__(
         self,
@@ -175,7 +176,7 @@ class VerifiersReward(_Adapter):
         trace: Any = None,
         **columns: Any,
     ) -> float:
-        """The reward. Raises RunError where training would drop the rollout."""
+        """Return the reward. Raises RunError if training would drop the rollout."""
         if trace is not None:
             completion, prompt = trace.last_reply, getattr(task, "prompt", None)
             columns = {name: getattr(task, name, None) for name in (self._gold, *GOLD) if name and hasattr(task, name)}
@@ -193,19 +194,19 @@ class VerifiersReward(_Adapter):
 def to_trl(
     verifier: str, /, *, gold: str | None = None, workers: int | None = None, timeout: float = 5.0, **options: Any
 ) -> TrlReward:
-    """A reward function for TRL's trainers.
+    """Return a reward function for TRL's trainers.
 
-    Unparsed and timed-out verdicts are 0.0; abstained, invalid and failed ones are None, which TRL leaves out of the
-    reward. How many there were is logged as the metrics `NAME/STATUS`. Completions may be text or messages.
+    Unparsed and timed-out verdicts are 0.0. Abstained, invalid and failed ones are None, which TRL leaves out of the
+    reward. Their shares are logged as the metrics `NAME/STATUS`. Completions may be text or messages.
 
     Args:
-        verifier: As `rlvr.load_verifier` has it: "math", "rewards/mine.py:check", "package.module:check".
-        gold: The data set's column with the gold answer; None is the first of `answer`, `solution`, `ground_truth`.
-        workers: Processes; None is one a usable CPU, 0 verifies in this process.
-        timeout: Seconds a verdict.
+        verifier: "math", "rewards/mine.py:check" or "package.module:check", as for `rlvr.load_verifier`.
+        gold: The data set's column with the gold answer. Default: the first of `answer`, `solution`, `ground_truth`.
+        workers: Number of processes; None means one per usable CPU, 0 verifies in this process.
+        timeout: Time limit per verdict in seconds, as for `Scorer`.
         options: The verifier's options.
 
-    Raises PluginError when there is no such verifier, ConfigError for a wrong option; when called, ConfigError where
+    Raises PluginError if there is no such verifier, ConfigError for a wrong option. When called, raises ConfigError if
     the verifier needs a gold answer and there is no such column.
     """
     return TrlReward(verifier, options, gold=gold, workers=workers, timeout=timeout)
@@ -214,12 +215,12 @@ def to_trl(
 def to_verl(
     verifier: str, /, *, gold: str | None = None, workers: int | None = None, timeout: float = 5.0, **options: Any
 ) -> VerlScore:
-    """A `compute_score` for verl: `custom_reward_function.path=FILE custom_reward_function.name=NAME`.
+    """Return a `compute_score` for verl: `custom_reward_function.path=FILE custom_reward_function.name=NAME`.
 
-    verl cannot leave a rollout out: where our training would drop it, the score is 0.0, and the number under its status
-    (`error`, `invalid`, `abstained`), which verl logs beside the score, is 1.0.
+    verl cannot leave out a rollout. If rlvr would drop it, the score is 0.0, and the number under its status (`error`,
+    `invalid`, `abstained`), which verl logs beside the score, is 1.0.
 
-    Args and errors as `to_trl`; `gold` names a key of `extra_info` that replaces `ground_truth`.
+    Arguments and errors are those of `to_trl`; `gold` names a key of `extra_info` that replaces `ground_truth`.
     """
     adapter = VerlScore(verifier, options, gold=gold, workers=workers, timeout=timeout)
     adapter._refuse_groups("verl")
@@ -229,20 +230,21 @@ def to_verl(
 def to_verifiers(
     verifier: str, /, *, gold: str | None = None, workers: int | None = None, timeout: float = 5.0, **options: Any
 ) -> VerifiersReward:
-    """An asynchronous reward function for PrimeIntellect's verifiers; the event loop is never blocked.
+    """Return an asynchronous reward function for PrimeIntellect's verifiers. It never blocks the event loop.
 
-    For `Rubric(funcs=[...])` (up to verifiers 0.3), and for tasks: `reward = vf.reward(to_verifiers("math"))` in the
-    body of a Task. Where our training would drop the rollout it raises: a rubric logs that and takes 0, a task's trace
-    keeps the error.
+    Use it in `Rubric(funcs=[...])` (up to verifiers 0.3), or in the body of a Task: `reward =
+    vf.reward(to_verifiers("math"))`. It raises if rlvr would drop the rollout: a rubric logs that and uses 0, a task's
+    trace keeps the error.
 
-    Args and errors as `to_trl`; `gold` names a key of `info` or of the data set's row, or the task data's field.
+    Arguments and errors are those of `to_trl`; `gold` names a key of `info` or of the data set's row, or a field of the
+    task's data.
     """
     adapter = VerifiersReward(verifier, options, gold=gold, workers=workers, timeout=timeout)
     adapter._refuse_groups("verifiers")
     return adapter
 
 
-# --- what the frameworks hand over ----------------------------------------------------------------------------------
+# --- values that the frameworks pass --------------------------------------------------------------------------------
 
 
 def _gold_text(value: Any, name: str) -> str | None:
@@ -273,4 +275,6 @@ def _forget_all() -> None:
         adapter._forget()
 
 
-os.register_at_fork(after_in_child=_forget_all)  # the processes are the parent's, and a thread may have held the lock
+os.register_at_fork(
+    after_in_child=_forget_all
+)  # the processes belong to the parent, and a thread may have held the lock

@@ -1,8 +1,8 @@
-"""Verdicts that are known already: equal work gets the verdict that it got before.
+"""A cache of verdicts: equal work gets the verdict that it got before.
 
-What a verdict depends on is its key: verifier, version, configuration, completion and task (of the task only the gold
-answer, for a verifier that sees no more). Verdicts that say more about the moment than about the row, time-outs and
-errors, are never kept.
+The key of a verdict is everything that it depends on: verifier, version, configuration, completion and task (only the
+gold answer, for a verifier that sees no more of the task). Timeouts and errors are never kept, because they depend on
+the moment, not on the row.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     import sqlite3
 
 IN_MEMORY = 8 << 20
-"""Bytes of verdicts, about, that are kept in memory; the one that was not asked for the longest goes first."""
-WRITE_AFTER, WRITE_EVERY = 1_000, 1.0  # new verdicts, seconds: what a kill may cost
+"""Approximate bytes of verdicts that are kept in memory. The least recently used one is dropped first."""
+WRITE_AFTER, WRITE_EVERY = 1_000, 1.0  # new verdicts, seconds: what a kill may lose
 
 KEPT = frozenset({Status.GRADED, Status.UNPARSED, Status.ABSTAINED, Status.INVALID})
-_FORMAT = 1  # of the file
+_FORMAT = 1  # version of the file
 
 
 def cache_key(identity: bytes, item: Item, sees: Sees) -> bytes | None:
-    """16 bytes, equal for equal work by the verifier that `identity` stands for; None without a completion."""
+    """Return 16 bytes that are equal for equal work by the verifier of `identity`; None without a completion."""
     if item.completion is None:
         return None
     text = item.completion.encode("utf-8", "surrogatepass")
@@ -46,13 +46,13 @@ def cache_key(identity: bytes, item: Item, sees: Sees) -> bytes | None:
 
 
 class VerdictCache:
-    """Verdicts by their key: the last ones in memory, and all of them in a file, if there is one.
+    """Verdicts by key: recent ones in memory, and all of them in a file, if there is one.
 
-    The file is an SQLite database; several processes may share it. Safe to use from several threads.
+    The file is an SQLite database that several processes may share. Safe to use from several threads.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Raises RequestError when `path` is a file of another kind, or cannot be written."""
+        """Raises RequestError if `path` is another kind of file, or cannot be written."""
         self._memory: OrderedDict[bytes, Verdict] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class VerdictCache:
         self._file = None if path is None else _opened(path)
 
     def get(self, key: bytes) -> Verdict | None:
-        """The verdict that is known."""
+        """Return the verdict of a key, or None if it is not known."""
         with self._lock:
             known = self._memory.get(key)
             if known is not None:
@@ -76,7 +76,7 @@ class VerdictCache:
         return known
 
     def put(self, key: bytes, verdict: Verdict) -> None:
-        """Keep a verdict, if it is one to keep. Raises RunError when the file cannot be written any more."""
+        """Keep a verdict, unless its status is not kept. Raises RunError if the file cannot be written any more."""
         if verdict.status not in KEPT:
             return
         with self._lock:
@@ -89,7 +89,7 @@ class VerdictCache:
                 self._write(self._file)
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Write new verdicts and close the file."""
         with self._lock:
             if self._file is not None:
                 self._write(self._file)
@@ -105,7 +105,7 @@ class VerdictCache:
             self._bytes -= _size(self._memory.popitem(last=False)[1])
 
     def _write(self, file: sqlite3.Connection) -> None:
-        """All at once: while one process writes, the others wait."""
+        """Write new verdicts in one transaction: while one process writes, the others wait."""
         from sqlite3 import Error
 
         try:
@@ -127,7 +127,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
     try:
         file = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        file.execute("PRAGMA journal_mode = WAL")  # who writes does not keep others from reading
+        file.execute("PRAGMA journal_mode = WAL")  # writers do not block readers
         file.execute("PRAGMA synchronous = NORMAL")
         (found,) = file.execute("PRAGMA user_version").fetchone()
         if found not in (0, _FORMAT):

@@ -1,6 +1,6 @@
-"""Whose scores are meant: how a person names a verifier, and what its scores call it.
+"""Names of verifiers in scores, from the names that users give.
 
-The commands that read scores (`rlvr train --rollouts`, `rlvr diagnose`, `rlvr compare`) all ask here.
+All commands that read scores (`rlvr train --rollouts`, `rlvr diagnose`, `rlvr compare`) use it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from rlvr.registry import registry
 from rlvr.verify.verifying import verifier_name
 
 LABEL = r"[\w.-]+"
-"""What names a variant of a verifier: the scores of `rlvr score --verifier math --as strict` are by `math@strict`."""
+"""Pattern of a variant's label: the scores of `rlvr score --verifier math --as strict` are by `math@strict`."""
 
 
 def without_label(verifier: str) -> tuple[str, str]:
-    """What can be loaded, and `@LABEL`, or nothing where it names no variant."""
+    """Split a name into the part that can be loaded and `@LABEL`, which is empty without a variant."""
     variant = re.fullmatch(rf"(.+)(@{LABEL})", verifier)
     return (variant[1], variant[2]) if variant else (verifier, "")
 
 
 def score_name(verifier: str) -> str:
-    """What scores call it: a name and a variant's name are just that, a file's function is loaded to tell its own.
+    """Return a verifier's name in scores. A function in a file is loaded to get its name; other names are unchanged.
 
-    A variant of a file's function is `mine.py:check@strict`. Raises PluginError when the file cannot be loaded.
+    A variant of a file's function is `mine.py:check@strict`. Raises PluginError if the file cannot be loaded.
     """
     reference, label = without_label(verifier)
     if ".py:" in reference or reference.endswith(".py"):
@@ -35,8 +35,8 @@ def score_name(verifier: str) -> str:
 
 
 def can_judge(verifier: str) -> bool:
-    """Whether the name is of something that gives verdicts, and not only of scores that are there: a variant, or what
-    scores call a file's function, can be read but judges nothing."""
+    """Return whether the name can be loaded to verify. The name of a variant, or a file's function as scores call it,
+    can only be looked up in scores."""
     if verifier in {entry.name for entry in registry().entries("verifier")}:
         return True
     place = verifier.rpartition(":")[0]
@@ -46,17 +46,17 @@ def can_judge(verifier: str) -> bool:
         return True
     try:
         return find_spec(place) is not None
-    except ImportError:  # of the package that it would be in
+    except ImportError:  # from the package that would contain it
         return False
 
 
 def require_score(name: str, there: Mapping[str, int], where: str) -> None:
-    """Raises RequestError, which says whose scores there are, unless some are by `name`.
+    """Raise RequestError, with the verifiers that have scores, unless `name` is one of them.
 
     Args:
-        name: As scores have it.
-        there: Verifier → how many rows it has a score on.
-        where: What was read, and on whose behalf.
+        name: The verifier's name in scores.
+        there: Verifier → number of rows that it has a score on.
+        where: What was read and why, for the message.
     """
     if name not in there:
         others = f"the scores there are by: {counted(there)}" if there else "there are no scores: rlvr score adds them"
@@ -64,5 +64,5 @@ def require_score(name: str, there: Mapping[str, int], where: str) -> None:
 
 
 def counted(there: Mapping[str, int]) -> str:
-    """The verifiers, and how many rows each has a score on."""
+    """List the verifiers with the number of rows that each has a score on."""
     return ", ".join(f"{name} ({count:,})" for name, count in sorted(there.items()))

@@ -41,13 +41,13 @@ DEFAULT_REWARDS: Mapping[Status, float | None] = MappingProxyType(
         Status.ERROR: None,
     }
 )
-"""What training makes of a verdict without a reward: a number, or None to drop the rollout."""
+"""Rewards in training of verdicts without a reward: a number, or None to drop the rollout."""
 
 
 def training_reward(score: Score, policy: Mapping[Status, float | None] = DEFAULT_REWARDS) -> float | None:
-    """The reward that training uses for a score; None drops the rollout.
+    """Return the reward that training uses for a score; None drops the rollout.
 
-    Raises ConfigError when `policy` has no entry for the score's status.
+    Raises ConfigError if `policy` has no entry for the score's status.
     """
     if score.status is Status.GRADED:
         return score.reward
@@ -57,7 +57,7 @@ def training_reward(score: Score, policy: Mapping[Status, float | None] = DEFAUL
 
 
 class Scorer:
-    """One verifier with its options, and the processes it runs in. A context manager; made once, used many times.
+    """One verifier with its options, and the processes that it runs in. A context manager, made once and used often.
 
     Several threads may score with one Scorer. In asynchronous code, iterate in a thread (`asyncio.to_thread`).
     """
@@ -67,13 +67,13 @@ class Scorer:
     config: Mapping[str, Any]
     config_hash: str
     wants_rollout: bool
-    """The verifier looks at the whole rollout: an item without one is not enough."""
+    """Whether the verifier needs the whole rollout, not only completion and task."""
     claims: Claims
-    """What the verifier can be held to: see `rlvr.bench.bench`."""
+    """Properties that the verifier declares and `rlvr.bench` checks."""
     wants_extra: bool
-    """The verifier looks at more of the task than the gold answer."""
+    """Whether the verifier sees more of the task than the gold answer."""
     takes_groups: bool
-    """The verifier judges the rollouts of a group together."""
+    """Whether the verifier judges the rollouts of a group together."""
 
     def __init__(
         self,
@@ -87,26 +87,28 @@ class Scorer:
         cache: VerdictCache | None = None,
         load_timeout: float = LOAD_TIMEOUT,
     ) -> None:
-        """Loads the verifier at once, in a process of its own; the workers are forked when there is work.
+        """Load the verifier in a process of its own. Workers are forked when there is work.
 
         Args:
-            verifier: As `load_verifier` has it: a registered name, `file.py:function`, `package.module:function`.
+            verifier: A registered name, `file.py:function` or `package.module:function`, as for `load_verifier`.
             options: The verifier's options.
-            workers: Processes; None is one a usable CPU; 0 verifies in this process, for a debugger: no time-outs, no
-                limits, a crash is a crash.
-            timeout: Seconds of wall clock a verdict; a verifier that takes groups has that times the group's size.
-            memory: Bytes of address space a worker may add to what importing the verifier took; None is what the
+            workers: Number of processes; None means one per usable CPU. 0 verifies in this process, for a debugger:
+                without timeouts, limits and isolation.
+            timeout: Time limit per verdict in seconds, not counting the time that a worker waits for a CPU
+                (`rlvr.verify.pool`). For a verifier that takes groups, it is multiplied by the group's size.
+            memory: Bytes of address space that a worker may use in addition to what imports took. None means what the
                 verifier declares, or 2 GiB. Enforced on Linux.
-            label: Names this variant of the verifier: its scores are by `NAME@LABEL`.
-            cache: Where to look for verdicts first, and where to keep new ones: used for a verifier that takes
-                `(completion, task)` and is deterministic.
+            label: Name of this variant of the verifier: its scores are by `NAME@LABEL`.
+            cache: Verdicts to reuse, and to which new ones are added. Used if the verifier takes `(completion, task)`
+                and is deterministic.
+            load_timeout: Seconds that loading the verifier may take.
 
         Raises:
-            PluginError: the verifier does not exist or cannot be loaded.
-            ConfigError: its options, `workers`, `timeout` or `memory` make no sense.
+            PluginError: The verifier does not exist or cannot be loaded.
+            ConfigError: An option, `workers`, `timeout` or `memory` is invalid.
         """
         if workers is not None and workers < 0:
-            raise ConfigError(f"workers is {workers}: 0 is in process, None one a CPU")
+            raise ConfigError(f"workers is {workers}: expected None (one per CPU), 0 (in this process) or more")
         if not timeout > 0:
             raise ConfigError(f"timeout is {timeout}: expected seconds, more than 0")
         if memory is not None and memory <= 0:
@@ -140,17 +142,17 @@ class Scorer:
         )
 
     def score(self, items: Iterable[Item]) -> Iterator[Score]:
-        """A score for each item, in their order.
+        """Yield a score for each item, in order.
 
-        Items are read as they are needed, a bounded number ahead of the score that is due. A verifier that takes
-        groups sees consecutive items of one `rollout.group_id` as a group. Raises RunError when the workers cannot
-        be kept up or the Scorer is closed.
+        Items are read as needed, a bounded number ahead of the next score. A verifier that takes groups gets
+        consecutive items with one `rollout.group_id` as a group. Raises RunError if workers cannot be kept running or
+        the Scorer is closed.
         """
         units = self._units(items)
         return self._score_here(units) if self._pool is None else self._score_there(self._pool.call(), units)
 
     def close(self) -> None:
-        """End the processes."""
+        """End all processes."""
         if self._pool is not None:
             self._pool.close()
 
@@ -166,7 +168,7 @@ class Scorer:
         if not self.takes_groups:
             yield from ([item] for item in items)
             return
-        # An item without a group is a group of its own: no two consecutive ones have the same key.
+        # An item without a group is a group of its own, because consecutive ones have different keys.
         keyed = (
             (item.rollout.group_id if item.rollout and item.rollout.group_id is not None else place, item)
             for place, item in enumerate(items)
@@ -180,13 +182,13 @@ class Scorer:
             known = self._known(key)
             start = time.perf_counter()
             verdicts = tuple(self._verifier.verify_items(unit)) if known is None else (known,)
-            outcome = UnitResult(verdicts, time.perf_counter() - start if known is None else 0.0)
-            self._keep(key, outcome)
-            yield from self._scores(outcome)
+            result = UnitResult(verdicts, time.perf_counter() - start if known is None else 0.0)
+            self._keep(key, result)
+            yield from self._scores(result)
 
     def _score_there(self, call: Call, units: Iterator[list[Item]]) -> Iterator[Score]:
         pending: deque[_Due] = deque()
-        working: dict[bytes, WorkUnit] = {}  # by the key of what is pending
+        working: dict[bytes, WorkUnit] = {}  # by the key of the pending unit
         in_flight = 0
         more = True
         try:
@@ -196,7 +198,7 @@ class Scorer:
                     if not due.again:
                         in_flight -= _bytes_in_flight(due.unit)
                         working.pop(due.key or b"", None)
-                    yield from self._scores(self._outcome(call, due))
+                    yield from self._scores(self._result(call, due))
                 elif more and len(pending) < IN_FLIGHT_UNITS and in_flight < IN_FLIGHT_BYTES:
                     items = next(units, None)
                     if items is None:
@@ -223,14 +225,14 @@ class Scorer:
             working[key] = unit
         return _Due(unit, key)
 
-    def _outcome(self, call: Call, due: _Due) -> UnitResult:
-        outcome = call.wait(due.unit)
+    def _result(self, call: Call, due: _Due) -> UnitResult:
+        result = call.wait(due.unit)
         if not due.again:
-            self._keep(due.key, outcome)
-            return outcome
-        if outcome.verdicts[0].status in KEPT:
-            return UnitResult(outcome.verdicts, 0.0)
-        return call.wait(call.submit(due.unit.data))  # a time-out or an error is nobody's but the row's that had it
+            self._keep(due.key, result)
+            return result
+        if result.verdicts[0].status in KEPT:
+            return UnitResult(result.verdicts, 0.0)
+        return call.wait(call.submit(due.unit.data))  # a timeout or an error is not shared by equal rows
 
     def _key(self, unit: list[Item]) -> bytes | None:
         return None if self._cache is None else cache_key(self._identity, unit[0], self._sees)
@@ -238,28 +240,28 @@ class Scorer:
     def _known(self, key: bytes | None) -> Verdict | None:
         return None if self._cache is None or key is None else self._cache.get(key)
 
-    def _keep(self, key: bytes | None, outcome: UnitResult) -> None:
+    def _keep(self, key: bytes | None, result: UnitResult) -> None:
         if self._cache is not None and key is not None:
-            self._cache.put(key, outcome.verdicts[0])
+            self._cache.put(key, result.verdicts[0])
 
     def _submit(self, call: Call, items: list[Item]) -> WorkUnit:
         rows = [(item.completion, item.task, item.rollout if self.wants_rollout else None) for item in items]
         return call.submit(pickle.dumps(rows, pickle.HIGHEST_PROTOCOL), len(items))
 
-    def _scores(self, outcome: UnitResult) -> Iterator[Score]:
-        """Several verdicts of one unit share its seconds equally."""
-        seconds = outcome.seconds / len(outcome.verdicts)
-        for verdict in outcome.verdicts:
-            yield self.score_of(verdict, seconds, outcome.at)
+    def _scores(self, result: UnitResult) -> Iterator[Score]:
+        """Yield the scores of a unit, which share its seconds equally."""
+        seconds = result.seconds / len(result.verdicts)
+        for verdict in result.verdicts:
+            yield self.score_of(verdict, seconds, result.at)
 
     def score_of(self, verdict: Verdict, seconds: float, at: str) -> Score:
         """Return a verdict as a score of this verifier: with its name, version and configuration."""
-        # A verdict has been validated, and so has everything else of the blank score: a third of the time.
+        # Verdict and blank score are validated already; validating again would triple the time.
         return self._blank.model_copy(update={**vars(verdict), "seconds": seconds, "created_at": at})
 
 
 class _Due(NamedTuple):
-    """A unit whose outcome is due; `again` when an equal one was under way already, and this is that."""
+    """A unit whose result is due. `again` means that it is shared with an equal item that came before."""
 
     unit: WorkUnit
     key: bytes | None = None

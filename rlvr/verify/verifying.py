@@ -1,8 +1,8 @@
-"""From a function to a verifier: the decorator, the forms a function may have, and what its answer means.
+"""Verifiers from functions: the decorator, the forms that a function may have, and the meaning of its result.
 
-The norm is `check(completion: str, task: Task) -> bool | float | None | Verdict` under `@verifier(...)`. Functions
-written for TRL and verl are recognised by their parameters' names and used as they are. Nothing here bounds time or
-memory: that is what the worker processes of `rlvr.verify.scoring` are for.
+The usual form is `check(completion: str, task: Task) -> bool | float | None | Verdict` under `@verifier(...)`.
+Functions for TRL and verl are recognized by their parameter names and used unchanged. Nothing here limits time or
+memory: the worker processes of `rlvr.verify.scoring` do.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DESCRIPTION_FIELDS = ("name", "version", "config", "takes_groups", "wants_rollou
 EXTRACTED_LIMIT, REASON_LIMIT = 10_000, 2_000
 """Characters of a verdict's `extracted` and `reason`; longer text is cut and ends in "…"."""
 
-# How each form is called, by the names of the parameters that are not options.
+# Parameters of each form that are not options.
 _NATIVE: dict[tuple[str, ...], Takes] = {
     ("completion", "task"): "completion",
     ("rollout",): "rollout",
@@ -53,15 +53,15 @@ _FORMS = (
     "or verl's compute_score(data_source, solution_str, ground_truth, extra_info)"
 )
 BOXED = "\\boxed{{answer}}"
-"""The last-answer form of mathematics: `{answer}` is the place of the answer, every other brace stands for itself."""
+"""The final-answer form of mathematics: `{answer}` is the place of the answer; all other braces are literal."""
 
-# What somebody's module may raise while it is imported; Ctrl-C stays Ctrl-C.
+# Errors of a user's module during import. KeyboardInterrupt is not among them.
 _BREAKAGE = (Exception, SystemExit)
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What `@verifier(...)` says about a function; kept on the function as `__rlvr_verifier__`."""
+    """Arguments of `@verifier(...)`, kept on the function as `__rlvr_verifier__`."""
 
     name: str | None = None
     version: str | None = None
@@ -78,16 +78,16 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Claims:
-    """What a verifier says of itself that can be checked; plain values, to travel between processes."""
+    """Checkable properties that a verifier declares. Plain values, so that they can be sent between processes."""
 
     compares_answers: bool
-    """It reads a final answer and compares it with the gold."""
+    """Whether it reads a final answer and compares it with the gold answer."""
     needs_answer: bool
-    """A row without a gold is `invalid` and an empty completion `unparsed`, without a call."""
+    """Whether a row without a gold answer is `invalid` and an empty completion `unparsed`, without a call."""
     answer_form: str
-    """How a completion states its final answer: `{answer}` is its place."""
+    """How a completion states its final answer, with `{answer}` in its place."""
     cases: str | None
-    """The file of labelled cases that it brings, whether it exists or not."""
+    """The file of labeled cases that it declares, whether it exists or not."""
 
 
 def verifier(
@@ -104,41 +104,41 @@ def verifier(
     deterministic: bool = True,
     files: Sequence[str | Path] = (),
 ) -> Callable[[F], F]:
-    """Declare a function to be a verifier. The function itself is returned, unchanged and callable as before.
+    """Declare that a function is a verifier, and return it unchanged.
 
         @verifier(name="mine", version="1")
         def check(completion: str, task: Task, *, tolerance: float = 0.0) -> bool | float | None | Verdict: ...
 
-    What it returns: a bool or a finite number is a reward, None abstains, a `Verdict` says it all; an exception, NaN
-    or anything else is the verdict `error`. Parameters beyond those of its form are the verifier's options: their
-    annotations are validated and coerced once, when it is loaded.
+    The function returns a bool or a finite number as reward, None to abstain, or a `Verdict`. An exception, NaN or any
+    other result becomes the verdict `error`. Parameters beyond those of its form are the verifier's options. Their
+    values are validated and coerced by the annotations once, when the verifier is loaded.
 
     Args:
-        name: What scores call it; the function's own name when not given.
+        name: Its name in scores. Default: the function's name.
         version: Change it whenever a verdict may change. For a verifier that is loaded from a file, or that declares
             none, the version is a hash of its source, of the local modules that it imports, of the versions of the
             installed ones, and of `files` (`rlvr.verify.source_version`).
-        takes: "completion": `check(completion, task)`; "rollout": `check(rollout)`; "group": `check(rollouts)`, the
-            rollouts of one group at a time, which returns as many results in their order. Read off the parameters'
-            names when not given.
-        needs_answer: It compares an answer with the gold: a row without a gold is `invalid` and an empty completion
-            `unparsed`, without a call. A format check says False.
-        memory: Bytes of address space a worker may add to what importing took; the pool's default when not given.
-        preload: Called once in the process that workers are forked from: imports and tables that the function would
-            otherwise make in every worker anew.
-        answer_form: How a completion states its final answer, with `{answer}` where it stands; None when the
-            completion is judged as a whole. `rlvr check verifier` writes answers with it.
-        cases: A JSONL file of labelled cases for `rlvr check verifier` (`bench.cases` lists the columns), relative
-            to the function's own file.
-        sees: "task": all of it; "answer": only `task.answer`, the rest is left empty. The less a `check(completion,
-            task)` sees, the less has to be sent to it, and the more rows are known to be alike.
-        deterministic: Equal completions and tasks get equal verdicts, so that a verdict may be remembered. A judge
-            that asks a model, or the clock, says False.
+        takes: "completion" for `check(completion, task)`; "rollout" for `check(rollout)`; "group" for
+            `check(rollouts)`, which gets the rollouts of one group and returns as many results in their order. Default:
+            the form that the parameter names show.
+        needs_answer: Whether it compares an answer with the gold answer. Then a row without one is `invalid` and an
+            empty completion `unparsed`, without a call. Set it to False for format checks.
+        memory: Bytes of address space that a worker may use in addition to what imports took. Default: the pool's.
+        preload: Function that is called once in the process that workers are forked from, for imports and tables that
+            every worker would otherwise make again.
+        answer_form: How a completion states its final answer, with `{answer}` in its place; None if completions are
+            judged as a whole. `rlvr check verifier` writes answers in this form.
+        cases: JSONL file of labeled cases for `rlvr check verifier` (`rlvr.bench.cases` lists the columns), relative to
+            the function's own file.
+        sees: "task" for the whole task, "answer" for `task.answer` alone; the rest is then empty. The less a
+            `check(completion, task)` sees, the less is sent to it, and the more rows count as equal.
+        deterministic: Whether equal completions and tasks get equal verdicts, so that verdicts may be remembered. Set
+            it to False for a judge that asks a model or reads the clock.
         files: Data files that verdicts depend on, relative to the function's own file. They are part of a version that
             is a hash.
 
     Raises:
-        PluginError: `answer_form` has no place for the answer.
+        PluginError: `answer_form` lacks `{answer}`.
     """
     if answer_form is not None:
         require_place(answer_form, "@rlvr.verifier(answer_form=...)")
@@ -154,16 +154,16 @@ def verifier(
 
 
 def require_place(form: str, where: str) -> None:
-    """Raises PluginError when the answer form has no place for the answer."""
+    """Raise PluginError if the answer form lacks `{answer}`."""
     if "{answer}" not in form:
         raise PluginError(f"{where} is {form!r}: write {{answer}} where the answer stands, as in {BOXED}")
 
 
 class FunctionVerifier:
-    """A loaded verifier: a function, the form it has, and its options. Made by `load_verifier`."""
+    """A loaded verifier: a function, its form and its options. Made by `load_verifier`."""
 
     def __init__(self, function: Callable[..., Any], name: str, version: str, options: Mapping[str, Any]) -> None:
-        """Raises PluginError when the function has none of the known forms, ConfigError for a wrong option."""
+        """Raises PluginError if the function has no known form, ConfigError for a wrong option."""
         declared: Declaration = getattr(function, "__rlvr_verifier__", Declaration())
         self.name = name
         self.version = version
@@ -177,11 +177,11 @@ class FunctionVerifier:
         self._parameters = parameters
         self._form, fixed = _form(name, parameters, declared)
         self.takes_groups = self._form == "group"
-        self.wants_rollout = self._form in ("rollout", "group", "trl")  # the completion and the task are not enough
+        self.wants_rollout = self._form in ("rollout", "group", "trl")  # completion and task are not enough
         self.sees: Sees = declared.sees if self._form == "completion" else "task"
         self.repeatable = declared.deterministic and self._form == "completion"
-        """A verdict follows from completion, task and options, and may be remembered."""
-        # A TRL function may have no use for a gold; the columns it names decide.
+        """Whether verdicts depend only on completion, task and options, and may be remembered."""
+        # A TRL function may not use the gold answer: that depends on the columns that it names.
         self.needs_answer = declared.needs_answer and self._form != "trl"
         offered = {} if self._form == "trl" else {key: p for key, p in parameters.items() if key not in fixed}
         self._options = _resolve(name, function, offered, options)
@@ -192,7 +192,7 @@ class FunctionVerifier:
 
     @property
     def claims(self) -> Claims:
-        """What `rlvr check verifier` holds it to."""
+        """Properties that `rlvr check verifier` checks."""
         declared = self._declared
         cases = None
         if declared.cases is not None:
@@ -209,33 +209,33 @@ class FunctionVerifier:
         )
 
     def preload(self) -> None:
-        """What the verifier declares to be done once, before workers are forked."""
+        """Call the function that the verifier declares as `preload`."""
         if self._declared.preload is not None:
             self._declared.preload()
 
     def verify(self, completion: str | None, task: Task, rollout: Rollout | None = None) -> Verdict:
-        """The verdict on one completion, in this process: a hang hangs, a crash crashes.
+        """Return the verdict on one completion, in this process: a hang hangs, and a crash crashes.
 
-        Every exception but KeyboardInterrupt becomes the verdict `error`. A verifier that takes a group sees a group
+        Every exception except KeyboardInterrupt becomes the verdict `error`. A verifier that takes a group gets a group
         of one.
         """
         return self.verify_items([Item(completion, task, rollout)])[0]
 
     def verify_group(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
-        """The verdicts on the rollouts of one group, in their order; otherwise like `verify`."""
+        """Return the verdicts on the rollouts of one group, in their order; otherwise like `verify`."""
         return self.verify_items([Item(rollout.completion, rollout.task, rollout) for rollout in rollouts])
 
     def verify_items(self, items: Sequence[Item]) -> list[Verdict]:
-        """The verdicts on one item, or on those of one group; otherwise like `verify`."""
+        """Return the verdicts on one item, or on the items of one group; otherwise like `verify`."""
         try:
             return self.judge(items)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # sys.exit() and time-outs of other libraries are no Exceptions
+        except BaseException as error:  # sys.exit() and timeouts of other libraries are not Exceptions
             return [failed(error)] * len(items)
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
-        """Like `verify_items`, but what the function raises is raised."""
+        """Return the verdicts like `verify_items`, but let the function's exceptions through."""
         refusals = [self._refuse(item) for item in items]
         asked = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
         if self._form == "group":
@@ -245,7 +245,7 @@ class FunctionVerifier:
         return [_storable(next(answers)) if refusal is None else refusal for refusal in refusals]
 
     def _refuse(self, item: Item) -> Verdict | None:
-        """The verdict that needs no call, if there is one."""
+        """Return the verdict if it needs no call."""
         if item.completion is None:
             return Verdict(status=Status.INVALID, reason="the row has no completion")
         if item.rollout is None and self._form in ("rollout", "group"):
@@ -280,7 +280,7 @@ class FunctionVerifier:
         return self._one_each(self._call([item.rollout for item in items], **self._options), len(items))
 
     def _one_each(self, results: Any, count: int) -> list[Verdict]:
-        """One verdict for each of `count` results; `error` for all when their number is another: never broadcast."""
+        """Return a verdict for each of `count` results; `error` for all if there is another number of results."""
         if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
             return [_error(f"returned {_shown(results)}: expected a list of {count}")] * count
         listed = list(results)
@@ -298,27 +298,27 @@ class FunctionVerifier:
 
 
 def load_verifier(ref: str, /, **options: Any) -> FunctionVerifier:
-    """The verifier that `ref` names, with these options.
+    """Load the verifier that `ref` names, with these options.
 
     Args:
         ref: A registered name ("math"), a function in a file ("rewards/mine.py:check"; the file's folder is appended
-            to the import path), or one in a module ("package.module:check").
-        options: Its options; strings are coerced to what the function's annotations say.
+            to the import path), or a function in a module ("package.module:check").
+        options: The verifier's options. Strings are coerced by the function's annotations.
 
     Raises:
-        PluginError: there is no such verifier, it cannot be imported, or it has none of the known forms.
-        ConfigError: it has no such option, or the value does not fit.
+        PluginError: There is no such verifier, it cannot be imported, or it has no known form.
+        ConfigError: It has no such option, or the value is invalid.
     """
-    return FunctionVerifier(*_found(ref), options)
+    return FunctionVerifier(*_find(ref), options)
 
 
 def verifier_name(ref: str) -> str:
-    """What scores call the verifier that `ref` names. Needs no options; raises PluginError as `load_verifier` does."""
-    return _found(ref)[1]
+    """Return the name in scores of the verifier that `ref` names. Raises PluginError as `load_verifier` does."""
+    return _find(ref)[1]
 
 
-def _found(ref: str) -> tuple[Callable[..., Any], str, str]:
-    """The function, its name and its version."""
+def _find(ref: str) -> tuple[Callable[..., Any], str, str]:
+    """Return the function, its name and its version."""
     place, colon, attribute = ref.rpartition(":")
     if not colon:
         if ref.endswith(".py"):
@@ -349,7 +349,7 @@ def _from_registry(name: str) -> tuple[Callable[..., Any], str, str]:
     if declared.name not in (None, name):
         raise PluginError(
             f"{entry.distribution} {entry.version} registers {entry.target} as verifier {name!r}, "
-            f"and its decorator calls it {declared.name!r}: make the two names one"
+            f"but its decorator calls it {declared.name!r}: use the same name for both"
         )
     return function, name, declared.version or entry.version
 
@@ -363,9 +363,9 @@ def _import_file(path: Path) -> tuple[ModuleType, bytes]:
     module = ModuleType(f"rlvr_file_{path.stem}_{hashlib.sha256(source).hexdigest()[:16]}")
     module.__file__ = str(path.resolve())
     folder = str(path.resolve().parent)
-    if folder not in sys.path:  # at the end: its neighbours can be imported and shadow nothing
+    if folder not in sys.path:  # at the end: its neighbors can be imported, but shadow nothing
         sys.path.append(folder)
-    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up
+    sys.modules[module.__name__] = module  # dataclasses and pickle look up their module
     try:
         exec(compile(source, module.__file__, "exec"), module.__dict__)
     except _BREAKAGE as error:
@@ -412,7 +412,7 @@ _VAR = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _form(name: str, parameters: Mapping[str, inspect.Parameter], declared: Declaration) -> tuple[Form, Sequence[str]]:
-    """The form's name, and which parameters belong to it: the others are options."""
+    """Return the form, and the parameters that belong to it; the others are options."""
     leading = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if declared.takes is None:
         if "completions" in parameters:
@@ -424,7 +424,7 @@ def _form(name: str, parameters: Mapping[str, inspect.Parameter], declared: Decl
                 return takes, names
         raise PluginError(
             f"verifier {name!r} takes ({', '.join(map(str, parameters.values()))}), which is none of the known forms: "
-            f"{_FORMS}; name its parameters so, or declare it with @rlvr.verifier(takes=...)"
+            f"{_FORMS}; rename its parameters, or declare it with @rlvr.verifier(takes=...)"
         )
     count = 2 if declared.takes == "completion" else 1
     if len(leading) < count:
@@ -436,11 +436,10 @@ def _form(name: str, parameters: Mapping[str, inspect.Parameter], declared: Decl
 
 
 def _trl_columns(item: Item) -> dict[str, Any]:
-    """What TRL's GRPOTrainer passes for a batch of this one row: every column as a list.
-
-    Prompt and completion are lists of messages when the rollout's prompt is. The gold comes under each name that TRL's
-    own rewards use, unless the row has a column of that name. What only a trainer has (`trainer_state`, `log_extra`,
-    `log_metric`) is not passed, nor are the completion's ids where they are unknown.
+    """Return what TRL's GRPOTrainer passes for a batch of this row alone: every column as a list.
+    Prompt and completion are lists of messages if the rollout's prompt is. The gold answer has every name that TRL's
+    own rewards use, unless the row has such a column. Arguments that only a trainer has (`trainer_state`, `log_extra`,
+    `log_metric`) are left out, and so are completion ids that are unknown.
     """
     rollout = item.rollout
     if rollout is not None and rollout.messages is not None:
@@ -458,10 +457,10 @@ def _trl_columns(item: Item) -> dict[str, Any]:
 
 
 def _verl_arguments(item: Item, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """verl's four arguments, as far as the function has them.
+    """Return verl's four arguments, as far as the function takes them.
 
-    `data_source` and `extra_info` are the row's columns of these names; without them the dataset's name and the whole
-    rest of the row.
+    `data_source` and `extra_info` are the row's columns of these names or, by default, the data set's name and the rest
+    of the row.
     """
     extra = item.task.extra
     arguments = {
@@ -489,7 +488,7 @@ def _verl_verdict(result: Any) -> Verdict:
 def _resolve(
     name: str, function: Callable[..., Any], offered: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Every option's value: what was given, validated and coerced, or the default, as it is."""
+    """Return every option's value: the given one, validated and coerced, or the unchanged default."""
     named = {key: p for key, p in offered.items() if p.kind not in _VAR}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in offered.values())
     unknown = [key for key in given if key not in named]
@@ -520,8 +519,8 @@ def _resolve(
 
 
 def verdict_of(result: Any) -> Verdict:
-    """What a function's result means. Scalars of NumPy and torch count as numbers; a wrong result is `error`."""
-    if isinstance(result, Verdict):  # made anew: a copy with changes has not been validated
+    """Convert a function's result. Scalars of NumPy and torch count as numbers; an invalid result is `error`."""
+    if isinstance(result, Verdict):  # validated again: a copy with changes is not
         return Verdict(status=result.status, reward=result.reward, extracted=result.extracted, reason=result.reason)
     if result is None:
         return Verdict(status=Status.ABSTAINED)
@@ -543,12 +542,12 @@ def verdict_of(result: Any) -> Verdict:
 
 
 def failed(error: BaseException) -> Verdict:
-    """The verdict for a function that raised."""
+    """Return the verdict for a function that raised."""
     return _error(describe(error))
 
 
 def describe(error: BaseException) -> str:
-    """One line: type, message, and the file and line that raised."""
+    """Describe an error in one line: type, message, and the file and line that raised."""
     message = " ".join(traceback.format_exception_only(error)[-1].split())
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
