@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and lines of JSON: what every reader and writer of rlvr shares.
+"""Files that are complete or absent, and lines of JSON: what every reader and writer shares.
 
 Nothing here knows what a line means.
 """
@@ -24,16 +24,16 @@ from rlvr.errors import DataError, RequestError, RunError
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 ENDINGS = (".parquet", ".jsonl", *(f".jsonl{suffix}" for suffix in _CODECS))
 
-# Half of a surrogate pair has no UTF-8; U+0085, U+2028 and U+2029 end a line for some readers of lines.
+# Half of a surrogate pair has no UTF-8. U+0085, U+2028 and U+2029 end a line for some readers.
 _ESCAPED = re.compile("[\ud800-\udfff\x85\u2028\u2029]")
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # `json.dumps` makes an encoder a call
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""The disk is full, or broken: no fault of the request."""
+"""Errors of a full or broken disk, which are no fault of the request."""
 _KINDS = {bool: "a bool", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
 
 
 def ending(path: Path) -> str:
-    """`.parquet` or `.jsonl`, which decides the format; `.jsonl.gz` and `.jsonl.zst` are `.jsonl`, compressed.
+    """Return `.parquet` or `.jsonl`, which is the format. `.jsonl.gz` and `.jsonl.zst` are compressed `.jsonl`.
 
     Raises RequestError for any other ending.
     """
@@ -46,13 +46,14 @@ def ending(path: Path) -> str:
 
 
 def is_record_file(path: Path) -> bool:
-    """Whether a file found in a folder is one of ours to read: by its ending, and not hidden."""
+    """Return whether a file in a folder is one to read: it has a known ending and is not hidden."""
     return path.name.endswith(ENDINGS) and not path.name.startswith(".") and path.is_file()
 
 
 def expanded(given: Iterable[str | Path]) -> list[Path]:
-    """The files that are meant: a file is itself, a folder the record files in it, a pattern (`*`, `?`, `[`, `**`) what
-    matches; each in the order of names. Raises RequestError for one that stands for no file, or a file given twice.
+    """Expand folders to the record files in them and patterns (`*`, `?`, `[`, `**`) to what matches, sorted by name.
+
+    Raises RequestError for a path or pattern without a file, and for a file given twice.
     """
     files: list[Path] = []
     for each in given:
@@ -75,7 +76,7 @@ def expanded(given: Iterable[str | Path]) -> list[Path]:
 
 
 def existing(path: Path) -> Path:
-    """`path`, which is a file that can be read by its ending. Raises RequestError when it is not."""
+    """Return `path` if it is a readable file with a known ending. Raises RequestError if it is not."""
     if not path.exists():
         raise RequestError(f"{path} does not exist")
     if not path.is_file():
@@ -88,13 +89,12 @@ def existing(path: Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file in the folder of `path`: it takes the name `path` when the block ends well, and vanishes else.
+    """Yield a temporary file beside `path`. It is renamed to `path` if the block succeeds, and deleted if it fails.
 
-    What was written is on the disk before it has the name, so that a reader, also one after a power cut, finds the
-    old file, the new one or none. Raises RequestError when the folder cannot be written to, RunError when the disk
-    fails later.
+    The content is synced to disk before the rename. A reader finds the old file, the new one or none, even after a
+    power cut. Raises RequestError if the folder cannot be written to, RunError if the disk fails later.
     """
-    target = Path(os.path.realpath(path))  # of a symbolic link the target is replaced, not the link
+    target = Path(os.path.realpath(path))  # a symbolic link stays, and its target is replaced
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
     try:
         # Not tempfile: it makes files that only their owner may read.
@@ -107,7 +107,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, target)
         sync(target.parent)
     except OSError as error:
-        if error.errno not in DISK_FAULTS:  # of another file than this one
+        if error.errno not in DISK_FAULTS:  # about another file
             raise
         raise RunError(f"{path} could not be written: {os.strerror(error.errno)}") from error
     finally:
@@ -115,13 +115,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sha256(path: Path) -> str:
-    """Of what the file holds, in hex digits."""
+    """Return the SHA-256 of the file's content, in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Wait until what `path` (a file or a folder) holds is on the disk."""
+    """Wait until the content of `path`, a file or a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -130,7 +130,7 @@ def sync(path: Path) -> None:
 
 
 def kind_of(value: Any) -> str:
-    """What JSON calls a value, with its article: for messages."""
+    """Return what JSON calls a value, with its article, for messages."""
     return _KINDS.get(type(value), "null" if value is None else f"a {type(value).__name__}")
 
 
@@ -143,10 +143,10 @@ def as_text(value: Any) -> str:
 
 
 def to_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """JSON text on one line, as UTF-8 can hold it. Raises ValueError on NaN or infinity, which JSON does not have.
+    """Return JSON text on one line that UTF-8 can hold. Raises ValueError for NaN and infinity.
 
-    A lone surrogate is written as its escape, which JSON readers in Python turn back into itself; a high one directly
-    followed by a low one comes back as the character that the two stand for.
+    A lone surrogate is written as its escape, which Python's JSON reader turns back into itself. A high surrogate
+    directly followed by a low one comes back as the character that the two encode.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=default) if default else _encode(value)
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
@@ -158,14 +158,14 @@ def utf8_text(text: str) -> str:
 
 
 def from_json(text: str, where: str) -> Any:
-    """The value of JSON text. Raises DataError, which says where."""
+    """Parse JSON text. Raises DataError, which says where."""
     with json_faults(where):
         return json.loads(text)
 
 
 @contextmanager
 def json_faults(where: str) -> Iterator[None]:
-    """What Python's JSON reader raises in this block becomes a DataError, which says where."""
+    """Turn the errors of Python's JSON reader in this block into a DataError, which says where."""
     try:
         yield
     except json.JSONDecodeError as error:
@@ -190,7 +190,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def writing_lines(temporary: Path, path: Path) -> Iterator[TextIO]:
-    """A text file to write into `temporary`, compressed as the ending of `path` says."""
+    """Yield a text file that writes to `temporary`, compressed as the ending of `path` says."""
     if path.suffix not in _CODECS:
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
             yield file
@@ -205,10 +205,10 @@ def writing_lines(temporary: Path, path: Path) -> Iterator[TextIO]:
 
 
 def raw_lines_of(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Where and what: `("FILE, line 7", bytes)` for each line that is not blank, without the white space around it.
+    """Yield `("FILE, line 7", bytes)` for each line that is not blank, without the white space around it.
 
-    Lines end with LF or CR LF alone: text may hold the other characters that Python calls line ends. A byte order
-    mark is skipped. Raises DataError where a compressed file is damaged.
+    Only LF and CR LF end a line: text may hold the other characters that Python calls line ends. A byte order mark is
+    skipped. Raises DataError for a damaged compressed file.
     """
     number = 0
     with _reading(path) as file:
@@ -222,7 +222,7 @@ def raw_lines_of(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def decoded(line: bytes, where: str) -> str:
-    """The line as text. Raises DataError when it is not UTF-8."""
+    """Decode a line. Raises DataError if it is not UTF-8."""
     try:
         return line.decode()
     except UnicodeDecodeError as error:
@@ -230,5 +230,5 @@ def decoded(line: bytes, where: str) -> str:
 
 
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
-    """As `raw_lines_of`, decoded. Raises DataError for a line that is not UTF-8."""
+    """Yield the lines as `raw_lines_of` does, decoded. Raises DataError for a line that is not UTF-8."""
     return ((where, decoded(line, where)) for where, line in raw_lines_of(path))

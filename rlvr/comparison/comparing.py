@@ -1,6 +1,6 @@
 """Two verifiers on the same rollouts: which verdicts flip, what that does to training, and whether it is chance.
 
-What is compared are the rewards that training would use (`rlvr.verify.scoring.DEFAULT_REWARDS`).
+The compared rewards are those that training would use (`rlvr.verify.scoring.DEFAULT_REWARDS`).
 
 Shapes: N = matched rollouts; G = groups.
 """
@@ -28,7 +28,7 @@ RESAMPLES = 2000
 class Change:
     """A figure by both verifiers over the same rollouts, and its change from a to b with a 95 % interval.
 
-    All are None where the figure is not defined; the interval also where there are fewer than two groups.
+    All fields are None if the figure is not defined; the interval also if there are fewer than two groups.
     """
 
     a: float | None
@@ -49,26 +49,25 @@ class AtK:
 
 @dataclass(frozen=True)
 class Advantages:
-    """What the change does to group-relative advantages.
+    """Effect of the change on group-relative advantages.
 
-    A rollout's advantage is positive, negative or zero: zero in a group whose rewards are all equal, and for a rollout
-    that training drops.
+    An advantage is zero in a group whose rewards are all equal, and for a rollout that training drops.
     """
 
     groups: int
     signal_a: int
-    """Groups with a signal (rewards that differ) by a."""
+    """Groups with a signal, rewards that differ, by a."""
     signal_b: int
     gained_signal: int
     lost_signal: int
     changed_groups: int
-    """Groups in which the advantage of at least one rollout changes its sign."""
+    """Groups in which at least one advantage changes its sign."""
     changed_rollouts: int
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """On right or not right, over the rollouts that have a reward from both."""
+    """Agreement on right or not right, over the rollouts that have a reward from both."""
 
     raw: float | None
     kappa: float | None
@@ -77,14 +76,14 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that `rlvr compare` reports but the flips' texts."""
+    """Counts and figures of a comparison, without the texts of flips."""
 
     rows: int
     groups: int
     paired: int
-    """Rollouts that training would keep by both verifiers."""
+    """Rollouts that training keeps by both verifiers."""
     dropped_a: int
-    """Rollouts that training would drop by a: no score, or a status without a reward."""
+    """Rollouts that training drops by a: no score, or a status without a reward."""
     dropped_b: int
     matrix: tuple[tuple[int, ...], ...]
     """Counts by `KINDS` of a (rows) and of b (columns)."""
@@ -104,8 +103,8 @@ def compare_pairs(pairs: Pairs, *, threshold: float = 0.5, resamples: int = RESA
 
     Args:
         pairs: Matched rollouts.
-        threshold: A reward of at least this is right.
-        resamples: Of the bootstrap, which draws whole groups.
+        threshold: Rewards at or above this count as correct.
+        resamples: Resamples of the bootstrap, which draws whole groups.
     """
     kinds_a, kinds_b = pairs.a.kinds(threshold), pairs.b.kinds(threshold)
     rewards_a, rewards_b = pairs.a.rewards(), pairs.b.rewards()
@@ -135,7 +134,7 @@ def compare_pairs(pairs: Pairs, *, threshold: float = 0.5, resamples: int = RESA
 def _statistics(
     groups_N: Integers, a_N: Floats, b_N: Floats, *, threshold: float, resamples: int
 ) -> tuple[Change, tuple[AtK, ...], Agreement]:
-    """All with an interval, from one bootstrap: each is a function of sums over groups, and those are drawn."""
+    """Compute every figure with an interval from one bootstrap: each is a function of sums over drawn groups."""
     _, member_N = np.unique(groups_N, return_inverse=True)
     size = int(member_N.max()) + 1 if len(member_N) else 0
 
@@ -145,7 +144,7 @@ def _statistics(
     right_a, right_b = a_N >= threshold, b_N >= threshold
     count_G = np.bincount(member_N, minlength=size)
     of_a, of_b, difference = summed(a_N), summed(b_N), summed(b_N - a_N)
-    # Numerator of a, of b and of the difference; the denominator. One entry a figure.
+    # One entry a figure: numerator by a, by b and of the difference, then the denominator.
     figures = [(of_a, of_b, difference, count_G.astype(np.float64))]
     ks = [2**power for power in range(int(count_G.max()).bit_length())] if size else []
     for k in ks:
@@ -216,10 +215,10 @@ def whitened(groups_N: Integers, rewards_N: Floats) -> tuple[Floats, Booleans]:
 
 
 def worst(pairs: Pairs, count: int) -> list[int]:
-    """Places, among the pairs, of the rollouts whose verdicts differ most.
+    """Return the places, among the pairs, of the rollouts whose verdicts differ most.
 
-    Those with the largest difference of rewards first (a verdict that training drops counts as 0), among equals those
-    in the group whose advantages change most, Σ|A_b - A_a|.
+    The order is by the difference of rewards (a verdict that training drops counts as 0), then by how much the group's
+    advantages change, Σ|A_b - A_a|.
     """
     a, b = pairs.a.rewards(), pairs.b.rewards()
     differ = (pairs.a.codes != pairs.b.codes) | (np.nan_to_num(pairs.a.graded) != np.nan_to_num(pairs.b.graded))

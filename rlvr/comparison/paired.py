@@ -1,7 +1,7 @@
-"""Statistics of two verdicts on the same rollouts, where rollouts of one prompt are not independent of each other.
+"""Statistics of two verdicts on the same rollouts. Rollouts of one prompt are not independent of each other.
 
-Everything is a function of sums over clusters (the rollouts of one prompt), so a bootstrap that draws whole clusters
-is one matrix product.
+Every statistic is a function of sums over clusters (the rollouts of one prompt), so a bootstrap that draws whole
+clusters is one matrix product.
 
 Shapes: N = rollouts; G = clusters; M = sums that a statistic is made of; B = resamples.
 """
@@ -18,11 +18,11 @@ from rlvr.draws import Key, draw
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
 
-_CHUNK = 1 << 22  # drawn clusters that are held at a time: 32 MiB
+_CHUNK = 1 << 22  # drawn clusters held at a time: 32 MiB
 
 
 def resampled_sums(sums_GM: Floats, resamples: int, *key: Key) -> Floats:
-    """(B, M): column sums over G clusters drawn with replacement, once a resample. The draws depend on `key` alone.
+    """Return column sums (B, M) over G clusters drawn with replacement, for each resample. `key` determines the draws.
 
     The cluster bootstrap: Field and Welsh, "Bootstrapping clustered data", 2007, §3.1.
     """
@@ -39,9 +39,9 @@ def resampled_sums(sums_GM: Floats, resamples: int, *key: Key) -> Floats:
 
 
 def interval(samples: Floats, level: float = 0.95) -> tuple[float, float] | None:
-    """The percentile interval of a resampled statistic; samples where it is not defined (NaN) are left out.
+    """Return the percentile interval of a resampled statistic. Samples that are not defined (NaN) are left out.
 
-    None when it is never defined.
+    None if no sample is defined.
     """
     finite = samples[np.isfinite(samples)]
     if not len(finite):
@@ -51,17 +51,17 @@ def interval(samples: Floats, level: float = 0.95) -> tuple[float, float] | None
 
 
 def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
-    """Element by element; NaN where the denominator is 0."""
+    """Divide element by element; NaN if the denominator is 0."""
     result = np.full(np.shape(numerator), np.nan)
     np.divide(numerator, denominator, out=result, where=denominator != 0)
     return result
 
 
 def pass_at_k(count_G: Integers, right_G: Integers, k: int) -> Floats:
-    """The chance that at least one of k of a prompt's rollouts is right: 1 - C(n-c, k) / C(n, k).
+    """Return pass@k, the chance that one of k of a prompt's rollouts is right: 1 - C(n-c, k) / C(n, k).
 
-    n = `count_G` rollouts, c = `right_G` of them right. Unbiased; Chen et al., arXiv 2107.03374, eq. 1. NaN where a
-    prompt has fewer than k rollouts.
+    n = `count_G` rollouts, c = `right_G` of them right. Unbiased (Chen et al., arXiv 2107.03374, eq. 1).
+    NaN for a prompt with fewer than k rollouts.
     """
     none_right = np.ones(len(count_G))
     for drawn in range(k):
@@ -70,11 +70,10 @@ def pass_at_k(count_G: Integers, right_G: Integers, k: int) -> Floats:
 
 
 def kappa(both: Floats, only_a: Floats, only_b: Floats, neither: Floats) -> Floats:
-    """Cohen's κ = (p_o - p_e) / (1 - p_e) of two yes-or-no raters, from the counts of the four cases.
+    """Return Cohen's κ = (p_o - p_e) / (1 - p_e) of two yes-or-no raters, from the counts of the four cases.
 
-    With p_o and p_e written out it is one fraction of whole numbers, in which nothing is rounded before the end. Cohen,
-    "A coefficient of agreement for nominal scales", 1960. NaN where it is not defined: both raters gave every item the
-    same one answer, so that nothing is left to agree on beyond chance.
+    Written out, it is one fraction of whole numbers, so only the division rounds. Cohen, "A coefficient of agreement
+    for nominal scales", 1960. NaN if both raters gave every item the same answer: there is no agreement beyond chance.
     """
     apart = (both + only_a) * (only_a + neither) + (both + only_b) * (only_b + neither)
     return ratio(2 * (both * neither - only_a * only_b), apart)

@@ -1,7 +1,7 @@
-"""Two verifiers' verdicts on the same rollouts, out of one file or of two, matched row by row.
+"""Two verifiers' verdicts on the same rollouts, from one file or two, matched row by row.
 
-A side is the last score by one verifier for every rollout of a file. Reading keeps no text: that of a few rollouts is
-read again when it is to be shown.
+A side is the last score by one verifier on every rollout of a file. Reading keeps no text; the texts of the rollouts to
+show are read again.
 
 Shapes: N = matched rollouts.
 """
@@ -30,10 +30,10 @@ from rlvr.verify.score_names import counted, require_score, score_name
 from rlvr.verify.scoring import DEFAULT_REWARDS
 
 KINDS = ("right", "wrong", *(status.value for status in Status if status is not Status.GRADED), "unscored")
-"""What a verdict can be. A graded one is right or wrong; `unscored`: the verifier has no score on the row."""
+"""Kinds of verdicts. A graded one is right or wrong; `unscored` is a row without a score by the verifier."""
 
 TAIL = 200
-"""Characters of a prompt's end that are told with a flip."""
+"""Characters of the end of a prompt that are shown with a flip."""
 
 _STATUSES = tuple(Status)
 _CODES = {status.value: code for code, status in enumerate(_STATUSES)}
@@ -46,7 +46,7 @@ _WANTED = frozenset({"schema_version", "id", "group_id", "segment", "scores"})
 
 @dataclass
 class Column:
-    """The last verdict by one verifier on each of a file's rollouts."""
+    """Last verdict by one verifier on each rollout of a file."""
 
     codes: array[int] = field(default_factory=lambda: array("b"))
     rewards: array[float] = field(default_factory=lambda: array("d"))
@@ -54,7 +54,7 @@ class Column:
     scored: int = 0
 
     def pad(self, rows: int) -> None:
-        """Rows so far without a score."""
+        """Fill up to `rows` rows with verdicts `unscored`."""
         missing = rows - len(self.codes)
         self.codes.extend([_UNSCORED] * missing)
         self.rewards.extend([math.nan] * missing)
@@ -159,7 +159,7 @@ def _last_scores(scores: Sequence[Mapping[str, Any]], where: str) -> dict[str, t
     for score in scores:
         name, status, version = score.get("verifier"), score.get("status"), score.get("version")
         if not isinstance(name, str) or not isinstance(status, str) or status not in _CODES:
-            raise DataError(f"{where}: a score with verifier {name!r} and status {status!r}, which is none")
+            raise DataError(f"{where}: a score with verifier {name!r} and status {status!r}, which is not valid")
         reward = _finite(score.get("reward"))
         if (status == Status.GRADED.value) != (reward is not None):
             raise DataError(f"{where}: a score by {name!r} is {status} with the reward {score.get('reward')!r:.40}")
@@ -187,7 +187,7 @@ class Side:
     source: Source
     versions: tuple[str, ...]
     places: Integers
-    """(N,) Which row of the file each is."""
+    """(N,) Row number in the file, from 0."""
     codes: NDArray[np.int8]
     """(N,) Index into the statuses; -1 without a score."""
     graded: Floats
@@ -199,12 +199,12 @@ class Side:
         return self.source.path
 
     def rewards(self) -> Floats:
-        """(N,) What training makes of each verdict; NaN drops the rollout."""
+        """Return the reward (N,) that training uses for each verdict; NaN drops the rollout."""
         made = np.array([np.nan if (value := DEFAULT_REWARDS.get(s)) is None else value for s in _STATUSES] + [np.nan])
         return np.where(np.isnan(self.graded), made[self.codes], self.graded)
 
     def kinds(self, threshold: float) -> Integers:
-        """(N,) Index into `KINDS`."""
+        """Return the kind (N,) of each verdict, an index into `KINDS`."""
         wrong = (self.graded < threshold).astype(np.int64)
         of_status = np.array([KINDS.index(s.value) if s.value in KINDS else 0 for s in _STATUSES] + [len(KINDS) - 1])
         return np.where(np.isnan(self.graded), of_status[self.codes], wrong)
@@ -218,14 +218,14 @@ class Pairs:
     b: Side
     ids: list[str | None]
     groups: Integers
-    """(N,) Ascending. A rollout without a group is a group of its own."""
+    """(N,) Group numbers, ascending. A rollout without a group is a group of its own."""
     only_a: int = 0
     only_b: int = 0
     without_group: int = 0
 
 
 def choose(scored: FileVerdicts, given: str | None, option: str, *, but: str | None = None) -> str:
-    """The verifier that an option names, or the only one in the file beside `but`. Raises RequestError."""
+    """Return the verifier that an option names, or the only one in the file besides `but`. Raises RequestError."""
     if given is not None:
         name = score_name(given)
         require_score(name, scored.counts, f"{option} {given}: {scored.path}")
@@ -243,10 +243,10 @@ def choose(scored: FileVerdicts, given: str | None, option: str, *, but: str | N
 def pair(
     first: FileVerdicts, second: FileVerdicts | None = None, *, a: str | None = None, b: str | None = None
 ) -> Pairs:
-    """The rollouts of one file with two verifiers' verdicts, or those that two files share by id.
+    """Pair the verdicts of two verifiers in one file, or those of two files by id.
 
-    Raises RequestError when a name is wrong or missing where it is not clear, DataError for a row without an id where
-    two files are to be matched.
+    Raises RequestError for a wrong name, or a missing one if the choice is not clear; DataError for a row without an id
+    if two files are matched.
     """
     if second is None:
         if a is None and b is None and len(first.columns) == 2:
@@ -265,7 +265,7 @@ def pair(
     names = [
         first.groups[i] if first.groups[i] is not None else second.groups[j] for i, j in zip(at_a, at_b, strict=True)
     ]
-    # By name, so that neither the order of the rows nor that of the files decides which groups a resample draws.
+    # By name, so that the groups of a resample depend neither on the order of the rows nor on that of the files.
     order = sorted(range(len(names)), key=lambda i: (names[i] is None, names[i] or "", first.ids[at_a[i]] or ""))
     groups = np.empty(len(order), dtype=np.int64)
     last: str | None = None
@@ -324,7 +324,7 @@ class FlippedVerdict:
 
 @dataclass(frozen=True)
 class Flip:
-    """A rollout on which the two verifiers differ. `reward` of a side is None when its verdict has none."""
+    """A rollout on which the two verifiers differ."""
 
     id: str | None
     group_id: str | None

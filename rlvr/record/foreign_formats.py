@@ -1,6 +1,6 @@
-"""Files of other frameworks, recognised by their columns: which column is the completion, which the gold answer.
+"""Files of other frameworks, recognized by their columns: which column is the completion, which the gold answer.
 
-Only the mapping of columns is known here. What a file says in other columns (its own rewards among it) stays as it is.
+Only the mapping of columns is known here. Other columns, such as the framework's own rewards, stay as they are.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A file that some program writes: the columns that give it away, and where things stand in it."""
+    """A file format of another program: the columns that identify it, and what they mean."""
 
     name: str
     columns: frozenset[str]
-    """All of them are there; together they are in no other program's files."""
+    """A file with all of these columns is in this format; no other program writes them together."""
     sources: Mapping[str, str]
-    """Target -> column, where the column has not the target's name."""
+    """Target → column, for columns of another name than the target's."""
 
 
 LAYOUTS = (
@@ -39,7 +39,7 @@ LAYOUTS = (
 
 
 def layout_of(columns: Collection[str]) -> Layout | None:
-    """The layout that a row with these columns has; None for a record, and for a row that nobody's program writes."""
+    """Return the format of a row with these columns; None for a record and for an unknown format."""
     if "schema_version" in columns:
         return None
     return next((layout for layout in LAYOUTS if layout.columns <= set(columns)), None)

@@ -1,4 +1,4 @@
-"""Rows with scores more, in each format that can hold them: every column as it was, `scores` longer than before."""
+"""Rows with new scores, in each output format: `scores` is longer than before, every other column as it was."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from rlvr.record.store import ROLLOUT_SCHEMA, SCORES, record_batch, rollout_of, 
 from rlvr.record.values import json_text
 from rlvr.rescore.journal import Scores
 
-# Stands for the score that is to come, while a file is checked.
+# Stands for the new score while a file is checked.
 _SAMPLE = Score(
     status=Status.GRADED, reward=0.5, extracted="", reason="", verifier="", version="", seconds=0.5, created_at=""
 )
 
 
-# --- rows with a score more -----------------------------------------------------------------------------------------
+# --- rows with new scores -------------------------------------------------------------------------------------------
 
 
 def line_with(line: Line, scores: Sequence[Score]) -> str:
-    """The line with scores more, every other character as it was. Raises DataError when its scores are no list."""
+    """Return the line with new scores, every other character as it was. Raises DataError if its scores are no list."""
     new = ", ".join(to_json(score.model_dump(mode="json")) for score in scores)
     found = _scores_of(line)
     if found is None:
@@ -51,9 +51,9 @@ def _scores_of(line: Line) -> Member | None:
 
 
 def schema_with_scores(schema: pa.Schema, where: str) -> pa.Schema:
-    """The schema with a column that holds scores: the one that is there, widened, or a new one at the end.
+    """Return the schema with a column of scores: the present one, widened, or a new one at the end.
 
-    Raises DataError when there is a column `scores` of another kind.
+    Raises DataError for a column `scores` of another kind.
     """
     place = schema.get_field_index("scores")
     if place < 0:
@@ -68,7 +68,7 @@ def schema_with_scores(schema: pa.Schema, where: str) -> pa.Schema:
 
 
 def _widened(kind: pa.DataType) -> pa.DataType:
-    """The type that holds what `kind` holds and our scores. Columns without a value had lost their type."""
+    """Return the type that holds what `kind` holds and our scores. A column without values may have lost its type."""
     if pa.types.is_null(kind) or (pa.types.is_list(kind) and pa.types.is_null(kind.value_type)):
         return SCORES
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
@@ -82,7 +82,7 @@ def _widened(kind: pa.DataType) -> pa.DataType:
 
 
 def batch_with(batch: pa.RecordBatch, scores: Sequence[Sequence[Score]], schema: pa.Schema) -> pa.RecordBatch:
-    """The batch with each row's scores more; `schema` has its columns, as `schema_with_scores` has them, and others."""
+    """Return the batch with new scores. `schema` is that of `schema_with_scores`, and may have further columns."""
     new = [
         [{key: _utf8(value) for key, value in score.model_dump(mode="json").items()} for score in row] for row in scores
     ]
@@ -101,7 +101,7 @@ def batch_with(batch: pa.RecordBatch, scores: Sequence[Sequence[Score]], schema:
 
 
 def _utf8(value: Any) -> Any:
-    """Text as Parquet can hold it: a lone surrogate that a verifier extracted or said becomes its escape."""
+    """Return text that Parquet can hold: a lone surrogate in a verifier's text becomes its escape."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
@@ -109,7 +109,7 @@ def _utf8(value: Any) -> Any:
 
 
 def lines_from(batch: ArrowBatch) -> Iterator[Line]:
-    """The rows as lines of JSON. Raises DataError for a value that JSON does not have."""
+    """Yield the rows as lines of JSON. Raises DataError for a value that JSON cannot hold."""
     for i, values in enumerate(rows_of(batch.batch, batch.where)):
         try:
             text = to_json(values, _exact_text)
@@ -136,24 +136,24 @@ def _exact_text(value: Any) -> str:
 
 
 Write: TypeAlias = Callable[[Batch, Sequence[Scores]], object]
-"""Appends a batch's rows, each with its scores."""
+"""Appends a batch of rows, each with its scores."""
 
 
 class Output(Protocol):
-    """A format to write in. Every batch passes `check` before `writing` begins."""
+    """An output format. Every batch passes `check` before `writing` begins."""
 
     def check(self, batch: Batch) -> None:
-        """Take note of a batch that is to come. Raises DataError for a row that the format cannot hold."""
+        """Inspect a batch that will be written. Raises DataError for a row that the format cannot hold."""
 
     def writing(self, path: Path) -> AbstractContextManager[Write]:
-        """Begin to write into the file `path`; it is closed when the block ends."""
+        """Open `path` for writing; it is closed when the block ends."""
 
 
 class JsonLinesOutput:
-    """JSON lines; a row that was a line stays as it was written."""
+    """JSON lines. A row that was a line keeps its text."""
 
     def __init__(self, name: Path) -> None:
-        """`name` is what the file will be called: its ending says whether it is compressed."""
+        """Take the file's final name, whose ending says whether it is compressed."""
         self._name = name
 
     def check(self, batch: Batch) -> None:
@@ -175,19 +175,19 @@ class JsonLinesOutput:
 
 
 class ParquetOutput:
-    """Parquet; the columns of Parquet files stay as they are, those of records are the record's.
+    """Parquet. Columns of Parquet files keep their types, records have the columns of the record.
 
-    Rows of several files have the columns of all; a column of one name has one type.
+    Rows of several files have the columns of all files; columns of one name have one type.
     """
 
-    # `sources` are the files that the rows are from; without one, the rows are lines.
     def __init__(self, sources: Sequence[Path]) -> None:
+        """Take the files that the rows are from; without files, the rows are lines."""
         self._sources = sources
         self._types = ColumnTypes()
-        self._kinds: set[bool] = set()  # of lines: are they records?
+        self._kinds: set[bool] = set()  # whether the lines are records
 
     def check(self, batch: Batch) -> None:
-        """See `Output`. Rows that are Arrow columns already need no check but that of their schema."""
+        """See `Output`. Arrow columns need no check beyond that of their schema."""
         if isinstance(batch, ArrowBatch):
             return
         for line in batch.lines:
@@ -213,7 +213,7 @@ class ParquetOutput:
             yield lambda batch, scores: groups.add(batch_with(self._arrow(batch, lines), scores, schema))
 
     def _schema(self, lines: pa.Schema) -> pa.Schema:
-        """The columns of all sources, and scores."""
+        """Return the columns of all sources, and scores."""
         schema = None
         for source in self._sources or (None,):
             columns = lines
@@ -249,5 +249,5 @@ class ParquetOutput:
 
 
 def output_for(sources: Sequence[Path], path: Path) -> Output:
-    """How the rows of `sources` are written to `path`. Raises RequestError for an unknown ending."""
+    """Return the format that the ending of `path` says. Raises RequestError for an unknown ending."""
     return ParquetOutput(sources) if ending(path) == ".parquet" else JsonLinesOutput(path)
