@@ -1,4 +1,4 @@
-"""What a verifier is given: the part of a row that a verdict depends on."""
+"""Input of a verifier: the part of a row that a verdict depends on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Item:
 
 
 class _Judged(BaseModel):
-    """What a verifier sees of a record, with the types of `Rollout`."""
+    """Fields of a record that a verifier sees, with the types of `Rollout`."""
 
     completion: str | None = None
     task: Task = Task()

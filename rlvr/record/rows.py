@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rlvr.record.sidecar import Sidecars
 
 TARGETS = ("completion", "answer", "prompt", "id", "group_id")
-"""What a column of a foreign row can stand for."""
+"""Meanings that a column of a foreign row can have."""
 
 Columns: TypeAlias = Mapping[str, str]
 """Target → column of a foreign row."""
@@ -69,7 +69,7 @@ class Row:
 
     @property
     def segment(self) -> int:
-        """Which sequence of its rollout the row is; 0 for a foreign row."""
+        """Number of the sequence within its rollout; 0 for a foreign row."""
         if not self.is_record:
             return 0
         segment: int = self._of_kind("segment", self.values.get("segment") or 0, int)
@@ -127,7 +127,7 @@ class Row:
 
     @property
     def extra(self) -> Mapping[str, Any]:
-        """What a verifier sees as `task.extra`: of a foreign row, its own columns as JSON can hold them."""
+        """Content of `task.extra`; for a foreign row, its own columns as JSON can hold them."""
         if self.is_record:
             given = self._task().get("extra") or {}
             extra: Mapping[str, Any] = json.loads(given) if isinstance(given, str) else given

@@ -36,7 +36,7 @@ Report: TypeAlias = Callable[["ScoredBatch"], object]
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows are verified and written."""
+    """The rows that are verified and written."""
 
     where: Where = field(default_factory=lambda: Where(()))
     limit: int | None = None
@@ -255,7 +255,7 @@ class _Waiting:
     source: Source
     batch: Batch
     faults: list[str | None] = field(default_factory=list)
-    """What is wrong with each row; the verdict is `invalid` then."""
+    """Reason why a row cannot be verified, which makes its verdict `invalid`; None if it can."""
     groups: list[str | None] = field(default_factory=list)
 
     def read(self, job: Job, skip: int) -> list[Item]:

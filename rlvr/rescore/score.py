@@ -76,7 +76,7 @@ class ScoreResult:
     """Lines that were left out because they are not JSON objects."""
     first_bad_line: str | None
     notes: tuple[str, ...]
-    """What the user should know, one line each."""
+    """Facts that the user should know, one line each."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -350,7 +350,7 @@ def _checked_shard(shard: tuple[int, int] | None) -> tuple[int, int] | None:
 
 @dataclass
 class _Notes:
-    """What the user should know, passed on as it is found."""
+    """Facts that the user should know, reported as they are found."""
 
     reporter: ScoreReporter
     texts: list[str] = field(default_factory=list)
