@@ -14,17 +14,15 @@ from typing import Any, TypeAlias, overload
 from rlvr.errors import RequestError
 from rlvr.files import ending, expanded
 from rlvr.record.fields import Where
-from rlvr.record.item import Item
 from rlvr.record.reading import Source, source_of
-from rlvr.record.schema import Rollout, Score
+from rlvr.record.schema import Score
 from rlvr.rescore.journal import ScoreJournal
 from rlvr.rescore.rescoring import Census, Job, OutputFile, ScoredBatch, Selection, run, take_census
 from rlvr.rescore.summary import Tally, VerifierSummary
 from rlvr.verify.cache import VerdictCache
 from rlvr.verify.score_names import LABEL
-from rlvr.verify.scoring import Scorer, score_rows
+from rlvr.verify.scoring import PythonRow, Scorer, score_rows
 
-PythonRow: TypeAlias = Rollout | Mapping[str, Any] | Item
 Options: TypeAlias = Mapping[str, Any]
 
 
@@ -148,8 +146,9 @@ def score(
     """Score rows, or files if `out` is given.
 
     Without `out`, `rows` are Python values, and the result is an iterator of one `Score` a row, in order. A row is a
-    `Rollout`, an `Item`, or a mapping: a record (it has a `schema_version`), or any other with the keys `completion`,
-    `answer`, `prompt`, `id`, `group_id` as far as they are known; its other keys are `task.extra`.
+    `Rollout`, an `Item`, a `Row` of `rlvr.record.open`, or a mapping: a record (it has a `schema_version`), or any
+    other with the keys `completion`, `answer`, `prompt`, `id`, `group_id` as far as they are known; its other keys are
+    `task.extra`.
 
     With `out`, `rows` are files, and the result is a `ScoreResult`. Every row is written to `out` with its new scores
     appended to its list `scores`. The same call continues where an interrupted one stopped. Messages of errors name the

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from rlvr.errors import ConfigError, DataError
 from rlvr.record.item import Item, item_of
-from rlvr.record.rows import row_of
+from rlvr.record.rows import Row, row_of
 from rlvr.record.schema import Rollout, Score, Status, Verdict, digest
 from rlvr.verify.cache import KEPT, VerdictCache, cache_key
 from rlvr.verify.pool import Call, Pool, UnitResult, WorkUnit
@@ -31,6 +31,9 @@ from rlvr.verify.workers import LOAD_TIMEOUT
 CGROUP_ROOT, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 IN_FLIGHT_UNITS, IN_FLIGHT_BYTES = 4096, 64 << 20
 VERDICT_BYTES = EXTRACTED_LIMIT + REASON_LIMIT  # room that the verdict of a row in flight may need
+
+PythonRow: TypeAlias = Rollout | Row | Item | Mapping[str, Any]
+"""A row to score: see `score_rows`."""
 
 DEFAULT_REWARDS: Mapping[Status, float | None] = MappingProxyType(
     {
@@ -273,7 +276,7 @@ def _bytes_in_flight(unit: WorkUnit) -> int:
 
 
 def score_rows(
-    rows: Iterable[Rollout | Mapping[str, Any] | Item],
+    rows: Iterable[PythonRow],
     verifier: str = "math",
     *,
     options: Mapping[str, Any] | None = None,
@@ -282,23 +285,25 @@ def score_rows(
 ) -> Iterator[Score]:
     """Yield a score for each row, in order.
 
-    A row is a `Rollout`, an `Item`, or a mapping: a record (it has a `schema_version`), or any other with the keys
-    `completion`, `answer`, `prompt`, `id`, `group_id` as far as they are known; its other keys are `task.extra`.
-    Raises as `Scorer` does, and DataError for a row that is none of these.
+    A row is a `Rollout`, an `Item`, a `Row` of `rlvr.record.open`, or a mapping: a record (it has a `schema_version`),
+    or any other with the keys `completion`, `answer`, `prompt`, `id`, `group_id` as far as they are known; its other
+    keys are `task.extra`. Raises as `Scorer` does, and DataError for a row that is none of these.
     """
     with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
         yield from scorer.score(item(row, f"row {place}") for place, row in enumerate(rows))
 
 
-def item(row: Rollout | Mapping[str, Any] | Item, where: str) -> Item:
+def item(row: PythonRow, where: str) -> Item:
     """Return what verifying a row of Python values needs. Raises DataError, which says `where`, for an invalid row."""
     if isinstance(row, Item):
         return row
     if isinstance(row, Rollout):
         return Item(row.completion, row.task, row)
-    if not isinstance(row, Mapping):
+    if isinstance(row, Mapping):
+        row = row_of(row, where)
+    if not isinstance(row, Row):
         raise DataError(f"{where} is a {type(row).__name__}: expected a Rollout, an Item or a mapping")
-    return item_of(row_of(row, where), wants_rollout=True)
+    return item_of(row, wants_rollout=True)
 
 
 def usable_cpus() -> int:

@@ -108,3 +108,9 @@ def test_options_of_an_unknown_verifier_are_refused(folder: Path) -> None:
             options={"length": {"weight": 2}},
             workers=0,
         )
+
+
+def test_rows_of_a_file_can_be_scored_without_writing(folder: Path) -> None:
+    Path("few.jsonl").write_text('{"output": "xx", "answer": "xx"}\n{"output": "x", "answer": "xx"}\n')
+    rows = rlvr.record.open("few.jsonl", mapping={"completion": "output"})
+    assert [score.reward for score in rlvr.score(rows, "mine.py:same", workers=0)] == [1.0, 0.0]
