@@ -97,13 +97,12 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
         token_ids_BT[b, :tokens] = ids[b]
         mask_BT[b, :tokens] = rollout.loss_mask
         if rollout.behaviour_logprobs is not None:
-            logprobs_BT[b, :tokens] = rollout.behaviour_logprobs
+            np.copyto(logprobs_BT[b, :tokens], rollout.behaviour_logprobs, where=mask_BT[b, :tokens])
         if rollout.policy_versions:
             runs = rollout.policy_versions
             versions_BT[b, mask_BT[b]] = (
                 runs[0].version if len(runs) == 1 else np.repeat([r.version for r in runs], [r.count for r in runs])
             )
-    logprobs_BT[~mask_BT] = 0.0
     return Batch(
         token_ids_BT=torch.from_numpy(token_ids_BT),
         mask_BT=torch.from_numpy(mask_BT),

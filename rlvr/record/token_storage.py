@@ -24,12 +24,24 @@ def lists(arrays: Sequence[Array | None], kind: pa.ListType) -> pa.ListArray:
     """Return a list column with a list for each array and null for None. NaN becomes null."""
     offsets = np.zeros(len(arrays) + 1, np.int32)
     np.cumsum([0 if array is None else array.size for array in arrays], out=offsets[1:])
-    given = [array.ravel() for array in arrays if array is not None]
-    flat = np.concatenate(given) if given else np.empty(0)
-    values = pa.array(flat.astype(kind.value_type.to_pandas_dtype(), copy=False), kind.value_type, from_pandas=True)
-    is_null = [array is None for array in arrays]
-    mask = pa.array(is_null, pa.bool_()) if any(is_null) else None
-    return pa.ListArray.from_arrays(pa.array(offsets), values, type=kind, mask=mask)
+    there = [array is not None for array in arrays]
+    values = _values([array for array in arrays if array is not None], kind.value_type)
+    buffers = [None if all(there) else _bits(np.array(there)), pa.py_buffer(offsets)]
+    return pa.Array.from_buffers(kind, len(arrays), buffers, children=[values])
+
+
+def _values(arrays: Sequence[Array], kind: pa.DataType) -> pa.Array:
+    flat = np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0, np.bool_)
+    if pa.types.is_boolean(kind):
+        return pa.Array.from_buffers(kind, len(flat), [None, _bits(flat)])
+    flat = flat.astype(kind.to_pandas_dtype(), copy=False)
+    known = ~np.isnan(flat) if pa.types.is_floating(kind) else None
+    validity = None if known is None or known.all() else _bits(known)
+    return pa.Array.from_buffers(kind, len(flat), [validity, pa.py_buffer(flat)])
+
+
+def _bits(flags: Array) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(flags, bitorder="little"))
 
 
 def id_lists(rollouts: Sequence[Rollout], kind: pa.ListType, where: Where) -> pa.ListArray:
@@ -80,12 +92,30 @@ def arrays(column: pa.Array) -> list[Array | None] | None:
     values = column.values.slice(offsets[0], offsets[-1] - offsets[0])
     if values.null_count and not is_fraction:
         return None
-    flat, base = values.to_numpy(zero_copy_only=False), offsets[0]
+    flat, base = _flat(values), offsets[0]
     # Copies: a rollout that is kept must not keep the whole batch.
     return [
         frozen(flat[start - base : stop - base].copy()) if is_there else None
         for start, stop, is_there in zip(offsets[:-1], offsets[1:], column.is_valid().to_pylist(), strict=True)
     ]
+
+
+def _flat(values: pa.Array) -> Array:
+    """Return the values, with NaN for null, as a view if nothing is null. `to_numpy` would import pandas."""
+    validity, data = values.buffers()
+    places = slice(values.offset, values.offset + len(values))
+    if data is None or not len(values):
+        return np.empty(0, np.bool_)
+    if pa.types.is_boolean(values.type):
+        return _flags(data)[places]
+    flat = np.frombuffer(data, values.type.to_pandas_dtype())[places]
+    if not values.null_count:
+        return flat
+    return np.where(_flags(validity)[places], flat, flat.dtype.type(np.nan))
+
+
+def _flags(bits: pa.Buffer) -> Array:
+    return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little").view(np.bool_)
 
 
 def extra_arrays(column: pa.Array) -> list[dict[str, Any]] | None:
