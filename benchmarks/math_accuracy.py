@@ -2,9 +2,9 @@
 
     python benchmarks/math_accuracy.py [--errors] [--no-math-verify] [FILE.jsonl ...]
 
-Without files: the verifier's own corpus. A row has `gold`, `pred`, `expected` (true or false) and, to group by, `kind`
-or `category`. A pred that is a bare answer (`form` is "bare", or it has no box and the row says nothing) is judged as
-if it stood in a box, by both sides.
+Without files, the verifier's own corpus is read. A row has `gold`, `expected` (true or false) and, to group by, `kind`
+or `category`. Its answer is either `completion`, a whole text that both sides judge as it stands, or `pred`. A `pred`
+that is a bare answer (`form` is "bare", or it has no box and the row says nothing) is put in a box for both sides.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Judge = Callable[[str, str], bool]
 
 
 def rlvr_judge(gold: str, completion: str) -> bool:
-    """rlvr: in process, without the pool's limits."""
+    """Judge with rlvr's verifier, in process and without the pool's limits."""
     return check(completion, Task(answer=gold)).reward == 1.0
 
 
 def math_verify_pair(gold: str, completion: str) -> bool:
-    """math-verify as its documentation uses it, the gold in a box when it is bare."""
+    """Judge with math-verify as its documentation uses it; a bare gold is put in a box."""
     from math_verify import parse
     from math_verify import verify as compare
 
@@ -59,19 +59,19 @@ def serve(pipe: Connection) -> None:
 
 
 class MathVerify:
-    """math-verify in a process that is killed after 20 s: some pairs hang it, and its own time-outs with it."""
+    """Runs math-verify in a process that is killed after 20 s: some pairs hang it, and its own time-outs with it."""
 
     def __init__(self) -> None:
         self.start()
 
     def start(self) -> None:
-        """A fresh process."""
+        """Start a fresh process."""
         self.pipe, other = Pipe()
         self.process = Process(target=serve, args=(other,), daemon=True)
         self.process.start()
 
     def __call__(self, gold: str, completion: str) -> bool:
-        """The verdict; a pair that does not end counts as wrong."""
+        """Return the verdict; a pair that does not end counts as wrong."""
         self.pipe.send((gold, completion))
         if self.pipe.poll(20):
             return bool(self.pipe.recv())
@@ -81,13 +81,14 @@ class MathVerify:
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of one file, each with `completion` and `group`."""
+    """Yield the rows of one file that say what is right, each with `completion` and `group`."""
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if row["expected"] is None:  # nobody has said what is right
             continue
-        bare = row["form"] == "bare" if "form" in row else "\\boxed" not in row["pred"] and not row.get("text")
-        row["completion"] = f"\\boxed{{{row['pred']}}}" if bare else row["pred"]
+        if "completion" not in row:
+            bare = row["form"] == "bare" if "form" in row else "\\boxed" not in row["pred"] and not row.get("text")
+            row["completion"] = f"\\boxed{{{row['pred']}}}" if bare else row["pred"]
         row["group"] = row.get("category") or row.get("kind") or "pairs"
         yield row
 
@@ -113,7 +114,7 @@ def main() -> None:
 
 
 def report(path: Path, judges: dict[str, Judge], totals: dict[str, list[int]], errors: bool) -> None:
-    """One file's table by group: accuracy, false positives and negatives, the median time of rlvr's verdicts."""
+    """Print one file's table by group: accuracy, false positives and negatives, the median time of rlvr's verdicts."""
     table: dict[str, dict[str, list[int]]] = defaultdict(lambda: {name: [0, 0, 0] for name in judges})
     seconds: dict[str, list[float]] = defaultdict(list)
     for row in rows(path):
@@ -128,7 +129,10 @@ def report(path: Path, judges: dict[str, Judge], totals: dict[str, list[int]], e
                     verdict = check(row["completion"], Task(answer=row["gold"]))
                     what = "FALSE POSITIVE" if right else "false negative"
                     read = f"{verdict.status.value}, {(verdict.extracted or '')[:80]!r}: {verdict.reason}"
-                    print(f"  {what} {row['group']}: {row['gold'][:120]!r} pred {row['pred'][-160:]!r}\n      {read}")
+                    print(
+                        f"  {what} {row['group']}: {row['gold'][:120]!r} answer {row['completion'][-120:]!r}"
+                        f"\n      {read}"
+                    )
             for counts in (table[row["group"]][name], totals[name]):
                 counts[0] += 1
                 counts[1] += right and not row["expected"]

@@ -41,6 +41,12 @@ _WORDS_FOR_ANSWER = (
     r"|\bodgovor\b|\bodpověď\b|\bjawaban(?:nya)?\b|\bjibu\b|\bαπάντηση\b|答案|答え|答えは|정답|답|답은|الجواب|الإجابة|پاسخ|תשובה"
     r"|उत्तर|উত্তর|సమాధానం|விடை|คำตอบ|\bresult\b|\b(?:correct|right) (?:choice|option)\b"
 )
+_STEMS = (
+    *("ans", "réponse", "respuesta", "antwo", "resposta", "risposta", "ответ", "відповідь", "đáp ", "odpow", "cevap"),
+    *("svar", "vastaus", "válasz", "răspuns", "odgovor", "jawaban", "jibu", "απάντηση", "答案", "答え", "정답", "답"),
+    *("الجواب", "الإجابة", "پاسخ", "תשובה", "उत्तर", "উত্তর", "సమాధానం", "விடை", "คำตอบ", "result", "correct ", "right "),
+)
+"""How the phrases for an answer begin, in lower case."""
 _COPULAS = (
     r"\bis\b|\bare\b|\best\b|\bist\b|\bes\b|\bé\b|\bè\b|\blà\b|\badalah\b|\bni\b|\bär\b|\ber\b|\beste\b|\bon\b|\bje\b"
     r"|是|为|為|は|은|는|হল|হলো|है|คือ|هو|هي"
@@ -158,6 +164,8 @@ def _in_json(text: str) -> Found | None:
 def _after_box(text: str, kind: Kind) -> Found | None:
     """Return what a "final answer is" behind the last box says: it overrules the box, when an answer follows it."""
     start = last_box(text, len(text))
+    if text.find("nswer", start) == -1 and text.find("NSWER", start) == -1:
+        return None
     box = box_at(text, start)
     last = None
     for match in _FINAL.finditer(text, start):
@@ -185,8 +193,8 @@ def _tagged(text: str) -> Found | None:
         opened = opened if mark[1] else mark
     if opened is None:
         return None
-    closed = re.compile(rf"</{opened[2]}>", re.IGNORECASE).search(text, opened.end())
-    inner = text[opened.end() : closed.start() if closed else len(text)].strip()
+    closed = text.lower().find(f"</{opened[2].lower()}>", opened.end())
+    inner = text[opened.end() : closed if closed != -1 else len(text)].strip()
     box = boxed(inner)
     if box:
         return Found(box, "tag")
@@ -210,9 +218,7 @@ def _after_hashes(text: str) -> Found | None:
 
 def _after_phrase(text: str, kind: Kind) -> Found | None:
     """Return what the last "the answer is" says; None when no such phrase states an answer."""
-    ends: list[int] = []
-    for pattern in (_PHRASE, _PHRASE_FAR):
-        ends += [match.end() for match in pattern.finditer(text)]
+    ends = _phrase_ends(text)
     if "A" in text:
         ends += [m.end() for m in _LETTERED.finditer(text) if not _ANOTHER_LETTER.search(text, m.end(), m.end() + TAIL)]
     for end in sorted(ends, reverse=True)[:8]:
@@ -224,6 +230,21 @@ def _after_phrase(text: str, kind: Kind) -> Found | None:
             if not _NO_CLAIM.match(said):
                 return None
     return None
+
+
+def _phrase_ends(text: str) -> list[int]:
+    """Return where phrases such as "the answer is" end, the stems looked up first: that is ten times as fast."""
+    lower = text.lower()
+    if len(lower) != len(text):  # letters whose lower case is longer
+        return [match.end() for pattern in (_PHRASE, _PHRASE_FAR) for match in pattern.finditer(text)]
+    ends: list[int] = []
+    for stem in _STEMS:
+        at = lower.find(stem)
+        while at != -1:
+            matches = (pattern.match(text, at) for pattern in (_PHRASE, _PHRASE_FAR))
+            ends += [match.end() for match in matches if match]
+            at = lower.find(stem, at + 1)
+    return ends
 
 
 def _phrase_at(text: str, end: int, kind: Kind) -> Found | None:

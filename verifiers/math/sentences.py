@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+LATEST = 8
+"""Sentences that are looked at, from the end."""
 TAIL = 4_000
 """Characters at the end of a text that are searched when nothing marks the answer."""
 
@@ -105,10 +107,10 @@ class Sentence(NamedTuple):
 
 
 def sentences(text: str) -> list[Sentence]:
-    """Return the sentences at the end of the text, in order."""
+    """Return the last sentences of the text, in order."""
     tail = _HEADING.sub("\n\n", text[-TAIL:])
-    found: list[Sentence] = []
-    start, finished, same_line = 0, 0, False
+    found: list[tuple[str, str, bool]] = []  # text, the mark at its end, and whether one before it ended on its line
+    start, same_line = 0, False
     for end in (*END.finditer(tail), None):
         raw = tail[start : end.start() if end else len(tail)]
         mark = end[0].strip() if end else ""
@@ -117,14 +119,15 @@ def sentences(text: str) -> list[Sentence]:
         if not bare.strip(" *$\n_#"):
             same_line = same_line and (end is None or "\n" not in end[0])
             continue
-        last = end is None or not tail[start:].strip(" *$\n_#")
-        kind = _kind(bare, mark)
-        if kind == "statement" and last and not mark and _breaks_off(bare, finished, len(found), same_line):
-            kind = "cut"
-        found.append(Sentence(bare.strip(), kind))
-        finished += bool(mark)
+        found.append((bare.strip(), mark, same_line))
         same_line = bool(mark)
-    return found
+    finished = sum(bool(mark) for _, mark, _ in found)
+    said = [Sentence(bare, _kind(bare, mark)) for bare, mark, _ in found[-LATEST:]]
+    if found and said[-1].kind == "statement" and not found[-1][1]:
+        last, _, same_line = found[-1]
+        if _breaks_off(last, finished, len(found) - 1, same_line):
+            said[-1] = Sentence(last, "cut")
+    return said
 
 
 def _kind(bare: str, mark: str) -> str:

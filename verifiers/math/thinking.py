@@ -23,22 +23,26 @@ _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _PLAIN_CHANNEL = re.compile(r"\s*analysis(?=[A-Z\"'(\\$\d*])")
 """The start of a harmony completion whose special tokens were dropped: `analysisWe need to …`."""
 _PLAIN_FINAL = "assistantfinal"
-_OPENS = re.compile(r"[<◁\[]")
-_OPENS_TAG = re.compile(r"[<◁]")
+_AROUND_NAME = re.compile(r"^(?:begin|start|end)_(?:of_)?|_(?:start|end)$")
+_NAME = r"(/?)\s?([A-Za-z_:]{2,40})"
+_ANGULAR_TAGS = re.compile(rf"[<◁]\|?{_NAME}(?:\s[^<>]{{0,80}})?\|?[>▷]")
+_TAGS = re.compile(rf"[<◁[]\|?{_NAME}(?:\s[^<>]{{0,80}})?\|?[>▷\]]")
 _RESERVED = re.compile(r"<unused(\d+)>")
 
 
+def _direction(slash: str, name: str, names: frozenset[str]) -> int:
+    """Return 1 for a tag that opens thinking, -1 for one that closes it, 0 for any other."""
+    name = name.lower()
+    closes = bool(slash) or name.startswith("end_") or name.endswith("_end")
+    core = _AROUND_NAME.sub("", name)
+    if core in names or name in names:
+        return -1 if closes else 1
+    return {"inner_prefix": 1, "inner_suffix": -1}.get(name, 0)
+
+
 @lru_cache(maxsize=64)
-def _tags(more: tuple[str, ...], brackets: bool) -> re.Pattern[str]:
-    names = "|".join(re.escape(name) for name in sorted({*NAMES, *more}, key=len, reverse=True))
-    forms = (
-        rf"<(?P<xml>/?)\s?(?:{names})(?P<xml_end>_end)?(?:_start)?(?:\s[^<>]{{0,80}})?>"
-        rf"|<\|(?P<pipe>/?)(?:(?:begin|start|(?P<pipe_end>end))_(?:of_)?)?(?:{names})(?:_start|(?P<pipe_last>_end))?\|>"
-        rf"|<\|inner_(?:prefix|(?P<inner>suffix))\|>|◁(?P<kite>/?)(?:{names})▷"
-    )
-    if brackets:
-        forms += rf"|\[(?P<square>/?)(?:{names})\]"
-    return re.compile(forms, re.IGNORECASE)
+def _names(more: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(NAMES) | {name.lower() for name in more}
 
 
 def after_thinking(text: str, more: tuple[str, ...] = ()) -> str | None:
@@ -52,17 +56,16 @@ def after_thinking(text: str, more: tuple[str, ...] = ()) -> str | None:
         return text[text.rindex(_PLAIN_FINAL) + len(_PLAIN_FINAL) :]
     if _PLAIN_CHANNEL.match(text):
         return None
-    if "<" not in text and "◁" not in text and "[" not in text:
+    brackets = "[" in text and ("[/" in text or text.lstrip()[:6].upper() in ("[THINK", "[REASO"))
+    if not brackets and "<" not in text and "◁" not in text:
         return text
-    brackets = "[/" in text or text.lstrip()[:6].upper() in ("[THINK", "[REASO")
+    names = _names(more)
     end, open_since = 0, False
-    tags = _tags(more, brackets)
-    for start in (_OPENS if brackets else _OPENS_TAG).finditer(text):
-        tag = tags.match(text, start.start())
-        if tag is None:
-            continue
-        open_since = not any(tag.groupdict().values())
-        end = end if open_since else tag.end()
+    for tag in (_TAGS if brackets else _ANGULAR_TAGS).finditer(text):
+        direction = _direction(tag[1], tag[2], names)
+        if direction:
+            open_since = direction > 0
+            end = end if open_since else tag.end()
     for token in _RESERVED.finditer(text) if "<unused" in text else ():
         open_since = int(token[1]) % 2 == 0
         end = end if open_since else max(end, token.end())
