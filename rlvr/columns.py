@@ -1,4 +1,4 @@
-"""Text in columns: read by people, and by grep and awk (nothing is wrapped or cut to a terminal's width)."""
+"""Text in columns, for people, grep and awk: lines are never wrapped or cut."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 
 def columns(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
-    """One line a row; the columns start two spaces after the widest cell before them.
+    """Return one line per row, with two spaces between columns.
 
-    With `numbers` all but the first column stand to the right.
+    With `numbers`, all columns except the first are right-aligned.
     """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join(

@@ -1,6 +1,6 @@
-"""What can go wrong, told apart by who has to act.
+"""Errors that rlvr raises on purpose, by who has to act.
 
-The command line turns each into one line on standard error and an exit code; no user ever sees a traceback for one.
+The command line turns each into one line on standard error and an exit code, without a traceback.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterable
 
 
 class RlvrError(Exception):
-    """Base of every error that rlvr raises on purpose. `exit_code` is what the command line exits with."""
+    """Base class of the errors that rlvr raises on purpose. `exit_code` is that of the command line."""
 
     exit_code = 1
 
 
 class RequestError(RlvrError):
-    """The request was wrong (a name, a key, a file): nothing was started. Exit code 2."""
+    """The request is wrong (a name, a key, a file). Nothing was started. Exit code 2."""
 
     exit_code = 2
 
@@ -30,17 +30,17 @@ class PluginError(RequestError):
 
 
 class DataError(RequestError):
-    """A row or a column of somebody's data is wrong; the message names file, row and field."""
+    """A row or a column of a data file is wrong; the message names file, row and field."""
 
 
 class RunError(RlvrError):
-    """The run started and could not go on. Exit code 1."""
+    """The run started and failed. Exit code 1."""
 
 
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """`"; did you mean 'x'?"` when a known name is close, else the known names, else nothing.
+    """Return `"; did you mean 'x'?"` if a known name is close, else the list of known names, else "".
 
-    `prefix` is what all of them begin with, and stands before the one that is meant; it makes no two names alike.
+    `prefix` is printed before the suggested name and is not compared.
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)

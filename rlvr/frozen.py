@@ -1,4 +1,4 @@
-"""The base of every model of data and configuration."""
+"""Base class of the models of data and configuration."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """An immutable model that refuses unknown keys, NaN and infinity."""
+    """An immutable model that rejects unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,7 +1,7 @@
-"""Flat `section.key: value` settings with the place where each was written, and models validated from them.
+"""Flat `section.key: value` settings with their source, and models validated from them.
 
-An error names the key, the file and the line, so that a user knows what to mend. A section that has a `name` may be
-given as that name alone: `trainer: grpo-off` is `trainer: {name: grpo-off}`.
+Errors name the key, the file and the line. A section that has a `name` may be given as that name alone:
+`trainer: grpo-off` is `trainer: {name: grpo-off}`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rlvr.validation_messages import validation_message
 
 @dataclass(frozen=True)
 class Setting:
-    """A value, and where it was written."""
+    """A value and its source."""
 
     value: Any
     source: str
@@ -46,7 +46,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_settings(path: Path, named: Collection[str] = NAMED) -> Settings:
-    """The settings of a YAML file; a `named` section may be its name alone. Raises ConfigError with file and line."""
+    """Return the settings of a YAML file. A `named` section may be its name alone. Raises ConfigError."""
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
@@ -67,7 +67,7 @@ def _flatten(node: yaml.Node, prefix: str, path: Path, named: Collection[str]) -
             return {_spell_out(prefix, named): Setting(_construct(node), line)}
         except yaml.YAMLError as error:
             raise ConfigError(_not_yaml(error, path)) from error
-        except ValueError as error:  # a date that there is not
+        except ValueError as error:  # an impossible date
             raise ConfigError(f"{line}: {prefix}: {error}") from error
     settings: Settings = {}
     for key_node, value_node in node.value:
@@ -80,7 +80,7 @@ def _flatten(node: yaml.Node, prefix: str, path: Path, named: Collection[str]) -
 
 
 def _not_yaml(error: yaml.YAMLError, path: Path) -> str:
-    """One line with file and line: PyYAML is given the text alone and calls it `<unicode string>`."""
+    """Return a message with file and line, since PyYAML calls the text `<unicode string>`."""
     mark = getattr(error, "problem_mark", None)
     return f"{path}{f':{mark.line + 1}' if mark else ''}: not YAML: {_problem(error)}"
 
@@ -106,7 +106,7 @@ def _spell_out(key: str, named: Collection[str] = NAMED) -> str:
 
 
 def parse_set(text: str) -> tuple[str, Setting]:
-    """`section.key=value` of `--set`; the value is YAML (`1e-5`, `true`, `[a, b]`, text)."""
+    """Parse `section.key=value` of `--set`; the value is YAML (`1e-5`, `true`, `[a, b]`, text)."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r}: expected KEY=VALUE, e.g. trainer.lr=1e-5")
@@ -120,9 +120,9 @@ def parse_set(text: str) -> tuple[str, Setting]:
 
 
 def command_line_settings(sets: Iterable[str], flags: Mapping[str, tuple[str, Any]]) -> Settings:
-    """What the command line says: `--set` and `{key: (flag, value)}` for flags that were given (value not None).
+    """Return the settings of `--set` texts and of flags, `{key: (flag, value)}`; a flag with value None was not given.
 
-    Raises ConfigError when one key is given twice.
+    Raises ConfigError if a key is given twice.
     """
     pairs = [(key, Setting(value, flag)) for key, (flag, value) in flags.items() if value is not None]
     settings: Settings = {}
@@ -161,7 +161,10 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def validate(model: type[M], settings: Settings, prefix: str = "") -> M:
-    """`model` from flat settings; `prefix` is what their keys lack. Raises ConfigError that names all that is wrong."""
+    """Return a model made of flat settings. Raises ConfigError that names every fault.
+
+    `prefix` comes before the keys in messages.
+    """
     nested: dict[str, Any] = {}
     for dotted, setting in settings.items():
         *sections, key = dotted.split(".")
@@ -179,7 +182,7 @@ def validate(model: type[M], settings: Settings, prefix: str = "") -> M:
 
 def _explain(model: type[BaseModel], fault: Any, settings: Settings, prefix: str) -> str:
     loc = [str(part) for part in fault["loc"] if part != "[key]"]
-    if not loc:  # what a model says of its keys together
+    if not loc:  # a validator of the whole model
         return validation_message(fault)
     dotted = ".".join(loc)
     source = _source(loc, settings)
@@ -211,7 +214,7 @@ def _renamed(fields: Mapping[str, FieldInfo], key: str) -> str | None:
 
 
 def _section(model: type[BaseModel], loc: Iterable[str]) -> Any:
-    """The model of a section within `model`."""
+    """Return the model of a section within `model`."""
     owner: Any = model
     for section in loc:
         declared = owner.model_fields[section].annotation
@@ -220,7 +223,7 @@ def _section(model: type[BaseModel], loc: Iterable[str]) -> Any:
 
 
 def _source(loc: Sequence[str], settings: Settings) -> str:
-    """Where a key was written; of one that is missing, or of an item of a list, where what it belongs to was."""
+    """Return the source of a key; for a missing key or a list item, that of the section or list."""
     for length in range(len(loc), -1, -1):
         dotted = ".".join(loc[:length])
         for key, setting in settings.items():

@@ -1,4 +1,4 @@
-"""What pydantic refuses, in the words of our own messages: what is wrong with the value, and what came."""
+"""Messages for pydantic's validation errors: what the value must be, and what it was."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _SECTIONS = {"model_type", "model_attributes_type", "dict_type"}
 
 
 def validation_message(fault: Mapping[str, Any], keys: Collection[str] = ()) -> str:
-    """One entry of `ValidationError.errors()`: `must be at least 2, not 1`.
+    """Return the message for an entry of `ValidationError.errors()`: `must be at least 2, not 1`.
 
-    What one of our own validators says stays as it is. `keys` are those of the section that was expected.
+    Messages of our own validators are kept. `keys` are those of the section that was expected.
     """
-    type_, came, told = fault["type"], fault["input"], fault.get("ctx", {})
+    type_, value, context = fault["type"], fault["input"], fault.get("ctx", {})
     if type_ in ("value_error", "assertion_error"):
-        return str(told["error"])
+        return str(context["error"])
     if type_ == "missing":
         return "is missing"
     if type_ in _SECTIONS:
-        return f"must be a section of keys{': ' if keys else ''}{', '.join(keys)}; not {came!r}"
+        return f"must be a section of keys{': ' if keys else ''}{', '.join(keys)}; not {value!r}"
     if type_ in _LISTS:
-        return f"must be a list, e.g. [{came}], not {came!r}"
+        return f"must be a list, e.g. [{value}], not {value!r}"
     if type_ in _LENGTHS:
         words, bound = _LENGTHS[type_]
-        return f"must have {words} {told[bound]} items, not {came!r}"
+        return f"must have {words} {context[bound]} items, not {value!r}"
     if type_ in _BOUNDS:
         words, bound = _BOUNDS[type_]
-        return f"must be {words} {told[bound]:g}, not {came!r}"
+        return f"must be {words} {context[bound]:g}, not {value!r}"
     if type_ in ("literal_error", "enum"):
-        return f"must be {told['expected']}, not {came!r}"
+        return f"must be {context['expected']}, not {value!r}"
     if type_ in _WORDS:
-        return f"must be {_WORDS[type_]}, not {came!r}"
+        return f"must be {_WORDS[type_]}, not {value!r}"
     text = str(fault["msg"]).replace("Input should", "must").replace("Value should", "must")
-    return f"{text[:1].lower()}{text[1:]}, not {came!r}"
+    return f"{text[:1].lower()}{text[1:]}, not {value!r}"

@@ -1,1 +1,1 @@
-"""A verifier under test: labelled cases, attacks, latency, and the report."""
+"""Test bench for verifiers: labelled cases, attacks, latency, report."""

@@ -1,14 +1,14 @@
-"""The test bench for verifiers: labelled cases, and what needs no labels, all through the real worker pool.
+"""Test bench for verifiers: labelled cases, and checks that need no labels, all through the real worker pool.
 
     cases       false positives and negatives by category, with Wilson intervals
-    answers     a gold accepts itself, another answer is refused, formatting around an answer changes nothing
+    answers     a gold answer accepts itself, another is refused, formatting around an answer changes nothing
     attacks     completions that only a mistaken verifier rewards (`rlvr.bench.attacks`): none may win
-    statuses    a row without a gold is `invalid`, an empty completion `unparsed`
+    statuses    a row without a gold answer is `invalid`, an empty completion `unparsed`
     hostile     completions that break programs end in a verdict, unrewarded, within the time limit
-    repeats     the same verdicts once more, by other processes and in the reverse order
+    repeats     the same verdicts again, from other processes and in reverse order
 
-What counts is whether a completion is accepted: its verdict is `graded` and its reward reaches a threshold. Faults are
-not averaged away: apart from the labelled cases, whose shares have limits, one is enough to fail.
+A completion is accepted if its verdict is `graded` and its reward reaches a threshold. One fault fails a check, except
+for the labelled cases, whose error rates have limits.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from rlvr.verify.scoring import Scorer
 from rlvr.verify.verifying import require_place
 
 REPEATED = 256
-"""Completions that are judged a second time."""
+"""Completions that are scored a second time."""
 MOST_TIMEOUTS = 5
-"""After so many the rest is not tried: a verifier that hangs on everything would take hours."""
+"""Time-outs after which the bench stops: a verifier that always hangs would take hours."""
 
 FALSE_POSITIVES, FALSE_NEGATIVES = "false positives", "false negatives"
 BREAKAGE = "no errors, no time-outs"
@@ -67,18 +67,18 @@ def run_bench(
     limits: Limits | None = None,
     advance: Callable[[int, int], object] = lambda done, total: None,
 ) -> Report:
-    r"""Try a verifier on all that there is to try it on.
+    r"""Test a verifier with every check that applies to it.
 
     Args:
-        verifier, options, workers, timeout: As `Scorer` has them.
-        cases: Files of labelled cases (`rlvr.bench.cases`), instead of the one that the verifier may bring.
+        verifier, options, workers, timeout: Arguments of `Scorer`.
+        cases: Files of labelled cases (`rlvr.bench.cases`), instead of the one that the verifier brings.
         questions: Rows of a data set, each with a gold answer.
-        answer_form: How a completion states its answer, `{answer}` in its place; what the verifier declares when not
-            given, and that is `\boxed{answer}` unless it says otherwise.
-        limits: What counts as right and how often cases may go wrong.
-        advance: Told after each verdict how many there are, of how many.
+        answer_form: How a completion states its answer, with `{answer}` in its place. By default what the verifier
+            declares, or `\boxed{answer}`.
+        limits: What counts as correct, and how often cases may be misjudged.
+        advance: Called after each verdict with the number of verdicts so far and the total.
 
-    Raises as `Scorer` and `read_cases` do, and PluginError for an answer form without a place for the answer.
+    Raises the errors of `Scorer` and `read_cases`, and PluginError for an answer form without `{answer}`.
     """
     if answer_form is not None:
         require_place(answer_form, "the answer form")
@@ -91,7 +91,7 @@ def run_bench(
         judged = _judged(scorer, trials.all, lambda done: advance(done, total))
     repeatable = [each for each in judged if each.trial.check != HOSTILITY and each.score.status is not Status.TIMEOUT]
     first = spread(repeatable, REPEATED)[::-1]
-    # Processes of their own: they have seen nothing of what the first ones have.
+    # New processes, which have not seen what the first ones saw.
     with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
         before = len(judged)
         again = _judged(scorer, [each.trial for each in first], lambda done: advance(before + done, total))
@@ -111,7 +111,7 @@ def run_bench(
 
 
 def _judged(scorer: Scorer, trials: Sequence[Trial], advance: Callable[[int], object]) -> list[Judged]:
-    """The verdicts, in order; cut short after too many time-outs."""
+    """Return the verdicts in order; fewer after too many time-outs."""
     judged: list[Judged] = []
     timeouts = 0
     for trial, score in zip(trials, scorer.score(trial.item for trial in trials), strict=True):
@@ -124,7 +124,7 @@ def _judged(scorer: Scorer, trials: Sequence[Trial], advance: Callable[[int], ob
 
 
 class _Findings:
-    """Verdicts, made into checks."""
+    """Turn verdicts into checks."""
 
     def __init__(
         self, judged: Sequence[Judged], repeats: Sequence[tuple[Judged, Judged]], planned: int, limits: Limits
@@ -134,10 +134,10 @@ class _Findings:
         self._by_check: dict[str, list[Judged]] = {}
         for each in judged:
             self._by_check.setdefault(each.trial.check, []).append(each)
-        self._told_apart = {each.trial.row for each in self.of(ALONE) if self._accepted(each)} - {
+        self._separated = {each.trial.row for each in self.of(ALONE) if self._accepted(each)} - {
             each.trial.row for each in self.of(WRONG) if self._accepted(each) and each.trial.row is not None
         }
-        """Attacked rows whose gold is accepted and whose wrong answer is not: on others an attack proves nothing."""
+        """Attacked rows whose gold answer is accepted and whose wrong one is not; others prove nothing."""
 
     def of(self, check: str) -> list[Judged]:
         return self._by_check.get(check, [])
@@ -186,7 +186,7 @@ class _Findings:
         if needs_answer:
             found.append(self._statuses())
         else:
-            found.append(Check(STATUSES, Result.SKIPPED, 0, detail="it does without a gold answer"))
+            found.append(Check(STATUSES, Result.SKIPPED, 0, detail="it needs no gold answer"))
         found += [
             self._hostility(compares_answers),
             self._breakage(),
@@ -203,22 +203,22 @@ class _Findings:
     def _gold(self) -> Check:
         invalid = [each for each in self.of(GOLD) if each.score.status is Status.INVALID]
         tried = [each for each in self.of(GOLD) if each.score.status is not Status.INVALID]
-        detail = f"{len(invalid)} more are invalid golds" if invalid else ""
+        detail = f"{len(invalid)} more are invalid" if invalid else ""
         if not tried and invalid:
-            return Check(GOLD, Result.FAILED, len(invalid), tuple(invalid), "every gold is invalid")
+            return Check(GOLD, Result.FAILED, len(invalid), tuple(invalid), "every gold answer is invalid")
         return self._verdict(GOLD, tried, [each for each in tried if not self._accepted(each)], detail)
 
     def _wrong(self) -> Check:
         return self._verdict(WRONG, self.of(WRONG), list(filter(self._accepted, self.of(WRONG))))
 
     def _formatting(self) -> Check:
-        """The right answer stays right, and the wrong one wrong."""
-        tried = [each for each in self.of(FORMATTING) if each.trial.row in self._told_apart]
+        """Check that the right answer stays right, and the wrong one wrong."""
+        tried = [each for each in self.of(FORMATTING) if each.trial.row in self._separated]
         faults = [each for each in tried if self._accepted(each) is not each.trial.right]
         return self._verdict(FORMATTING, tried, faults)
 
     def _attack(self, name: str) -> Check:
-        tried = [each for each in self.of(ATTACK + name) if each.trial.row in self._told_apart]
+        tried = [each for each in self.of(ATTACK + name) if each.trial.row in self._separated]
         won = [each for each in tried if self._accepted(each)]
         detail = "" if tried else "no row's gold is accepted and its wrong answer refused"
         return self._verdict(ATTACK + name, tried, won, detail)
@@ -228,7 +228,7 @@ class _Findings:
         return self._verdict(STATUSES, tried, [each for each in tried if each.score.status is not each.trial.status])
 
     def _hostility(self, compares_answers: bool) -> Check:
-        """No answer, so no reward; of a verifier that compares no answers nothing is known but that it must survive."""
+        """Check that hostile completions get no reward. A verifier that compares no answers must only survive them."""
         tried = self.of(HOSTILITY)
         bad = (*_BROKEN, Status.INVALID)
         faults = [each for each in tried if each.score.status in bad or (compares_answers and self._accepted(each))]
@@ -250,15 +250,18 @@ class _Findings:
             for first, second in self._repeats
             if (first.score.status, first.score.reward) != (second.score.status, second.score.reward)
         ]
-        return self._verdict(REPEATS, tried, faults, "by other processes, in reverse order")
+        return self._verdict(REPEATS, tried, faults, "in other processes, in reverse order")
 
     def _symmetry(self) -> Check:
-        """A note, no fault: a rounded gold accepts what an exact one does not, and a letter may stand for its text."""
+        """Note labelled pairs whose verdict changes if gold and answer are swapped.
+
+        That is no fault: a rounded gold answer accepts what an exact one does not, and a letter may stand for its text.
+        """
         straight = {id(each.trial.case): self._accepted(each) for each in self.of(CASES)}
         tried = [each for each in self.of(SYMMETRY) if id(each.trial.case) in straight]
         differ = [each for each in tried if self._accepted(each) is not straight[id(each.trial.case)]]
         result = Result.NOTE if tried else Result.SKIPPED
-        detail = f"{len(differ):,} of the labelled pairs are judged otherwise" if tried else ""
+        detail = f"{len(differ):,} of the labelled pairs get another verdict" if tried else ""
         return Check(SYMMETRY, result, len(tried), tuple(differ), detail)
 
     def _rewards(self) -> Check:
@@ -266,7 +269,7 @@ class _Findings:
         if not rewards:
             return Check(REWARDS, Result.FAILED, 0, detail="no completion was given a reward")
         low, high = min(rewards), max(rewards)
-        detail = f"{low:g} to {high:g}; {self.limits.threshold:g} and more is right"
+        detail = f"{low:g} to {high:g}; correct at {self.limits.threshold:g} or more"
         if low < 0 or high > 1:
-            detail += " (outside of 0 to 1: is that threshold meant?)"
+            detail += " (outside of 0 to 1: check the threshold)"
         return Check(REWARDS, Result.NOTE, len(rewards), detail=detail)

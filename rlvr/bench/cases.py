@@ -1,16 +1,16 @@
-r"""Labelled cases: what a verifier must reward and what it must not, a JSON object a line.
+r"""Labelled cases: completions that a verifier must or must not reward, one JSON object per line.
 
     {"category": "fractions", "gold": "1/2", "pred": "0.5", "expected": true}
     {"category": "hedging", "gold": "1/2", "completion": "It is \\boxed{1/2} or \\boxed{2}.", "expected": false}
 
-    gold        the row's gold answer, as text
-    expected    whether the completion deserves the reward
-    completion  what the model wrote, as a whole; or instead of it
-    pred        a bare answer, judged in the verifier's answer form (with `"form": "text"` it is a whole completion)
-    category    what it is an example of; "all" when not given
-    prompt      the question, for verifiers that look at it
+    gold        gold answer of the row, as text
+    expected    true if the completion deserves the reward
+    completion  whole completion of the model; or instead of it
+    pred        bare answer, scored in the verifier's answer form (with `"form": "text"`, a whole completion)
+    category    kind of case; "all" by default
+    prompt      question, for verifiers that read it
 
-Other keys are `task.extra`.
+Other keys go into `task.extra`.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _FORMS = ("bare", "text")
 
 @dataclass(frozen=True)
 class Case:
-    """A completion with the verdict that it deserves."""
+    """A completion and the verdict that it deserves."""
 
     gold: str
     completion: str
     expected: bool
     category: str = "all"
     answer: str | None = None
-    """The bare answer that the completion was made of; None when the completion was given."""
+    """Bare answer of which the completion was made; None if the completion was given."""
     prompt: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_cases(path: Path, say: Callable[[str], str]) -> Iterator[Case]:
-    """The cases of a file; `say(answer)` is a completion that ends in that answer.
+    """Yield the cases of a file; `say(answer)` returns a completion that ends in that answer.
 
-    Raises RequestError when there is no such file or it is empty, DataError for a row at fault.
+    Raises RequestError if the file does not exist, DataError if it is empty or a row is wrong.
     """
     if not path.is_file():
         raise RequestError(f"cases: there is no file {path}")
@@ -95,5 +95,5 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str | None:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    # A decimal is not accepted as a number: 0.50 would lose the digit that says how exact it is.
+    # Decimals must be text: as a number, 0.50 would lose a digit of its precision.
     raise DataError(f"{where}: {key!r} is {kind_of(value)}: expected text, in quotes")

@@ -1,4 +1,4 @@
-"""Shares with their uncertainty, and quantiles: pure functions of numbers."""
+"""Shares with confidence intervals, and quantiles."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Z95 = 1.959963984540054
-"""The normal distribution's 97.5 % quantile: an interval of z = 1.96 on both sides holds 95 %."""
+"""97.5 % quantile of the normal distribution, for two-sided 95 % intervals."""
 
 
 def wilson(hits: int, trials: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval for a binomial share (Wilson 1927, JASA 22:209, equation 5), clipped to [0, 1].
+    """Return Wilson's score interval for a binomial share (Wilson 1927, JASA 22:209, equation 5), clipped to [0, 1].
 
-    Unlike p ± z·√(p(1-p)/n) it is honest at 0 hits: there its upper end is z² / (n + z²). Without a trial: (0, 1).
+    Unlike p ± z·√(p(1-p)/n), it is valid at 0 hits, where its upper end is z² / (n + z²). Without trials it is (0, 1).
     Raises ValueError unless 0 <= hits <= trials.
     """
     if not 0 <= hits <= trials:
@@ -23,20 +23,20 @@ def wilson(hits: int, trials: int, z: float = Z95) -> tuple[float, float]:
     share, weight = hits / trials, z * z / trials
     middle = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
-    # At the ends rounding would leave a few times 1e-17 where the formula gives exactly 0 and 1.
+    # At the ends, the formula gives exactly 0 and 1, and rounding would not.
     return max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < trials else 1.0
 
 
 @dataclass(frozen=True)
 class Share:
-    """`hits` of `trials`."""
+    """Share of `hits` in `trials`."""
 
     hits: int
     trials: int
 
     @property
     def value(self) -> float:
-        """The share; 0 without a trial."""
+        """The share; 0 without trials."""
         return self.hits / self.trials if self.trials else 0.0
 
     @property
@@ -46,9 +46,9 @@ class Share:
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """The smallest value that at least a share `q` of the values does not exceed: always one that was measured.
+    """Return the smallest of the values that at least a share `q` of them does not exceed.
 
-    Raises ValueError without values and for a q outside of (0, 1].
+    Raises ValueError without values, or if q is outside of (0, 1].
     """
     if not values or not 0 < q <= 1:
         raise ValueError(f"quantile {q} of {len(values)} values")

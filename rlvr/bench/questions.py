@@ -1,4 +1,4 @@
-"""Rows of a prompt set, for the test bench: every gold answer that a verifier will have to live with."""
+"""Rows of a prompt set for the test bench, each with a gold answer."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ OF_AN_ENDLESS_SET = 1000
 def questions_of(
     dataset: str, *, split: Literal["train", "eval"] = "train", files: Sequence[Path] = (), limit: int | None = None
 ) -> list[BenchQuestion]:
-    """The first `limit` questions of a prompt set; all of them when not given, or 1,000 of one that does not end.
+    """Return the first `limit` questions of a prompt set; by default all, or 1,000 of an endless one.
 
     Args:
         dataset: A registered name, a `.yaml` card, or a file of questions and answers.
-        split: Which of its two splits.
+        split: Split of the prompt set.
         files: Local files to read instead of the hub.
 
-    Raises as `load_source` does, and RequestError when there is no gold answer to try.
+    Raises the errors of `load_source`, and RequestError if no question has a gold answer.
     """
     source = load_source(dataset, SourceRequest(split=split, seed=0, data_files=tuple(files)))
     size = OF_AN_ENDLESS_SET if source.size is None else source.size
     prompts = (source[i] for i in range(size if limit is None else min(limit, source.size or limit)))
     questions = [BenchQuestion(prompt.task, prompt.text, prompt.messages) for prompt in prompts if prompt.task.answer]
     if not questions:
-        raise RequestError(f"dataset {dataset} has no gold answers to try a verifier with")
+        raise RequestError(f"dataset {dataset} has no gold answers to test a verifier with")
     return questions

@@ -1,4 +1,4 @@
-"""What the test bench puts to a verifier: completions, and for which check each is. Nothing is judged here."""
+"""Completions that the test bench scores, and the check that each belongs to."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rlvr.record.schema import Message, Rollout, Status, Task
 T = TypeVar("T")
 
 ATTACKED = 8
-"""Rows of the user's own that are attacked, beside ours."""
+"""Rows of the user's data that are attacked, besides our own."""
 NEAR = 20
-"""So many golds are looked at for one that differs."""
+"""Gold answers that are searched for one that differs."""
 
 CASES = "labelled cases"
 GOLD = "a gold accepts itself"
@@ -31,7 +31,7 @@ ALONE = "the gold of an attacked row"
 ATTACK = "attack: "
 EXPONENTS = f"{ATTACK}huge exponents"
 COSTLY = {HOSTILITY, EXPONENTS}
-"""Checks in which time-outs are to be expected of a verifier that is fine otherwise."""
+"""Checks in which a good verifier may time out."""
 
 _WORDS = re.compile(r"[A-Za-z]+")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+|/[1-9]\d*)?")
@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+|/[1-9]\d*)?")
 
 @dataclass(frozen=True)
 class BenchQuestion:
-    """A row of a data set: its task with the gold answer, and how it is asked where that is known."""
+    """A row of a data set: its task with the gold answer, and the prompt if known."""
 
     task: Task
     prompt: str | None = None
@@ -52,40 +52,40 @@ class BenchQuestion:
 
     @property
     def text(self) -> str:
-        """The question as text: of messages, the last."""
+        """The question as text; that of the last message if there are messages."""
         return self.messages[-1].content if self.messages else self.prompt or ""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One completion to be judged."""
+    """One completion to score."""
 
     check: str
     what: str
     item: Item
     row: int | None = None
-    """Which attacked row it belongs to: an attack counts only where the gold alone is accepted."""
+    """Attacked row that it belongs to: an attack counts only if the gold answer alone is accepted."""
     case: Case | None = None
     status: Status | None = None
-    """The status that it must have."""
+    """Status that the verdict must have."""
     right: bool | None = None
-    """Whether the answer in it is right, where formatting is tried."""
+    """True if the answer in it is right, for the check of formatting."""
 
 
 @dataclass
 class Trials:
-    """Collects trials, in the order in which they are to be run."""
+    """Collect trials in the order in which they run."""
 
     form: str
     wants_rollout: bool
     all: list[Trial] = field(default_factory=list)
 
     def say(self, answer: str) -> str:
-        """A completion that ends in this answer."""
+        """Return a completion that ends in this answer."""
         return self.form.replace("{answer}", answer)
 
     def add(self, check: str, what: str, completion: str | None, question: BenchQuestion, **more: Any) -> None:
-        """One more; `more` are fields of `Trial`."""
+        """Add a trial; `more` are fields of `Trial`."""
         rollout = None
         if self.wants_rollout and completion is not None:
             rollout = Rollout(
@@ -98,7 +98,7 @@ class Trials:
         self.all.append(Trial(check, what, Item(completion, question.task, rollout), **more))
 
     def fill(self, cases: Sequence[Case], questions: Sequence[BenchQuestion]) -> None:
-        """All there is to try: on these cases and rows, and on rows of our own."""
+        """Add all trials: on these cases and rows, and on rows of our own."""
         for case in cases:
             self.add(CASES, case.category, case.completion, _asked(case, case.gold), case=case)
         golds = list({case.gold: _asked(case, case.gold) for case in cases if case.expected}.values())
@@ -126,7 +126,7 @@ class Trials:
         for case in cases:
             if case.answer is not None:
                 self.add(SYMMETRY, case.category, self.say(case.gold), _asked(case, case.answer), case=case)
-        # Last: what they cost in time must not keep the rest from being tried.
+        # Last, since they are slow and must not keep the rest from being tried.
         for what, make in HOSTILE.items():
             self.add(HOSTILITY, what, make(self.say), first)
 
@@ -153,7 +153,7 @@ def _asked(case: Case, gold: str) -> BenchQuestion:
 
 
 def _with_another(questions: Sequence[BenchQuestion]) -> Iterator[tuple[BenchQuestion, str | None]]:
-    """Each question with the gold of another one that is certainly wrong for it, where there is one near by."""
+    """Yield each question with the gold answer of a nearby one that is certainly wrong for it, or None."""
     golds = list(dict.fromkeys(question.gold for question in questions))
     places = {gold: place for place, gold in enumerate(golds)}
     for question in questions:
@@ -163,9 +163,9 @@ def _with_another(questions: Sequence[BenchQuestion]) -> Iterator[tuple[BenchQue
 
 
 def surely_differ(one: str, other: str) -> bool:
-    """Two plain numbers that no rounding makes equal, or two different single words.
+    """Return True for two plain numbers that no rounding makes equal, or two different single words.
 
-    False where only a verifier could say.
+    Return False if only a verifier could tell.
     """
     if _NUMBER.fullmatch(one) and _NUMBER.fullmatch(other):
         first, second = Fraction(one), Fraction(other)
@@ -177,5 +177,5 @@ def surely_differ(one: str, other: str) -> bool:
 
 
 def spread(things: Sequence[T], count: int) -> list[T]:
-    """At most `count` of the things, evenly spaced, in their order."""
+    """Return at most `count` of the things, evenly spaced, in order."""
     return [things[i * len(things) // count] for i in range(count)] if len(things) > count else list(things)

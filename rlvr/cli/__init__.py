@@ -1,4 +1,4 @@
-"""The command line. Each command is a module here; none imports anything heavy before its arguments are parsed."""
+"""The command line, one module per command. Nothing heavy is imported before arguments are parsed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rlvr.errors import RlvrError
 app = typer.Typer(
     name="rlvr",
     help="Reinforcement learning with verifiable rewards.\n\n"
-    "Exit codes: 0 fine, 1 the run failed, 2 the request was wrong, 130 ended by Ctrl-C.",
+    "Exit codes: 0 success, 1 the run failed, 2 the request is wrong, 130 ended by Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,7 +35,7 @@ app.add_typer(recipes, name="recipes")
 
 
 def main() -> None:
-    """Run the command line; an error made on purpose is one line on standard error and its exit code."""
+    """Run the command line. An `RlvrError` is one line on standard error and an exit code."""
     _open_standard_streams()
     try:
         try:
@@ -48,16 +48,16 @@ def main() -> None:
     except OSError as error:
         from rlvr.files import DISK_FAULTS
 
-        # Whoever opens a file says which one it is about; what is left is what we print.
+        # Code that opens a file names it in its error. An error without a name is about standard output.
         if error.filename is not None or error.errno not in DISK_FAULTS:
             raise
-        sys.stdout = None  # what it holds cannot be written at the end either
+        sys.stdout = None  # its buffer cannot be written at exit either
         print(f"rlvr: standard output cannot be written: {error.strerror}", file=sys.stderr)
         sys.exit(1)
 
 
 def _open_standard_streams() -> None:
-    """Streams that were closed for us (`>&-`) lead nowhere: else the next files to be opened were in their place."""
+    """Open closed standard streams (`>&-`) to /dev/null, so that no other file takes their place."""
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)

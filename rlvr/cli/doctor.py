@@ -1,8 +1,7 @@
 """`rlvr doctor`: what is installed, what is missing, and how to get it.
 
-Nothing here is a list kept by hand: dependencies and extras are read from the metadata of the installed distribution,
-and a pin that another package has overridden (antlr's runtime is the usual victim) shows because requirements are
-followed all the way down.
+Dependencies and extras are read from the metadata of the installed distribution. Requirements are followed all the way
+down, so a pin that another package has overridden (often antlr's runtime) is found.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from rlvr.columns import columns
 from rlvr.errors import PluginError, RunError
 
 GIB = 2**30
-# Below these a run of the default size may not finish: a math worker may take 2 GiB, checkpoints a few hundred MiB.
+# Below these, a run of the default size may not finish: a math worker may need 2 GiB, checkpoints some 100 MiB.
 LOW_MEMORY = 4 * GIB
 LOW_DISK = 2 * GIB
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. `note` is worth knowing; `fail` keeps `rlvr train` or `rlvr score` from running."""
+    """One line of the report. `note`: worth knowing. `fail`: `rlvr train` or `rlvr score` cannot run."""
 
     section: Literal["machine", "dependency", "extra", "plugin"]
     name: str
@@ -42,9 +41,9 @@ class Finding:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON array, one object a finding.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array, one object per finding.")] = False,
 ) -> None:
-    """Say what is installed, what is missing and how to get it. Exit code 1 when the main job cannot run."""
+    """Say what is installed, what is missing and how to get it. Exit code 1 if training or scoring cannot run."""
     try:
         metadata.version("rlvr")
     except metadata.PackageNotFoundError:
@@ -76,7 +75,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _memory() -> int:
-    """Bytes that this process may use: the machine's, or a container's limit where that is lower."""
+    """Return the bytes that this process may use: the machine's memory, or a container's limit if that is lower."""
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else "max"
@@ -97,7 +96,7 @@ def _dependencies() -> Iterator[Finding]:
 
 
 def _import_trouble(distribution: str, owners: Mapping[str, list[str]]) -> str:
-    """Why the distribution's module cannot be imported; nothing when it can. `owners`: module -> distributions."""
+    """Return why the distribution's module cannot be imported; "" if it can. `owners`: module → distributions."""
     from packaging.utils import canonicalize_name
 
     name = canonicalize_name(distribution)
@@ -112,10 +111,10 @@ def _import_trouble(distribution: str, owners: Mapping[str, list[str]]) -> str:
 
 
 def _torch() -> Iterator[Finding]:
-    """What torch can compute on, and a GPU that it cannot use."""
+    """Yield the devices of torch, and a GPU that it cannot use."""
     try:
         import torch
-    except Exception:  # already told as a dependency that fails
+    except Exception:  # reported as a dependency that fails
         return
     build = (
         f"CUDA {torch.version.cuda}"
@@ -169,7 +168,7 @@ def _plugins() -> Iterator[Finding]:
             entry.load()
         except PluginError as error:
             broken += 1
-            # What lacks a third party's module is only unavailable; what we need ourselves is told as a dependency.
+            # A name that lacks a third-party module is only unavailable; our own needs are reported as dependencies.
             missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else "rlvr"
             status: Literal["note", "fail"] = "fail" if (missing or "rlvr").startswith("rlvr") else "note"
             yield Finding("plugin", entry.name, status, str(error))

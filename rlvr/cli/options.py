@@ -1,4 +1,4 @@
-"""`--option [NAME:]KEY=VALUE`, as several commands have it."""
+"""`--option [NAME:]KEY=VALUE` of several commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlvr.errors import ConfigError, RequestError
 
 
 def verifier_options(pairs: Iterable[str], verifiers: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of each verifier its options, from `[NAME:]KEY=VALUE` texts; one verifier alone need not be named.
+    """Return verifier → options, from `[NAME:]KEY=VALUE` texts; a single verifier need not be named.
 
     Raises RequestError.
     """

@@ -109,14 +109,14 @@ Lines: TypeAlias = list[dict[str, Any]]
 
 def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories, or metrics.jsonl files.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="What to write: .png, .pdf or .svg.")] = Path("plot.png"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .png, .pdf or .svg.")] = Path("plot.png"),
     metrics: Annotated[
-        str | None, typer.Option(help="Only these, e.g. reward/mean,kl/k3; a panel each, by their names.")
+        str | None, typer.Option(help="Only these metrics, one panel each, e.g. reward/mean,kl/k3.")
     ] = None,
 ) -> None:
-    """Draw the metrics of one or several runs, one over the other, on one page."""
+    """Draw the metrics of one or several runs over each other, on one page."""
     if out.suffix not in FORMATS:
-        raise RequestError(f"--out {out} ends in none of {', '.join(FORMATS)}: the ending says which format it is")
+        raise RequestError(f"--out {out} ends in none of {', '.join(FORMATS)}: the suffix decides the format")
     lines = {name: read_metrics(path) for name, path in _names(runs).items()}
     panels = PANELS if metrics is None else chosen([name.strip() for name in metrics.split(",")], lines)
     try:
@@ -125,7 +125,7 @@ def plot(
         raise RequestError("rlvr plot needs matplotlib: pip install 'rlvr[plot]'") from None
     from rlvr.files import replacing
 
-    mpl.use("Agg")  # no window is opened, and no display needed
+    mpl.use("Agg")  # no window and no display
     page = draw(lines, panels, by_lag=metrics is None)
     with replacing(out) as temporary:
         page.savefig(temporary, format=out.suffix[1:], dpi=110)
@@ -133,7 +133,7 @@ def plot(
 
 
 def read_metrics(path: Path) -> Lines:
-    """A run's metrics, a step each; a last line that is still being written is left out. Raises RequestError."""
+    """Return a run's metrics, one step each, without a last line that is still being written. Raises RequestError."""
     from rlvr.files import decoded, from_json, raw_lines_of
 
     file = path / "metrics.jsonl" if path.is_dir() else path
@@ -145,20 +145,20 @@ def read_metrics(path: Path) -> Lines:
     lines = [from_json(decoded(line, where), where) for where, line in raw]
     for (where, _), line in zip(raw, lines, strict=True):
         if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-            raise RequestError(f"{where} holds no step's metrics: expected an object with a step")
+            raise RequestError(f"{where} is not the metrics of a step: expected an object with a whole number `step`")
     if not lines:
         raise RequestError(f"{file} holds no step yet")
     return lines
 
 
 def _names(paths: Sequence[Path]) -> dict[str, Path]:
-    """What the legend calls each run: as many last parts of its path as tell them apart."""
+    """Return label → path: the label is the shortest end of each path that is unique."""
     runs = [path.parent if path.name == "metrics.jsonl" else path for path in map(Path.resolve, paths)]
     for place, run in enumerate(runs):
         if run in runs[:place]:
             raise RequestError(f"{paths[place]} is given twice: name each run once")
     if len(runs) > len(LOOKS):
-        raise RequestError(f"a page tells {len(LOOKS)} runs apart, these are {len(runs)}: plot fewer at a time")
+        raise RequestError(f"a page has room for {len(LOOKS)} runs, these are {len(runs)}: plot fewer at a time")
     for parts in range(1, max(len(run.parts) for run in runs) + 1):
         names = ["/".join(run.parts[-parts:]) for run in runs]
         if len(set(names)) == len(runs):
@@ -167,7 +167,7 @@ def _names(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def chosen(names: Sequence[str], runs: Mapping[str, Lines]) -> list[Panel]:
-    """A panel for each name, with the axis that it has on the whole page. Raises RequestError where no run has it."""
+    """Return a panel per name, with its axis on the whole page. Raises RequestError for a name that no run has."""
     known = {name for lines in runs.values() for line in lines for name, value in line.items() if _is_number(value)}
     for name in names:
         if name not in known:
@@ -185,8 +185,8 @@ def _of(name: str) -> Panel:
 
 
 def draw(runs: Mapping[str, Lines], panels: Sequence[Panel], *, by_lag: bool) -> Figure:
-    """The page: `panels` over the steps with every run in its color, the alarms, and below them, where a run has
-    several buckets of lag, the same by lag."""
+    """Return the page: `panels` over the steps with a color per run, then alarms, then the same metrics by lag if a run
+    has several buckets."""
     from matplotlib.figure import Figure
 
     shown = [panel for panel in panels if _worth(panel, panel.series, runs)]
@@ -235,11 +235,11 @@ def _by_lag(axes: Axes, panel: Panel, runs: Mapping[str, Lines], buckets: Sequen
 
 
 def _alarms(axes: Axes, runs: Mapping[str, Lines]) -> None:
-    """A mark for each alarm, in the row of its name."""
+    """Draw a mark for each alarm, in the row of its name."""
     from rlvr.alarms import RULES
 
-    told = [alarm["alarm"] for lines in runs.values() for line in lines for alarm in line.get("alarms", ())]
-    names = [name for name in RULES if name in told]
+    fired = [alarm["alarm"] for lines in runs.values() for line in lines for alarm in line.get("alarms", ())]
+    names = [name for name in RULES if name in fired]
     for place, ((color, _), lines) in enumerate(zip(LOOKS, runs.values(), strict=False)):
         marks = [(line["step"] + 1, names.index(a["alarm"])) for line in lines for a in line.get("alarms", ())]
         offset = 0.5 * (place + 0.5) / len(runs) - 0.25
@@ -254,7 +254,7 @@ def _alarms(axes: Axes, runs: Mapping[str, Lines]) -> None:
 def _dress(axes: Axes, panel: Panel, title: str, x: str) -> None:
     words = zip(("solid", "dashed", "dotted"), panel.series.values(), strict=False)
     note = ", ".join(f"{word}: {label}" for word, label in words if label)
-    axes.set_title(f"{title}\n", fontsize=10, fontweight="bold", loc="left")  # a line for the note, so panels align
+    axes.set_title(f"{title}\n", fontsize=10, fontweight="bold", loc="left")  # a line for the note: panels align
     axes.text(0, 1.02, note, transform=axes.transAxes, fontsize=8, color="0.35")
     axes.set_xlabel(x, fontsize=8)
     axes.set_ylabel(panel.unit, fontsize=8)
@@ -279,7 +279,7 @@ def _scale(axes: Axes, axis: Axis) -> None:
     elif axis == "percent":
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         axes.set_ylim(bottom=0.0)
-    else:  # every tick says all of its number: a factor of all ticks would stand where the title is
+    else:  # ticks show whole numbers: a common factor would overlap the title
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     if axis == "0-1":
         axes.set_ylim(0.0, 1.02)
@@ -314,10 +314,10 @@ def _worth(panel: Panel, keys: Iterable[str], runs: Mapping[str, Lines]) -> bool
 
 
 def _points(lines: Lines, name: str) -> tuple[list[int], list[float]]:
-    """Steps, counted from 1, and values, NaN where a step has none, so that no line is drawn across it.
+    """Return steps, counted from 1, and values; NaN where a step has none, which leaves a gap in the line.
 
-    Evaluations are only some steps' business, so their lines go from one to the next; a held-out accuracy stands after
-    as many batches as its weights have seen.
+    Evaluations happen only at some steps, so their lines connect them. A held-out accuracy is drawn after as many
+    batches as its weights have seen.
     """
     there = [line for line in lines if _is_number(line.get(name)) or not _is_evaluation(name)]
     values = [line[name] if _is_number(line.get(name)) else math.nan for line in there]
@@ -325,7 +325,7 @@ def _points(lines: Lines, name: str) -> tuple[list[int], list[float]]:
 
 
 def _after(name: str, line: Mapping[str, Any]) -> bool:
-    """An evaluation comes before the step of its line, and once more after the last step."""
+    """Return True if the value belongs after the step: an evaluation precedes its step, except after the last one."""
     return not _is_evaluation(name) or line.get("eval/policy_version") == line.get("policy_version")
 
 
@@ -334,21 +334,21 @@ def _is_evaluation(name: str) -> bool:
 
 
 def _every(name: str, marker: str, count: int) -> int:
-    """From one marker to the next: every point of an evaluation; eight a line where markers tell runs apart, else 0."""
+    """Return the distance between markers: 1 for evaluations, an eighth of the line where they tell runs apart, or 0."""
     if _is_evaluation(name):
         return 1
     return 0 if marker == MARKERS[0] else math.ceil(count / 8)
 
 
 def _marked(values: Sequence[float], every: int) -> list[int]:
-    """Which points have a marker: each `every`th, and those that no line reaches."""
+    """Return the points with a marker: each `every`th, and those that no line reaches."""
     gap = [True, *map(math.isnan, values), True]
     alone = {i for i in range(len(values)) if gap[i : i + 3] == [True, False, True]}
     return sorted(alone | set(range(0, len(values), every) if every else ()))
 
 
 def _buckets(runs: Mapping[str, Lines]) -> list[str]:
-    """Buckets of lag that the runs have tokens in, in their order; none where no run has several."""
+    """Return the buckets of lag in which the runs have tokens, in order; empty if no run has several."""
     from rlvr.offpolicy.staleness import BUCKETS
 
     found = [{name.partition("/")[0] for line in lines for name in line} for lines in runs.values()]
@@ -363,18 +363,18 @@ def _keys(panel: Panel, buckets: Sequence[str]) -> list[str]:
 
 
 def _mean(lines: Lines, key: str) -> float:
-    """Of the steps that have it; NaN where none has."""
+    """Return the mean over the steps that have the metric; NaN if none has."""
     values = [line[key] for line in lines if _is_number(line.get(key))]
     return math.fsum(values) / len(values) if values else math.nan
 
 
 def _window(steps: int) -> int:
-    """Over how many steps a line is averaged: odd, a twentieth of the run."""
+    """Return the number of steps to average over: odd, a twentieth of the run."""
     return 1 if steps < SMOOTH_FROM else 2 * (steps // 40) + 1
 
 
 def _smooth(values: Sequence[float], window: int) -> list[float]:
-    """The mean over `window` values around each, of those that are there; NaN stays NaN."""
+    """Return the mean over `window` values around each, without those that are NaN; NaN stays NaN."""
     half = window // 2
     smooth = []
     for i, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""`rlvr plugins`: what can be named on the command line, and who brings it."""
+"""`rlvr plugins`: names for the command line, and the distributions that provide them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlvr.columns import columns
 
 
 def plugins(
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON array, one object an entry.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array, one object per entry.")] = False,
 ) -> None:
     """List verifiers, prompt sources, samplers, trainers, trackers, recipes and presets, each with its distribution."""
     from rlvr.registry import registry

@@ -1,4 +1,4 @@
-"""What people see of long work on many rows: counts of verdicts, how fast it goes, how long it will take."""
+"""Progress of long work: counts of verdicts, speed, time left."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Heartbeat:
 
 
 class Progress(Protocol):
-    """Is told how far the work is."""
+    """Shows how far the work is."""
 
     def advance(self, rows: int, at: str, statuses: Mapping[str, int], *, replayed: int = 0) -> None:
-        """So many rows more, `replayed` of which cost nothing; which file it is at, and the verdicts so far."""
+        """Count `rows` more, `replayed` of which cost nothing; show the current file and the verdicts so far."""
 
 
 @contextmanager
 def progress_of(total: int) -> Iterator[Progress]:
-    """Progress on standard error: a bar in a terminal, elsewhere a line every now and then."""
+    """Show progress on standard error: a bar in a terminal, else a line every few seconds."""
     if not sys.stderr.isatty():
         yield _Plain(total)
         return
@@ -48,7 +48,7 @@ def progress_of(total: int) -> Iterator[Progress]:
 
 
 class _Pace:
-    """Rows done, how many of them a second, and what that means for the rest."""
+    """Rows done, rows per second, and time left."""
 
     def __init__(self, total: int) -> None:
         self._total, self._free = total, 0

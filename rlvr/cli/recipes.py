@@ -1,4 +1,4 @@
-"""`rlvr recipes`: the algorithms that `rlvr train --recipe` knows by name."""
+"""`rlvr recipes`: algorithms for `rlvr train --recipe`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def list_recipes(context: typer.Context) -> None:
 
     named = [(entry.name, read_recipe(entry.name)[0]) for entry in registry().entries("recipe")]
     rows = [[name, recipe.staleness, recipe.title] for name, recipe in named]
-    print(columns([["NAME", "MEANT FOR", "WHAT IT IS"], *rows]))
+    print(columns([["NAME", "MEANT FOR", "DESCRIPTION"], *rows]))
 
 
 @recipes.command()
-def show(name: Annotated[str, typer.Argument(help="A recipe's name, or its YAML file.")]) -> None:
+def show(name: Annotated[str, typer.Argument(help="Recipe: a name, or a YAML file.")]) -> None:
     """Print a recipe's formula, source, composition and settings."""
     from rlvr.run.config import RunConfig, read_recipe, trainer_options
     from rlvr.run.factories import trainer_factory
@@ -45,15 +45,15 @@ def show(name: Annotated[str, typer.Argument(help="A recipe's name, or its YAML 
 
 
 @recipes.command()
-def parts(trainer: Annotated[str, typer.Argument(help="The trainer that they are for.")] = "grpo-off") -> None:
-    """List what a recipe can be composed of: every name that the trainer's options may have, and what it stands for."""
+def parts(trainer: Annotated[str, typer.Argument(help="Trainer.")] = "grpo-off") -> None:
+    """List the parts of a recipe: every name that the trainer's options take, with its meaning."""
     from rlvr.errors import ConfigError
     from rlvr.run.factories import trainer_factory
 
     rows = trainer_factory(trainer).Options.parts()
     if not rows:
         raise ConfigError(f"trainer {trainer!r} is not composed of parts")
-    print(columns([["OPTION", "NAME", "WHAT IT STANDS FOR"], *(list(row) for row in rows)]))
+    print(columns([["OPTION", "NAME", "MEANING"], *(list(row) for row in rows)]))
 
 
 def _section(title: str, text: str) -> None:

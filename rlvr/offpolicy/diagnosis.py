@@ -1,4 +1,4 @@
-"""How far saved rollouts are from a model, before anything is trained: what `rlvr diagnose` says, as pure functions.
+"""Diagnosis of saved rollouts against a model: the pure functions behind `rlvr.diagnose`.
 
 RecordSample  records that are measured, and why the others cannot be used
 measure       distances and shares of the sample, by part (bucket of lag, or file and versions)
@@ -29,37 +29,37 @@ VERSION_RANGES = 6  # lines a source, where versions say nothing of the lag
 
 
 class DrawnRecord(NamedTuple):
-    """A record, and which of the given files it came from."""
+    """A record, and the given path that it came from."""
 
     source: str
     rollout: Rollout
 
 
 class RecordSample:
-    """Counts every record that it is given, and keeps whole groups of the usable ones, about `limit` rollouts in all.
+    """Count records, and keep whole groups of usable ones, about `limit` rollouts in all.
 
-    Which groups depends on their names alone (the smallest hashes stay), so every file is drawn from alike. Of the
-    others nothing is kept but their names.
+    The choice of groups depends on their names alone (the smallest hashes stay), so all files are sampled equally. Of
+    other records only the names are kept.
     """
 
     def __init__(self, limit: int, **expected: Any) -> None:
-        """`expected` is what `rlvr.offpolicy.eligibility.faults` takes."""
+        """Take the arguments of `rlvr.offpolicy.eligibility.faults` as `expected`."""
         self.limit = limit
         self.records = self.usable = self.kept = 0
         self.reasons: Counter[str] = Counter()
-        """Reason → records that have it; a record may have several."""
+        """Reason → number of records; a record may have several reasons."""
         self.only_logprobs = 0
         """Records that lack their log-probabilities and nothing else."""
         self.scored: Counter[str] = Counter()
-        """Verifier → records that it has a score on."""
+        """Verifier → records that it has scored."""
         self._expected = expected
         self._seen = SeenRollouts()
         self._groups: dict[tuple[int, str], list[DrawnRecord]] = {}
         self._heap: list[tuple[int, str]] = []
-        self._bound = 0  # the negative of the smallest hash that had to go
+        self._bound = 0  # the negative of the smallest hash that was removed
 
     def add(self, source: str, rollout: Rollout, file: str | None = None) -> None:
-        """One record more; `source` is what it is shown under, and holds its `file` or is it."""
+        """Count a record. `source` is the given path that is or contains its `file`."""
         self.records += 1
         self.scored.update({score.verifier for score in rollout.scores})
         file = file or source
@@ -84,7 +84,7 @@ class RecordSample:
 
     @property
     def groups(self) -> list[list[DrawnRecord]]:
-        """What was kept, in the order of the files."""
+        """Groups that were kept, in the order of the files."""
         return list(self._groups.values())
 
 
@@ -99,7 +99,7 @@ def _without_reward(rollout: Rollout, verifier: str | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class PartDistances:
-    """One part of the sample, or all of it. A mean of nothing is None."""
+    """Sizes and distances of a part of the sample, or of all of it. A mean over nothing is None."""
 
     part: str
     rollouts: int
@@ -113,11 +113,11 @@ class PartDistances:
     ess_token: float | None
     ess_sequence: float | None
     gap: float | None
-    """mean |log π - log α| a token: at lag 0 it is what sampler and trainer disagree by."""
+    """Mean |log π - log α| per token; at lag 0 it is the disagreement of sampler and trainer."""
     signal: float | None
     """Share of groups whose rewards differ."""
     truncated: float | None
-    """Share of rollouts that ended for their length."""
+    """Share of rollouts cut at their length limit."""
 
 
 def measure(
@@ -126,13 +126,13 @@ def measure(
     lineage: Lineage,
     verifier: str | None,
 ) -> list[PartDistances]:
-    """`all`, then a line a part: buckets of lag, then what has none, by file and by range of versions.
+    """Return the distances of the whole sample (`all`), then by part: buckets of lag, then files and version ranges.
 
     Args:
         groups: Usable records, at least one.
-        logprobs: (T,) for each record in the order of the groups, under the model; NaN where the loss mask is False.
-        lineage: The model's.
-        verifier: Whose last score is the reward.
+        logprobs: (T,) log-probabilities under the model for each record in the groups' order; NaN outside the loss mask.
+        lineage: Lineage of the model.
+        verifier: Verifier whose last score is the reward.
     """
     found = [each for group in groups for each in group]
     group_of_R = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
@@ -189,8 +189,7 @@ Ranges: TypeAlias = Sequence[tuple[int, int]]
 
 
 def _version_ranges(found: Sequence[DrawnRecord], lineage: Lineage) -> Mapping[str, Ranges]:
-    """Source → at most `VERSION_RANGES` ascending ranges (first, last) that hold its versions, where these say nothing
-    of the lag."""
+    """Return source → at most `VERSION_RANGES` ascending ranges (first, last) of its versions, if they give no lag."""
     versions: dict[str, set[int]] = {}
     for source, rollout in found:
         if lineage.version_for(rollout) is None:
@@ -200,7 +199,7 @@ def _version_ranges(found: Sequence[DrawnRecord], lineage: Lineage) -> Mapping[s
 
 
 def _parts(found: DrawnRecord, lineage: Lineage, ranges: Mapping[str, Ranges], names: list[str]) -> Iterator[int]:
-    """The part of each sampled token, as an index into `names`, to which new names are added."""
+    """Yield the part of each sampled token, as an index into `names`; new names are appended to it."""
     source, rollout = found
     here, runs = lineage.version_for(rollout), rollout.policy_versions
     if runs is None:
@@ -227,27 +226,27 @@ def _place(name: str, names: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the decision table looks at."""
+    """Input of the decision table."""
 
     records: int
     usable: int
     only_logprobs: int
-    """Records that lack nothing but their log-probabilities."""
+    """Records that lack only their log-probabilities."""
     all: PartDistances | None
-    """The whole sample; None when nothing is usable."""
+    """The whole sample; None if nothing is usable."""
     fresh: PartDistances | None
     """Its tokens at lag 0."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One row of the decision table: the first whose condition holds is given."""
+    """Row of the decision table; the first whose condition holds applies."""
 
     name: str
     recipe: str | None
-    """For `rlvr train --recipe`; None where there is nothing to train on yet."""
+    """Recipe for `rlvr train --recipe`; None if there is nothing to train on yet."""
     settings: tuple[str, ...]
-    """For `--set`, beside the recipe."""
+    """Settings for `--set`, besides the recipe."""
     when: Callable[[Evidence], bool]
     condition: str
     """`when` in words."""
@@ -343,10 +342,10 @@ ADVICE: tuple[Advice, ...] = (
         "that is at most 1",
     ),
 )
-"""The decision table. The bounds are rules of thumb: where log w is normal with standard deviation s, the token ESS is
+"""The decision table. The bounds are rules of thumb: if log w is normal with standard deviation s, the token ESS is
 exp(-s²), so 0.99, 0.9, 0.5 and 0.1 stand for s = 0.1, 0.3, 0.8 and 1.5."""
 
 
 def recommend(evidence: Evidence) -> Advice:
-    """The first row of `ADVICE` that holds."""
+    """Return the first row of `ADVICE` that holds."""
     return next(advice for advice in ADVICE if advice.when(evidence))

@@ -1,7 +1,7 @@
-"""What keeps a saved record from being trained on: reasons that can be counted, since thousands of records share each.
+"""Eligibility of saved records for training: reasons against it, and remedies.
 
-A record and what the model expects go in, words come out; a reason goes in, what to do about it comes out. What several
-records have to do with each other, `SeenRollouts` knows. `rlvr diagnose` and `rlvr train --rollouts` both say these.
+`faults` compares a record with what the model expects; `SeenRollouts` compares records with each other. A reason is a
+short text, so that records can be counted by it. `rlvr diagnose` and `rlvr train --rollouts` report the same reasons.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rlvr.record.schema import Rollout
 
 NO_LOGPROBS = "no behaviour log-probabilities"
-"""The one reason that a named behaviour model mends."""
+"""The only reason that a behavior model removes."""
 NO_TOKENS = "no token ids"
 NO_MASK = "no loss mask"
 NO_GROUP = "no group"
@@ -64,18 +64,18 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     (TWICE, "leave out the file that holds the same rollouts once more"),
     (NO_REWARD, "verifier.rewards says what such a verdict counts as"),
 )
-"""What a reason begins with → what to do about it."""
+"""Start of a reason → what to do about it."""
 
 
 def remedy(reason: str) -> str:
-    """What to do about a reason; one that is not here is a trainer's (`lacks` of its options)."""
+    """Return what to do about a reason. A reason without an entry comes from a trainer (`lacks` of its options)."""
     advice = (advice for start, advice in REMEDIES if reason.startswith(start))
     return next(advice, "write it into the records, or leave the setting out")
 
 
 @dataclass(frozen=True)
 class _Expected:
-    """What a record is held against; None is not checked."""
+    """Expected values of a record; None is not checked."""
 
     tokenizer_hash: str | None
     temperature: float | None
@@ -128,7 +128,7 @@ def _filters(rollout: Rollout, _: _Expected) -> str | None:
 
 
 def _mode(rollout: Rollout, _: _Expected) -> str | None:
-    """At temperature 1 and without filters the two modes are one."""
+    """Check the mode. At temperature 1 and without filters the two modes are equal."""
     sampling = rollout.sampling
     if sampling is None or rollout.behaviour_logprobs is None or sampling.temperature == 1.0:
         return None
@@ -175,14 +175,14 @@ def faults(
     vocabulary: int | None,
     verifier: str | None,
 ) -> tuple[str, ...]:
-    """Every reason, in the order of `CHECKS`, why the record cannot be trained on as it is; empty when it can.
+    """Return every reason why the record cannot be trained on as it is, in the order of `CHECKS`; empty if it can.
 
     Args:
         rollout: A valid record.
-        tokenizer_hash: Of the model that learns (`rlvr.run.models.tokenizer_hash`); None skips the check.
-        temperature: At which every log-probability is taken; None takes each record's own.
-        vocabulary: Rows of the model's embedding, which no token id may reach; None skips the check.
-        verifier: Whose score is the reward; None is the last score, whoever gave it.
+        tokenizer_hash: Hash of the model's tokenizer (`rlvr.run.models.tokenizer_hash`); None skips the check.
+        temperature: Temperature of every log-probability; None takes each record's own.
+        vocabulary: Rows of the model's embedding, above every token id; None skips the check.
+        verifier: Verifier whose score is the reward; None takes the last score of any.
     """
     expected = _Expected(tokenizer_hash, temperature, vocabulary, verifier)
     return tuple(reason for check in CHECKS if (reason := check(rollout, expected)) is not None)

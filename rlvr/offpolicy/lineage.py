@@ -1,4 +1,4 @@
-"""Where a model stands among the policy versions of a run, so that its age to a record can be told, or cannot."""
+"""Lineage of a model: its position among the policy versions of a run, which decides whether records have a lag."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rlvr.record.schema import Rollout, VersionRun
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a model stands: after `version` optimizer steps of a run, and which weights it has."""
+    """Position of a model: `version` optimizer steps into a run, with these weights."""
 
     run_id: str | None = None
     version: int = 0
     weights_hash: str | None = None
 
     def version_for(self, rollout: Rollout) -> int | None:
-        """The model's version in the record's own counting; None where the two do not compare.
+        """Return the model's version in the record's counting; None if the two do not compare.
 
-        They do in the run that the model is a checkpoint of, and in one that began with the model.
+        They compare in the run that the model is a checkpoint of, and in runs that began with the model.
         """
         if self.run_id is not None and (rollout.run_id, rollout.branch) == (self.run_id, 0):
             return self.version
@@ -28,20 +28,20 @@ class Lineage:
         return 0 if began_with is not None and began_with == self.weights_hash else None
 
     def counted_from_here(self, rollout: Rollout) -> tuple[VersionRun, ...] | None:
-        """The record's policy versions in the counting of a run that begins with the model: at most 0.
+        """Return the record's policy versions, counted from the model's: at most 0.
 
-        None where its age is unknown: it has no versions, they do not compare, or what sampled went on from the model
-        by other steps than that run will.
+        None if the age is unknown: the record has no versions, they do not compare, or the policy that sampled is newer
+        than the model.
         """
         here, runs = self.version_for(rollout), rollout.policy_versions
         if here is None or runs is None or any(run.version > here for run in runs):
             return None
-        # Below 0 is not valid in a file, and these are never written to one.
+        # Versions below 0 are invalid in files; these are never written.
         return tuple(VersionRun.model_construct(version=run.version - here, count=run.count) for run in runs)
 
 
 def lineage_of(path: str, weights_hash: str | None) -> Lineage:
-    """Of the model at `path` (a directory or a hub name) with these weights: what the run around a checkpoint says."""
+    """Return the lineage of the model at `path` (a directory or a hub name), from the run around a checkpoint."""
     folder = Path(path).resolve()
     state, manifest = folder / "run.json", folder.parent.parent / "manifest.json"
     if not (state.is_file() and manifest.is_file()):

@@ -1,9 +1,10 @@
-"""How far samples are from a policy, by their age: pure functions of numpy arrays, in float64.
+"""Distances between samples and a policy, by lag: pure functions of numpy arrays, in float64.
 
-Shapes: N = sampled tokens of all rollouts, flat; P = parts that the tokens are told apart by (buckets of lag, files).
+Shapes: N = sampled tokens of all rollouts, flat; P = parts that tokens are divided into (buckets of lag, files);
+R = rollouts.
 
-w = π/α is the importance weight of what α sampled under π; log w of a token is its log-probability under the one minus
-that under the other, log w of a rollout (a sequence) is the sum over its tokens.
+w = π/α is the importance weight under π of what α sampled. log w of a token is the difference of its log-probabilities;
+log w of a rollout (a sequence) is the sum over its tokens.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 
 LAG_STARTS = (0, 1, 4, 8, 16, 32, 64)
 BUCKETS = ("0", "1-3", "4-7", "8-15", "16-31", "32-63", "64-up", "newer", "unknown")
-"""Lag in optimizer steps: the model's version minus the version that sampled. `newer` is a lag below 0; `unknown` is a
+"""Lag in optimizer steps: the model's version minus the version that sampled. `newer` is a lag below 0. `unknown` is a
 record without versions, or with those of another lineage."""
 NEWER, UNKNOWN = BUCKETS.index("newer"), BUCKETS.index("unknown")
 
 
 def bucket_of(lag_N: npt.ArrayLike, known_N: npt.ArrayLike) -> Ints:
-    """(N,) index into `BUCKETS`. Where `known_N` is False the lag is not looked at."""
+    """Return the (N,) index into `BUCKETS`. The lag is ignored where `known_N` is False."""
     lag_N = np.asarray(lag_N)
     bucket_N = np.searchsorted(LAG_STARTS, lag_N, side="right") - 1
     return np.where(known_N, np.where(lag_N < 0, NEWER, bucket_N), UNKNOWN).astype(np.int64)
 
 
 def oldest(part_N: Ints, row_N: Ints, rows: int) -> Ints:
-    """(rows,) the part that a rollout counts in: the last of its tokens' parts; -1 where it has no token.
+    """Return the (rows,) part that a rollout counts in: the last of its tokens' parts; -1 without tokens.
 
-    For buckets of lag that is its oldest token's, and `unknown` as soon as one token's is.
+    For buckets of lag that is the oldest token's, and `unknown` if any token's is unknown.
     """
     part_R = np.full(rows, -1, dtype=np.int64)
     np.maximum.at(part_R, row_N, part_N)
@@ -43,15 +44,16 @@ def oldest(part_N: Ints, row_N: Ints, rows: int) -> Ints:
 
 
 def means(values_N: npt.ArrayLike, part_N: Ints, parts: int) -> Floats:
-    """(P,) the mean of a part's values; NaN where it has none."""
+    """Return the (P,) means of the parts' values; NaN for an empty part."""
     with np.errstate(all="ignore"):
         return _sums(np.asarray(values_N, dtype=np.float64), part_N, parts) / np.bincount(part_N, minlength=parts)
 
 
 def effective_sample_size(log_w_N: Floats, part_N: Ints, parts: int) -> Floats:
-    """(P,) (Σw)² / (n Σw²), in (0, 1]: the share of n samples that on-policy data would be worth; NaN where n is 0.
+    """Return the (P,) effective sample sizes (Σw)² / (n Σw²), in (0, 1]; NaN where n is 0.
 
-    Through logarithms: a weight may be e^1000.
+    It is the share of n samples that on-policy data would be worth. Computed through logarithms, since a weight may be
+    e^1000.
     """
     with np.errstate(all="ignore"):
         n_P = np.bincount(part_N, minlength=parts)
@@ -61,17 +63,19 @@ def effective_sample_size(log_w_N: Floats, part_N: Ints, parts: int) -> Floats:
 
 
 def distances(log_w_N: Floats, row_N: Ints, part_N: Ints, parts: int) -> Mapping[str, Floats]:
-    """Name → (P,) of each part; NaN where it has no token.
+    """Return name → (P,) distance of each part; NaN for a part without tokens.
 
-    log_w_mean, log_w_square: means of log w and (log w)² a token. ratio_mean, ratio_max: of w a token.
-    kl_k1 = mean(-log w), kl_k3 = mean(w - 1 - log w): estimates of KL(α‖π) a token, in nats; k3 is never negative.
-    chi2 = mean(w²) - 1 a token, an estimate of χ²(π‖α). ess_token, ess_sequence: the effective sample size of the
-    tokens' weights and of the rollouts', which are their tokens' products; a rollout counts in its `oldest` part.
+    - log_w_mean, log_w_square: mean log w and (log w)² per token.
+    - ratio_mean, ratio_max: mean and largest w of a token.
+    - kl_k1 = mean(-log w), kl_k3 = mean(w - 1 - log w): estimates of KL(α‖π) in nats per token; k3 is never negative.
+    - chi2 = mean(w²) - 1 per token: an estimate of χ²(π‖α).
+    - ess_token, ess_sequence: effective sample size over the weights of tokens, and over those of rollouts, which are
+      products over tokens. A rollout counts in its `oldest` part.
 
     Args:
         log_w_N: log π - log α of each sampled token.
-        row_N: Which rollout the token belongs to, counted from 0.
-        part_N: Which part.
+        row_N: Rollout of the token, counted from 0.
+        part_N: Part of the token.
         parts: P.
     """
     rows = int(row_N.max(initial=-1)) + 1
@@ -99,7 +103,7 @@ def _sums(values_N: Floats, part_N: Ints, parts: int) -> Floats:
 
 
 def _max(values_N: Floats, part_N: Ints, parts: int) -> Floats:
-    """NaN where there is none."""
+    """Return the (P,) maxima; NaN for an empty part."""
     top_P = np.full(parts, -np.inf)
     np.maximum.at(top_P, part_N, values_N)
     return np.where(np.bincount(part_N, minlength=parts) > 0, top_P, np.nan)

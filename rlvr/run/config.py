@@ -25,14 +25,14 @@ from rlvr.verify.scoring import DEFAULT_REWARDS
 
 
 class ModelConfig(Frozen):
-    """Which model learns."""
+    """Model that learns."""
 
     name: str = Field(default="embedded", description="a preset, a local directory or a hub name")
-    path: str | None = Field(default=None, description="where it is, when the name does not say (a preset sets this)")
+    path: str | None = Field(default=None, description="location, if the name does not say it (presets set this)")
     revision: str | None = None
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="of the computation; master weights are float32 whatever this says"
+        default="auto", description="compute dtype; master weights are always float32"
     )
 
     @property
@@ -42,25 +42,25 @@ class ModelConfig(Frozen):
 
 
 class DatasetConfig(Frozen):
-    """Which questions are asked."""
+    """Prompts to train on."""
 
-    name: str | None = Field(default=None, description="a configured name, or a file (.yaml, .jsonl, .parquet, .csv)")
+    name: str | None = Field(default=None, description="a registered name, or a file (.yaml, .jsonl, .parquet, .csv)")
     data_files: tuple[Path, ...] = Field(default=(), description="local files in the data set's layout")
-    limit: int | None = Field(default=None, ge=1, description="train on the first so many questions only")
+    limit: int | None = Field(default=None, ge=1, description="train only on the first so many questions")
     max_prompt_tokens: int = Field(default=1024, ge=1, description="longer prompts are dropped, counted and reported")
-    options: dict[str, Any] = Field(default_factory=dict, description="for the prompt source's factory")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the prompt source")
 
 
 class VerifierConfig(Frozen):
-    """What is rewarded."""
+    """Verifier whose score is the reward."""
 
     name: str | None = Field(default=None, description="a registered name or FILE.py:FUNCTION; the data set's default")
     options: dict[str, Any] = Field(default_factory=dict)
-    workers: int | None = Field(default=None, ge=0, description="processes; one a CPU by default, 0 is in process")
-    timeout: float = Field(default=5.0, gt=0, description="seconds a verdict")
+    workers: int | None = Field(default=None, ge=0, description="worker processes; None is one per CPU, 0 none")
+    timeout: float = Field(default=5.0, gt=0, description="seconds per verdict")
     rewards: dict[Status, float | None] = Field(
         default_factory=lambda: dict(DEFAULT_REWARDS),
-        description="what a verdict without a reward counts as; null drops the rollout",
+        description="reward of a verdict without one, by status; null drops the rollout",
     )
 
     @field_validator("rewards")
@@ -72,61 +72,59 @@ class VerifierConfig(Frozen):
 
 
 class SamplingConfig(Frozen):
-    """How many rollouts a step, and how they are drawn."""
+    """Rollouts per step, and how they are sampled."""
 
     engine: str = Field(default="hf", description="a registered sampler")
-    options: dict[str, Any] = Field(default_factory=dict, description="for the sampler's factory")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the sampler")
     prompts_per_step: int = Field(default=16, ge=1)
-    group_size: int = Field(default=16, ge=2, description="G: completions a prompt")
+    group_size: int = Field(default=16, ge=2, description="G: completions per prompt")
     temperature: float = Field(default=1.0, gt=0)
     max_tokens: int = Field(default=1024, ge=1, description="length limit of a completion")
-    refill: bool = Field(
-        default=False, description="DAPO: further prompts take the place of groups whose rewards are all equal"
-    )
-    refill_rounds: int = Field(default=3, ge=1, description="how often a batch is refilled before it stays short")
+    refill: bool = Field(default=False, description="DAPO: replace groups with equal rewards by further prompts")
+    refill_rounds: int = Field(default=3, ge=1, description="rounds of refilling before a batch stays short")
 
     @property
     def params(self) -> SamplingParams:
-        """As samplers are told."""
+        """Sampling parameters of a request."""
         return SamplingParams(temperature=self.temperature, max_tokens=self.max_tokens)
 
 
 class RolloutsConfig(Frozen):
-    """Saved rollouts to learn from, and which groups are learnt from at all."""
+    """Saved rollouts to train on, and which groups are used at all."""
 
     files: tuple[Path, ...] = Field(
-        default=(), description="record files, folders of them, or run directories; none is: every rollout is sampled"
+        default=(), description="record files, folders of them, or run directories; empty: every rollout is sampled"
     )
     scores: tuple[Path, ...] = Field(
-        default=(), description="sidecars of `rlvr score --scores-only`: scores that follow those in the files"
+        default=(), description="sidecars of `rlvr score --scores-only`: further scores of these records"
     )
     share: float = Field(
-        default=1.0, gt=0, le=1, description="of each batch's groups that are saved ones; the rest is sampled"
+        default=1.0, gt=0, le=1, description="share of each batch's groups that are saved; the rest is sampled"
     )
     epochs: int | None = Field(
-        default=None, ge=1, description="passes over the saved groups; says `steps`. One, where neither is given"
+        default=None, ge=1, description="passes over the saved groups, instead of `steps`; 1 if neither is given"
     )
     skip_unusable: bool = Field(default=False, description="leave out records that cannot be trained on")
     behaviour_model: str | None = Field(
-        default=None, description="what sampled the records without log-probabilities: they are recomputed with it"
+        default=None, description="model that sampled the records: recomputes log-probabilities that they lack"
     )
-    behaviour_revision: str | None = Field(default=None, description="its revision on the hub")
+    behaviour_revision: str | None = Field(default=None, description="hub revision of the behavior model")
     single_version: bool = Field(
-        default=False, description="leave out, and count, groups that more than one policy version sampled"
+        default=False, description="leave out and count groups sampled by more than one policy version"
     )
 
 
 class ReplayConfig(Frozen):
-    """The run's own past groups, learnt from again."""
+    """Replay of the run's own past groups."""
 
-    share: float = Field(default=0.0, ge=0, lt=1, description="of each batch's groups that are past ones; 0 is off")
-    capacity: int = Field(default=1024, ge=1, description="groups with a signal that are held, the newest")
-    half_life: float = Field(default=50.0, gt=0, description="batches after which a group is drawn half as often")
-    max_lag: int | None = Field(default=None, ge=1, description="optimizer steps; older groups are not drawn")
+    share: float = Field(default=0.0, ge=0, lt=1, description="share of each batch that is replayed; 0 is off")
+    capacity: int = Field(default=1024, ge=1, description="newest groups with a signal that are kept")
+    half_life: float = Field(default=50.0, gt=0, description="age in batches at which a group is drawn half as often")
+    max_lag: int | None = Field(default=None, ge=1, description="largest lag of a replayed group, in optimizer steps")
 
 
 class TrainerConfig(BaseModel):
-    """Which algorithm; the other keys are the trainer's own `Options`, checked against them when it is loaded."""
+    """Algorithm. The other keys are the trainer's own `Options`, validated when it is loaded."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
@@ -134,30 +132,30 @@ class TrainerConfig(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """All keys but the name."""
+        """All keys except the name."""
         return dict(self.model_extra or {})
 
 
 class EvalConfig(Frozen):
-    """Held-out questions: asked at the start, at the end, and at the first push of weights after `every` steps."""
+    """Evaluation on held-out questions: at the start, at the end, and at the first weight sync after `every` steps."""
 
     every: int = Field(default=50, ge=1)
-    questions: int = Field(default=200, ge=0, description="0 is no evaluation")
-    dataset: str | None = Field(default=None, description="another data set than the one trained on")
-    data_files: tuple[Path, ...] = Field(default=(), description="local files in its layout")
+    questions: int = Field(default=200, ge=0, description="held-out questions; 0 turns evaluation off")
+    dataset: str | None = Field(default=None, description="data set of the questions; None is the one trained on")
+    data_files: tuple[Path, ...] = Field(default=(), description="local files of held-out questions")
 
 
 class CheckpointConfig(Frozen):
-    """When the run is saved (and at its end, and on Ctrl-C)."""
+    """When the run is saved, besides its end and Ctrl-C."""
 
     every: int = Field(default=50, ge=1)
-    keep: int = Field(default=2, ge=1, description="how many of the newest stay")
+    keep: int = Field(default=2, ge=1, description="newest checkpoints that are kept")
 
 
 class RunConfig(Frozen):
-    """All that a run is told."""
+    """The whole configuration of a run."""
 
-    recipe: str | None = Field(default=None, description="a registered recipe, or a YAML file of one")
+    recipe: str | None = Field(default=None, description="a registered recipe, or the YAML file of one")
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig = DatasetConfig()
     verifier: VerifierConfig = VerifierConfig()
@@ -174,23 +172,26 @@ class RunConfig(Frozen):
 
     @property
     def samples(self) -> bool:
-        """Whether any rollout is sampled to be learnt from."""
+        """True if any rollout to train on is sampled."""
         return not self.rollouts.files or self.rollouts.share < 1
 
 
 class Recipe(Frozen):
-    """What a recipe says of itself, in its section `recipe`; the rest of its file is settings for any model."""
+    """Section `recipe` of a recipe's file. The rest of the file is settings for any model."""
 
     title: str
-    formula: str = Field(description="what is maximised")
+    formula: str = Field(description="objective that is maximized")
     source: str = Field(description="paper and equation")
-    staleness: str = Field(description="the v that it is meant for")
-    notes: tuple[str, ...] = Field(default=(), description="deviations from the source, and what to mind")
+    staleness: str = Field(description="staleness (v) that it is meant for")
+    notes: tuple[str, ...] = Field(default=(), description="deviations from the source, and warnings")
 
 
 def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
-    """The run's configuration. Raises ConfigError for an unknown key, a wrong value or an impossible combination, and
-    PluginError for a trainer or a recipe that there is not."""
+    """Return the configuration of a run, from its layers.
+
+    Raises ConfigError for an unknown key, a wrong value or an impossible combination, and PluginError for an unknown
+    trainer or recipe.
+    """
     given = {**(read_settings(file) if file else {}), **command_line}
     name = given.get("model.name", Setting(ModelConfig().name, "default"))
     preset = _preset(str(name.value))
@@ -213,7 +214,7 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
 
 
 def read_recipe(name: str) -> tuple[Recipe, Settings]:
-    """A registered recipe, or that of a YAML file: what it says of itself, and its settings.
+    """Return a registered recipe, or that of a YAML file, and its settings.
 
     Raises ConfigError for a file that is no recipe, PluginError for a name that there is not.
     """
@@ -231,7 +232,7 @@ def read_recipe(name: str) -> tuple[Recipe, Settings]:
 
 
 def _default_epochs(config: RunConfig, given: Settings) -> RunConfig:
-    """One pass over saved rollouts where nothing else was asked for: a preset's steps are meant for sampling."""
+    """Set one pass over saved rollouts if neither steps nor epochs were given: a preset's steps are for sampling."""
     if "steps" in given and config.rollouts.epochs is not None:
         raise ConfigError("steps and rollouts.epochs say the same thing: give one of them")
     if config.samples or "steps" in given or config.rollouts.epochs is not None:
@@ -240,7 +241,7 @@ def _default_epochs(config: RunConfig, given: Settings) -> RunConfig:
 
 
 def _check_consistent(config: RunConfig) -> None:
-    """Raises ConfigError for settings of rollouts that contradict each other."""
+    """Raise ConfigError for settings of rollouts that contradict each other."""
     rollouts, replay, size = config.rollouts, config.replay, config.sampling.prompts_per_step
     if rollouts.scores and not rollouts.files:
         raise ConfigError("rollouts.scores are of saved rollouts: it needs --rollouts")
@@ -268,38 +269,41 @@ def _check_consistent(config: RunConfig) -> None:
 
 
 def _reject_ignored(config: RunConfig, given: Settings) -> None:
-    """Raises ConfigError for a setting that this run would not look at. One that says the default is let pass: a run's
-    own config.yaml spells out all of them. So is one of a file that says how a run sampled, where nothing is sampled:
-    that file is what a run on its rollouts begins with."""
-    unheard: list[tuple[Frozen, str, str]] = []
+    """Raise ConfigError for a setting that has no effect in this run.
+
+    Settings left at their default are exempt, since a run's own config.yaml spells out all of them. If nothing is
+    sampled, sampling settings from a file are exempt too: a run on saved rollouts may start from the file of the run
+    that sampled them.
+    """
+    ignored: list[tuple[Frozen, str, str]] = []
     if not config.rollouts.files:
         keys = ["share", "skip_unusable", "behaviour_model", "behaviour_revision"]
         why = "without saved rollouts: name some with --rollouts"
-        unheard += [(config.rollouts, f"rollouts.{key}", why) for key in keys]
+        ignored += [(config.rollouts, f"rollouts.{key}", why) for key in keys]
     if not config.sampling.refill:
-        unheard += [(config.sampling, "sampling.refill_rounds", "without sampling.refill: no batch is refilled")]
+        ignored += [(config.sampling, "sampling.refill_rounds", "without sampling.refill: no batch is refilled")]
     if not config.replay.share:
         keys = ["capacity", "half_life", "max_lag"]
         why = "while replay.share is 0: nothing is replayed"
-        unheard += [(config.replay, f"replay.{key}", why) for key in keys]
+        ignored += [(config.replay, f"replay.{key}", why) for key in keys]
     if not config.samples:
         typed = {key for key, setting in given.items() if setting.source.startswith("--")}
-        why = "while all that is learnt from was saved: nothing is sampled (rollouts.share)"
-        unheard += [(config.sampling, key, why) for key in typed & {"sampling.group_size"}]
-        unheard += [(config.dataset, key, why) for key in typed & {"dataset.limit"}]
-    for section, dotted, why in unheard:
+        why = "while every rollout is a saved one: nothing is sampled (rollouts.share)"
+        ignored += [(config.sampling, key, why) for key in typed & {"sampling.group_size"}]
+        ignored += [(config.dataset, key, why) for key in typed & {"dataset.limit"}]
+    for section, dotted, why in ignored:
         key = dotted.partition(".")[2]
         if dotted in given and getattr(section, key) != type(section).model_fields[key].default:
             raise ConfigError(f"{dotted} ({given[dotted].source}) does nothing {why}")
 
 
 def portion(share: float, size: int) -> int:
-    """How many groups a share of `size` is: rounded, at least one."""
+    """Return a share of `size` groups: rounded, at least 1."""
     return max(1, round(share * size))
 
 
 def _preset(model: str) -> Settings:
-    """The preset that a model's name stands for; a `model.path` of `./…` is relative to the preset's file."""
+    """Return the preset of a model's name; a `model.path` of `./…` is relative to the preset's file."""
     presets = {entry.name: entry for entry in registry().entries("preset")}
     if model not in presets:
         return {}
@@ -312,7 +316,7 @@ def _preset(model: str) -> Settings:
 
 
 def model_config(name: str, **given: Any) -> ModelConfig:
-    """The section `model` alone, for a command that needs no run; `given` are other keys of it than the name."""
+    """Return the section `model` alone, for commands without a run. `given` are further keys of the section."""
     ours = {key: setting for key, setting in _preset(name).items() if key.startswith("model.")}
     ours |= {f"model.{key}": Setting(value, f"--{key}") for key, value in given.items()}
     ours["model.name"] = Setting(name, "--model")
@@ -320,24 +324,24 @@ def model_config(name: str, **given: Any) -> ModelConfig:
 
 
 def trainer_options(config: RunConfig, options: type[M], given: Settings | None = None) -> M:
-    """The trainer's own options, checked against its `Options`; `given`, what `config` was made of, says where each
-    was written."""
+    """Return the trainer's options, validated by its `Options`. `given` are the settings behind `config`, for error
+    messages that say where a value was written."""
     if given is None:
         given = {f"trainer.{key}": Setting(value, "") for key, value in config.trainer.options.items()}
     ours = {key: setting for key, setting in given.items() if key.startswith("trainer.") and key != "trainer.name"}
     settings = {key.removeprefix("trainer."): setting for key, setting in ours.items()}
-    _belong_to(config.trainer.name, options, settings)
+    _reject_options_of_others(config.trainer.name, options, settings)
     return validate(options, settings, "trainer.")
 
 
-def _belong_to(trainer: str, options: type[BaseModel], settings: Settings) -> None:
-    """Raises ConfigError for options that the trainer lacks and another one has, and names that one."""
+def _reject_options_of_others(trainer: str, options: type[BaseModel], settings: Settings) -> None:
+    """Raise ConfigError for options that another trainer has and this one lacks; the message names that trainer."""
     sources = {key.partition(".")[0]: setting.source for key, setting in settings.items()}
     lacking = {key: source for key, source in sources.items() if key not in options.model_fields}
     for entry in registry().entries("trainer") if lacking else ():
         try:
             theirs = trainer_factory(entry.name).Options.model_fields
-        except PluginError:  # it cannot be taken instead; what is wrong with it is said to whoever names it
+        except PluginError:  # it cannot be used instead; whoever names it gets the error
             continue
         if moved := [key for key in lacking if key in theirs]:
             named = ", ".join(f"trainer.{key}" + (f" ({lacking[key]})" if lacking[key] else "") for key in moved)
@@ -348,6 +352,6 @@ def _belong_to(trainer: str, options: type[BaseModel], settings: Settings) -> No
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The resolved configuration, every default spelt out; `read_settings` reads it back to the same."""
+    """Return the resolved configuration as YAML with every default; `read_settings` restores it exactly."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)  # ASCII: a NEL would end a line
     return text

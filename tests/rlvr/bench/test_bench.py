@@ -124,9 +124,7 @@ def test_rewards_outside_of_0_to_1_are_noted() -> None:
     report = bench("points")
     assert report.passed, report.failed
     assert report.check(REWARDS).result is Result.NOTE
-    assert (
-        report.check(REWARDS).detail == "-1 to 1; 0.5 and more is right (outside of 0 to 1: is that threshold meant?)"
-    )
+    assert report.check(REWARDS).detail == "-1 to 1; correct at 0.5 or more (outside of 0 to 1: check the threshold)"
 
 
 def test_the_limits_decide_about_the_labelled_cases(tmp_path: Path) -> None:

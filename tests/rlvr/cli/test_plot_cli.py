@@ -245,7 +245,7 @@ def test_a_line_that_is_being_written_is_left_out(runs: Path) -> None:
     [
         (["nowhere"], "nowhere is no run: there is no nowhere"),
         (["empty"], "metrics.jsonl holds no step yet"),
-        (["foreign"], "line 1 holds no step's metrics"),
+        (["foreign"], "line 1 is not the metrics of a step"),
         (["torn"], "metrics.jsonl, line 1 is not JSON"),
         (["a", "--metrics", "reward/meen"], "no run has 'reward/meen'; did you mean 'reward/mean'?"),
         (["a", "b", "a/metrics.jsonl"], "a/metrics.jsonl is given twice: name each run once"),
