@@ -334,7 +334,7 @@ def _is_evaluation(name: str) -> bool:
 
 
 def _every(name: str, marker: str, count: int) -> int:
-    """Return the distance between markers: 1 for evaluations, an eighth of the line where they tell runs apart, or 0."""
+    """Return the distance between markers: 1 for evaluations, an eighth of the line to tell runs apart, or 0."""
     if _is_evaluation(name):
         return 1
     return 0 if marker == MARKERS[0] else math.ceil(count / 8)

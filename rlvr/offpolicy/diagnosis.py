@@ -130,7 +130,7 @@ def measure(
 
     Args:
         groups: Usable records, at least one.
-        logprobs: (T,) log-probabilities under the model for each record in the groups' order; NaN outside the loss mask.
+        logprobs: (T,) log-probabilities under the model per record, in the groups' order; NaN outside the loss mask.
         lineage: Lineage of the model.
         verifier: Verifier whose last score is the reward.
     """
