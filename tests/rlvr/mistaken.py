@@ -77,8 +77,8 @@ def obedient(completion: str, task: Task) -> bool:
 
 
 def chance(completion: str, task: Task) -> float:
-    """Draws the reward."""
-    return random.random()
+    """Draws the reward, from a source that no worker can seed."""
+    return random.SystemRandom().random()
 
 
 def remembers(completion: str, task: Task) -> float:
