@@ -1,4 +1,4 @@
-# `make train` and `make test` need Python 3.11, git and make; everything else goes into .venv, pinned by constraints.txt.
+# All commands need Python 3.11, git and make. Everything else goes into .venv, with the versions of constraints.txt.
 
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -8,13 +8,20 @@ PIP    := $(BIN)/python -m pip
 # Installed with the pinned build backend instead of an isolated, unpinned one.
 INSTALL := $(PIP) install -c constraints.txt --no-build-isolation
 
-.PHONY: train test lint types unit constraints clean
+# Two processes with one thread each: torch's own threads would fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: train test quick lint types unit docs constraints clean
 
 # ARGS="--steps 2" makes it short.
 train: $(VENV)/.installed
 	$(BIN)/rlvr train --verifier math --trainer grpo-off $(ARGS)
 
 test: lint types unit
+
+# A minute: what needs no model and starts few processes. tests/conftest.py says which tests these are.
+quick: lint
+	$(PYTEST) -m "not models and not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -23,9 +30,12 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-# Two processes with one thread each: torch's own threads would fight over the cores.
 unit: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+# Runs every command and every example in the documents again, and writes down what they print.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/refresh.py
 
 # A stamp is written after its step has succeeded, so an interrupted step is done again and a finished one is not.
 $(VENV)/.created:

@@ -1,7 +1,9 @@
 """Put the real output of real commands into the documents.
 
-    python docs/refresh.py README.md            # every block
-    python docs/refresh.py README.md --only "rlvr plugins"
+    python docs/refresh.py                                  # every page
+    python docs/refresh.py README.md docs/scoring.md        # every block of some pages
+    python docs/refresh.py README.md --only "rlvr plugins"  # blocks whose command contains this text
+    python docs/refresh.py --skip "make test"               # all blocks but those
 
 A block is a fence after a line `<!-- run: COMMAND -->`. The command runs in a shell, in a scratch folder per document
 (a later block may use what an earlier one wrote) with the repository's `examples/` linked into it. With `<!-- run at
@@ -63,13 +65,18 @@ def outputs_of(codes: list[str], folder: Path) -> list[str]:
     return printed[:-1]
 
 
-def refresh(document: Path, only: str) -> None:
-    """Rewrite the document's blocks whose command contains `only`."""
+def pages() -> list[Path]:
+    """Return the README and the pages of `docs/`."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def refresh(document: Path, only: str = "", skip: str | None = None) -> None:
+    """Rewrite the document's blocks whose command contains `only` and does not contain `skip`."""
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "examples").symlink_to(ROOT / "examples")
 
         def replaced(match: re.Match[str]) -> str:
-            if only not in match["command"]:
+            if only not in match["command"] or (skip is not None and skip in match["command"]):
                 return match[0]
             print(match["command"], flush=True)
             shown = output_of(match["command"], ROOT if match["root"] else Path(scratch))
@@ -86,8 +93,9 @@ def refresh(document: Path, only: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("documents", type=Path, nargs="+")
+    parser.add_argument("documents", type=Path, nargs="*", help="all pages if none is named")
     parser.add_argument("--only", default="", help="blocks whose command contains this text")
+    parser.add_argument("--skip", help="all blocks but those whose command contains this text")
     arguments = parser.parse_args()
-    for path in arguments.documents:
-        refresh(path, arguments.only)
+    for path in arguments.documents or pages():
+        refresh(path, arguments.only, arguments.skip)

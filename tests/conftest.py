@@ -1,4 +1,7 @@
-"""Models for tests, made once a session by `tests/fixtures/`; torch is imported only where one is asked for."""
+"""Models for tests, made once a session by `tests/fixtures/`, and the markers that `make quick` leaves out.
+
+torch is imported only if a test asks for a model.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +18,68 @@ import pytest
 
 # Before any test imports a library that reads it: a test that needs the network would be a test of the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+QUICK = "not models and not slow"
+"""Tests that `make quick` runs."""
+TESTS = Path(__file__).parent
+MODELS = (
+    "trainers/model",
+    "trainers/recipes",
+    "trainers/sampling",
+    "trainers/test_against_trl.py",
+    "trainers/test_batch.py",
+    "trainers/test_grpo.py",
+    "trainers/test_grpo_off.py",
+    "trainers/test_metrics.py",
+    "trainers/test_schedule.py",
+    "plugins",
+    "rlvr/cli/test_diagnose_cli.py",
+    "rlvr/cli/test_train_cli.py",
+    "rlvr/data/test_prompts.py",
+    "rlvr/run",
+    "rlvr/test_alarms.py",
+    "rlvr/verify/test_score_names.py",
+)
+"""Folders and files under `tests/` whose tests load or train a model."""
+SLOW = (
+    "rlvr/bench",
+    "rlvr/cli/test_check_cli.py",
+    "rlvr/cli/test_cli.py",
+    "rlvr/cli/test_score_cli.py",
+    "rlvr/data/test_tables.py",
+    "rlvr/rescore/test_score_many.py",
+    "rlvr/verify/test_adapters.py",
+    "rlvr/verify/test_pool.py",
+    "test_dependencies.py",
+    "test_example_plugin.py",
+    "test_plugin_docs.py",
+    "test_study.py",
+    "test_wheel.py",
+    "verifiers/test_math_corpus.py",
+    "verifiers/test_math_verify.py",
+)
+"""Folders and files under `tests/` whose tests start many processes, wait, or compute for long."""
+
+
+@cache
+def markers_of(path: Path) -> tuple[str, ...]:
+    """Markers of all tests in a file."""
+    name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
+    marked = {"models": MODELS, "slow": SLOW}
+    return tuple(m for m, places in marked.items() if any(f"{name}/".startswith(f"{place}/") for place in places))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the file they stand in."""
+    for item in items:
+        for marker in markers_of(item.path):
+            item.add_marker(marker)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `make quick`, files whose tests are all left out are not imported: torch alone takes seconds."""
+    return True if config.option.markexpr == QUICK and markers_of(collection_path) else None
 
 
 def fixture_module(name: str) -> ModuleType:

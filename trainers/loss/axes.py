@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel
@@ -32,9 +32,15 @@ def one_of(axis: str, *tables: Mapping[str, Any]) -> AfterValidator:
     return AfterValidator(check)
 
 
+@cache
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of a part's parameters. Cached: options ask for all parts each time they are validated."""
+    return frozenset(inspect.signature(function).parameters)
+
+
 def bind(function: Callable[..., R], options: BaseModel) -> Callable[..., R]:
     """Return `function` with every parameter that is named like an option bound to that option's value."""
-    names = inspect.signature(function).parameters.keys() & type(options).model_fields.keys()
+    names = _parameters(function) & type(options).model_fields.keys()
     return partial(function, **{name: getattr(options, name) for name in names})
 
 
@@ -44,7 +50,7 @@ def readers(axes: Mapping[str, Mapping[str, Any]], options: type[BaseModel]) -> 
     for axis, table in axes.items():
         for name, entry in table.items():
             for function in filter(callable, entry if isinstance(entry, tuple) else (entry,)):
-                for option in inspect.signature(function).parameters.keys() & options.model_fields.keys():
+                for option in _parameters(function) & options.model_fields.keys():
                     found.setdefault(option, set()).add((axis, name))
     return found
 
