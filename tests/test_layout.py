@@ -296,6 +296,15 @@ def test_constraints_name_no_machine() -> None:
     assert "setuptools" in pins()
 
 
+def test_no_class_name_is_used_for_two_things() -> None:
+    found: dict[str, list[str]] = {}
+    for path in [path for folder in ("rlvr", *PARTS) for path in files(folder, "*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: paths for name, paths in found.items() if len(paths) > 1}
+
+
 def test_declared_metadata_is_installed_metadata() -> None:
     """Else the tests below run against an older installation: `make test` again."""
     declared = {str(Requirement(text)) for text in PROJECT["project"]["dependencies"]}

@@ -61,4 +61,4 @@ EXPECTED: Mapping[Gold, str] = {
     "hashes": "an answer after '####'",
     "boxed": "a closed \\boxed{} with an answer",
 }
-"""What each function expects, for messages."""
+"""The text that each function expects, for messages."""

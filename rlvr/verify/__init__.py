@@ -1,1 +1,1 @@
-"""One verdict: load a verifier, run it in a worker process, cache what it said."""
+"""Verdicts: loading verifiers, running them in worker processes, caching their verdicts."""

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 MAY_KEEP: Mapping[str, int] = {"open descriptors": 32, "threads": 32, "child processes": 4}
-"""How many more than at its start a worker may have, before it is replaced."""
+"""Largest increase since its start that a worker may have, before it is replaced."""
 _SIGNALS = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGALRM,
     signal.SIGTERM, signal.SIGCHLD, signal.SIGVTALRM, signal.SIGPROF,
@@ -30,7 +30,7 @@ _SIGNALS = (
 
 
 class Differences(NamedTuple):
-    """What a row has left behind, in words, by what can be done about it."""
+    """Differences that a row has left behind, in words, by what can be done about them."""
 
     restorable: list[str]
     worn: list[str]

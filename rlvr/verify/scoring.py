@@ -110,12 +110,7 @@ class Scorer:
             PluginError: The verifier does not exist or cannot be loaded.
             ConfigError: An option, `workers`, `timeout` or `memory` is invalid.
         """
-        if workers is not None and workers < 0:
-            raise ConfigError(f"workers is {workers}: expected None (one per CPU), 0 (in this process) or more")
-        if not timeout > 0:
-            raise ConfigError(f"timeout is {timeout}: expected seconds, more than 0")
-        if memory is not None and memory <= 0:
-            raise ConfigError(f"memory is {memory}: expected bytes, more than 0")
+        _check_limits(workers, timeout, memory)
         self._pool: Pool | None = None
         if workers == 0:
             self._verifier = load_verifier(verifier, **(options or {}))
@@ -261,6 +256,16 @@ class Scorer:
         """Return a verdict as a score of this verifier: with its name, version and configuration."""
         # Verdict and blank score are validated already; validating again would triple the time.
         return self._blank.model_copy(update={**vars(verdict), "seconds": seconds, "created_at": at})
+
+
+def _check_limits(workers: int | None, timeout: float, memory: int | None) -> None:
+    """Raise ConfigError for limits that make no sense."""
+    if workers is not None and workers < 0:
+        raise ConfigError(f"workers is {workers}: expected None (one per CPU), 0 (in this process) or more")
+    if not timeout > 0:
+        raise ConfigError(f"timeout is {timeout}: expected seconds, more than 0")
+    if memory is not None and memory <= 0:
+        raise ConfigError(f"memory is {memory}: expected bytes, more than 0")
 
 
 class _Due(NamedTuple):

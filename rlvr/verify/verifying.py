@@ -85,7 +85,7 @@ class Claims:
     needs_answer: bool
     """Whether a row without a gold answer is `invalid` and an empty completion `unparsed`, without a call."""
     answer_form: str
-    """How a completion states its final answer, with `{answer}` in its place."""
+    """The form in which a completion states its final answer, with `{answer}` in its place."""
     cases: str | None
     """The file of labeled cases that it declares, whether it exists or not."""
 
@@ -124,8 +124,7 @@ def verifier(
         needs_answer: Whether it compares an answer with the gold answer. Then a row without one is `invalid` and an
             empty completion `unparsed`, without a call. Set it to False for format checks.
         memory: Bytes of address space that a worker may use in addition to what imports took. Default: the pool's.
-        preload: Function that is called once in the process that workers are forked from, for imports and tables that
-            every worker would otherwise make again.
+        preload: Function that is called once, before workers are forked: for imports and tables that they share.
         answer_form: How a completion states its final answer, with `{answer}` in its place; None if completions are
             judged as a whole. `rlvr check verifier` writes answers in this form.
         cases: JSONL file of labeled cases for `rlvr check verifier` (`rlvr.bench.cases` lists the columns), relative to

@@ -109,13 +109,11 @@ class LossOptions(BaseModel):
 
     def _conflicts(self) -> list[tuple[bool, str]]:
         """Return the combinations that are rejected: whether each holds, and why it makes no sense."""
-        surrogate, correction = SURROGATES[self.surrogate], CORRECTIONS[self.correction]
+        return [*self._band_conflicts(), *self._correction_conflicts()]
+
+    def _band_conflicts(self) -> list[tuple[bool, str]]:
         around_one = (self.ratio, self.denominator, self.center) == ("token", "behavior", "one")
-        high = self.epsilon if self.epsilon_high is None else self.epsilon_high
-        stale, mismatch = self.stale_bounds, self.mismatch_bounds
         epsilon_is_set = self.epsilon != type(self).model_fields["epsilon"].default
-        limits = [] if correction is None else [correction.limits(stale), correction.limits(mismatch, stale)]
-        empty = next(((below, above) for below, above in limits if below > above), (0.0, 0.0))
         return [
             (
                 self.denominator == "iterate" and self.center != "one",
@@ -135,6 +133,15 @@ class LossOptions(BaseModel):
                 self.band == "upper" and self.epsilon_high is not None and epsilon_is_set,
                 "trainer.epsilon does nothing here: band=upper has only an upper edge, which epsilon_high sets",
             ),
+        ]
+
+    def _correction_conflicts(self) -> list[tuple[bool, str]]:
+        surrogate, correction = SURROGATES[self.surrogate], CORRECTIONS[self.correction]
+        high = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        stale, mismatch = self.stale_bounds, self.mismatch_bounds
+        limits = [] if correction is None else [correction.limits(stale), correction.limits(mismatch, stale)]
+        empty = next(((below, above) for below, above in limits if below > above), (0.0, 0.0))
+        return [
             (
                 surrogate.level not in (None, self.ratio),
                 f"trainer.surrogate={self.surrogate} needs ratio={surrogate.level}: it is not defined for any other",
