@@ -1,4 +1,4 @@
-"""Bridges to other software, and the embedded model with its task."""
+"""Hooks of the bridges to other software, and of the embedded model with its task."""
 
 from __future__ import annotations
 

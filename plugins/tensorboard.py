@@ -12,18 +12,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class TensorBoard:
-    """Tracker: each number is a scalar under its own name, the configuration a text."""
+    """A `Tracker` that writes each number as a scalar under its own name, and the configuration as text."""
 
     def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
-        """Events go to `directory/tensorboard`; a resumed run adds a file there."""
+        """Write events to `directory/tensorboard`; a resumed run adds a file there."""
         self._directory = directory / "tensorboard"
         self._config = config
         self._writer: SummaryWriter | None = None
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Write one step's numbers, at once: a run may be killed. What is not a number is left out."""
+        """Write one step's numbers at once, because a run may be killed. Other values are left out."""
         if self._writer is None:
-            # A resumed run goes back to its checkpoint: what was logged from this step on is void.
+            # A resumed run goes back to its checkpoint: events from this step on are void.
             self._writer = SummaryWriter(str(self._directory), purge_step=step)
             text = json.dumps(self._config, indent=2, default=str)
             self._writer.add_text("config", f"```json\n{text}\n```", step)

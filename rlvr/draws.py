@@ -1,7 +1,7 @@
-"""Randomness as a function: every draw is a hash of what it is for.
+"""Randomness as a function: every draw is a hash of its purpose.
 
-No generator is shared and none travels in a checkpoint: the number drawn for (seed, "prompt-order", epoch) is the
-same in every process, before and after a resume.
+No generator is shared, and none is part of a checkpoint. The number drawn for (seed, "prompt-order", epoch) is the same
+in every process, before and after a resume.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ Key: TypeAlias = int | str
 
 
 def draw(*key: Key) -> int:
-    """A 63-bit integer, uniform over `[0, 2**63)`, that depends on `key` alone (parts are told apart by type too)."""
+    """Return a 63-bit integer, uniform over `[0, 2**63)`. It depends on `key` alone; 1 and "1" are different parts."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def uniform(*key: Key) -> float:
-    """A float, uniform over `[0, 1)` in steps of 2**-53."""
+    """Return a float, uniform over `[0, 1)` in steps of 2**-53."""
     return (draw(*key) >> 10) / 2**53
 
 
 def permuted(size: int, position: int, *key: Key) -> int:
-    """Where `position` (in `[0, size)`) lands under the pseudo-random permutation of `range(size)` named by `key`.
+    """Return where `position` (in `[0, size)`) lands under a pseudo-random permutation of `range(size)` named by `key`.
 
     An eight-round Feistel network over the smallest even number of bits that holds `size`, walked until the value
     falls inside: no list of `size` numbers is built, so a resume needs a position only. Four rounds are measurably

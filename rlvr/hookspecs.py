@@ -1,8 +1,8 @@
-"""Everything that can be plugged in. A plugin is a module with one or more of these functions, decorated with
-`rlvr.hookimpl`, named by an entry point of the group `rlvr`.
+"""Hooks for plugins. A plugin is a module with one or more of these functions, decorated with `rlvr.hookimpl`, and
+named by an entry point of the group `rlvr`.
 
-Each hook returns names and where to find what they stand for: `"package.module:attribute"`, imported when the name is
-first used, never before; or the `Path` of a YAML file, where a kind of thing can be described by data alone.
+Each hook maps names to their targets: `"package.module:attribute"`, which is imported when the name is first used, or
+the `Path` of a YAML file where data is enough.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ hookimpl = pluggy.HookimplMarker("rlvr")
 
 @hookspec
 def rlvr_verifiers() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Verifiers: a function decorated with `rlvr.verifier`, or one of TRL's or verl's reward functions."""
+    """Verifiers: functions decorated with `rlvr.verifier`, or reward functions written for TRL or verl."""
 
 
 @hookspec
 def rlvr_prompt_sources() -> Mapping[str, str | Path]:  # type: ignore[empty-body]
-    """Prompt datasets: a factory `(SourceRequest) -> PromptSource`, or a YAML file as in `datasets_cfg/`."""
+    """Prompt data sets: factories `(SourceRequest) -> PromptSource`, or YAML cards as in `datasets_cfg/`."""
 
 
 @hookspec
 def rlvr_samplers() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Samplers: a factory `(ModelSpec, options) -> Sampler`."""
+    """Samplers: a `rlvr.protocols.SamplerFactory` each."""
 
 
 @hookspec
 def rlvr_trainers() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Trainers: a factory `(options, TrainContext) -> Trainer` with a pydantic model `Options` as attribute."""
+    """Trainers: a `rlvr.protocols.TrainerFactory` each, or a `rlvr.run.factories.BackendFactory`."""
 
 
 @hookspec
 def rlvr_trackers() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Trackers: a factory `(directory, config) -> Tracker`."""
+    """Trackers: a `rlvr.protocols.TrackerFactory` each."""
 
 
 @hookspec
 def rlvr_recipes() -> Mapping[str, Path]:  # type: ignore[empty-body]
-    """Recipes: what `--recipe NAME` stands for, a YAML file of an algorithm's settings and what it says of itself."""
+    """Recipes for `--recipe NAME`: YAML files with an algorithm's settings and its description."""
 
 
 @hookspec
 def rlvr_presets() -> Mapping[str, Path]:  # type: ignore[empty-body]
-    """Model presets: what `--model NAME` stands for, a YAML file of configuration defaults that fit that model."""
+    """Presets for `--model NAME`: YAML files with configuration defaults that fit a model."""

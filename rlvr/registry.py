@@ -1,7 +1,7 @@
-"""Finds plugins, refuses conflicts, imports what a name stands for when it is first used.
+"""Find plugins, refuse conflicts, and import a name's target when it is first used.
 
-pluggy's own loading skips a second entry point of a name, ignores a misspelt hook and takes the last of two claims:
-here each of these is an error that names the distributions.
+pluggy's own loading skips a second entry point of the same name, ignores a misspelled hook, and lets the last of two
+claims win. Here each of these is an error that names the distributions.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ KINDS = {
     "preset": "rlvr_presets",
 }
 
-# What a plugin's code may raise and cost an error message instead of a traceback or a silent exit.
+# A plugin's code may raise these; they become an error message instead of a traceback or a silent exit.
 _BREAKAGE = (Exception, SystemExit)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One name that a plugin offers: what kind of thing, where it is, who brings it."""
+    """One name that a plugin offers, with its kind, its target and its distribution."""
 
     kind: str
     name: str
@@ -45,7 +45,7 @@ class Entry:
     version: str
 
     def load(self) -> Any:
-        """The object behind `module:attribute`, or the path as it is. Raises PluginError, naming the distribution."""
+        """Return the object behind `module:attribute`, or the path. Raises PluginError, naming the distribution."""
         try:
             if isinstance(self.target, Path):
                 return self.target.resolve(strict=True)
@@ -59,10 +59,10 @@ class Entry:
 
 
 class Registry:
-    """What all plugins together offer, by kind and name."""
+    """All names that plugins offer, by kind and name."""
 
     def __init__(self) -> None:
-        """Loads every entry point of the group. Raises PluginError for one that is broken."""
+        """Load every entry point of the group. Raises PluginError if one is broken."""
         self._entries: dict[tuple[str, str], Entry] = {}
         manager = pluggy.PluginManager(GROUP)
         manager.add_hookspecs(hookspecs)
@@ -109,11 +109,11 @@ class Registry:
         self._entries[entry.kind, entry.name] = entry
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """All entries, or those of one kind, sorted by kind and name."""
+        """Return all entries, or those of one kind, sorted by kind and name."""
         return [entry for key, entry in sorted(self._entries.items()) if kind in (None, key[0])]
 
     def entry(self, kind: str, name: str) -> Entry:
-        """The entry of that kind and name. Raises PluginError with the nearest name when there is none."""
+        """Return the entry of that kind and name. Raises PluginError with the nearest name if there is none."""
         try:
             return self._entries[kind, name]
         except KeyError:
@@ -121,18 +121,18 @@ class Registry:
             raise PluginError(f"there is no {_words(kind)} {name!r}{nearest(name, known)}") from None
 
     def load(self, kind: str, name: str) -> Any:
-        """What the name stands for, imported now."""
+        """Import and return the target of a name."""
         return self.entry(kind, name).load()
 
 
 @cache
 def registry() -> Registry:
-    """The process's registry, loaded on first use."""
+    """Return this process's registry, loaded on first use."""
     return Registry()
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
-    """Raises ValueError when the plugin implements a hook that does not exist, or none at all."""
+    """Raise ValueError if the plugin implements a hook that does not exist, or none at all."""
     callers = manager.get_hookcallers(plugin) or []
     for caller in callers:
         if not caller.has_spec():
@@ -142,14 +142,14 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
 
 
 def _checked(target: object) -> str | Path:
-    """The target as it is. Raises ValueError for what is neither `"module:attribute"` nor a path."""
+    """Return the target. Raises ValueError if it is neither `"module:attribute"` nor a path."""
     if isinstance(target, Path) or (isinstance(target, str) and all(target.partition(":"))):
         return target
     raise ValueError(f"{target!r} is neither 'package.module:attribute' nor a pathlib.Path")
 
 
 def _remedy(error: BaseException, owner: str) -> str:
-    """`"; pip install 'owner[extra]'"` when an extra of `owner` brings the module that is missing, else nothing."""
+    """Return `"; pip install 'owner[extra]'"` if an extra of `owner` brings the missing module, else an empty text."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     extra = extra_that_brings(missing, owner) if missing else None
     return f"; pip install '{owner}[{extra}]'" if extra else ""

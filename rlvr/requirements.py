@@ -1,4 +1,4 @@
-"""What a distribution requires, and what of that is not met here: read from installed metadata, never from a list."""
+"""Requirements of an installed distribution, and those not met here: read from metadata, never from a list."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from packaging.utils import canonicalize_name
 
 
 def extras(distribution: str) -> list[str]:
-    """The extras that it offers, in its own order. Raises PackageNotFoundError when it is not installed."""
+    """Return the extras that a distribution offers, in its own order. Raises PackageNotFoundError if it is missing."""
     return metadata.metadata(distribution).get_all("Provides-Extra") or []
 
 
 def requirements(distribution: str, extra: str = "") -> list[Requirement]:
-    """What it requires on this machine: always, or on top of that for `extra`. The markers, judged, are taken off."""
+    """Return what a distribution requires on this machine, or what `extra` adds. Markers are evaluated and removed."""
     needed = []
     for requirement in map(Requirement, metadata.requires(distribution) or ()):
         if _applies(requirement, extra) and (not extra or not _applies(requirement, "")):
@@ -25,10 +25,10 @@ def requirements(distribution: str, extra: str = "") -> list[Requirement]:
 
 
 def unmet(needed: Requirement, by: str) -> Iterator[str]:
-    """One line for each thing that is missing or of a wrong version, in `needed` and in all that it needs in turn.
+    """Yield a line for each distribution that is missing or has a wrong version, in `needed` and all its requirements.
 
-    All the way down, because a pin breaks there: another package brings its own antlr runtime, and mathematics stops
-    parsing.
+    Requirements are followed all the way down because pins break there: if another package brings its own antlr
+    runtime, formulas stop parsing.
     """
     return _unmet(needed, by, set())
 
@@ -50,7 +50,7 @@ def _unmet(needed: Requirement, by: str, seen: set[str]) -> Iterator[str]:
 
 
 def extra_that_brings(module: str, distribution: str) -> str | None:
-    """The first extra of `distribution` that installs the distribution called like `module`; None when none does."""
+    """Return the first extra of `distribution` that installs a distribution named like `module`; None if none does."""
     wanted = canonicalize_name(module.partition(".")[0])
     for extra in extras(distribution):
         if any(canonicalize_name(needed.name) == wanted for needed in requirements(distribution, extra)):

@@ -88,6 +88,19 @@ def test_its_verifier_passes_the_bench_with_the_cases_that_it_brings(rlvr: Any) 
     assert checks["hostile completions"] == "pass"
 
 
+def test_its_own_tests_pass(site: Path, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
 def test_it_trains(rlvr: Any, tmp_path: Path) -> None:
     words = ("--dataset", "word-count", "--verifier", "word-count")
     model = ("--model", "embedded", "--set", "dataset.max_prompt_tokens=64")

@@ -74,6 +74,12 @@ def test_a_run_uses_every_example(site: Path, tmp_path: Path) -> None:
     assert "1,policy_version,2" in (tmp_path / "run" / "metrics.csv").read_text().splitlines()
 
 
+def test_its_tests_pass(site: Path, tmp_path: Path) -> None:
+    (test,) = [block["text"] for block in BLOCK.finditer(PAGE) if block["path"] == "test_mine.py"]
+    (tmp_path / "test_mine.py").write_text(test)
+    assert "2 passed" in python(site, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py")
+
+
 def test_the_preset_gives_its_settings(site: Path) -> None:
     code = """
 from rlvr.run.config import Setting, resolve

@@ -1,4 +1,4 @@
-"""What every policy-gradient trainer here shares: from groups to optimizer steps. The objective is the subclass's.
+"""Base class of the policy-gradient trainers: from groups to optimizer steps. Subclasses define the objective.
 
 Shapes: B = rollouts of the batch, T = tokens.
 """
@@ -96,8 +96,7 @@ class PolicyGradientOptions(TrainerOptions):
     )
 
     def with_run(self, max_tokens: int) -> tuple[Self, list[str]]:
-        """The options with what they leave to the run, whose completions have at most `max_tokens` tokens, and what
-        was taken, a line each."""
+        """Return the options with the divisor of `aggregation=constant` taken from the run, and a note if it was."""
         if self.aggregation != "constant" or self.max_tokens is not None:
             return self, []
         note = f"trainer.aggregation=constant divides by {max_tokens} tokens a rollout, the run's sampling.max_tokens"
@@ -118,17 +117,17 @@ class PolicyGradientOptions(TrainerOptions):
 
     @property
     def steps_per_batch(self) -> int:
-        """i: `updates_per_batch` passes over `mini_batches` parts, an optimizer step on each."""
+        """i: `updates_per_batch` passes over `mini_batches` parts, with an optimizer step on each part."""
         return self.updates_per_batch * self.mini_batches
 
     @property
     def needs_lag(self) -> tuple[str, ...]:
-        """The settings that can do nothing with a token whose policy version is unknown."""
+        """Settings that cannot handle a token of unknown policy version."""
         given = {"max_lag": self.max_lag, "lag_base": self.lag_base}
         return tuple(f"trainer.{name}" for name, value in given.items() if value is not None)
 
     def lacks(self, rollout: Rollout) -> str | None:
-        """What a saved rollout does not tell and these options look at."""
+        """Return what a saved rollout lacks for these options; None if nothing."""
         if "truncated" in self.masks and rollout.finish_reason is None:
             return "no finish_reason, which trainer.masks=truncated looks at"
         limit = rollout.sampling.max_tokens if rollout.sampling is not None else None
@@ -138,7 +137,7 @@ class PolicyGradientOptions(TrainerOptions):
 
     @property
     def needs_whole_rollouts(self) -> tuple[str, ...]:
-        """The settings that would take each segment of a rollout for a whole one. (Aggregations weigh rows.)"""
+        """Settings that would mistake a segment of a rollout for a whole one. (Aggregations weigh rows.)"""
         given = {
             "overlong_buffer": self.overlong_buffer is not None,
             "advantage=opmd": self.advantage == "opmd",
@@ -155,7 +154,7 @@ class PolicyGradientOptions(TrainerOptions):
 
 
 class PolicyGradient(ABC):
-    """A `Trainer` whose subclasses say what is maximised, token by token."""
+    """A `Trainer` whose subclasses define the objective, token by token."""
 
     Options: ClassVar[type[TrainerOptions]] = PolicyGradientOptions
     owns_loop: ClassVar[Literal[False]] = False
@@ -183,10 +182,10 @@ class PolicyGradient(ABC):
 
     @abstractmethod
     def objective(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
-        """(B, T) what is maximised at each token. Entries outside the mask are ignored."""
+        """Return (B, T) the objective of each token, to be maximized. Entries outside the mask are ignored."""
 
     def prepare(self, batch: Batch) -> Batch:
-        """The batch with the columns that stay fixed over its gradient steps. Subclasses add to it."""
+        """Return the batch with the columns that stay fixed over its gradient steps. Subclasses may add columns."""
         if self.options.beta == 0:
             return batch
         return replace(batch, reference_logprobs_BT=self._no_grad(batch, self.policy.reference_logprobs))
@@ -197,8 +196,11 @@ class PolicyGradient(ABC):
         return self.policy.version
 
     def update(self, groups: Sequence[Group]) -> Metrics:
-        """`updates_per_batch` passes over one batch, an optimizer step on each of its `mini_batches`, up to one that an
-        alarm forbids. With nothing to learn from, none: AdamW's momentum would move the weights without a gradient."""
+        """Make `updates_per_batch` passes over one batch, with an optimizer step on each of its `mini_batches`.
+
+        An alarm that forbids a step ends the update. If there is nothing to learn from, no step is taken, because
+        AdamW's momentum would move the weights without a gradient.
+        """
         options, version = self.options, self.version
         if options.ref_reset_every and self.batches and self.batches % options.ref_reset_every == 0:
             self.policy.reset_reference()
@@ -239,11 +241,11 @@ class PolicyGradient(ABC):
         return {**metrics, "train/optimizer_steps": float(self.version - version)}
 
     def signal(self, batch: Batch) -> Tensor:
-        """(B, T) bool: the sampled tokens, without those of groups that `mask_zero_variance` leaves out."""
+        """Return (B, T) bool: the sampled tokens, without the groups that `mask_zero_variance` leaves out."""
         return batch.mask_BT & batch.signal_B[:, None] if self.options.mask_zero_variance else batch.mask_BT
 
     def keep(self, batch: Batch) -> Tensor:
-        """(B, T) bool: what of it is learned from, by what the records say."""
+        """Return (B, T) bool: the tokens that the masks over recorded columns keep."""
         keep_BT = self.signal(batch)
         for name in self.options.masks:
             if name in FIXED_MASKS:
@@ -251,11 +253,11 @@ class PolicyGradient(ABC):
         return keep_BT
 
     def begin_step(self, batch: Batch, step: int) -> Batch:
-        """The batch with what its gradient step number `step`, from 0, needs to know of it as a whole."""
+        """Return the batch with the columns that gradient step `step` (from 0) computes over the whole batch."""
         return batch
 
     def _optimizer_step(self, batch: Batch, weights_BT: Tensor) -> tuple[dict[str, float], Tensor]:
-        """Its metrics, and (B, T) which tokens a mask or a correction took out."""
+        """Take one optimizer step; return its metrics, and (B, T) bool: tokens that a mask or a correction took out."""
         logprobs_BT = torch.zeros_like(batch.behaviour_logprobs_BT)
         entropy_BT = torch.zeros_like(logprobs_BT)
         loss = 0.0
@@ -289,7 +291,7 @@ class PolicyGradient(ABC):
         return {**metrics, "train/skipped": float(skipped)}, removed.masked_BT
 
     def removed(self, batch: Batch, logprobs_BT: Tensor) -> Removed:
-        """The tokens that the objective learns nothing from at these log-probabilities."""
+        """Return the tokens that the objective learns nothing from at these log-probabilities."""
         return Removed(torch.zeros_like(batch.mask_BT), batch.mask_BT & ~batch.keep_BT)
 
     def _lr_factor(self, batch: Batch, logprobs_BT: Tensor) -> float:
@@ -306,7 +308,7 @@ class PolicyGradient(ABC):
         return factor
 
     def objective_metrics(self, batch: Batch, logprobs_BT: Tensor) -> dict[str, float]:
-        """What the subclass wants to see of a gradient step."""
+        """Return further metrics of a gradient step. By default there are none."""
         return {}
 
     def logprobs(self, rollouts: Sequence[Rollout]) -> list[LogprobColumn]:
@@ -321,7 +323,7 @@ class PolicyGradient(ABC):
         return [row[:n] for row, n in zip(logprobs_BT, batch.lengths_B.tolist(), strict=True)]
 
     def current_logprobs(self, batch: Batch) -> Tensor:
-        """(B, T) under the current weights, without gradients, on the CPU."""
+        """Return (B, T) log-probabilities under the current weights, without gradients, on the CPU."""
         return self._no_grad(batch, lambda token_ids, mask: self.policy.logprobs(token_ids, mask).logprobs_BT)
 
     def _no_grad(self, batch: Batch, logprobs: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
@@ -332,7 +334,7 @@ class PolicyGradient(ABC):
         return result_BT
 
     def _parts(self, batch: Batch) -> Iterator[tuple[Batch, Tensor]]:
-        """Micro-batches on the model's device, each with the rows that it holds."""
+        """Yield micro-batches on the model's device, each with the indices of its rows."""
         budget = self.options.micro_batch_tokens
         if self.options.share_prefixes:
             from .model.prefix_tree import tree_micro_batches
@@ -352,5 +354,5 @@ class PolicyGradient(ABC):
         self.policy.save(directory, {"batches": self.batches})
 
     def load(self, directory: Path) -> None:
-        """Read back what `save` wrote."""
+        """Read what `save` wrote."""
         self.batches = self.policy.load(directory)["batches"]

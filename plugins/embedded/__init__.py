@@ -1,1 +1,1 @@
-"""The model and the task that `rlvr train` uses when nothing is named: small, real, and all in the wheel."""
+"""The default model and task of `rlvr train`: small, real, and part of the wheel."""

@@ -1,4 +1,4 @@
-"""Makes `model/`, the embedded base model, from nothing: `python -m rlvr_plugins.embedded.make_checkpoint --out DIR`.
+"""Train `model/`, the embedded base model, from scratch: `python -m rlvr_plugins.embedded.make_checkpoint --out DIR`.
 
 A Llama of 0.8 million parameters learns from worked answers, as a language model learns from text: the arithmetic is
 right, the habits are unreliable. Some answers stand in the box, some are hedged, some are guessed, some are copied
@@ -42,7 +42,7 @@ SHARES: Mapping[Kind, Mapping[Habit, float]] = {
 
 
 def working(asked: Question) -> str:
-    """The way to the answer: `"132"`, `"38"`, `"56+15=71"`, `"47<56"`."""
+    """Return the working for a question: `"132"`, `"38"`, `"56+15=71"`, `"47<56"`."""
     product = asked.a * asked.b
     match asked.kind:
         case "product":
@@ -54,7 +54,7 @@ def working(asked: Question) -> str:
 
 
 def completion(asked: Question, *key: int | str) -> str:
-    """An answer in one of the habits, drawn by `key`; at most 21 characters."""
+    """Return an answer in one of the habits, drawn by `key`; at most 21 characters."""
     habit = _habit(SHARES[asked.kind], uniform(*key, "habit"))
     match habit:
         case "boxed":
@@ -77,14 +77,14 @@ def _habit(shares: Mapping[Habit, float], u: float) -> Habit:
 
 
 def _miscopied(number: str, *key: int | str) -> str:
-    """The number with one digit replaced by another."""
+    """Return the number with one digit replaced."""
     place = draw(*key, "place") % len(number)
     digit = (int(number[place]) + 1 + draw(*key, "digit") % 9) % 10
     return f"{number[:place]}{digit}{number[place + 1 :]}"
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a character of printable ASCII and the newline; anything else is `<unk>`. Adds nothing to a text."""
+    """Return a tokenizer with one token per printable ASCII character and newline; anything else is `<unk>`."""
     vocabulary = {token: i for i, token in enumerate([PAD, EOS, UNKNOWN, *CHARACTERS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
@@ -101,7 +101,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """The untrained model. Embeddings are tied, as real models of few parameters have them."""
+    """Return the untrained model. Embeddings are tied, as in small real models."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -127,7 +127,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
 def make_batch(
     tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[str, str]]
 ) -> dict[Literal["input_ids", "attention_mask", "labels"], torch.Tensor]:
-    """(B, T) tensors of (prompt, completion) pairs, right-padded; labels are -100 on the prompt and the padding."""
+    """Return (B, T) tensors of (prompt, completion) pairs, right-padded; labels are -100 on prompt and padding."""
     rows, labels = [], []
     for prompt, answer in pairs:
         prompt_ids, answer_ids = tokenizer.encode(prompt), [*tokenizer.encode(answer), tokenizer.eos_token_id]
@@ -151,7 +151,7 @@ def train(
     batch_size: int,
     lr: float,
 ) -> None:
-    """Supervised: the working alone until it is right, then the habits. AdamW; a linear rise, a cosine down to zero."""
+    """Train supervised: first the working until it is right, then the habits. AdamW with warm-up and cosine decay."""
     steps = skill_steps + habit_steps
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -176,7 +176,7 @@ def train(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Make the embedded base model from nothing.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "model", help="directory to write")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,13 +1,13 @@
-"""Arithmetic questions without an end, drawn from a hash of (seed, index), and 1,000 that training can never draw.
+"""Endless arithmetic questions, drawn from a hash of (seed, index), and 1,000 held-out ones that training never draws.
 
-Four kinds, each a valid Python expression, so that anyone can check the gold answer:
+There are four kinds, each a valid Python expression, so that anyone can check the gold answer:
 
     sum          47+85=
     difference   85-47=
     product      7*8+15=
     larger       max(47,7*8)=
 
-Whether a question is held out depends on what it asks alone: no seed, no index, no order of operands.
+Whether a question is held out depends only on what it asks, not on seed, index or order of operands.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HELD_OUT_ONE_IN = 10
 
 @dataclass(frozen=True)
 class Question:
-    """One question. `a`, `b`: the operands; `c`: the number that a product is added to or compared with, else 0."""
+    """One question with operands `a` and `b`; `c` is added to a product or compared with it, else 0."""
 
     kind: Kind
     a: int
@@ -40,7 +40,7 @@ class Question:
 
     @property
     def expression(self) -> str:
-        """The question as it is asked, e.g. `"7*8+15"`."""
+        """Text of the question, e.g. `"7*8+15"`."""
         match self.kind:
             case "sum":
                 return f"{self.a}+{self.b}"
@@ -53,7 +53,7 @@ class Question:
 
     @property
     def answer(self) -> int:
-        """The gold answer."""
+        """Gold answer."""
         match self.kind:
             case "sum":
                 return self.a + self.b
@@ -66,7 +66,7 @@ class Question:
 
     @property
     def canonical(self) -> str:
-        """What is asked, whatever the order: `85+47` is `47+85`."""
+        """Text of the question with ordered operands: `85+47` becomes `47+85`."""
         if self.kind == "difference":
             return self.expression
         return replace(self, a=min(self.a, self.b), b=max(self.a, self.b)).expression
@@ -78,7 +78,7 @@ class Question:
 
 
 def question(split: Literal["train", "eval"], *key: Key) -> Question:
-    """The question of that split that `key` names: drawn again, by a counter in the key, until it is of the split."""
+    """Return the question of a split that `key` names: draw with a counter in the key until one is of the split."""
     for attempt in itertools.count():
         drawn = _any_question(*key, attempt)
         if drawn.held_out == (split == "eval"):
@@ -100,12 +100,12 @@ def _any_question(*key: Key) -> Question:
 class Arithmetic(PromptSource):
     """The prompt source `arithmetic`.
 
-    Split "train" is endless, and another sequence for each seed; a question comes again after a while. Split "eval" is
-    one list of 1,000 different held-out questions, the same for every seed, so that two runs compare.
+    Split "train" is endless, with another sequence for each seed; questions repeat after a while. Split "eval" is one
+    list of 1,000 different held-out questions, the same for every seed, so that runs compare.
     """
 
     def __init__(self, request: SourceRequest) -> None:
-        """Raises ConfigError for options or data files: there are none to give."""
+        """Raise ConfigError if options or data files are given; there are none."""
         if request.options:
             raise ConfigError(f"dataset 'arithmetic' has no option {sorted(request.options)[0]!r}: it takes none")
         if request.data_files:
@@ -120,7 +120,7 @@ class Arithmetic(PromptSource):
         return None if self._split == "train" else EVAL_SIZE
 
     def __getitem__(self, index: int, /) -> Prompt:
-        """Question `index`. Raises DataError for an index below 0 or, in the split "eval", past the end."""
+        """Return question `index`. Raises DataError if it is below 0 or, in the split "eval", past the end."""
         if index < 0 or (self.size is not None and index >= self.size):
             raise DataError(f"dataset 'arithmetic' has no question {index} in its split {self._split!r}")
         if self._split == "eval":

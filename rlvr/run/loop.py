@@ -39,36 +39,36 @@ from rlvr.run.saved import Saved
 
 
 class Reporter(Protocol):
-    """Is told how the run goes; the command line's prints it."""
+    """Receives the progress of a run."""
 
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
-        """A step is done (`metrics["step"]`, of `total`)."""
+        """Report a finished step (`metrics["step"]` of `total`)."""
 
 
 @dataclass
 class Outcome:
-    """How a run ended."""
+    """The end of a run."""
 
     steps: int
     finished: bool
-    """False when it was interrupted; it can be resumed."""
+    """False if it was interrupted; it can be resumed."""
 
 
 class Run:
-    """One run in one directory: from the plan, or from the newest checkpoint there."""
+    """One run in one directory, begun from its plan or continued from its newest checkpoint."""
 
     def __init__(self, plan: Plan, directory: RunDirectory, reporter: Reporter) -> None:
-        """Loads the weights; after a checkpoint, all that it holds."""
+        """Load the weights, and the newest checkpoint if there is one."""
         self.plan, self.directory, self.reporter = plan, directory, reporter
         self.config = plan.config
         self.run_id: str = directory.manifest["run_id"]
         self.step = 0
-        """Batches that the policy has learnt from."""
+        """Batches that the policy has learned from."""
         self.last_metrics: dict[str, Any] = {}
         self.stopping = False
         checkpoint = directory.intact_checkpoint()
         self.notes = self._changes()
-        """What is otherwise than when the run last went on."""
+        """Changes since the run last continued."""
         directory.extend(self.config)
         self.backend: Backend | None = None
         """Trains by itself; None if this loop trains."""
@@ -105,8 +105,11 @@ class Run:
         )
 
     def _changes(self) -> list[str]:
-        """Raises RequestError where the weights or the saved rollouts are others than the run began with, or what
-        decides what is learnt is another version."""
+        """Return notes on what changed since the run last continued.
+
+        Raises RequestError if the weights or the saved rollouts changed, or the version of code that decides what is
+        learned.
+        """
         saved, scorer = self.plan.saved, self.plan.scorer
         read_again = {"weights": ("the weights", self.plan.weights)}
         if saved is not None:
@@ -152,7 +155,7 @@ class Run:
     # --- the algorithm ----------------------------------------------------------------------------------------------
 
     def train(self) -> Outcome:
-        """To the last step, or to the first interrupt (Ctrl-C, SIGTERM): the step under way is finished and saved."""
+        """Train to the last step. On the first interrupt (Ctrl-C, SIGTERM) finish and save the current step."""
         with self._interruptible(), ExitStack() as stack:
             for tracker in self.trackers:
                 stack.callback(tracker.close)
@@ -186,7 +189,7 @@ class Run:
         training = time.perf_counter()
         lag = lag_of((r for group in drawn.groups for r in group.rollouts), self.trainer.version)
         told = rollout_metrics(drawn, self.plan.grader)
-        learnt = self._learn(drawn, told)
+        learned = self._learn(drawn, told)
         self.step += 1
         end = time.perf_counter()
         tokens = sum(rollout.sampled_tokens for rollout in drawn.rollouts)
@@ -194,7 +197,7 @@ class Run:
             "policy_version": self.trainer.version,
             **told,
             "lag/max": lag,
-            **learnt,
+            **learned,
             "time/sample": training - drawing,
             "time/score": 0.0,
             **drawn.metrics,
@@ -210,13 +213,13 @@ class Run:
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in metrics.items()}
 
     def _learn(self, drawn: Drawn, verdicts: Mapping[str, float]) -> Mapping[str, float]:
-        """The trainer's update, unless the batch's verdicts forbid it."""
+        """Update the trainer, unless an alarm about the batch's verdicts forbids it."""
         if blocking(fired(verdicts, self.config.alarms)):
             return {**self.trainer.update(()), "train/skipped": 1.0}
         return self.trainer.update(drawn.groups)
 
     def _stop_if_alarmed(self, metrics: Mapping[str, Any]) -> None:
-        """Raises RunError for an alarm whose consequence is to stop; the step is reported, and not saved."""
+        """Raise RunError if an alarm stops the run; the step is reported, and not saved."""
         alarms = [Fired(**each) for each in metrics["alarms"]]
         for alarm in alarms:
             if alarm.consequence == "stop":
@@ -244,7 +247,7 @@ class Run:
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def _evaluation_is_due(self) -> bool:
-        """At the start, and at the first weight sync after every `eval.every` steps; no sync is made for its sake."""
+        """Return True at the start, and at the first weight sync after every `eval.every` steps."""
         every, since = self.config.eval.every, self.step - self.plan.options.batches_per_sync
         return self.step == 0 or self.step // every > since // every
 
@@ -307,14 +310,17 @@ class Run:
 
 
 def lag_of(rollouts: Iterable[Rollout], version: int) -> float:
-    """Of the oldest token to a trainer at `version`, in optimizer steps. Of no known age: NaN."""
+    """Return the lag of the oldest token for a trainer at `version`, in optimizer steps; NaN if unknown."""
     oldest = min((run.version for rollout in rollouts for run in rollout.policy_versions or ()), default=math.nan)
     return version - oldest
 
 
 def rollout_metrics(drawn: Drawn, grader: Grader) -> dict[str, float]:
-    """Of one batch: mean reward of what training uses, lengths in sampled tokens, shares of truncated completions (of
-    those that say how they ended) and of each verdict. Of a batch whose every sample was aborted there are none."""
+    """Return the metrics of one batch's rollouts: mean training reward, lengths in sampled tokens, and shares.
+
+    `length/truncated` is over completions that say how they ended. If every sample was aborted, only the mean reward is
+    returned, as NaN.
+    """
     rollouts = drawn.rollouts
     if not rollouts:
         return {"reward/mean": math.nan}

@@ -1,4 +1,4 @@
-"""What the core knows of models: their tokenizer and what identifies them. No torch; transformers only when needed."""
+"""Tokenizers, configurations and identities of models, without torch. transformers is imported when needed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(spec: ModelSpec) -> Tokenizer:
-    """The tokenizer of `spec`. Raises RequestError when there is none.
+    """Return the tokenizer of a model. Raises RequestError if there is none.
 
-    A `tokenizer.json` is taken as it is. AutoTokenizer (transformers 5) picks a class by the model's type, and many of
-    these take from the file only the vocabulary and put splitting rules of their own beside it: for a character
-    tokenizer saved with a Qwen2, or DeepSeek's beside a Llama, that silently drops every space.
+    A `tokenizer.json` is used as it is. AutoTokenizer (transformers 5) chooses a class by the model's type. Many of
+    these classes read only the vocabulary from the file and add their own splitting rules. For a character tokenizer
+    saved with a Qwen2, or DeepSeek's tokenizer beside a Llama, that silently drops every space.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.utils.hub import cached_file
@@ -41,7 +41,7 @@ def load_tokenizer(spec: ModelSpec) -> Tokenizer:
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
-    """16 hex digits that name everything that turns text into ids: vocabulary, rules, special tokens, chat template."""
+    """Return 16 hex digits that identify a tokenizer: vocabulary, rules, special tokens and chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = json.loads(backend.to_str()) if backend is not None else {"vocab": tokenizer.get_vocab()}
     for state in ("truncation", "padding"):  # left behind by the last call, not part of the tokenizer
@@ -51,7 +51,7 @@ def tokenizer_hash(tokenizer: Tokenizer) -> str:
 
 
 def load_configuration(spec: ModelSpec) -> PreTrainedConfig:
-    """What the model says of itself; no weight is read. Raises RequestError when there is no such model."""
+    """Return the model's configuration, without reading weights. Raises RequestError if there is no such model."""
     from transformers import AutoConfig
 
     check_directory(spec)
@@ -62,12 +62,12 @@ def load_configuration(spec: ModelSpec) -> PreTrainedConfig:
 
 
 def vocabulary_size(config: PreTrainedConfig) -> int:
-    """How many token ids the model has logits for: its embedding's rows."""
+    """Return the number of token ids that the model has logits for."""
     return int(config.get_text_config().vocab_size)
 
 
 def context_length(config: PreTrainedConfig) -> int | None:
-    """How many tokens the model was made for, stretched rotary positions included; None where it does not say."""
+    """Return the model's context length in tokens, scaled rotary positions included; None if it is unknown."""
     text = config.get_text_config()
     positions: int | None = getattr(text, "max_position_embeddings", None)
     rope = getattr(text, "rope_parameters", None) or {}
@@ -77,7 +77,7 @@ def context_length(config: PreTrainedConfig) -> int | None:
 
 
 def model_ref(spec: ModelSpec, name: str, tokenizer: str) -> ModelRef:
-    """What identifies the weights of `spec`, as records carry it; `tokenizer` is its tokenizer's hash."""
+    """Return the identity of a model as records hold it; `tokenizer` is its tokenizer's hash."""
     return ModelRef(
         name=name,
         revision=spec.revision,
@@ -87,14 +87,14 @@ def model_ref(spec: ModelSpec, name: str, tokenizer: str) -> ModelRef:
 
 
 def local_weights_hash(path: str) -> str | None:
-    """`weights_hash` of a directory; None of a hub name, whose files are not looked for."""
+    """Return `weights_hash` of a directory; None for a hub name."""
     return weights_hash(path) if Path(path).is_dir() else None
 
 
 def weights_hash(path: str | Path) -> str:
-    """16 hex digits that name the weight files of a local model directory: of their names and bytes (SHA-256).
+    """Return 16 hex digits that identify the weight files of a local model directory (SHA-256 of names and bytes).
 
-    Raises RequestError when the directory holds no weights.
+    Raises RequestError if the directory holds no weights.
     """
     files = sorted(file for ending in ("safetensors", "bin") for file in Path(path).glob(f"*.{ending}"))
     if not files:
@@ -104,24 +104,27 @@ def weights_hash(path: str | Path) -> str:
 
 @cache
 def _hash_of(file: Path, modified: int, size: int) -> str:
-    """A start asks several times for the weights, which are gigabytes; a file that was changed has another time."""
+    """Return the file's hash. Cached, because a run asks several times; a changed file has another time or size."""
     return sha256(file)
 
 
 def check_directory(spec: ModelSpec) -> None:
-    """Refuses at once what cannot be a hub name: the library would go to the network for it, and retry."""
+    """Raise RequestError for a path that is no model directory and no hub name.
+
+    The library would go to the network for it, and retry.
+    """
     directory = Path(spec.path)
     if directory.is_dir():
         if not (directory / "config.json").is_file():
             raise RequestError(
-                f"model: the directory {spec.path!r} has no config.json; give one that a model was saved to"
+                f"model: the directory {spec.path!r} has no config.json; name one that a model was saved to"
             )
     elif spec.path.startswith((".", "~", os.sep)) or len(directory.parts) not in (1, 2):
         raise RequestError(f"model: there is no directory {spec.path!r}")
 
 
 def cannot_load(what: str, spec: ModelSpec, error: Exception) -> RequestError:
-    """The error for what `error` kept from being loaded, with what to do."""
+    """Return the error for something that could not be loaded, with what to do."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     place = f"{spec.path!r}" if spec.revision is None else f"{spec.path!r} at revision {spec.revision!r}"
     hint = "" if Path(spec.path).is_dir() else " (give a local directory, or a hub name and a network that reaches it)"

@@ -1,7 +1,7 @@
-"""Ask first, pay later: everything of a run that can be known before a weight is loaded.
+"""Check first, pay later: everything about a run that can be known before weights are loaded.
 
-Making a `Plan` checks the configuration, the plugins, the data set's rows, the prompts' lengths and the verifier. What
-`--dry-run` prints is a plan; what `rlvr.run.loop` runs is the same plan.
+`make_plan` checks the configuration, the plugins, the data set's rows, the prompts' lengths and the verifier.
+`--dry-run` prints a plan; `rlvr.run.loop` runs one.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ EVAL_SEED = 0  # the same questions for every run, so that runs compare
 
 @dataclass
 class Plan:
-    """A run that has been checked and not yet begun."""
+    """A checked run that has not begun."""
 
     config: RunConfig
     model: ModelSpec
     tokenizer_hash: str
     prompts: PromptStream | None
-    """None where nothing is sampled to be learnt from."""
+    """None if the run trains on saved rollouts only."""
     dataset_size: int | None
     questions: list[Encoded]
     scorer: Scorer | None
@@ -69,7 +69,7 @@ class Plan:
     grader: Grader
     saved: SavedRollouts | None
     behaviour: ModelSpec | None
-    """What sampled the saved records without log-probabilities."""
+    """Model that sampled the saved records without log-probabilities."""
     trainer: AnyTrainerFactory
     options: TrainerOptions
     """Validated; an instance of `trainer.Options`."""
@@ -79,12 +79,11 @@ class Plan:
     trackers: dict[str, TrackerFactory]
     """By name."""
     notes: list[str]
-    """What the user should know, a line each."""
+    """Notes for the user, a line each."""
 
     @property
     def weights(self) -> dict[str, str]:
-        """Hashes of the weights that the run begins with, and of those that log-probabilities are recomputed with, as
-        far as they are in local directories. All of them are read."""
+        """Hashes of the initial and the behavior model's weights, if they are in local directories. Reads all files."""
         paths = {"model": self.model.path} | ({} if self.behaviour is None else {"behaviour": self.behaviour.path})
         return {role: found for role, path in paths.items() if (found := local_weights_hash(path)) is not None}
 
@@ -95,7 +94,7 @@ class Plan:
 
     @property
     def distributions(self) -> set[str]:
-        """Whose code decides what is learnt: rlvr's own, and that of the plugins that the run names."""
+        """Distributions whose code decides what is learned: rlvr, and those of the plugins that the run names."""
         config = self.config
         names: set[tuple[str, str | None]] = {("trainer", config.trainer.name), ("sampler", config.sampling.engine)}
         names |= {("prompt_source", config.dataset.name)} if self.prompts is not None else set()
@@ -104,7 +103,7 @@ class Plan:
 
     @property
     def sampled_groups(self) -> int:
-        """Groups of a batch that are sampled, before any is replayed for want of past ones."""
+        """Groups of a batch that are sampled, if enough past groups can be replayed."""
         size = self.config.sampling.prompts_per_step
         return size - self.saved_groups - self.replayed_groups
 
@@ -116,24 +115,24 @@ class Plan:
 
     @property
     def replayed_groups(self) -> int:
-        """Groups of a batch that are the run's own past ones, once there are enough."""
+        """Groups of a batch that are replayed, once there are enough past ones."""
         replay, size = self.config.replay, self.config.sampling.prompts_per_step
         return portion(replay.share, size) if replay.share else 0
 
     @property
     def rollouts_per_step(self) -> int:
-        """That are sampled: prompts × group size."""
+        """Rollouts sampled per step: prompts × group size."""
         return self.sampled_groups * self.config.sampling.group_size
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """Batches until every question was asked once; None when there is no end to them."""
+        """Batches until every question was asked once; None if the source is endless."""
         if self.dataset_size is None:
             return None
         return math.ceil(self.dataset_size / self.sampled_groups)
 
     def try_gold(self, rows: int = 4) -> Iterator[tuple[Encoded, Score]]:
-        """The first questions of the run, each with the verdict on its own gold answer, in the verifier's own form."""
+        """Yield the first questions of the run, each with the verdict on its gold answer in the verifier's own form."""
         if self.prompts is None or self.scorer is None:
             return
         position = self.prompts.position
@@ -147,7 +146,7 @@ class Plan:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the verifier's processes."""
+        """End the verifier's processes."""
         if self.scorer is not None:
             self.scorer.close()
 
@@ -230,7 +229,7 @@ def _check_backend(config: RunConfig, trainer: AnyTrainerFactory) -> None:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the run asks, and the verifier that its data set goes with."""
+    """Prompts of the run, and its verifier's name."""
 
     prompts: PromptStream | None
     questions: list[Encoded]
@@ -292,7 +291,7 @@ def _saved(
 
 
 def _longest_prompt(config: RunConfig, model: ModelSpec, notes: list[str]) -> int:
-    """Tokens of the longest prompt that is asked. Raises ConfigError where completions leave no room for one."""
+    """Return the limit on prompt tokens. Raises ConfigError if completions leave no room for a prompt."""
     asked, completion = config.dataset.max_prompt_tokens, config.sampling.max_tokens
     positions = context_length(load_configuration(model))
     if positions is None or asked + completion <= positions:
@@ -329,7 +328,7 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
 
 
 def _behaviour(config: RunConfig, model: ModelSpec) -> ModelSpec | None:
-    """What sampled the records; a name means what it means as the model that learns."""
+    """Return the model that sampled the saved records; its name is resolved like that of the model that learns."""
     name = config.rollouts.behaviour_model
     if name is None:
         return None
@@ -340,7 +339,7 @@ def _behaviour(config: RunConfig, model: ModelSpec) -> ModelSpec | None:
 def _expected(
     config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, behaviour: ModelSpec | None, grader: Grader
 ) -> Expected:
-    """What a saved record must be. Raises ConfigError for a behaviour model of another tokenizer."""
+    """Return the requirements on saved records. Raises ConfigError if the behavior model has another tokenizer."""
     own = tokenizer_hash(tokenizer)
     reference: ModelRef | None = None
     lineage = Lineage()
@@ -365,18 +364,17 @@ def _expected(
 
 
 def _refuse_ageless(saved: SavedRollouts, needs_lag: Sequence[str]) -> None:
-    """Raises RequestError where settings need the lag of what is learnt from, and that of some rollouts is unknown."""
+    """Raise RequestError if settings need the lag of rollouts and some saved rollouts have an unknown lag."""
     if needs_lag and saved.ageless:
         raise RequestError(
-            f"{needs_lag[0]} needs the lag of what is learnt from, and that of {saved.ageless:,} of {saved.members:,} "
-            "saved rollouts is unknown: policy versions compare only within a run, so they tell the age of what a run "
-            "sampled to its later checkpoints (--model RUN/checkpoints/step-N) and to no other model. Leave the "
-            "setting out, or do without these rollouts"
+            f"{needs_lag[0]} needs the lag of rollouts, and that of {saved.ageless:,} of {saved.members:,} saved "
+            "rollouts is unknown: policy versions compare only within a run, so they give a lag only for checkpoints "
+            "of the run that sampled (--model RUN/checkpoints/step-N). Leave the setting out, or these rollouts"
         )
 
 
 def _refuse_segments(saved: SavedRollouts, needs_whole_rollouts: Sequence[str]) -> None:
-    """Raises RequestError where settings look at whole rollouts, and some are saved in several sequences."""
+    """Raise RequestError if settings look at whole rollouts and some are saved in several segments."""
     if needs_whole_rollouts and saved.segments:
         raise RequestError(
             f"{needs_whole_rollouts[0]} looks at whole rollouts, and {saved.segments:,} saved records are further "
@@ -385,8 +383,10 @@ def _refuse_segments(saved: SavedRollouts, needs_whole_rollouts: Sequence[str]) 
 
 
 def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:
-    """What the alarm about broken verdicts says of the saved ones: a step's metrics do not have what has no reward.
-    Raises DataError where it stops the run."""
+    """Return notes of the alarm about broken verdicts on the saved scores; metrics of steps do not include these.
+
+    Raises DataError if the alarm stops the run.
+    """
     notes = []
     for alarm in fired(saved.verdicts, config.alarms):
         notes.append(
@@ -425,7 +425,7 @@ def _train_source(config: RunConfig, chat: bool) -> PromptSource:
 
 
 def _eval_source(config: RunConfig, chat: bool, notes: list[str]) -> PromptSource | None:
-    """Held-out questions, from where the configuration says; None, with a note, where it names none."""
+    """Return the source of held-out questions; None, with a note, if the configuration names none."""
     if config.eval.questions == 0:
         return None
     name = config.eval.dataset or config.dataset.name

@@ -1,7 +1,7 @@
-"""The run's own past groups, learnt from again: a bounded memory that is drawn from by age and by signal.
+"""Replay of the run's own past groups: a bounded buffer, sampled by age, of groups with a signal.
 
-The memory holds references. What they stand for is in the run directory's rollouts, so a checkpoint is small and a
-resumed run replays what the killed one would have.
+The buffer holds references into the run directory's rollouts. So checkpoints are small, and a resumed run replays what
+the killed one would have.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from rlvr.run.rundir import RunDirectory
 
 
 class Held(NamedTuple):
-    """One past group: where it is stored, and the oldest policy version in it."""
+    """Reference to a past group: where it is stored, and its oldest policy version."""
 
     step: int
     place: int
-    """Among the groups of that step's file."""
+    """Place among the groups of that step's file."""
     version: int
 
 
 class Replay:
-    """A `GroupSource` around the one that samples: some groups of each batch are past ones.
+    """A `GroupSource` around one that samples: some groups of each batch are past ones.
 
-    A group that was sampled a batches ago is drawn in proportion to 2**(-a / half_life), none twice in one batch, and
-    only groups with a signal are held. Until there are enough of them, more is sampled.
+    A group sampled `a` batches ago is drawn in proportion to 2**(-a / half_life), and at most once per batch. Only
+    groups with a signal are held. Until there are enough, more groups are sampled.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Replay:
         directory: RunDirectory,
         seed: int,
     ) -> None:
-        """`number`: how many groups of a batch are past ones."""
+        """`number`: past groups per batch."""
         self._sampled, self._number, self._config = sampled, number, config
         self._grader, self._directory, self._seed = grader, directory, seed
         self._held: list[Held] = []
 
     def draw(self, step: int, size: int, version: int) -> Drawn:
-        """Chooses what is replayed, has the rest sampled, and remembers that."""
+        """Choose past groups, sample the rest of the batch, and remember the new groups."""
         chosen = self._choose(step, version)
         past = self._read(chosen)
         drawn = self._sampled.draw(step, size - len(past), version)
@@ -60,16 +60,16 @@ class Replay:
         return Drawn((*drawn.groups, *past), drawn.rollouts, {**drawn.metrics, **metrics})
 
     def state(self) -> dict[str, Any]:
-        """The references, and the state of what samples."""
+        """Return the references and the sampling source's state."""
         return {"held": [list(held) for held in self._held], "sampled": self._sampled.state()}
 
     def seek(self, state: Mapping[str, Any]) -> None:
-        """Go on with these."""
+        """Continue with a state that `state` returned."""
         self._held = [Held(*held) for held in state["held"]]
         self._sampled.seek(state["sampled"])
 
     def _choose(self, step: int, version: int) -> list[Held]:
-        """By weight and without replacement: the smallest of -log(u) / w (Efraimidis and Spirakis 2006)."""
+        """Draw by weight without replacement: the smallest -log(u) / w (Efraimidis and Spirakis 2006)."""
         oldest = -math.inf if self._config.max_lag is None else version - self._config.max_lag
         waits = [
             (-math.log1p(-uniform(self._seed, "replay", step, held.step, held.place)) / self._weight(step, held), held)

@@ -1,4 +1,4 @@
-"""A run's directory: everything that a run is, in files that are whole or absent.
+"""A run's directory: everything about a run, in files that are whole or absent.
 
     config.yaml     resolved configuration       rollouts/step-000012.parquet   one file a batch, scores included
     manifest.json   versions, seed, plugins      checkpoints/step-000050/       all that step 50 depends on
@@ -6,8 +6,8 @@
     weights.json    hashes of the weights that a resume reads again; inputs.json of saved rollouts
     .lock           held while a run writes here
 
-A kill at any instruction costs the step that was under way: `resume` continues from the newest checkpoint, and batches
-that were stored after it are read back instead of being sampled again.
+A kill at any instruction costs only the current step: `resume` continues from the newest checkpoint, and batches stored
+after it are read back instead of being sampled again.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from rlvr.run.config import RunConfig, to_yaml
 from rlvr.settings import Setting, read_settings, validate
 
 SUMS = "SHA256SUMS"
-# A longer verifier.timeout is how a run goes on that stopped over slow verdicts: it says how long to wait for one, not
-# what is right.
+# A longer verifier.timeout lets a run continue that stopped because of slow verdicts. It changes how long to wait, not
+# what is correct.
 MAY_CHANGE = ("steps ", "eval.", "checkpoint.", "alarms.", "trackers ", "verifier.workers ", "verifier.timeout ")
-"""Settings that a resumed run may have otherwise than it began."""
+"""Settings that may change when a run is resumed."""
 _VERSIONED = ("torch", "transformers", "datasets", "sympy", "mpmath", "pyarrow", "pydantic")
 
 
 class RunDirectory:
-    """An open run directory; a context manager, since it holds the lock."""
+    """An open run directory. A context manager, because it holds the lock."""
 
     def __init__(self, path: Path) -> None:
-        """Use `create` or `resume`."""
+        """Open the directory; use `create` or `resume` instead."""
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
         self.accepts_changes = False
-        """Whether the run may go on with another version of what decides what is learnt."""
+        """True if the run may continue with a changed version of code that decides what is learned."""
         self._made: list[Path] = []
         self._lock = (path / ".lock").open("w")
         try:
@@ -62,7 +62,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> Self:
-        """A new run in an empty or new directory. Raises RequestError when something is in it already."""
+        """Begin a new run in an empty or new directory. Raises RequestError if the directory is not empty."""
         made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class RunDirectory:
 
     @classmethod
     def resume(cls, path: Path, *, accept_changes: bool = False) -> Self:
-        """A run that was there before. Raises RequestError when it was not."""
+        """Open an existing run. Raises RequestError if there is none."""
         if not (path / "config.yaml").is_file():
             raise RequestError(f"{path} holds no run to resume (no config.yaml)")
         directory = cls(path)
@@ -101,7 +101,7 @@ class RunDirectory:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Lets go of the lock. A request that proved wrong before the first batch leaves no directory behind."""
+        """Release the lock. A request that is refused before the first batch leaves no directory behind."""
         if kind is not None and issubclass(kind, RequestError) and self._made and self._is_unused():
             shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # another run has moved into a parent meanwhile
@@ -110,33 +110,33 @@ class RunDirectory:
         self._lock.close()
 
     def _is_unused(self) -> bool:
-        """Nothing was sampled, computed or learnt here yet."""
+        """Return True if nothing was sampled, computed or learned here yet."""
         return not any(any((self.path / name).glob("*")) for name in ("rollouts", "recomputed", "checkpoints"))
 
     @property
     def config(self) -> RunConfig:
-        """As the run was started."""
+        """Configuration in `config.yaml`."""
         return validate(RunConfig, read_settings(self.path / "config.yaml"))
 
     def extend(self, config: RunConfig) -> None:
-        """Replace the configuration, by one with another number of steps."""
+        """Replace the configuration by one with another number of steps."""
         if config != self.config:
             with replacing(self.path / "config.yaml") as temporary:
                 temporary.write_text(to_yaml(config), encoding="utf-8")
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Seed and configuration of the run's start; versions, and what was otherwise before they were these."""
+        """Seed and configuration of the run's start, current versions, and the history of their changes."""
         return _json_of(self.path / "manifest.json")
 
     def go_on(self, verifier: Mapping[str, str], deciding: Collection[str]) -> list[str]:
-        """Notes on what is otherwise than when the run last went on. The manifest gets it, so each is told once.
+        """Return notes on what changed since the run last continued. The manifest records them, so each is told once.
 
         Args:
-            verifier: Name → version, of what gives verdicts; empty where nothing does.
-            deciding: Distributions whose code decides what is learnt.
+            verifier: Name -> version of the verifier; empty if there is none.
+            deciding: Distributions whose code decides what is learned.
 
-        Raises RequestError, and writes nothing, where one of these is another and changes are not accepted.
+        Raises RequestError, and writes nothing, if one of these changed and changes are not accepted.
         """
         manifest = self.manifest
         earlier = manifest.get("changes", [])
@@ -147,9 +147,8 @@ class RunDirectory:
         decisive = _differences(*({n: v for n, v in side.items() if n in {*deciding, *judge}} for side in (then, now)))
         if decisive and not self.accepts_changes:
             raise RequestError(
-                f"{self.path} cannot go on as it was: {', '.join(decisive)}, and that decides what is learnt; nothing "
-                f"was done. Put back the version that was, or go on with this one: --resume {self.path} "
-                "--accept-changes"
+                f"cannot resume {self.path}: {', '.join(decisive)}, which may change results; nothing was done. Put "
+                f"back the old version, or continue with this one: --resume {self.path} --accept-changes"
             )
         told = {setting for change in earlier for setting in change["settings"]}
         settings = [each for each in self._changed_settings() if each not in told and not each.startswith("steps ")]
@@ -166,7 +165,7 @@ class RunDirectory:
         ]
 
     def remember(self, name: str, facts: Mapping[str, Any]) -> list[str]:
-        """The first time, writes what is so to `NAME.json`; later, says what is otherwise (`key old → new`)."""
+        """Write facts to `NAME.json` the first time; later, return the differences (`key old → new`)."""
         file = self.path / f"{name}.json"
         if file.exists():
             return _differences(_json_of(file), facts)
@@ -202,7 +201,7 @@ class RunDirectory:
             file.write(line)
 
     def cut_metrics(self, step: int) -> None:
-        """Forget the metrics of `step` and later, and a last line that a kill cut short."""
+        """Remove the metrics of `step` and later, and a last line that a kill cut short."""
         kept = [line for line in self.metrics() if line["step"] < step]
         with replacing(self.metrics_path) as temporary:
             temporary.write_text("".join(to_json(line) + "\n" for line in kept), encoding="utf-8")
@@ -221,13 +220,15 @@ class RunDirectory:
         write_rollouts(self._rollouts(step), rollouts)
 
     def stored(self, step: int) -> list[Rollout] | None:
-        """The batch of a step that was stored before; None when there is none."""
+        """Return the stored batch of a step; None if there is none."""
         path = self._rollouts(step)
         return list(read_rollouts(path)) if path.exists() else None
 
     def stored_groups(self, step: int, places: Sequence[int]) -> list[list[Rollout]]:
-        """Of a stored batch, the groups at these places (0 is the file's first), in that order; the others are not
-        made into rollouts. Raises DataError when the file is not there or damaged."""
+        """Return the groups at these places of a stored batch (0 is the file's first), in that order.
+
+        Other groups are not made into rollouts. Raises DataError if the file is missing or damaged.
+        """
         path = self._rollouts(step)
         place_of: dict[str | None, int] = {}
         groups: dict[int, list[Rollout]] = {place: [] for place in places}
@@ -242,7 +243,7 @@ class RunDirectory:
 
     @contextmanager
     def checkpoint(self, step: int, keep: int) -> Iterator[Path]:
-        """A folder to write the state after `step` batches into; it counts from the moment this block ends well.
+        """Yield a folder to write the state after `step` batches into. It becomes a checkpoint when the block succeeds.
 
         It gets a list of what is in it (`SHA256SUMS`, as `sha256sum -c` reads it). Older checkpoints than the newest
         `keep` are removed then. Raises RunError when it cannot be written.
@@ -266,7 +267,7 @@ class RunDirectory:
 
     @contextmanager
     def _writing(self, path: Path, temporary: Path | None = None) -> Iterator[None]:
-        """Whatever keeps `path` from being written becomes a RunError; what was written under another name goes."""
+        """Turn whatever keeps `path` from being written into a RunError, and remove the temporary file."""
         try:
             yield
         except RlvrError:
@@ -281,12 +282,12 @@ class RunDirectory:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def newest_checkpoint(self) -> tuple[int, Path] | None:
-        """Batches that it has seen, and its folder."""
+        """Return the newest checkpoint: the number of batches it has seen, and its folder; None if there is none."""
         found = self._checkpoints()
         return (int(found[-1].name.removeprefix("step-")), found[-1]) if found else None
 
     def intact_checkpoint(self) -> tuple[int, Path] | None:
-        """The newest checkpoint, whose files are what was written.
+        """Return the newest checkpoint, after checking its files.
 
         Raises RunError when they are not, and names the newest that is intact; nothing is changed.
         """
@@ -315,7 +316,7 @@ def read_metrics(directory: Path) -> Iterator[dict[str, Any]]:
 
 
 def _barely_begun(path: Path) -> bool:
-    """An empty folder, or all that a run leaves that was killed before its configuration was written."""
+    """Return True for an empty folder, or for what a run leaves if killed before it wrote its configuration."""
     entries = {entry.name for entry in path.iterdir() if not entry.name.endswith(".tmp")} - {".lock", "manifest.json"}
     return entries <= {"rollouts", "checkpoints"} and not any(any((path / name).iterdir()) for name in entries)
 
@@ -333,7 +334,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files; None when they are what was written."""
+    """Return what is wrong with a checkpoint's files; None if they are intact."""
     try:
         lines = (checkpoint / SUMS).read_text().splitlines()
         for expected, name in (line.split("  ", 1) for line in lines):
@@ -347,7 +348,7 @@ def _damage(checkpoint: Path) -> str | None:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted key → value, for the leaves of nested mappings."""
+    """Return dotted key -> value for the leaves of nested mappings."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     flat: dict[str, Any] = {}
@@ -357,13 +358,13 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """`name old → new`, in the order of names."""
+    """Return `name old → new` for each difference, sorted by name."""
     names = sorted(then.keys() | now.keys())
     return [f"{n} {then.get(n, 'absent')} → {now.get(n, 'absent')}" for n in names if then.get(n) != now.get(n)]
 
 
 def _versions() -> dict[str, str]:
-    """Of Python, of the libraries that the result depends on, and of every plugin's distribution."""
+    """Return the versions of Python, of libraries that results depend on, and of every plugin's distribution."""
     plugins: Iterable[tuple[str, str]] = {(entry.distribution, entry.version) for entry in registry().entries()}
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in _VERSIONED} | dict(plugins)
 

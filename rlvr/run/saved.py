@@ -1,6 +1,6 @@
-"""Training from files: groups of saved, rescored or foreign records, checked before a weight is loaded.
+"""Training from files: groups of saved, rescored or foreign records, checked before weights are loaded.
 
-Records are held as Arrow columns, some ten bytes a token, and become rollouts when their group's turn comes.
+Records are held as Arrow columns, about ten bytes per token, and become rollouts when their group is drawn.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ from rlvr.verify.scoring import DEFAULT_REWARDS
 CHUNK = 512  # records of one Arrow batch
 
 Recompute: TypeAlias = Callable[[Sequence[Rollout]], Sequence[LogprobColumn]]
-"""Per rollout, (T,) log-probabilities under the behaviour model, None where the loss mask is False."""
+"""Returns (T,) log-probabilities under the behavior model for each rollout, NaN where the loss mask is False."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a record must be to be learnt from."""
+    """Requirements that a record must meet to be trained on."""
 
     tokenizer_hash: str
     temperature: float
     vocabulary: int
     verifier: str
-    """Whose last score is the reward."""
+    """Name of the verifier whose last score is the reward."""
     behaviour: ModelRef | None = None
-    """The model that sampled the records without log-probabilities."""
+    """Model that sampled the records without log-probabilities."""
     lineage: Lineage = field(default_factory=Lineage)
-    """Where that model stands."""
+    """Lineage of that model."""
     learner: Lineage = field(default_factory=Lineage)
-    """Where the model that learns stands, before its first step."""
+    """Lineage of the model that learns, before its first step."""
 
     def faults(self, rollout: Rollout) -> tuple[str, ...]:
-        """Every reason why it is not; empty when it is."""
+        """Return every reason why a record cannot be trained on; empty if it can."""
         found = faults(
             rollout,
             tokenizer_hash=self.tokenizer_hash,
@@ -73,18 +73,21 @@ class Expected:
         return (*others, *self._against_the_behaviour_model(rollout))
 
     def _against_the_behaviour_model(self, rollout: Rollout) -> tuple[str, ...]:
-        """Why it cannot have sampled the record. The weights that a record names are those that its run began with."""
+        """Return why the behavior model cannot have sampled the record.
+
+        The weights that a record names are those that its run began with.
+        """
         versions = _versions(rollout)
         here, weights = self.lineage.version_for(rollout), self.lineage.weights_hash
         if here is not None:
-            other = f"{ANOTHER_VERSION} than the behaviour model's ({here}) sampled it"
+            other = f"{ANOTHER_VERSION} than the behavior model's ({here}) sampled it"
             return (other,) if versions - {here} else ()
         named = rollout.model.weights_hash if rollout.model is not None else None
         known = named is not None and weights is not None
         return (ANOTHER_MODEL,) if known and versions <= {0} else ()
 
     def is_unchecked(self, rollout: Rollout) -> bool:
-        """Whether nothing in the record says if the behaviour model sampled it."""
+        """Return True if the record does not tell whether the behavior model sampled it."""
         here = self.lineage.version_for(rollout)
         return here is None or (here > 0 and rollout.policy_versions is None)
 
@@ -94,7 +97,7 @@ def _versions(rollout: Rollout) -> set[int]:
 
 
 class Place(NamedTuple):
-    """A record: which batch of Arrow columns, and the row in it."""
+    """Place of a record: the batch of Arrow columns and the row in it."""
 
     chunk: int
     row: int
@@ -102,7 +105,7 @@ class Place(NamedTuple):
 
 @dataclass
 class _Members:
-    """What is kept of a group while its records are read."""
+    """State of a group while its records are read."""
 
     places: list[Place] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
@@ -110,7 +113,7 @@ class _Members:
 
 
 class SavedRollouts:
-    """The records of some files that can be learnt from, by group."""
+    """The trainable records of some files, by group."""
 
     def __init__(
         self,
@@ -123,10 +126,10 @@ class SavedRollouts:
         lacks: Callable[[Rollout], str | None] = lambda rollout: None,
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Reads and checks every record, and tells now and then how far it is. `lacks` is of the trainer's options.
+        """Read and check every record. `lacks` comes from the trainer's options; `told` receives progress lines.
 
-        Raises RequestError when none has the score that is asked for, and DataError, with the count of each reason,
-        when some cannot be learnt from; with `skip_unusable` only when none is left.
+        Raises RequestError if no record has the requested score, and DataError, with the count of each reason, if some
+        cannot be trained on; with `skip_unusable` only if none is left.
         """
         self._told, self._lacks = told, lacks
         self.files = expanded(map(rollouts_of, paths))
@@ -135,15 +138,15 @@ class SavedRollouts:
         self.notes: list[str] = []
         self.rows = 0
         self.missing: dict[int, list[Place]] = {}
-        """Records without log-probabilities, by the number of their file."""
+        """Places of records without log-probabilities, by the number of their file."""
         self._chunks: list[pa.RecordBatch] = []
         self._scored: Counter[str] = Counter()
-        """Verifier → records that it has a score on."""
+        """Verifier -> number of records that it scored."""
         self._reasons: Counter[str] = Counter()
         self._unusable = 0
         self._first = ""
         self._unchecked = 0
-        """Records of which nobody knows whether the behaviour model sampled them."""
+        """Records that do not tell whether the behavior model sampled them."""
         self._unchecked_versions: set[int] = set()
         self._members: dict[tuple[Any, ...], _Members] = {}
         self.segments = 0
@@ -155,18 +158,18 @@ class SavedRollouts:
         """Places of each group's members, in the order in which the groups begin."""
 
     def digests(self) -> dict[str, str]:
-        """File, sidecars too → SHA-256 of what is in it: a resumed run must find the same."""
+        """Return file -> SHA-256, sidecars included; a resumed run must find the same."""
         return {str(file): sha256(file) for file in (*self.files, *self._beside.paths)}
 
     def rollouts(self, places: Iterable[Place]) -> Iterator[Rollout]:
-        """The records at these places."""
+        """Yield the records at these places."""
         for number, those in groupby(places, key=lambda place: place.chunk):
             rows = self._chunks[number].take(pa.array([place.row for place in those]))
             for row in rows_of(rows, lambda i: "a saved record"):
                 yield rollout_of(row, "a saved record")
 
     def group(self, number: int) -> Group:
-        """Group `number`."""
+        """Return group `number`."""
         group = self.grader.group(list(self.rollouts(self.groups[number])))
         assert group is not None, "groups without a reward were left out"
         return group
@@ -252,7 +255,7 @@ class SavedRollouts:
     # --- groups -----------------------------------------------------------------------------------------------------
 
     def _learnable(self) -> list[list[Place]]:
-        """Groups with a reward, and notes on what is lost."""
+        """Return the places of groups with a reward, and note what is left out."""
         groups, mixed, unrewarded, signal = [], 0, 0, 0
         partial, recomputed = 0, 0
         ages: list[int | None] = []
@@ -273,16 +276,15 @@ class SavedRollouts:
                 partial += 1
                 recomputed += group.stats is not rollouts[0].group_stats
         self.verdicts = {f"verdict/{status.value}": n / statuses.total() for status, n in statuses.items()}
-        """As `rlvr.run.groups.verdict_shares` has them, of all records that are usable, those without a reward too."""
+        """Verdict shares (`rlvr.run.groups.verdict_shares`) of all usable records, those without a reward included."""
         self.members = sum(map(len, groups))
         self.signal = signal / max(1, len(groups))
-        """Share of the groups whose rewards differ."""
+        """Share of groups whose rewards differ."""
         known = [age for age in ages if age is not None]
         self.lags = (min(known), max(known)) if known else None
-        """Of the youngest and the oldest rollout to the model that learns, in optimizer steps; None where no age is
-        known."""
+        """Lag of the youngest and the oldest rollout, in optimizer steps; None if no lag is known."""
         self.ageless = len(ages) - len(known)
-        """Rollouts that are learnt from and whose age is unknown."""
+        """Trainable rollouts of unknown lag."""
         if partial:
             self.notes.append(
                 f"{partial:,} of {len(groups):,} saved groups lack members that were sampled: {partial - recomputed:,} "
@@ -299,16 +301,16 @@ class SavedRollouts:
         if unrewarded:
             self.notes.append(f"{unrewarded:,} saved groups have no reward (see verifier.rewards) and are left out")
         if not groups:
-            raise DataError(f"{', '.join(map(str, self.files))}: no group of records can be learnt from")
+            raise DataError(f"{', '.join(map(str, self.files))}: no group of records can be trained on")
         return groups
 
     # --- log-probabilities ------------------------------------------------------------------------------------------
 
     def recompute(self, folder: Path, logprobs: Recompute) -> None:
-        """Gives the records without log-probabilities those of the behaviour model.
+        """Compute missing log-probabilities with the behavior model.
 
-        A file's records are written to `folder`, whole or not at all; what is there already is read and not computed
-        again, so a resumed run learns from the same numbers.
+        A file's records are written to `folder`, whole or not at all. Files that exist are read and not computed again,
+        so a resumed run learns from the same numbers.
         """
         folder.mkdir(exist_ok=True)
         moved: dict[Place, Place] = {}
@@ -342,11 +344,11 @@ class SavedRollouts:
 
 
 class Saved:
-    """A `GroupSource` of saved groups: every pass has each group once, in an order of its own.
+    """A `GroupSource` of saved groups: every pass draws each group once, in its own order.
 
-    The order is a function of (seed, pass, place); the last batch of a pass is short where it does not divide.
-    Policy versions are given in the counting of the run that learns, in which they are at most 0, or not at all: those
-    that do not compare say nothing about lag.
+    The order is a function of (seed, pass, place). The last batch of a pass may be short. Policy versions are converted
+    to the counting of the run that learns, in which they are at most 0. Versions that do not compare are removed,
+    because they say nothing about lag.
     """
 
     def __init__(self, saved: SavedRollouts, seed: int) -> None:
@@ -354,7 +356,7 @@ class Saved:
         self._position = 0
 
     def draw(self, step: int, size: int, version: int) -> Drawn:
-        """The next groups of the pass."""
+        """Return the next groups of the pass."""
         total = len(self._saved.groups)
         epoch, place = divmod(self._position, total)
         size = min(size, total - place)
@@ -365,11 +367,11 @@ class Saved:
         return Drawn(groups, rollouts, {"saved/groups": float(size), "saved/epoch": epoch + (place + size) / total})
 
     def state(self) -> dict[str, Any]:
-        """How many groups were drawn."""
+        """Return the number of groups drawn."""
         return {"position": self._position}
 
     def seek(self, state: Mapping[str, Any]) -> None:
-        """Go on there."""
+        """Continue at a position that `state` returned."""
         self._position = state["position"]
 
     def _counted_from_here(self, group: Group) -> Group:
@@ -379,10 +381,10 @@ class Saved:
 
 
 def _age(versions: Sequence[VersionRun] | None) -> int | None:
-    """Of the oldest token to version 0; None where it is unknown."""
+    """Return the lag of the oldest token at version 0, in optimizer steps; None if unknown."""
     return None if versions is None else -min((run.version for run in versions), default=0)
 
 
 def rollouts_of(path: Path) -> Path:
-    """Of a run directory the folder of its rollouts; any other path is itself."""
+    """Return the rollout folder of a run directory; any other path unchanged."""
     return path / "rollouts" if (path / "config.yaml").is_file() and (path / "rollouts").is_dir() else path

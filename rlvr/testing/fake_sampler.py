@@ -15,6 +15,9 @@ from rlvr.draws import draw, uniform
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
 from rlvr.record.schema import Sampling, VersionRun
 
+LATENESS = 2
+"""Calls of `collect` with a timeout that return nothing while only late groups are outstanding."""
+
 
 class FakeSamplerOptions(SamplerOptions):
     """Which answers come out of the ordinary. Which ones these are is a function of each request's key."""
@@ -60,6 +63,7 @@ class FakeSampler:
         self._requests: list[GroupRequest] = []
         self._again: list[SampledGroup] = []
         """Answers that are returned a second time."""
+        self._empty = 0
 
     def sync(self, snapshot: Snapshot) -> None:
         """Note the version; further draws depend on it."""
@@ -71,14 +75,17 @@ class FakeSampler:
         self._requests.extend(requests)
 
     def collect(self, timeout: float | None = None) -> list[SampledGroup]:
-        """Return up to `per_collect` groups. Late ones come last, and not within a `timeout`."""
+        """Return up to `per_collect` groups. Late ones come last, after `LATENESS` empty calls with a `timeout`."""
         if self._again:
             again, self._again = self._again, []
             return again
         order = list(reversed(self._requests)) if self.options.reversed_order else list(self._requests)
         ready = [request for request in order if not self._happens("late", request)]
-        if not ready and timeout is None:
-            ready = order
+        if not ready and order and timeout is not None and self._empty < LATENESS:
+            self._empty += 1
+            return []
+        self._empty = 0
+        ready = ready or order
         taken = ready[: self.options.per_collect]
         self._requests = [request for request in self._requests if not any(request is each for each in taken)]
         groups = [self._answer(request) for request in taken]

@@ -1,11 +1,11 @@
-"""Sampling from a causal language model, token by token: the numbers, without batches, weights or protocols.
+"""Token-by-token sampling from a causal language model, as pure computation.
 
-`generate` is not used: it applies the filters of the checkpoint's generation configuration unless each is switched
-off by name, it draws from a global generator, so a row's tokens depend on what is in the batch, and it runs each
-prompt of a group once a sample.
+`generate` is not used. It applies the filters of the checkpoint's generation configuration unless each is switched off
+by name. It draws from a global generator, so that a row's tokens depend on the rest of the batch. And it reads the
+prompt of a group once per sample.
 
-Shapes: G = distinct prompts, B = rows (samples being drawn), N = nodes (what the model computes: the rows that differ),
-P = tokens of the longest prompt, C = most tokens of a completion, V = the model's vocabulary.
+Shapes: G = distinct prompts, B = rows (samples being drawn), N = nodes (distinct rows, which the model computes),
+P = tokens of the longest prompt, C = tokens of the longest completion, V = the model's vocabulary.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from rlvr.record.schema import SamplingParams
 _GOLDEN = 0x9E3779B97F4A7C15
 _WEIGHT_ONE = 2.0**62
 _BLOCK = 512
-"""Tokens whose weights `choose` adds up without looking at each sum on the way."""
+"""Tokens per block: `choose` first finds the block, then the token within it."""
 _COMPACT_AT = 0.9
-"""Ended rows leave the cache when at most this share of it is still running: copying it costs something."""
+"""Share of running rows below which ended rows are removed from the cache. Removal copies the cache."""
 
 
 _ROOM = 64
-"""Tokens that the cache reserves ahead, or half of what it has. Where fewer are to come, copying it costs less."""
+"""Fewest tokens that the cache reserves ahead; it reserves half its length if that is more."""
 
 
 class Completion(NamedTuple):
-    """What was drawn for one row: token ids with the stop token, if one was drawn, and their log-probabilities."""
+    """Tokens drawn for one row, the stop token included, and their log-probabilities."""
 
     token_ids: list[int]
     logprobs: list[float]
@@ -51,13 +51,13 @@ def decode(
     params: SamplingParams,
     stop_ids: Collection[int],
 ) -> list[Completion]:
-    """Draws one completion a row: row b answers `prompts[rows[b]]` with the numbers of `seeds[b]` (63 bits).
+    """Draw one completion per row: row b answers `prompts[rows[b]]` with the random numbers of `seeds[b]` (63 bits).
 
-    Rows that have a prompt and all tokens so far in common are one row to the model: a group's prompt is read once, and
-    its samples part where they differ first.
+    Rows with the same prompt and the same tokens so far are one row to the model. So a group's prompt is read once, and
+    its samples part at their first difference.
 
-    Which numbers a row draws depends on its seed alone, never on the other rows. (What the model computes for it does
-    in the last bits: matrix products of another shape add in another order.)
+    A row's random numbers depend on its seed alone, never on other rows. (The model's output for it does depend on
+    them in the last bits: matrix products of another shape add in another order.)
     """
     forward = _Forward(model)
     device = model.device
@@ -88,11 +88,11 @@ def decode(
         parent_N, token_N = child_N // vocabulary, child_N % vocabulary
         if forward.worth_selecting(parent_N):
             forward.select(parent_N)
-        else:  # nobody has branched, and few nodes have ended: they stay, and are fed a token that nobody looks at
+        else:  # no row has branched, and few nodes have ended: these stay, and get a token that is ignored
             node_B, token_N = parent_N[node_B], token_N.new_zeros(forward.size).scatter_(0, parent_N, token_N)
         logits_NV = forward.step(token_N)
 
-    # Zeros follow a row's stop token: the first stop token ends it.
+    # A row's first stop token ends it; zeros follow.
     token_ids_BC, logprobs_BC = token_ids_BC[:, : t + 1], logprobs_BC[:, : t + 1]
     stop_BC = stops_V[token_ids_BC]
     stopped_B = stop_BC.any(-1)
@@ -105,10 +105,10 @@ def decode(
 
 
 class _Forward:
-    """The model with its key-value cache: prompts first, each once, then one token a row and call.
+    """The model with its key-value cache: prompts first, each once, then one token per row and call.
 
     Prompts are padded on the left, so that all rows write to the same place of the cache. Positions and mask are
-    explicit; without padding no mask is built at all.
+    explicit. Without padding no mask is built.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -119,7 +119,7 @@ class _Forward:
         self.prefill_options = {"logits_to_keep": 1} if "logits_to_keep" in arguments else {}
 
     def prefill(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Tensor:
-        """(G, V) logits of the first token, with room in the mask for `max_tokens` more."""
+        """Return (G, V) logits of the first token; the mask has room for `max_tokens` more."""
         longest = self.length = max(len(prompt) for prompt in prompts)
         padded = [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
         token_ids_GP = torch.tensor(padded, device=self.model.device)
@@ -139,7 +139,7 @@ class _Forward:
         return logits_GV
 
     def step(self, token_B: Tensor) -> Tensor:
-        """(B, V) logits of the token that follows `token_B`."""
+        """Return (B, V) logits of the token after `token_B`."""
         self.length += 1
         logits_BV = self._call(token_B[:, None], self.position_B[:, None])
         self.position_B = self.position_B + 1
@@ -147,15 +147,15 @@ class _Forward:
 
     @property
     def size(self) -> int:
-        """Rows of the cache."""
+        """Number of rows in the cache."""
         return len(self.position_B)
 
     def worth_selecting(self, index_B: Tensor) -> bool:
-        """Whether rows have multiplied, or enough have ended to make copying the cache cheaper than carrying them."""
+        """Return True if rows have multiplied, or if enough have ended to make copying the cache cheaper."""
         return len(index_B) <= _COMPACT_AT * self.size or len(index_B) > len(torch.unique(index_B))
 
     def select(self, index_B: Tensor) -> None:
-        """From now on the rows are those at `index_B`: repeated for the samples of a group, left out when finished."""
+        """Keep the rows at `index_B`: repeated for the samples of a group, left out if finished."""
         self.cache.reorder_cache(index_B)
         self.position_B = self.position_B[index_B]
         self.mask_BT = None if self.mask_BT is None else self.mask_BT[index_B]
@@ -176,13 +176,13 @@ class _Forward:
 
 
 class _RoomyLayer(DynamicLayer):
-    """Keys and values with room for more tokens, where the library's layer copies all it has at every token."""
+    """Keys and values with room for more tokens. The library's layer copies everything at every token."""
 
     keys: Tensor
     values: Tensor
 
     def __init__(self, layer: DynamicLayer, limit: int) -> None:
-        """`limit`: tokens that there will ever be."""
+        """`limit`: final number of tokens at most."""
         super().__init__()  # type: ignore[no-untyped-call]
         assert layer.keys is not None
         assert layer.values is not None
@@ -191,7 +191,7 @@ class _RoomyLayer(DynamicLayer):
         self._move(torch.arange(len(layer.keys), device=layer.device))
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Appends (B, heads, new tokens, D); returns all."""
+        """Append (B, heads, new tokens, D) and return all keys and values."""
         length, more = self.keys.shape[2], key_states.shape[2]
         if length + more > self._rooms[0].shape[2]:
             self._move(torch.arange(len(self.keys), device=self.device))
@@ -201,11 +201,11 @@ class _RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """From now on the rows are those at `beam_idx`."""
+        """Keep the rows at `beam_idx`."""
         self._move(beam_idx)
 
     def _move(self, index_B: Tensor) -> None:
-        """The rows at `index_B`, to a place with room."""
+        """Copy the rows at `index_B` to a buffer with room."""
         length = self.keys.shape[2]
         room = min(self._limit, length + max(_ROOM, length // 2))
         held = (self.keys, self.values)
@@ -216,11 +216,11 @@ class _RoomyLayer(DynamicLayer):
 
 
 def log_distribution(logits_BV: Tensor, params: SamplingParams) -> Tensor:
-    """(B, V) float32 log-probabilities that tokens are drawn with; -inf for those that the filters leave out.
+    """Return (B, V) float32 log-probabilities to draw tokens with; -inf for tokens that the filters remove.
 
-    In this order, each over what is left: temperature, `top_k` most probable tokens (equal ones: lower ids first),
+    Applied in this order, each to the remaining tokens: temperature, the `top_k` most probable (ties: lower ids first),
     the fewest that hold `top_p` of the probability, those with at least `min_p` times the highest. At temperature 0
-    (greedy) the filters change nothing and the distribution is the model's own, at temperature 1.
+    (greedy) the filters change nothing, and the distribution is the model's own at temperature 1.
     """
     logits_BV = logits_BV.float()
     if params.temperature == 0:
@@ -243,12 +243,12 @@ def log_distribution(logits_BV: Tensor, params: SamplingParams) -> Tensor:
 
 
 def choose(logprobs_NV: Tensor, node_B: Tensor, uniform_B: Tensor) -> Tensor:
-    """(B,) the token whose stretch of row `node_B`'s cumulative distribution holds `uniform_B` (float64, in [0, 1)).
+    """Return (B,) the token whose interval in row `node_B`'s cumulative distribution holds `uniform_B` (float64).
 
-    Probabilities become integers of 62 bits first: their sums are exact in whatever order a device adds, so the
-    cumulative distribution never falls, its end is its end, and a token of probability 0 (below 2**-62) is never
-    chosen. So a sum by blocks, and the running sum in one block only, choose what the whole running sum would. Rows
-    with a NaN choose some token: its log-probability is NaN and tells.
+    Probabilities are first converted to integers of 62 bits. Their sums are exact in whatever order a device adds, so
+    the cumulative distribution never decreases, and a token of probability 0 (below 2**-62) is never chosen. For the
+    same reason the sums of blocks, and the running sum within one block, choose the same token as the whole running
+    sum. A row with a NaN chooses some token, whose log-probability is NaN.
     """
     vocabulary = logprobs_NV.shape[-1]
     width = min(_BLOCK, vocabulary)
@@ -269,18 +269,18 @@ def choose(logprobs_NV: Tensor, node_B: Tensor, uniform_B: Tensor) -> Tensor:
 
 
 def _target(ends_BX: Tensor, uniform_B: Tensor) -> Tensor:
-    """(B,) the place that `uniform_B` is at among the weights whose running sums are `ends_BX`."""
+    """Return (B,) the position of `uniform_B` among the weights whose running sums are `ends_BX`."""
     total_B = ends_BX[:, -1]
     return torch.minimum((uniform_B * total_B).long(), total_B - 1)
 
 
 def _place(ends_BX: Tensor, target_B: Tensor) -> Tensor:
-    """(B,) which stretch of the running sums `target_B` lies in."""
+    """Return (B,) the interval of the running sums that `target_B` lies in."""
     return torch.searchsorted(ends_BX, target_B[:, None], right=True).squeeze(-1).clamp_max(ends_BX.shape[1] - 1)
 
 
 def uniform(seeds_B: Tensor, t: int) -> Tensor:
-    """(B,) float64 in [0, 1), in steps of 2**-53: draw `t` of each seed.
+    """Return (B,) float64 in [0, 1), in steps of 2**-53: draw `t` of each seed.
 
     The t-th output of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014) seeded with `seeds_B`, whose state after t steps is
     known without taking them.
@@ -292,11 +292,11 @@ def uniform(seeds_B: Tensor, t: int) -> Tensor:
 
 
 def _signed(value: int) -> int:
-    """The 64-bit pattern of `value` as torch's int64 holds it; products and sums wrap."""
+    """Return the 64-bit pattern of `value` as a signed integer for torch's int64."""
     value &= 2**64 - 1
     return value - 2**64 if value >= 2**63 else value
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Logical, where int64's own shift repeats the sign."""
+    """Shift logically; int64's own shift repeats the sign."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

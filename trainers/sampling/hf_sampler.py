@@ -1,4 +1,4 @@
-"""The sampler on transformers: in this process, on one device, synchronous. The simple case of the protocol."""
+"""`hf`: the sampler on transformers, in this process, on one device, synchronous."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .decode import Completion, decode
 
 
 class HFSamplerOptions(SamplerOptions):
-    """Keys of the configuration's section for the sampler `hf`: how much is decoded at once."""
+    """Keys of `sampling.options` for the sampler `hf`: how much is decoded at once."""
 
     max_sequences: int = Field(default=512, ge=1, description="rows of one batch")
     max_batch_tokens: int = Field(default=131072, ge=1, description="room in the cache: rows x (prompt + max_tokens)")
@@ -35,7 +35,7 @@ class HFSamplerOptions(SamplerOptions):
 
 @dataclass
 class _Outstanding:
-    """A request and what has been drawn for it."""
+    """A request and the samples drawn for it so far."""
 
     request: GroupRequest
     samples: dict[int, Sample] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class _Outstanding:
 
 @dataclass(frozen=True)
 class _Part:
-    """Samples `indices` of one request; a group that is too large for one batch comes in several."""
+    """Samples `indices` of one request. A group too large for one batch is split into several parts."""
 
     of: _Outstanding
     indices: range
@@ -53,13 +53,13 @@ class _Part:
 class HFSampler:
     """A `Sampler` that decodes with the model's own forward pass.
 
-    Nothing of the checkpoint's generation configuration is used but its stop tokens: what is asked for in
-    `SamplingParams` is all that shapes the distribution. Ids that the model has and the tokenizer lacks (vocabularies
-    are padded to round sizes) can be drawn, as they can be under the trainer's softmax: masking them here alone would
-    make the two distributions differ. They decode to nothing.
+    Of the checkpoint's generation configuration only the stop tokens are used. `SamplingParams` alone shapes the
+    distribution. Ids that the model has and the tokenizer lacks (vocabularies are padded to round sizes) can be drawn,
+    as under the trainer's softmax; masking them only here would make the two distributions differ. They decode to
+    nothing.
 
-    Temperature 0 is greedy and meant for evaluation: its log-probabilities are the model's own at temperature 1
-    (`logprob_mode` "raw"), not the zeros of a distribution with one outcome.
+    Temperature 0 is greedy, for evaluation. Its log-probabilities are the model's own at temperature 1 (`logprob_mode`
+    "raw"), not the zeros of a distribution with one outcome.
     """
 
     Options: ClassVar[type[SamplerOptions]] = HFSamplerOptions
@@ -104,7 +104,7 @@ class HFSampler:
         self.sync(snapshot_from(weights, version))
 
     def close(self) -> None:
-        """Lets go of the model and of everything outstanding."""
+        """Release the model and forget outstanding requests."""
         self._batches.clear()
         vars(self).pop("model", None)
         if self.spec.device.startswith("cuda"):
@@ -113,10 +113,10 @@ class HFSampler:
     # --- sampling ---------------------------------------------------------------------------------------------------
 
     def submit(self, requests: Sequence[GroupRequest]) -> None:
-        """Queues the requests; the work is done by `collect`.
+        """Queue the requests; `collect` does the work.
 
-        Raises ConfigError for parameters that are not implemented, and RequestError for a prompt that the model cannot
-        hold: nothing is queued then.
+        Raises ConfigError for parameters that are not implemented, and RequestError for a prompt that does not fit the
+        model. Nothing is queued then.
         """
         for request in requests:
             self._check(request)
@@ -139,7 +139,7 @@ class HFSampler:
             tried = True
             touched = self._decode(self._batches[0])
             finished = [self._answer(o) for o in touched if len(o.samples) == o.request.size]
-            del self._batches[0]  # not before: an interrupted batch is decoded again, to the same end
+            del self._batches[0]  # not earlier: an interrupted batch is decoded again, with the same result
         return finished
 
     def _decode(self, parts: list[_Part]) -> list[_Outstanding]:
@@ -222,9 +222,9 @@ class HFSampler:
 
 
 def _batches(requests: Sequence[_Outstanding], options: HFSamplerOptions) -> Iterator[list[_Part]]:
-    """Cuts requests into batches of equal parameters and similar prompt lengths, within the options' limits.
+    """Yield batches of equal parameters and similar prompt lengths, within the options' limits.
 
-    Depends on the requests and their order alone. A group is split only when it exceeds a batch by itself.
+    They depend on the requests and their order alone. A group is split only if it exceeds a batch by itself.
     """
     by_params: dict[SamplingParams, list[_Outstanding]] = {}
     for outstanding in requests:
@@ -232,7 +232,7 @@ def _batches(requests: Sequence[_Outstanding], options: HFSamplerOptions) -> Ite
     for params, alike in by_params.items():
         batch: list[_Part] = []
         rows = 0
-        # Longest first: the first of a batch then tells the room that each of its rows takes.
+        # Longest first, so that the first of a batch determines the room of each row.
         for outstanding in sorted(alike, key=lambda o: -len(o.request.prompt_ids)):
             size, start = outstanding.request.size, 0
             while start < size:
@@ -252,6 +252,6 @@ def _batches(requests: Sequence[_Outstanding], options: HFSamplerOptions) -> Ite
 
 
 def _seed(request: GroupRequest, index: int) -> int:
-    """Names the numbers that sample `index` of this request draws; the caller's key holds the run's seed."""
+    """Return the seed of the draws of sample `index`; the request's key holds the run's seed."""
     own = () if request.params.seed is None else ("seed", request.params.seed)
     return draw("sample", *request.key, *own, index)

@@ -1,4 +1,4 @@
-"""What this package brings to rlvr: names, and where the things are that they stand for, imported when first used."""
+"""Hooks of this package: names and their targets, which are imported when first used."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ TOPICS = {
 
 
 class WordCount(PromptSource):
-    """Every topic of the split with every number of words from 1 to `max_words` (an option, 8 by default)."""
+    """Prompts for every topic of the split and every number of words up to the option `max_words` (8 by default)."""
 
     def __init__(self, request: SourceRequest) -> None:
-        """Raises ConfigError for an option that is unknown or wrong."""
+        """Raise ConfigError if an option is unknown or wrong."""
         unknown = sorted(set(request.options) - {"max_words"})
         if unknown:
             raise ConfigError(f"dataset 'word-count' has no option {unknown[0]!r}; it takes 'max_words'")
@@ -30,11 +30,11 @@ class WordCount(PromptSource):
 
     @property
     def size(self) -> int:
-        """Topics times numbers."""
+        """Number of prompts: topics times numbers of words."""
         return len(TOPICS[self._split]) * self._most
 
     def __getitem__(self, index: int, /) -> Prompt:
-        """Prompt `index`. The run shuffles; here the order is plain."""
+        """Return prompt `index`. The run shuffles; here the order is plain."""
         if not 0 <= index < self.size:
             raise IndexError(f"dataset 'word-count' has {self.size} prompts, asked for number {index}")
         topic = TOPICS[self._split][index // self._most]

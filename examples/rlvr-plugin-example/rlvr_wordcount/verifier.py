@@ -1,4 +1,4 @@
-"""Did the model write as many words as it was asked for?"""
+"""A verifier that counts words."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from rlvr import Status, Task, Verdict, verifier
 
 @verifier(name="word-count", version="1", answer_form=None, cases="cases.jsonl")
 def check(completion: str, task: Task, *, partial: bool = True) -> Verdict:
-    """1 for exactly `task.answer` words.
+    """Return reward 1 for exactly `task.answer` words.
 
-    With `partial`, n words instead of N earn 1 - |n - N| / N, but at least 0: a model that never hits the number still
-    finds out in which direction it lies. Without it, they earn 0.
+    With `partial`, n words instead of N earn 1 - |n - N| / N, but at least 0, so that a model that never hits the
+    number still learns the direction. Without it, they earn 0.
     """
     if task.answer is None or not task.answer.isdecimal() or int(task.answer) == 0:
-        # The row is at fault, not the model: that is another status than a wrong answer, and no reward at all.
+        # The row is at fault, not the model. This status differs from a wrong answer and has no reward.
         return Verdict(status=Status.INVALID, reason=f"the gold {task.answer!r} is not a number of words")
     wanted, written = int(task.answer), len(completion.split())
     off = abs(written - wanted)

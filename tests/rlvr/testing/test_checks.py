@@ -24,7 +24,7 @@ SNAPSHOT = Snapshot(0, {}, {}, lambda: iter(()))
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"reversed_order": True, "per_collect": 1}, {"turns": True, "rewards": True}, {"aborted": 0.3}],
+    [{}, {"reversed_order": True, "per_collect": 1}, {"turns": True, "rewards": True}, {"aborted": 0.3}, {"late": 0.5}],
     ids=str,
 )
 def test_the_fake_sampler_passes(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -302,7 +302,7 @@ def test_a_source_that_keeps_every_rule_passes() -> None:
         (Empty, "size is None or at least 1, not 0"),
         (Moody, "a prompt is the same each time"),
         (Sequential, "a prompt depends on the request alone"),
-        (Unbounded, "index -1 is out of range, which is an error"),
+        (Unbounded, "index 3 is out of range, which is an error"),
         (TextOnly, "prompt 0 of 'train' has messages for a chat model"),
         (MessagesOnly, "prompt 0 of 'train' has text for a base model"),
         (Splitless, "says its split in task.split, not None"),
