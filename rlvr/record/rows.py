@@ -221,19 +221,20 @@ def last_said(messages: Sequence[Any], column: str) -> str | None:
 
     Messages are mappings or objects, their content text or parts. Raises FieldError for what is no chat.
     """
-    if not all(isinstance(of_message(turn, "role"), str) for turn in messages):
+    if not all(isinstance(message_field(turn, "role"), str) for turn in messages):
         raise FieldError(f"{column!r} is {kind_of(messages)}: expected text, a number or messages")
-    texts = [text_of(of_message(turn, "content")) for turn in messages if of_message(turn, "role") == "assistant"]
+    said = [turn for turn in messages if message_field(turn, "role") == "assistant"]
+    texts = [message_text(message_field(turn, "content")) for turn in said]
     return next(filter(None, reversed(texts)), "") if texts else None
 
 
-def of_message(message: Any, name: str) -> Any:
+def message_field(message: Any, name: str) -> Any:
     """Return a field of a message, which is a mapping or an object; None if it has no such field."""
     return message.get(name) if isinstance(message, Mapping) else getattr(message, name, None)
 
 
-def text_of(content: Any) -> str:
+def message_text(content: Any) -> str:
     """Return the text of a message's content, which is text or a list of parts."""
     if isinstance(content, list | tuple):
-        return "".join(text for part in content if isinstance(text := of_message(part, "text"), str))
+        return "".join(text for part in content if isinstance(text := message_field(part, "text"), str))
     return content if isinstance(content, str) else ""

@@ -23,7 +23,7 @@ from typing import Any
 
 from rlvr.errors import ConfigError, DataError, RunError
 from rlvr.record.item import Item
-from rlvr.record.rows import last_said, of_message, text_of
+from rlvr.record.rows import last_said, message_field, message_text
 from rlvr.record.schema import Rollout, Score, Status, Task, digest
 from rlvr.record.values import json_safe, number_text
 from rlvr.verify.scoring import Scorer, training_reward
@@ -113,7 +113,7 @@ class _Adapter:
         if isinstance(prompt, list | tuple):
             asked = {
                 "messages": [
-                    {"role": str(of_message(turn, "role")), "content": text_of(of_message(turn, "content"))}
+                    {"role": str(message_field(turn, "role")), "content": message_text(message_field(turn, "content"))}
                     for turn in prompt
                 ]
             }
