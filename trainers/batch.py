@@ -51,6 +51,8 @@ class Batch:
     """bool: the completion ended at its length limit."""
     keep_BT: Tensor
     """bool: what of the mask no mask of the trainer and no correction has taken out."""
+    rollout_B: Tensor
+    """int64: number of the row's rollout. Segments of one rollout have the same."""
     iterate_logprobs_BT: Tensor | None = None
     """log π_k, of the policy before the batch's first gradient step."""
     reference_logprobs_BT: Tensor | None = None
@@ -113,21 +115,25 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
         signal_B=torch.zeros(len(rollouts), dtype=torch.bool),
         truncated_B=torch.tensor([rollout.finish_reason == "length" for rollout in rollouts]),
         keep_BT=torch.from_numpy(mask_BT),
+        rollout_B=torch.arange(len(rollouts)),
     )
 
 
 def collate(
     groups: Sequence[Group], *, advantage: Callable[[Sequence[float], GroupStats], list[float]], temperature: float
 ) -> Batch:
-    """Groups to a batch. Raises RunError for a rollout that cannot be trained on, naming it and the reason."""
+    """Return the groups as a batch. Raise RunError, with its id and why, for a rollout that cannot be trained on."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     for rollout in rollouts:
         check_trainable(rollout, temperature)
+    numbers: dict[tuple[int, str], int] = {}  # of rollouts, by group and id: segments of one have both in common
+    rollout_B = [numbers.setdefault((g, r.id), len(numbers)) for g, group in enumerate(groups) for r in group.rollouts]
     advantages = [a for group in groups for a in advantage(group.rewards, group.stats)]
     return replace(
         token_columns(rollouts),
         advantages_B=torch.tensor(advantages, dtype=torch.float32),
         signal_B=torch.tensor([group.stats.has_signal for group in groups for _ in group.rollouts]),
+        rollout_B=torch.tensor(rollout_B),
     )
 
 

@@ -137,7 +137,7 @@ class PolicyGradientOptions(TrainerOptions):
 
     @property
     def needs_whole_rollouts(self) -> tuple[str, ...]:
-        """Settings that would mistake a segment of a rollout for a whole one. (Aggregations weigh rows.)"""
+        """Settings that would mistake a segment of a rollout for a whole one. Aggregations do not."""
         given = {
             "overlong_buffer": self.overlong_buffer is not None,
             "advantage=opmd": self.advantage == "opmd",
@@ -226,7 +226,13 @@ class PolicyGradient(ABC):
         divisor = bind(AGGREGATIONS[options.aggregation], options)
         parts = []
         for own in mini_batches(groups, options.mini_batches):
-            weights_PT = token_weights(whole.mask_BT[own], keep_BT[own], divisor, divide_by=options.divide_by)
+            weights_PT = token_weights(
+                whole.mask_BT[own],
+                keep_BT[own],
+                divisor,
+                divide_by=options.divide_by,
+                rollout_B=whole.rollout_B[own],
+            )
             computed = torch.isin(own, rows)
             if computed.any():
                 parts.append((own[computed], weights_PT[computed]))

@@ -43,6 +43,16 @@ def test_columns_are_aligned_with_the_token_ids(oracle: ModuleType) -> None:
     assert batch.signal_B.tolist() == [True, True]
 
 
+def test_segments_of_a_rollout_have_its_number(oracle: ModuleType) -> None:
+    def member(name: str, segment: int) -> Any:
+        return oracle.make_rollout(name, [3], [5], [-2.0], segment=segment)
+
+    first = oracle.make_group([member("a", 0), member("b", 0), member("a", 1)], [1.0, 0.0, 1.0])
+    second = oracle.make_group([member("a", 0)], [1.0])
+    batch = collate([first, second], advantage=WHITEN, temperature=oracle.TEMPERATURE)
+    assert batch.rollout_B.tolist() == [0, 1, 0, 2]
+
+
 def test_rows_are_cut_to_the_longest_of_them(oracle: ModuleType) -> None:
     rollouts = [oracle.make_rollout(str(n), [2], [3] * n, [-1.0] * n) for n in (4, 1, 2)]
     part = token_columns(rollouts).rows(torch.tensor([1, 2]))

@@ -89,6 +89,7 @@ def as_batch(rows: list[Any]) -> tuple[Batch, torch.Tensor]:
         signal_B=torch.ones(len(rows), dtype=torch.bool),
         truncated_B=torch.tensor([row.truncated for row in rows]),
         keep_BT=mask_BT.clone(),
+        rollout_B=torch.arange(len(rows)),
         iterate_logprobs_BT=column("iterate", -3.0),
         reference_logprobs_BT=column("reference", -5.0),
     )

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -215,3 +216,28 @@ def test_without_any_signal_all_weights_are_zero(how: str, divide_by: str) -> No
     nothing_BT = torch.zeros_like(mask())
     weights_BT = token_weights(mask(), nothing_BT, divisor(how), divide_by=divide_by)  # type: ignore[arg-type]
     assert torch.equal(weights_BT, torch.zeros_like(weights_BT))
+
+
+@settings(deadline=None)
+@given(
+    how=st.sampled_from(sorted(AGGREGATIONS)),
+    divide_by=st.sampled_from(["all", "kept"]),
+    rows=st.lists(
+        st.lists(st.tuples(st.booleans(), st.integers(0, 2)), min_size=1, max_size=6), min_size=1, max_size=5
+    ),
+)
+def test_segments_weigh_as_the_rollout_that_they_are_of(
+    how: str, divide_by: Any, rows: list[list[tuple[bool, int]]]
+) -> None:
+    """Each token of a rollout is in one of three segments; its weight is the one that it has in the whole."""
+    width = max(map(len, rows))
+    mask_BT, keep_BT = torch.zeros(2, len(rows), width, dtype=torch.bool)
+    mask_ST, keep_ST = torch.zeros(2, 3 * len(rows), width, dtype=torch.bool)
+    for b, row in enumerate(rows):
+        for t, (kept, segment) in enumerate(row):
+            mask_BT[b, t] = mask_ST[3 * b + segment, t] = True
+            keep_BT[b, t] = keep_ST[3 * b + segment, t] = kept
+    whole_BT = token_weights(mask_BT, keep_BT, divisor(how), divide_by=divide_by)
+    rollout_S = torch.arange(len(rows)).repeat_interleave(3)
+    parts_ST = token_weights(mask_ST, keep_ST, divisor(how), divide_by=divide_by, rollout_B=rollout_S)
+    assert torch.equal(parts_ST.view(len(rows), 3, width).sum(1), whole_BT)
