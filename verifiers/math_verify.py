@@ -1,4 +1,4 @@
-"""The verifier `math-verify`: Hugging Face's Math-Verify (sympy behind it) as it is, to compare `math` with.
+"""The verifier `math-verify`: Hugging Face's Math-Verify as it is, to compare `math` with.
 
 Its own time-outs are switched off: they need SIGALRM in a main thread and add up; here the worker process is killed
 instead. Known to accept `1/2^{99}` for `1/2^{98}` and to reject `50%` for `1/2`; `math` does neither.
@@ -29,7 +29,7 @@ def preload() -> None:
     cases="math/corpus.jsonl",
 )
 def check(completion: str, task: Task, *, float_rounding: int = 6, strict: bool = True) -> Verdict:
-    """1.0 when Math-Verify finds the gold in the completion; `float_rounding` and `strict` are its own options."""
+    """Return 1.0 when Math-Verify finds the gold in the completion; `float_rounding` and `strict` are its options."""
     from math_verify import parse, verify
 
     gold = parse(f"\\boxed{{{task.answer}}}", parsing_timeout=None)

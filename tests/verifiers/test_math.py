@@ -20,7 +20,7 @@ from rlvr_verifiers.math import answers, check
 from rlvr_verifiers.math.exact import read_number
 from rlvr_verifiers.math.extract import final_answer
 from rlvr_verifiers.math.memo import remembered
-from rlvr_verifiers.math.normalize import normalise
+from rlvr_verifiers.math.normalize import normalize
 from rlvr_verifiers.math.vocabulary import vocabulary
 
 CORPUS: list[dict[str, Any]] = [
@@ -157,9 +157,9 @@ def test_sums_to_infinity_are_evaluated(gold: str, answer: str, equal: bool) -> 
 def test_algebra_refuses_what_could_grow_before_sympy_is_imported() -> None:
     code = (
         "import sys; from rlvr_verifiers.math.algebra import equal; from rlvr_verifiers.math.parse import parse\n"
-        "from rlvr_verifiers.math.normalize import normalise\n"
+        "from rlvr_verifiers.math.normalize import normalize\n"
         "for text in ['9^{9^9}', 'x^{1000}', '1000!', '10^{10^{10}}', '+'.join(['x'] * 100), '\\\\int x']:\n"
-        "    assert equal(parse(normalise(text)), parse('x'), 'real') is None, text\n"
+        "    assert equal(parse(normalize(text)), parse('x'), 'real') is None, text\n"
         "assert 'sympy' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -378,6 +378,6 @@ def test_what_is_remembered_is_bounded() -> None:
     [("1,234", 1234), ("-3/4", -0.75), ("2 1/2", 2.5), ("1e3", 1000), (".5", 0.5), ("\\frac{1}{4}", 0.25)],
 )
 def test_numbers_that_need_no_parser(text: str, value: float) -> None:
-    number = read_number(normalise(text))
+    number = read_number(normalize(text))
     assert number is not None
     assert float(number.value) == value

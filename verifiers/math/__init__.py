@@ -1,6 +1,6 @@
 """The verifier `math`: is the completion's final answer the gold answer?
 
-Stages, each cheaper than the next: extraction (`extract`), one spelling (`normalise`), exact numbers (`exact`), words
+Stages, each cheaper than the next: extraction (`extract`), one spelling (`normalize`), exact numbers (`exact`), words
 (`parts`, `words`), a tree (`lex`, `parse`, `tree`), collections, relations and units (`compare`, `region`, `units`),
 values (`numeric`). The first four import nothing; mpmath is imported when the last is reached.
 """
@@ -42,7 +42,7 @@ def check(
     unevaluated: bool = False,
     thinking: str = "",
 ) -> Verdict:
-    """1.0 when the final answer of `completion` equals `task.answer`, 0.0 when it does not; options: `Options`.
+    """Return 1.0 when the final answer of `completion` equals `task.answer`, and 0.0 when it does not.
 
     `unparsed`: no final answer can be read. `invalid`: the row has no gold answer, or one that cannot be read.
     """

@@ -1,4 +1,4 @@
-"""From two answer texts to a judgement: the cheap stages first, the tree only when they cannot decide."""
+"""Judges two answer texts: cheap stages first, the tree only when they cannot decide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .claims import claim
 from .exact import Number, read_number
 from .memo import remembered
 from .moments import same_date, same_time
-from .normalize import is_prose, normalise
+from .normalize import is_prose, normalize
 from .options import Options
 from .parts import parts, parts_as, without_labels
 from .qualifiers import conditions, contradict
@@ -62,12 +62,12 @@ _SIGNS = frozenset(["<", ">", "=", "+", "-", "*", "/", "×", "÷", "<=", ">=", "
 
 @remembered(8192)
 def judge(gold: str, answer: str, options: Options) -> Judgement:
-    """Whether the answer text says what the gold text says."""
+    """Return whether the answer text says what the gold text says."""
     if len(answer) > MAX_LENGTH and answer.strip() != gold.strip():
         return Judgement("unparsed", "the answer is too long")
     if gold.strip(" $") in _SIGNS:
         return _EQUAL["the same text"] if answer.strip(" $") == gold.strip(" $") else _DIFFERENT["not equal"]
-    gold, answer = normalise(unquoted(gold)), normalise(unquoted(answer))
+    gold, answer = normalize(unquoted(gold)), normalize(unquoted(answer))
     if not answer or not any(c.isalnum() for c in answer):
         if gold == answer:
             return Judgement("invalid", "the gold answer says nothing")
@@ -88,12 +88,12 @@ _AROUND_SIGNS = re.compile(r"\s*([^\w\s])\s*")
 
 
 def _squeezed(text: str) -> str:
-    """Without the spaces around signs, where they mean nothing."""
+    """Return the text without the spaces around signs, which mean nothing."""
     return _AROUND_SIGNS.sub(lambda m: m[1], text).replace("\\ldots", "...").replace("\\dots", "...")
 
 
 def _numbers(gold: Number, number: Number) -> bool | None:
-    """Decided here when both are written exactly; rounding and percent are decided with the options, later."""
+    """Return whether two numbers are equal; None when rounding or percent must decide, which takes the options."""
     if gold.percent == number.percent and gold.value == number.value:
         return True
     if gold.percent or number.percent:
@@ -104,7 +104,7 @@ def _numbers(gold: Number, number: Number) -> bool | None:
 
 
 def _by_parts(gold: str, answer: str, options: Options) -> Judgement | None:
-    """`(a) 3, (b) 5`: each part for itself. Where one side leaves the labels out, the order counts."""
+    """Judge `(a) 3, (b) 5` part by part. The order counts if one side leaves the labels out."""
     golds, answers = parts(gold), parts(answer)
     if golds is None and answers is None:
         return None
@@ -126,7 +126,7 @@ def _by_parts(gold: str, answer: str, options: Options) -> Judgement | None:
 
 
 def _explains(text: str, other: str) -> bool:
-    """`(A), because (B) is too large` beside a choice."""
+    """Return True for `(A), because (B) is too large` beside a choice."""
     return is_prose(text) and (choice(other) or choice_and_text(other)) is not None
 
 
@@ -171,7 +171,7 @@ _MOMENT = re.compile(r"(?i):|-\d\d-|\d ?[ap]\.? ?m\b|noon|midnight|[a-z]{3,} \d|
 
 
 def _by_moment(gold: str, answer: str) -> Judgement | None:
-    """Times of day and dates."""
+    """Judge times of day and dates; None for anything else."""
     if not (_MOMENT.search(gold) or _MOMENT.search(answer)):
         return None
     gold, answer = unwrapped(gold), unwrapped(answer)
@@ -185,7 +185,7 @@ def _by_moment(gold: str, answer: str) -> Judgement | None:
 
 
 def _by_choice(gold: str, answer: str) -> Judgement | None:
-    """Multiple choice."""
+    """Judge the letters of a multiple choice; None for anything else."""
     letter = choice(gold)
     if letter is not None and letter.isupper():
         other = choice(answer)
@@ -210,7 +210,7 @@ def _by_choice(gold: str, answer: str) -> Judgement | None:
 
 
 def _either(gold: tuple[str, str], answer: str) -> Judgement | None:
-    """For a gold `(B) 12`: an answer `12` is right too, and `(C) 12` is not."""
+    """Judge an answer to the gold `(B) 12`: `12` is right too, and `(C) 12` is not."""
     other = choice_and_text(answer)
     if other is not None and other[0] != gold[0]:
         return _DIFFERENT["different choices"]
@@ -236,10 +236,10 @@ _FIRST_SPACE = re.compile(r".*[\d})] [A-Za-z]")
 
 
 def readable(gold: str) -> bool:
-    """Whether anything could equal this gold: it parses, or it is words or a number."""
+    """Return whether anything could equal this gold: it parses, or it is words or a number."""
     if gold.strip(" $") in _SIGNS:
         return True
-    text = normalise(gold)
+    text = normalize(gold)
     divided = parts(text)
     if divided is not None and all(map(readable, divided.values())):
         return True
@@ -253,7 +253,7 @@ def _is_words(text: str) -> bool:
 
 @remembered(4096)
 def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
-    """The trees that a text can be read as, the most likely first; empty when it cannot be read.
+    """Return the trees that a text can be read as, the most likely first; empty when it cannot be read.
 
     `measured`: the other side has a unit, so that the m of `5m` may be one.
     """
@@ -310,7 +310,7 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     if is_prose(text) and not found:
         inner = claim(text, "words")
         if inner is not None and inner.text != text:
-            attempt(normalise(inner.text))
+            attempt(normalize(inner.text))
     return tuple(found)
 
 

@@ -7,10 +7,10 @@ from .tree import Expr, Unreadable, text
 
 
 class Brackets(Cursor):
-    """What opens and closes."""
+    """The grammar of brackets."""
 
     def items(self, close: str) -> tuple[list[Expr], str]:
-        """Comma-separated relations up to a closing bracket; which one closed."""
+        """Return the comma-separated relations up to a closing bracket, and which bracket closed."""
         bars, self.bars = self.bars, 0
         builders, self.builders = self.builders, 0
         found: list[Expr] = []
@@ -70,7 +70,7 @@ class Brackets(Cursor):
         return Expr("tuple", (opened, closed, *found))
 
     def choose(self) -> Expr | None:
-        """`{n \\choose k}` and `{a \\over b}`."""
+        """Read `{n \\choose k}` and `{a \\over b}`; None for any other group."""
         depth = 0
         for i in range(self.here, min(self.end, self.here + 60)):
             token = self.tokens[i]

@@ -18,10 +18,10 @@ _ENVIRONMENTS = frozenset(
 
 
 class Commands(Names):
-    """What begins with a backslash."""
+    """The grammar of commands."""
 
     def tex_argument(self) -> Expr:
-        """A group, or one number, letter or command (`normalise` has already parted the digits of `\\frac12`)."""
+        """Return a group, or one number, letter or command (`normalize` has parted the digits of `\\frac12`)."""
         if self.at("num"):
             return self.number(self.take())
         if self.at("open", "{"):
@@ -83,7 +83,7 @@ class Commands(Names):
         return Expr("call", (name, inner)) if inner.op != "sym" else Expr("sym", (inner.args[0] + "~" + name,))
 
     def lettered(self, alphabet: str) -> Expr:
-        """A letter of another alphabet: `\\mathbb{R}^+` is a domain, any other the letter itself."""
+        """Return a letter of another alphabet: `\\mathbb{R}^+` is a domain, any other the letter itself."""
         inner = self.tex_argument()
         if inner.op == "sym" and inner.args[0] in _DOMAINS and alphabet in ("mathbb", "Bbb"):
             suffix = ""
@@ -127,7 +127,7 @@ class Commands(Names):
         return Expr("big", (kind, variable, low.args[1][1], high, body))
 
     def unevaluated(self, kind: str) -> Expr:
-        """A limit or an integral is kept as it stands: it equals only the same text."""
+        """Return a limit or an integral as it stands: it equals only the same text."""
         start = self.here
         while self.here < self.end and not (
             self.tokens[self.here].kind == "op" and self.tokens[self.here].value in RELATIONS and self._outside(start)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 from . import numeric
 from .matrix import components, rows_of
@@ -27,7 +28,7 @@ _SETS = frozenset({"tuple", "interval", "cup", "cap", "minus", "builder", "domai
 
 
 def same(gold: Expr, answer: Expr, options: Options) -> bool:
-    """Whether the answer is the gold answer. All parts are required; what cannot be decided is not the same."""
+    """Return whether the answer is the gold answer. All parts are required; what cannot be decided is not the same."""
     first, second = tidy(gold), tidy(answer)
     if first == second:
         return True
@@ -36,80 +37,122 @@ def same(gold: Expr, answer: Expr, options: Options) -> bool:
 
 # --- dispatch -------------------------------------------------------------------------------------------------------
 
+Pair: TypeAlias = tuple[Expr, Expr]
+
 
 def _same(gold: Expr, answer: Expr, options: Options) -> bool:
+    """Return whether two tidied answers are the same: each stage of `_STAGES` rewrites both, or decides."""
     if gold == answer:
         return True
-    kinds = {gold.op, answer.op}
-    if "text" in kinds:
-        if "mul" in kinds:
-            gold, answer = _spelled(gold), _spelled(answer)
-        if "sym" in kinds:
-            return text_key(gold.args[0]) == text_key(answer.args[0]) and len(gold.args[0]) == len(answer.args[0])
-        return gold.op == answer.op and text_key(gold.args[0]) == text_key(answer.args[0])
-    if "cases" in kinds and "rel" not in kinds:
-        return same_function(gold, answer)
-    if "opaque" in kinds and "rel" not in kinds:
-        return False
-    if "ratio" in kinds or "list" in kinds:
-        gold, answer = _with_labels(gold, answer), _with_labels(answer, gold)
-        kinds = {gold.op, answer.op}
-    if "builder" in kinds:
-        gold, answer = integers(gold) or gold, integers(answer) or answer
-        kinds = {gold.op, answer.op}
-    if kinds & {"tuple", "matrix", "list"}:
-        gold, answer = _as_points(gold, answer), _as_points(answer, gold)
-        kinds = {gold.op, answer.op}
-    if kinds & _SETS and Expr("sym", ("R",)) in (gold, answer):
-        reals = Expr("domain", ("R",))  # R typed plainly, where the other side is a set
-        gold, answer = (reals if side == Expr("sym", ("R",)) else side for side in (gold, answer))
-        kinds = {gold.op, answer.op}
-    sets = bool(kinds & _SETS) or _inequality(gold) or _inequality(answer)
-    if sets and (options.intervals or _inequality(gold) == _inequality(answer)):
-        interval, answer_interval = _as_interval(gold), _as_interval(answer)
-        ends = interval is not None and answer_interval is not None and gold.op != answer.op
-        if gold.op == answer.op == "rel" and symbols(gold) == symbols(answer):
-            ends = interval is not None and answer_interval is not None
-        if ends and interval and answer_interval and _same_collections(interval, answer_interval, options):
-            return True
-        verdict = _same_regions(gold, answer)
-        if verdict is not None:
-            return verdict
-        if ends and gold.op != answer.op:
-            return False
-        gold, answer = _as_list(gold), _as_list(answer)
-        kinds = {gold.op, answer.op}
-    if kinds & {"list", "set", "tuple", "interval"} and not (
-        kinds & {"mul", "add"} and rows_of(gold, True) and rows_of(answer, True)
-    ):
-        return _same_collections(gold, answer, options)
-    if any(has(side, "matrix") or (side.op in ("mul", "add") and has(side, "tuple")) for side in (gold, answer)):
-        return _same_matrices(gold, answer, options)
-    if "rel" in kinds:
-        return _same_relations(gold, answer, options)
-    if kinds & {"cup", "cap", "minus", "builder", "domain"}:
-        return (
-            gold.op == answer.op
-            and len(gold.args) == len(answer.args)
-            and (
-                _matched(list(gold.args), list(answer.args), options)
-                if gold.op in ("cup", "cap")
-                else all(isinstance(x, Expr) and isinstance(y, Expr) and same(x, y, options)
-                         for x, y in zip(gold.args, answer.args, strict=True))
-            )
-        )  # fmt: skip
+    for stage in _STAGES:
+        found = stage(gold, answer, options)
+        if isinstance(found, bool):
+            return found
+        if found is not None:
+            gold, answer = found
     return _same_scalars(gold, answer, options)
 
 
+def _texts(gold: Expr, answer: Expr, options: Options) -> bool | None:
+    kinds = {gold.op, answer.op}
+    if "text" not in kinds:
+        return None
+    if "mul" in kinds:
+        gold, answer = _spelled(gold), _spelled(answer)
+    if "sym" in kinds:
+        return text_key(gold.args[0]) == text_key(answer.args[0]) and len(gold.args[0]) == len(answer.args[0])
+    return gold.op == answer.op and text_key(gold.args[0]) == text_key(answer.args[0])
+
+
+def _cases(gold: Expr, answer: Expr, options: Options) -> bool | None:
+    kinds = {gold.op, answer.op}
+    if "rel" in kinds:
+        return None
+    if "cases" in kinds:
+        return same_function(gold, answer)
+    return False if "opaque" in kinds else None
+
+
+def _rewritten(gold: Expr, answer: Expr, options: Options) -> Pair:
+    """Return both sides with labels as equations, builders as sets, points as tuples, and R as the reals."""
+    kinds = {gold.op, answer.op}
+    if "ratio" in kinds or "list" in kinds:
+        gold, answer = _with_labels(gold, answer), _with_labels(answer, gold)
+    if "builder" in {gold.op, answer.op}:
+        gold, answer = integers(gold) or gold, integers(answer) or answer
+    if {gold.op, answer.op} & {"tuple", "matrix", "list"}:
+        gold, answer = _as_points(gold, answer), _as_points(answer, gold)
+    if {gold.op, answer.op} & _SETS and Expr("sym", ("R",)) in (gold, answer):
+        reals = Expr("domain", ("R",))  # R typed plainly, where the other side is a set
+        gold, answer = (reals if side == Expr("sym", ("R",)) else side for side in (gold, answer))
+    return gold, answer
+
+
+def _sets(gold: Expr, answer: Expr, options: Options) -> bool | Pair | None:
+    """Compare sets of reals: end by end, then by their points; sets that are neither become lists."""
+    if not ({gold.op, answer.op} & _SETS or _inequality(gold) or _inequality(answer)):
+        return None
+    if not options.intervals and _inequality(gold) != _inequality(answer):
+        return None
+    interval, answer_interval = _as_interval(gold), _as_interval(answer)
+    ends = interval is not None and answer_interval is not None and gold.op != answer.op
+    if gold.op == answer.op == "rel" and symbols(gold) == symbols(answer):
+        ends = interval is not None and answer_interval is not None
+    if ends and interval and answer_interval and _same_collections(interval, answer_interval, options):
+        return True
+    verdict = _same_regions(gold, answer)
+    if verdict is not None:
+        return verdict
+    if ends and gold.op != answer.op:
+        return False
+    return _as_list(gold), _as_list(answer)
+
+
+def _collections(gold: Expr, answer: Expr, options: Options) -> bool | None:
+    kinds = {gold.op, answer.op}
+    if not kinds & {"list", "set", "tuple", "interval"}:
+        return None
+    if kinds & {"mul", "add"} and rows_of(gold, True) and rows_of(answer, True):
+        return None
+    return _same_collections(gold, answer, options)
+
+
+def _matrices(gold: Expr, answer: Expr, options: Options) -> bool | None:
+    if any(has(side, "matrix") or (side.op in ("mul", "add") and has(side, "tuple")) for side in (gold, answer)):
+        return _same_matrices(gold, answer, options)
+    return None
+
+
+def _relations(gold: Expr, answer: Expr, options: Options) -> bool | None:
+    return _same_relations(gold, answer, options) if "rel" in (gold.op, answer.op) else None
+
+
+def _set_expressions(gold: Expr, answer: Expr, options: Options) -> bool | None:
+    """Compare unions, intersections and differences of sets that are no sets of reals, part by part."""
+    if not {gold.op, answer.op} & {"cup", "cap", "minus", "builder", "domain"}:
+        return None
+    if gold.op != answer.op or len(gold.args) != len(answer.args):
+        return False
+    if gold.op in ("cup", "cap"):
+        return _matched(list(gold.args), list(answer.args), options)
+    pairs = zip(gold.args, answer.args, strict=True)
+    return all(isinstance(x, Expr) and isinstance(y, Expr) and same(x, y, options) for x, y in pairs)
+
+
+_STAGES: tuple[Callable[[Expr, Expr, Options], bool | Pair | None], ...] = (
+    _texts, _cases, _rewritten, _sets, _collections, _matrices, _relations, _set_expressions,
+)  # fmt: skip
+
+
 def _spelled(node: Expr) -> Expr:
-    """A product of single letters as the word that they spell: III."""
+    """Return a product of single letters as the word that they spell: III."""
     if node.op == "mul" and all(f.op in ("sym", "const") and len(f.args[0]) == 1 for f in node.args):
         return Expr("text", ("".join(f.args[0] for f in node.args),))
     return node
 
 
 def _with_labels(node: Expr, other: Expr) -> Expr:
-    """`w: 16, d: 3` with its labels as equations, where the other side has no ratio."""
+    """Return `w: 16, d: 3` with its labels as equations, if the other side has no ratio."""
     items = node.args if node.op == "list" else (node,)
     if has(other, "ratio") or not all(
         i.op == "ratio" and len(i.args) == 2 and i.args[0].op == "sym" and not symbols(i.args[1]) for i in items
@@ -120,7 +163,7 @@ def _with_labels(node: Expr, other: Expr) -> Expr:
 
 
 def _as_points(node: Expr, other: Expr) -> Expr:
-    """`A(1, 2)` as the point it names, `2i - 3j` as its components, where the other side is a tuple or a vector."""
+    """Return `A(1, 2)` as a point and `2i - 3j` as its components, if the other side is a tuple or a vector."""
     if node.op == "list" and other.op == "list":
         return Expr("list", tuple(_as_points(item, other.args[0]) for item in node.args)) if other.args else node
     rows = rows_of(other) if other.op == "matrix" else None
@@ -144,12 +187,12 @@ def _inequality(node: Expr) -> bool:
 
 
 def _as_list(node: Expr) -> Expr:
-    """`x < a or x > b`, whose ends are symbols, as the list of its parts."""
+    """Return `x < a or x > b`, whose ends are symbols, as the list of its parts."""
     return Expr("list", node.args) if node.op == "cup" and any(part.op == "rel" for part in node.args) else node
 
 
 def _as_interval(node: Expr) -> Expr | None:
-    """`a < x <= b` as the interval (a, b], also with symbols for ends."""
+    """Return `a < x <= b` as the interval (a, b], also with symbols for ends; None for anything else."""
     if node.op in ("tuple", "interval") and len(node.args) == 4:
         return Expr("interval", node.args)
     if node.op != "rel":
@@ -169,7 +212,7 @@ def _as_interval(node: Expr) -> Expr | None:
 
 
 def _same_regions(gold: Expr, answer: Expr) -> bool | None:
-    """Compared as sets of reals, where both are; None when they are not (points, tuples, parameters)."""
+    """Return whether two sets of reals are equal; None for anything else (points, tuples, parameters)."""
     if gold.op == answer.op == "tuple" and len(gold.args) == len(answer.args):
         return None  # end by end, which also keeps the precision that a decimal was written with
     if {gold.op, answer.op} <= {"tuple", "interval"} and len(gold.args) == len(answer.args) == 4:
@@ -257,7 +300,7 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
 
 
 def _names(items: list[Expr]) -> list[str] | None:
-    """The words beside each item, `12 boys, 18 girls`, when all have their own and none is a unit; None otherwise."""
+    """Return the words beside each item, `12 boys, 18 girls`; None if one has none, shares them, or has a unit."""
     if not all(item.op == "qty" and read_unit(item.args[1]) is None for item in items):
         return None
     names = [text_key(item.args[1].strip("= ")) for item in items]
@@ -265,7 +308,7 @@ def _names(items: list[Expr]) -> list[str] | None:
 
 
 def _falls(ends: list[Expr]) -> bool:
-    """Whether a pair cannot be an interval: [3, -2] and [1, 2i] are vectors."""
+    """Return whether a pair cannot be an interval: [3, -2] and [1, 2i] are vectors."""
     low, high = (numeric.real_constant(end) for end in ends)
     mp = numeric.context()
     return low is not None and high is not None and bool(mp.im(low) or mp.im(high) or mp.re(low) > mp.re(high))
@@ -280,7 +323,7 @@ def _distinct(items: list[Expr]) -> list[Expr]:
 
 
 def _labels(items: list[Expr]) -> list[Expr] | None:
-    """The labels, when every item has one; None otherwise (`n = 1, 2, 3` has one for all)."""
+    """Return the labels, when every item has one; None otherwise (`n = 1, 2, 3` has one for all)."""
     return [label_of(item) for item in items] if items and all(labelled(item) for item in items) else None
 
 
@@ -288,14 +331,14 @@ _AXES = [Expr("sym", (name,)) for name in "xyz"]
 
 
 def _by_axis(items: list[Expr], labels: list[Expr] | None) -> list[Expr]:
-    """`y=1, x=2` as the point (2, 1): coordinates in the order of their axes, other values as they stand."""
+    """Return the values of `y=1, x=2` in the order of their axes, (2, 1), and other values as they stand."""
     if labels is None or len(set(labels)) < len(labels) or not all(label in _AXES for label in labels):
         return items
     return [item for _, item in sorted(zip(labels, items, strict=True), key=lambda pair: _AXES.index(pair[0]))]
 
 
 def _indexed(a: list[Expr], b: list[Expr]) -> bool:
-    """x_1, x_2 against x, x: roots of one unknown."""
+    """Return True for x_1, x_2 against x, x: roots of one unknown."""
     return _one_family(a) and _one_family(b) and _family(a[0]) == _family(b[0])
 
 
@@ -308,7 +351,7 @@ def _one_family(labels: list[Expr]) -> bool:
 
 
 def _grouped(items: list[Expr]) -> list[Expr]:
-    """Labelled values that repeat (`p=5, q=2, p=7, q=2`), or stand in groups, as one tuple a group."""
+    """Return labeled values that repeat (`p=5, q=2, p=7, q=2`), or stand in groups, as one tuple a group."""
     out: list[Expr] = []
     for item in items:
         if item.op == "list" and all(labelled(inner) for inner in item.args):
@@ -329,7 +372,7 @@ def _grouped(items: list[Expr]) -> list[Expr]:
 
 
 def _matched(golds: list[Expr], answers: list[Expr], options: Options) -> bool:
-    """Whether each gold has an answer of its own, in any order."""
+    """Return whether each gold has an answer of its own, in any order."""
     if len(golds) != len(answers):
         return False
     counted_gold, counted = Counter(golds), Counter(answers)
@@ -380,7 +423,7 @@ def _difference(node: Expr) -> Expr:
 
 
 def _cleared(node: Expr) -> Expr | None:
-    """Left minus right times the letters below: xy - 1 for y = 1/x. None where that would add solutions: y/x = 3."""
+    """Return an equation without denominators: xy - 1 for y = 1/x; None if that adds solutions, as for y/x = 3."""
     (above, below), (other_above, other_below) = (_over(side) for side in node.args[1])
     cleared = Expr("add", (Expr("mul", (above, other_below)), Expr("neg", (Expr("mul", (other_above, below)),))))
     below_names = symbols(below) | symbols(other_below)
@@ -395,7 +438,7 @@ def _cleared(node: Expr) -> Expr | None:
 
 
 def _over(node: Expr) -> tuple[Expr, Expr]:
-    """Numerator and denominator of products, quotients and negations; a sum has the denominator 1."""
+    """Return numerator and denominator of products, quotients and negations; a sum has the denominator 1."""
     if node.op == "neg":
         above, below = _over(node.args[0])
         return Expr("neg", (above,)), below
@@ -471,7 +514,7 @@ def _same_relations(gold: Expr, answer: Expr, options: Options) -> bool:
 
 
 def _states_a_value(node: Expr) -> bool:
-    """`m + n = 109` for a gold 109: what a question asked for, and its value. A gold `m + n = 109` is an equation."""
+    """Return True for `m + n = 109`: what a question asked for, and its value. A gold of that form is an equation."""
     if node.args[0] != ("=",):
         return False
     left, right = node.args[1]
@@ -481,7 +524,7 @@ def _states_a_value(node: Expr) -> bool:
 
 
 def _names_a_function(first: Expr, second: Expr) -> bool:
-    """`y = x^2` against `f(x) = x^2`."""
+    """Return True for `y = x^2` against `f(x) = x^2`."""
     label, other = first.args[1][0], second.args[1][0]
     return (
         label == Expr("sym", ("y",)) and other.op == "call" and all(a.op == "sym" for a in other.args[1:])
@@ -564,7 +607,7 @@ def _same_quantities(gold: Expr, answer: Expr, options: Options) -> bool:
 
 
 def _nearly(gold: Expr, value: Expr) -> bool:
-    """Equal to a part in a thousand: what a conversion between systems of units is written to."""
+    """Return True if equal to a part in a thousand, the precision of conversions between systems of units."""
     first, second = numeric.real_constant(gold), numeric.real_constant(value)
     return first is not None and second is not None and bool(abs(first - second) * 1000 <= abs(first))
 

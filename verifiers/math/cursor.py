@@ -53,7 +53,7 @@ class Cursor(ABC):
         return token
 
     def starts_factor(self, token: Token) -> bool:
-        """Whether a factor may begin with the token, so that a product goes on without a sign."""
+        """Return whether a factor may begin with the token, so that a product goes on without a sign."""
         kind = token.kind
         if kind in ("num", "sym", "const", "fun", "open", "call"):
             return True
@@ -65,24 +65,24 @@ class Cursor(ABC):
 
     @abstractmethod
     def relation(self) -> Expr:
-        """`a < b = c`, or what stands on one side of it."""
+        """Read `a < b = c`, or one side of it."""
 
     @abstractmethod
     def sum(self) -> Expr:
-        """`a + b - c`"""
+        """Read `a + b - c`."""
 
     @abstractmethod
     def product(self) -> Expr:
-        """`a b / c`"""
+        """Read `a b / c`."""
 
     @abstractmethod
     def power(self) -> Expr:
-        """`a^b`"""
+        """Read `a^b`."""
 
     @abstractmethod
     def exponent(self) -> Expr:
-        """What stands behind `^`."""
+        """Read what stands behind `^`."""
 
     @abstractmethod
     def atom(self) -> Expr:
-        """A number, a name, a command with its arguments, brackets."""
+        """Read a number, a name, a command with its arguments, or brackets."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 MAX_DIGITS = 400
 """Digits in a row that are still read as a number here."""
 MAX_EXPONENT = 400
-"""Of ten, in scientific notation, for exact reading."""
+"""Largest exponent of ten, in scientific notation, that is read here."""
 
 
 class Number(NamedTuple):
@@ -30,7 +30,7 @@ _FRACTION = re.compile(
 
 
 def read_number(text: str) -> Number | None:
-    """The number that the normalised text is: integer, decimal, fraction, mixed number, percent; None otherwise."""
+    """Return the number that a text is: integer, decimal, fraction, mixed number, percent; None for any other text."""
     if len(text) > MAX_DIGITS:
         return None
     match = _DECIMAL.fullmatch(text)

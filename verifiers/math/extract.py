@@ -72,7 +72,8 @@ _TAKEN_BACK = re.compile(r"(?i)[^.!?\n]{0,60}\b(?:is|was|are) (?:wrong|incorrect
 _FINAL = re.compile(r"(?i)\bfinal answer(?: is)?\s*:?\s*(?:the )?(?:final )?answer is:?\s*|\bfinal answer is:?\s*")
 _FINAL_LINE = re.compile(r"(?im)^\W*(?:the )?(?:final |correct |right )?answer\s*(?:is|[:：])\W*?(?=[\w(\[{$\\-])")
 _SENTENCE_END = re.compile(
-    r"(?<![A-Z])(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bi\.e)(?<!\be\.g)(?<!\bi)(?<!\be)[.!?](?=\s|$)|[。！？]|\n\s*\n"
+    r"[.!?](?=\s|$)(?<![A-Z].)(?<!\bMr.)(?<!\bMrs.)(?<!\bMs.)(?<!\bDr.)(?<!\bi\.e.)(?<!\be\.g.)(?<!\bi.)(?<!\be.)"
+    r"|[。！？]|\n\s*\n"
 )
 _ONE_WORD = re.compile(r"[^\W\d_]+")
 _VERDICTS = re.compile(r"\b(?:yes|no|true|false)\b")

@@ -15,7 +15,7 @@ ARBITRARY = frozenset({"C", "c", "K", "k", "C_1", "c_1", "C_2", "c_2", "C_3", "c
 ALSO_ARBITRARY = frozenset({"A", "B", "D", "A_1", "A_2"})
 MAX_RESIDUES = 240
 MAX_NODES = 400
-"""Of a family's expressions."""
+"""Largest number of nodes in a family's expressions."""
 
 
 class Family(NamedTuple):
@@ -26,7 +26,7 @@ class Family(NamedTuple):
 
 
 def same_family(gold: Expr, answer: Expr) -> bool:
-    """Whether two unions of progressions over all integers are the same set. One side must say that it is one."""
+    """Return whether two unions of progressions over all integers are equal. One side must say that it is one."""
     first = family(gold)
     second = family(answer) if first is not None else None
     if first is None or second is None or not (first.explicit or second.explicit):
@@ -71,7 +71,7 @@ def _ratio(step: Any, unit: Any) -> Fraction | None:
 
 
 def family(node: Expr) -> Family | None:
-    """The progressions that an answer lists; None when an item is no progression."""
+    """Return the progressions that an answer lists; None when an item is no progression."""
     named: set[str] = set()
     items = _flat(node, named)
     if sum(1 for item in items for _ in walk(item)) > MAX_NODES:
@@ -110,7 +110,7 @@ def _at(node: Expr, name: str, value: int) -> Expr:
 
 
 def same_up_to_constants(gold: Expr, answer: Expr) -> bool:
-    """Antiderivatives that differ by a constant (`x^2 + C`), solutions that span the same space (`C_1, C_2`)."""
+    """Return True for antiderivatives that differ by a constant, and for solutions that span the same space."""
     constants = symbols(gold) & ARBITRARY, symbols(answer) & (ARBITRARY | ALSO_ARBITRARY)
     others = symbols(gold) - constants[0]
     count = len(constants[0])
@@ -133,7 +133,7 @@ def same_up_to_constants(gold: Expr, answer: Expr) -> bool:
 
 
 def _linear(node: Expr, constants: list[str], others: list[str]) -> list[list[Any]] | None:
-    """At several points: the value with all constants 0, and each constant's coefficient. None: not linear in them."""
+    """Return, for several points, the value with all constants 0 and each coefficient; None if not linear."""
     mp = numeric.context()
     rows: list[list[Any]] = []
     for k in range(10):
@@ -164,7 +164,7 @@ def _level(values: list[Any]) -> bool:
 
 
 def _rank(rows: list[list[Any]]) -> int:
-    """By elimination, with what rounding leaves counted as zero."""
+    """Return the rank, by elimination; what rounding leaves counts as zero."""
     mp = numeric.context()
     rows = [list(row) for row in rows]
     rank = 0

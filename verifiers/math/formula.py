@@ -122,7 +122,7 @@ class Formula(Commands):
         return factors[0] if len(factors) == 1 else Expr("mul", tuple(factors))
 
     def mixed(self, whole: Expr, token: Token) -> Expr | None:
-        """`2 1/2` and `2\\frac{1}{2}`: an integer and a proper fraction of literals, without a sign between."""
+        """Read `2 1/2` and `2\\frac{1}{2}`: an integer and a proper fraction of literals, without a sign between."""
         if whole.op != "num" or whole.args[1] is not None or whole.args[0].denominator != 1:
             return None
         start = self.here

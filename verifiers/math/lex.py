@@ -1,4 +1,4 @@
-"""Cuts a normalised answer into tokens: LaTeX, bare LaTeX and plain infix alike. One pass, linear."""
+"""Cuts a normalized answer into tokens: LaTeX, bare LaTeX and plain infix alike. One pass, linear."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ _DIGIT_RUN = re.compile(rf"\d{{{MAX_DIGITS + 1}}}")
 
 
 def tokens(source: str) -> list[Token]:
-    """Tokens of the text. Raises Unreadable for a character or command that no answer has, and above the limits."""
+    """Return the tokens of a text. Raises Unreadable for a character that no answer has, and above the limits."""
     if len(source) > MAX_LENGTH or _DIGIT_RUN.search(source):
         raise Unreadable("too long to be an answer")
     out: list[Token] = []
@@ -171,7 +171,7 @@ def tokens(source: str) -> list[Token]:
 
 
 def _beyond(run: str, spaced: bool, out: list[Token]) -> None:
-    """Letters outside of ASCII are words or scales; of other characters only currencies are known."""
+    """Read letters outside of ASCII, which are words or scales; of other characters only currencies are known."""
     if run in _MYRIADS and out and out[-1].kind == "num":
         out += [Token("op", "*", False), Token("num", _MYRIADS[run], False)]
         return
@@ -211,7 +211,7 @@ def _operator(value: str, spaced: bool, out: list[Token]) -> None:
 
 
 def group(source: str, here: int) -> tuple[str, int] | None:
-    """Content and end of the braces that start at `here` (spaces skipped); None when there are none."""
+    """Return content and end of the braces that start at `here` (spaces skipped); None when there are none."""
     start = _GROUP.match(source, here)
     if start is None:
         return None
@@ -320,7 +320,7 @@ def _text(name: str, content: str, spaced: bool, out: list[Token]) -> None:
 
 
 def _letters(run: str, spaced: bool, out: list[Token], after_number: bool, following: str) -> None:
-    """Tokens of a run of plain letters; `following` is the character after it."""
+    """Add the tokens of a run of plain letters; `following` is the character after it."""
     called = following == "("
     apart = (spaced or not out) and (not following or following.isspace())
     if run.lower() in _SCALES and out and (out[-1].kind == "num" or out[-1].value in ")}"):
@@ -370,12 +370,12 @@ def _may_be_measured(out: list[Token]) -> bool:
 
 
 def _is_sign(token: Token) -> bool:
-    """A sign after which a quantity's number is still to come, so that `F = am` names no unit."""
+    """Return True for a sign after which a quantity's number is still to come: `F = am` names no unit."""
     return token.kind == "op" and token.value in ("=", "+", "-", "<", ">", ",", ":")
 
 
 def _split(run: str) -> list[tuple[str, str]] | None:
-    """`sinx` to sin, x and `ab` to a, b; None for a word."""
+    """Return the pieces of `sinx` (sin, x) and of `ab` (a, b); None for a word."""
     pieces: list[tuple[str, str]] = []
     here, single, known = 0, 0, 0
     while here < len(run):

@@ -9,7 +9,7 @@ Rows = tuple[tuple[Expr, ...], ...]
 
 
 def rows_of(node: Expr, column: bool = False) -> Rows | None:
-    """The matrix that an expression of small matrices is; None when it is none. `column`: a tuple may be one."""
+    """Return the matrix that an expression of small matrices is; None when it is none. `column`: a tuple may be one."""
     if node.op == "matrix":
         rows: Rows = node.args[0]
         return rows
@@ -65,7 +65,7 @@ _ACCENTS = ("", "~hat", "~vec", "~bar", "~overrightarrow", "~widehat")
 
 
 def components(node: Expr, dimension: int) -> tuple[Expr, ...] | None:
-    """Those of `2i - 3j`, with or without hats; None when the node is no sum of multiples of unit vectors."""
+    """Return the components of `2i - 3j`, with or without hats; None for no sum of multiples of unit vectors."""
     if dimension not in (2, 3):
         return None
     names = {name + accent: name for name in _UNIT_VECTORS[:dimension] for accent in _ACCENTS}

@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def remembered(results: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator that keeps the latest `results` results; arguments must be hashable. Safe in threads."""
+    """Return a decorator that keeps the latest `results` results; arguments must be hashable. Safe in threads."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         kept = lru_cache(maxsize=results)(function)

@@ -34,7 +34,7 @@ class Time(NamedTuple):
 
 
 def same_time(gold: str, answer: str) -> bool | None:
-    """Whether two times of day are the same; None when a side is none, or both may be ratios."""
+    """Return whether two times of day are the same; None when a side is none, or both may be ratios."""
     first, second = _time(gold), _time(answer)
     if first is None or second is None:
         return None
@@ -57,14 +57,14 @@ def _time(text: str) -> Time | None:
 
 
 def _hours(time: Time) -> frozenset[int]:
-    """Of a day of 24 hours, those that are meant."""
+    """Return the hours, of a day of 24, that may be meant."""
     if not time.half:
         return frozenset({time.hour} | ({time.hour % 12, time.hour % 12 + 12} if time.hour <= 12 else set()))
     return frozenset({time.hour % 12 + (12 if time.half == "p" else 0)})
 
 
 def same_date(gold: str, answer: str) -> bool | None:
-    """Whether two dates are the same; the gold's year may be left out only by the gold. None: a side is no date."""
+    """Return whether two dates are the same; None if a side is no date. Only the gold may leave out the year."""
     first, second = _date(gold), _date(answer)
     if first is None or second is None:
         return None

@@ -13,11 +13,11 @@ _CALLED = frozenset("fghFGHPQp")
 MAX_ARGUMENTS = 20
 """Tokens between the brackets behind a function that is being defined."""
 _INVERSES = frozenset({"asin", "acos", "atan", "acot", "asec", "acsc", "asinh", "acosh", "atanh"})
-"""What the exponent -1 makes of a function: `\\sin^{-1} x`."""
+"""Functions that the exponent -1 inverts: `\\sin^{-1} x`."""
 
 
 class Names(Brackets):
-    """What stands for a value."""
+    """The grammar of names and numbers."""
 
     def number(self, token: Token) -> Expr:
         value = token.value
@@ -73,7 +73,7 @@ class Names(Brackets):
         return self.called(name) if "'" in name else Expr("sym", (name,))
 
     def called(self, name: str) -> Expr:
-        """`f(x)`: an unknown function of its arguments."""
+        """Read `f(x)`, an unknown function of its arguments."""
         if self.at("open", "(") and not self.tokens[self.here].spaced:
             self.take()
             inner = self.bracketed("(")
@@ -83,7 +83,7 @@ class Names(Brackets):
         return Expr("sym", (name,))
 
     def script(self) -> Expr:
-        """What stands behind `_`: a group or one token."""
+        """Read what stands behind `_`: a group or one token."""
         if self.at("open"):
             name = self.name_in_braces()
             return self.atom() if name is None else text(name)
@@ -97,7 +97,7 @@ class Names(Brackets):
         raise Unreadable("a script that is no name")
 
     def name_in_braces(self) -> str | None:
-        """`{max}` or `{\\text{in}}`: a subscript that is a word."""
+        """Read `{max}` or `{\\text{in}}`, a subscript that is a word; None for any other."""
         for i in range(self.here + 1, min(self.end, self.here + 8)):
             token = self.tokens[i]
             if token.kind == "close":
@@ -111,7 +111,7 @@ class Names(Brackets):
         return None
 
     def named(self, name: str) -> Expr:
-        """`name(...)` in plain infix: a constructor of computer algebra systems, or an unknown function."""
+        """Read `name(...)` in plain infix: a constructor of computer algebra systems, or an unknown function."""
         self.expect("open", "(")
         found, _ = self.items("(")
         lower = name.lower()
@@ -172,7 +172,7 @@ class Names(Brackets):
         return Expr("pow", (node, power))
 
     def indexed_root(self) -> Expr:
-        """`[3]{x}`, behind the sign of a root."""
+        """Read `[3]{x}`, behind the sign of a root."""
         self.take()
         index, closed = self.items("[")
         if len(index) != 1 or closed != "[":

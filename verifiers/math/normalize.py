@@ -82,7 +82,7 @@ _MATH_WORDS = vocabulary(
 )
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """One spelling: ASCII mathematics, no looks-only TeX, no delimiters around the whole."""
     text = text.strip()
     if text == "{}":
@@ -195,7 +195,7 @@ def _undelimited(text: str) -> str:
 
 
 def is_prose(text: str) -> bool:
-    """Whether words, not mathematics, carry the text: two words or more that no formula has."""
+    """Return whether words, not mathematics, carry the text: two words or more that no formula has."""
     text = text[:20_000]
     bare = _COMMAND_TEXT.sub(" ", text) if "\\" in text else text
     words = [word for word in _WORDS.findall(bare) if word.lower() not in _MATH_WORDS and len(word) > 1]

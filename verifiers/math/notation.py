@@ -92,7 +92,7 @@ def _projection(match: re.Match[str]) -> str:
 
 
 def ordinary(text: str) -> str:
-    """Return the normalised text with such notations replaced."""
+    """Return the normalized text with such notations replaced."""
     digits = text[:1].isdigit() or text[:1] in "-+."
     if digits:
         match = _EUROPEAN.fullmatch(text)

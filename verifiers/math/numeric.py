@@ -48,7 +48,7 @@ class Undefined(Exception):  # noqa: N818
 
 
 def rational(node: Expr) -> Fraction | None:
-    """The exact value of a constant rational expression; None when it is none or too large."""
+    """Return the exact value of a constant rational expression; None when it is none or too large."""
     try:
         return _rational(node)
     except (Unsupported, Undefined, RecursionError):
@@ -136,7 +136,7 @@ def _rational_function(name: str, values: list[Fraction]) -> Fraction:
 
 
 def based(digits: str, base: int) -> int:
-    """The integer that the decimal-looking digits write in that base."""
+    """Return the integer that the decimal-looking digits write in that base."""
     if not 2 <= base <= 36 or any(int(d) >= base for d in digits.lstrip("-")):
         raise Undefined
     return int(digits, base)
@@ -218,7 +218,7 @@ def _modular(node: Expr, env: dict[str, int], k: int) -> int:
 
 
 def _bound(node: Expr, env: dict[str, Any]) -> Expr:
-    """The node with the symbols that stand for known small integers replaced."""
+    """Return the node with the symbols that stand for known small integers replaced."""
     if not env or not symbols(node):
         return node
     from .tree import num, rebuild
@@ -365,7 +365,7 @@ class Evaluator:
             self.env = outer
 
     def chop(self, value: Any) -> Any:
-        """Without an imaginary part, or a real one, that is rounding alone."""
+        """Return the value without an imaginary part, or a real one, that is rounding alone."""
         mp = self.mp
         if isinstance(value, mp.mpc):
             if abs(value.imag) <= abs(value.real) * mp.mpf(10) ** -40:
@@ -402,7 +402,7 @@ class Evaluator:
         return self.watch(base**exponent, base, exponent)
 
     def watch(self, value: Any, *inputs: Any) -> Any:
-        """The value, noting when a real function has left the real numbers."""
+        """Return the value; note when a real function has left the real numbers."""
         if isinstance(value, self.mp.mpc) and value.imag and not any(isinstance(v, self.mp.mpc) for v in inputs):
             self.left_the_reals = True
         return value
@@ -464,7 +464,7 @@ class Evaluator:
 
 
 def constant(node: Expr, degrees: bool = False) -> Any:
-    """The 60-digit value of a constant expression; None when it has none or cannot be evaluated."""
+    """Return the 60-digit value of a constant expression; None when it has none or cannot be evaluated."""
     try:
         evaluator = Evaluator({}, degrees=degrees)
         value = evaluator.chop(evaluator(node))
@@ -474,7 +474,7 @@ def constant(node: Expr, degrees: bool = False) -> Any:
 
 
 def real_constant(node: Expr) -> Any:
-    """As `constant`; where the principal value is complex, the real odd root if there is one: (-8)^(1/3) is -2."""
+    """Return `constant`, or the real odd root if the principal value is complex: (-8)^(1/3) is -2."""
     value = constant(node)
     if value is None or not context().im(value) or not any(n.op == "pow" for n in walk(node)):
         return value
@@ -490,7 +490,7 @@ def real_constant(node: Expr) -> Any:
 
 @lru_cache(maxsize=1024)
 def _point(name: str, k: int) -> Fraction:
-    """The k-th value of a symbol: positive, negative, then of either sign, then larger."""
+    """Return the k-th value of a symbol: positive, negative, then of either sign, then larger."""
     unit = Fraction(_residue("point", name, k) % 10**12, 10**12)
     if k in _FAR:
         return (900 + unit * 9000) * (1 if (_residue("far", name) + k) % 2 else -1)
@@ -544,7 +544,7 @@ _NO_VALUE = frozenset(
 
 
 def _integer_symbols(node: Expr) -> frozenset[str]:
-    """Symbols that must stand for integers: those in the bounds of sums, in factorials and binomials."""
+    """Return the symbols that must stand for integers: those in bounds of sums, in factorials and binomials."""
     names: frozenset[str] = frozenset()
     for here in walk(node):
         if here.op == "big":
@@ -665,7 +665,7 @@ def _is_root(exponent: Expr) -> bool:
 
 
 def _bends(*sides: Expr) -> bool:
-    """Whether a function in them may look like another one nearby, and none grows too fast to be looked at far out."""
+    """Return True if a function may look like another one nearby, and none grows too fast for points far out."""
     nodes = [n for side in sides for n in walk(side)]
     if any((n.op == "fun" and n.args[0] in _STEEP) or (n.op == "pow" and symbols(n.args[1])) for n in nodes):
         return False
@@ -746,7 +746,7 @@ def _agree(a: Expr, b: Expr, sampling: _Sampling) -> bool | None:
 
 
 def proportional(a: Expr, b: Expr) -> bool | None:
-    """Whether a = c * b with a constant c that is neither 0 nor a function of the symbols. None: undecided."""
+    """Return whether a = c * b with a constant c that is neither 0 nor a function of the symbols. None: undecided."""
     if not symbols(a) or not symbols(b):
         return None
     integers = _integer_symbols(a) | _integer_symbols(b)
@@ -770,7 +770,7 @@ def proportional(a: Expr, b: Expr) -> bool | None:
 
 
 def _modular_fixed(node: Expr, env: dict[str, int], k: int) -> int:
-    """As `_modular`, but pi and e are the same at every point: a constant factor may hold them."""
+    """Return `_modular` with pi and e the same at every point: a constant factor may hold them."""
     from .tree import rebuild
 
     fixed = rebuild(

@@ -1,4 +1,4 @@
-"""What decides where two graders would disagree: each is a keyword of `check`."""
+"""The options of the verifier: conventions on which graders disagree. Each is a keyword of `check`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Options:
     percent_is_number: bool = True
     """50% equals 50: the percent sign may be left out."""
     ordered: bool = False
-    """Whether `1, 2` must come in the gold's order. Tuples always must."""
+    """`1, 2` must come in the gold's order. Tuples always must."""
     units: Units = "convert"
     """`convert`: 5 km equals 5000 m, differs from 5 m and may be written 5; `ignore`: units say nothing; `require`: a
     unit that the gold has must be there."""
@@ -37,9 +37,9 @@ class Options:
     degrees: bool = True
     """The degree sign may be left out: 45 for 45 degrees."""
     assume: Assume = "real"
-    """What a symbol stands for when formulas are compared. `real`: any real number, and a formula in which roots hold
-    quotients of single symbols, such as sqrt(V/c), is one of quantities, which are positive. `positive`: a positive
-    number, so that sqrt(x^2) is x. `complex`: a complex number, and powers and roots have their principal values."""
+    """The values that a symbol may have when formulas are compared. `real`: any real number; in a formula that is one
+    product of quantities with roots, such as sqrt(V/c), positive numbers. `positive`: positive numbers, so that
+    sqrt(x^2) is x. `complex`: complex numbers; powers and roots have their principal values."""
     unevaluated: bool = False
-    """Whether an answer may leave to be carried out what the gold has carried out: gcd(6432, 132) + 11 for 23, a sum
+    """An answer may leave to be carried out what the gold has carried out: gcd(6432, 132) + 11 for 23, a sum
     for its value, sin(18°)^3 + sin(18°)^2 for 1/8. A single function value, log_2(8) for 3, is right in any case."""

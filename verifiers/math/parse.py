@@ -1,4 +1,4 @@
-"""Parses a normalised answer into a tree (`tree.py`): answers apart by commas and words, in each of them one formula.
+"""Parses a normalized answer into a tree (`tree.py`): answers apart by commas and words, in each of them one formula.
 
 Words before, behind and instead of formulas are dealt with here; the grammar of the formulas is `Formula`. Nothing is
 evaluated, and depth and size are bounded before parsing starts. What cannot be read as a whole is Unreadable: no part
@@ -33,7 +33,7 @@ _BRACKETS = re.compile(r"[()\[\]{}]")
 
 
 def parse(source: str) -> Expr:
-    """The tree of a normalised answer. Raises Unreadable."""
+    """Return the tree of a normalized answer. Raises Unreadable."""
     _check_depth(source)
     found = tokens(source)
     if not found:
@@ -53,7 +53,7 @@ def _check_depth(source: str) -> None:
 
 
 def _answer(found: list[Token]) -> Expr:
-    """The whole token list: groups apart by semicolons, in them items apart by commas, "and", "or"."""
+    """Return the whole token list: groups apart by semicolons, in them items apart by commas, "and", "or"."""
     groups: list[list[Expr]] = [[]]
     kinds: set[str] = set()
     start = 0
@@ -85,7 +85,7 @@ def _answer(found: list[Token]) -> Expr:
 
 
 def _marks(found: list[Token]) -> list[tuple[int, str]]:
-    """Where the answer is divided: the list marks outside of all brackets and environments."""
+    """Return the list marks outside of all brackets and environments, which divide the answer."""
     depth = 0
     marks: list[tuple[int, str]] = []
     for i, token in enumerate(found):
@@ -101,12 +101,12 @@ def _marks(found: list[Token]) -> list[tuple[int, str]]:
 
 
 def _is_ray(node: Expr) -> bool:
-    """`x < 3`, of which several joined by "or" are a union."""
+    """Return True for `x < 3`, of which several joined by "or" are a union."""
     return node.op == "rel" and len(node.args[0]) == 1 and node.args[0][0] in ("<", "<=", ">", ">=")
 
 
 def _named(item: Expr, name: str) -> Expr:
-    """One of several parts with the words before it, `length 8`, as those behind it would be kept."""
+    """Return one of several parts with the words before it, `length 8`, as if they stood behind it."""
     scalar = item.op in ("num", "neg", "add", "mul", "div", "pow", "fun", "sym", "const")
     return Expr("qty", (item, name)) if scalar and read_unit(name) is None else item
 
@@ -115,7 +115,7 @@ def _named(item: Expr, name: str) -> Expr:
 
 
 def _item(found: list[Token], start: int, end: int) -> tuple[Expr, str] | None:
-    """One answer, with its unit or the words after it, and the words before it. None for a mere condition."""
+    """Return one answer, with its unit or the words after it, and the words before it; None for a mere condition."""
     while start < end and _is_filler(found[start]) and end - start > 1:
         start += 1
         if found[start].kind == "op" and found[start].value == ":" and end - start > 1:
@@ -159,7 +159,7 @@ def _item(found: list[Token], start: int, end: int) -> tuple[Expr, str] | None:
 
 
 def _without_remark(found: list[Token], start: int, end: int) -> int:
-    """Where the item ends without a remark in brackets: `10 (ten)`, `2k (k \\in Z)`."""
+    """Return where the item ends without a remark in brackets: `10 (ten)`, `2k (k \\in Z)`."""
     if found[end - 1].kind != "close":
         return end
     for i in range(end - 2, start, -1):
@@ -181,7 +181,7 @@ def _is_filler(token: Token) -> bool:
 
 
 def _measured(found: list[Token], start: int, end: int, money: str | None) -> Expr:
-    """The expression in tokens [start, end) and the unit or the words that follow it."""
+    """Return the expression in tokens [start, end) and the unit or the words that follow it."""
     split = end
     depth = 0
     for i in range(start, end):
@@ -209,7 +209,7 @@ def _measured(found: list[Token], start: int, end: int, money: str | None) -> Ex
 
 
 def _words_behind(found: list[Token]) -> str:
-    """The words after an expression that belong to it; none when they only say a condition."""
+    """Return the words after an expression that belong to it; none when they only say a condition."""
     words = " ".join(t.value for t in found)
     if not _DENIALS.isdisjoint(words.lower().split()):
         raise Unreadable("denied by words")

@@ -20,14 +20,14 @@ _WRAPPED_LABEL = re.compile(r"\\(?:text\w*|mathrm|mathbf|mbox)\s?\{([^{}\\]*\(?\
 _FIRST = re.compile(r"\s*(?:\\\w+\s?\{\s?)?(?:[Pp]art )?(\(?)\s?([a-h]|[A-H]|[1-9]|[iv]{1,4})\s?\)")
 _BEFORE = r"(?:^|(?<=[\s,;]))(?:[Pp]art )?"
 _SIGN = r"(?:\s?(?<!\d)(?<!\d\s)[:=]|[:.](?=\s))"
-"""Behind a label without a bracket. `1:3` is a ratio, `1.3` a number."""
+"""Sign behind a label without a bracket. `1:3` is a ratio, `1.3` a number."""
 _UNFINISHED = re.compile(r"(?:[-+*/=<>^_(\[]|\\(?:times|cdot|div|pm|mp|cup|cap|setminus|in|leq?|geq?|neq?|to))$")
-"""How a text ends that goes on behind a bracket, which then is no label: `(1)x + (2)y`."""
+"""The end of a text that goes on behind a bracket, which then is no label: `(1)x + (2)y`."""
 _BRACKET_OR_MARK = re.compile(r"[()\[\]{}]|[,;]|\band\b|\n|\\\\")
 
 
 def parts(text: str) -> dict[str, str] | None:
-    """The answers by their labels, when the whole text is such; None for anything else.
+    """Return the answers by their labels, when the whole text is such; None for anything else.
 
     The labels are the first letters, numbers or Roman numerals, in any order, each behind a bracket and each once.
     """
@@ -41,14 +41,14 @@ def parts(text: str) -> dict[str, str] | None:
 
 
 def parts_as(other: dict[str, str] | None, text: str) -> dict[str, str] | None:
-    """The answers of a text that has the labels of the other without brackets: `a = 3, b = 5`, `a: 3; b: 5`."""
+    """Return the answers of a text that has the labels of the other without brackets: `a = 3, b = 5`, `a: 3; b: 5`."""
     if other is None or len(text) > MAX_LENGTH:
         return None
     return _divided(text, f"({'|'.join(other)}){_SIGN}", tuple(other))
 
 
 def without_labels(text: str) -> list[str]:
-    """The answers of a text that has no labels, in their order; what is in brackets is not divided."""
+    """Return the answers of a text that has no labels, in their order; what is in brackets is not divided."""
     text = unwrapped(text)
     pieces, start, depth = [], 0, 0
     for mark in _BRACKET_OR_MARK.finditer(text):

@@ -15,8 +15,7 @@ Pieces = list[tuple[Expr, Region | None]]
 
 
 def same_function(gold: Expr, answer: Expr) -> bool:
-    """Whether two functions, at least one of them given by cases, have the same value at, next to and between all ends
-    of their pieces."""
+    """Return whether two functions, at least one of them given by cases, are equal at and between all ends."""
     first, second = _pieces(gold), _pieces(answer)
     if first is None or second is None:
         return False
@@ -59,8 +58,10 @@ def _pieces(node: Expr) -> Pieces | None:
 
 
 def _value(pieces: Pieces, x: Any, variable: str | None, parameters: dict[str, Any]) -> Any:
-    """The value at x: that of the pieces that hold there, else of the one without a condition; None where there is
-    none, or where two pieces contradict each other."""
+    """Return the value at x: that of the pieces that hold there, else of the one without a condition.
+
+    None if there is no value, or two pieces contradict each other.
+    """
     holding = [expr for expr, where in pieces if where is not None and where.contains(x)]
     values = []
     for expr in holding or [expr for expr, where in pieces if where is None]:

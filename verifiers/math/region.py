@@ -22,7 +22,7 @@ _POSITIVE = frozenset({"R+", "R>"})
 
 @dataclass(frozen=True)
 class Region:
-    """Which points are in it, where its borders are, and the name of its variable when it has one."""
+    """A set of reals: a membership test, its borders, and the name of its variable when it has one."""
 
     contains: Callable[[Any], bool]
     borders: tuple[Any, ...]
@@ -30,7 +30,7 @@ class Region:
 
 
 def region(node: Expr) -> Region | None:
-    """The set of reals that the node describes; None when it describes none, or depends on parameters."""
+    """Return the set of reals that the node describes; None when it describes none, or depends on parameters."""
     try:
         return _region(node)
     except (Unsupported, Undefined, RecursionError):
@@ -38,7 +38,7 @@ def region(node: Expr) -> Region | None:
 
 
 def same_region(a: Region, b: Region) -> bool:
-    """Whether two regions contain the same of the points at, next to and between all borders, and of a grid."""
+    """Return whether two regions contain the same of the points at, next to and between all borders, and of a grid."""
     if a.variable and b.variable and a.variable != b.variable:
         return False
     mp = context()
@@ -78,7 +78,7 @@ def _value(node: Expr) -> Any:
 
 
 def interval(low: Expr, high: Expr, low_closed: bool, high_closed: bool, variable: str | None = None) -> Region:
-    """The reals between two constants, which may be infinite. Raises Unsupported when an end is no real constant."""
+    """Return the reals between two constants, which may be infinite. Raises Unsupported for any other end."""
     lower = None if _infinite(low) == -1 else _value(low)
     upper = None if _infinite(high) == 1 else _value(high)
     if lower is not None and upper is not None and (lower > upper or _infinite(low) or _infinite(high)):
@@ -137,7 +137,7 @@ def _combine(op: str, parts: list[Region]) -> Region:
 
 
 def _alternatives(parts: list[Region]) -> Region:
-    """`x < 1, x > 3` is a union; `x > 1, x < 3` and `x > 1, x != 2` hold together: a union of them would be all."""
+    """Return the union of `x < 1, x > 3`, but the intersection of `x > 1, x < 3`, whose union would be everything."""
     union = _combine("cup", parts)
     mp = context()
     spread = [mp.mpf(n) * 10**6 for n in (-1, 1)]
@@ -149,7 +149,7 @@ def _alternatives(parts: list[Region]) -> Region:
 
 
 def _variable(node: Expr) -> tuple[Expr, str]:
-    """The relation with its unknown as the symbol `?`, and the unknown's name."""
+    """Return the relation with its unknown as the symbol `?`, and the unknown's name."""
     _, operands = node.args
     for operand in operands:
         if operand.op == "call" and len(operand.args) == 2 and operand.args[1].op in ("sym", "num"):
@@ -229,7 +229,7 @@ def _sign_of(difference: Expr) -> Callable[[Any], int | None]:
 
 
 def _roots(sign: Callable[[Any], int | None]) -> list[Any]:
-    """Where the sign changes on a grid, by bisection; the grid's own zeros; and poles that lie on the grid."""
+    """Return where the sign changes on a grid, by bisection, and the zeros and poles that lie on the grid."""
     mp = context()
     halves = {Fraction(n, 2) for n in range(-40, 41)}
     grid = sorted(halves | {Fraction(s * 3**k, 2) for k in range(3, 9) for s in (-1, 1)})
@@ -283,7 +283,7 @@ MAX_INTEGERS = 1_000
 
 
 def integers(node: Expr) -> Expr | None:
-    """`{x in Z : 1 <= x <= 3}` as the set {1, 2, 3}; None for what is no bounded set of integers."""
+    """Return `{x in Z : 1 <= x <= 3}` as the set {1, 2, 3}; None for no bounded set of integers."""
     if node.op != "builder":
         return None
     element, conditions = node.args

@@ -28,8 +28,8 @@ _ABBREVIATIONS = (
     "e.g",
     "cf",
 )
-_NOT_AFTER = "".join(rf"(?<!\b{re.escape(word)})" for word in _ABBREVIATIONS)
-END = re.compile(rf"(?<![A-Z]){_NOT_AFTER}[.!?](?=[\s\"')*_]*(?:\s|$))|[。！？।]|\n\s*\n|\n(?=\s*[-*#>|•\d$\\A-Z*])")
+_NOT_AFTER = "".join(rf"(?<!\b{re.escape(word)}.)" for word in _ABBREVIATIONS)
+END = re.compile(rf"[.!?](?<![A-Z].){_NOT_AFTER}(?=[\s\"')*_]*(?:\s|$))|[。！？।]|\n\s*\n|\n(?=\s*[-*#>|•\d$\\A-Z*])")
 _LABEL = re.compile(r"\A\s*(?:[-*•>]\s+|\d{1,2}[.)]\s+|#{1,6}\s*)+(?=\S)")
 _STEP = re.compile(r"(?i)\A\s*\**\s*(?:step|case|part|schritt|paso|étape)\s*\d{1,2}\s*[:.)\-–]\**\s*")
 _HEADING = re.compile(

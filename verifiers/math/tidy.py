@@ -12,7 +12,7 @@ _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 def tidy(node: Expr) -> Expr:
-    """Chains reduced to what they state, plus-minus written out, conditions like `k in Z` dropped."""
+    """Return the node with chains reduced to what they state, plus-minus written out, `k in Z` dropped."""
     if node.op == "list":
         items: list[Expr] = []
         for item in _with_relation(node.args):
@@ -40,7 +40,7 @@ def tidy(node: Expr) -> Expr:
 
 
 def multiplied(first: Expr, second: Expr) -> tuple[Expr, Expr]:
-    """The two with `p(1-p)` as a product, where p is a variable of theirs and they define no function p."""
+    """Return the two with `p(1-p)` as a product, where p is a variable of theirs and they define no function p."""
     names = {n.args[0] for side in (first, second) for n in walk(side) if n.op == "sym"}
     called = {n.args[0] for side in (first, second) for n in walk(side) if n.op == "call" and len(n.args) == 2}
     defined = {
@@ -62,7 +62,7 @@ def multiplied(first: Expr, second: Expr) -> tuple[Expr, Expr]:
 
 
 def _holds(first: Expr, last: Expr) -> bool:
-    """Whether a computation comes out, give or take rounding. What cannot be evaluated gets the benefit."""
+    """Return True if a computation comes out, give or take rounding, or cannot be evaluated."""
     left, right = numeric.constant(first), numeric.constant(last)
     if left is None or right is None:
         return True
@@ -74,7 +74,7 @@ def _is_label_list(node: Expr) -> bool:
 
 
 def _is_condition(item: Expr, among: Expr) -> bool:
-    """`k \\in \\mathbb{Z}` beside other items."""
+    """Return True for `k \\in \\mathbb{Z}` beside other items."""
     if item.op != "rel" or item.args[1][0].op != "sym" or len(among.args) < 2:
         return False
     operators, operands = item.args
@@ -97,7 +97,7 @@ def _with_relation(items: tuple[Expr, ...]) -> tuple[Expr, ...]:
 
 
 def both_signs(node: Expr) -> list[Expr]:
-    """An answer with plus-minus signs as the two that it stands for, the upper signs first."""
+    """Return an answer with plus-minus signs as the two that it stands for, the upper signs first."""
     count = sum(1 for n in walk(node) if n.op == "pm")
     if not count:
         return [node]
@@ -107,7 +107,7 @@ def both_signs(node: Expr) -> list[Expr]:
 
 
 def _with_sign(node: Expr, sign: int) -> Expr:
-    """The node with each plus-minus read as that sign, each minus-plus as the other."""
+    """Return the node with each plus-minus read as that sign, each minus-plus as the other."""
 
     def change(n: Expr) -> Expr | None:
         if n.op != "pm":
@@ -163,7 +163,7 @@ def _tidy_relation(node: Expr) -> Expr:
 
 
 def _is_label(node: Expr) -> bool:
-    """What stands left of `=` to name the value: x, f(x), AB, |AB|, AB/CD, a:b, (x, y), sin A, a sum, an integral."""
+    """Return True for what names a value left of `=`: x, f(x), AB, |AB|, AB/CD, a:b, (x, y), sin A, a sum."""
     if node.op in ("sym", "call", "big", "opaque"):
         return True
     if node.op == "matrix":

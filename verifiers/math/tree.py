@@ -28,17 +28,17 @@ class Expr(NamedTuple):
 
 
 def num(value: int | Fraction, decimals: int | None = None) -> Expr:
-    """A number; `decimals` counts the digits after the point when it was written with one."""
+    """Return a number; `decimals` counts the digits after the point when it was written with one."""
     return Expr("num", (Fraction(value), decimals))
 
 
 def text(words: str) -> Expr:
-    """Words that are not mathematics."""
+    """Return a node of words that are not mathematics."""
     return Expr("text", (words,))
 
 
 def signed(sign: str | None, term: Expr) -> Expr:
-    """The term behind `+`, `-`, `pm`, `mp` or no sign."""
+    """Return the term behind `+`, `-`, `pm`, `mp` or no sign."""
     if sign in (None, "+"):
         return term
     if sign == "-":
@@ -49,7 +49,7 @@ def signed(sign: str | None, term: Expr) -> Expr:
 
 
 def children(node: Expr) -> Iterator[Expr]:
-    """The nodes directly below."""
+    """Return the nodes directly below."""
     for arg in node.args:
         if isinstance(arg, Expr):
             yield arg
@@ -62,7 +62,7 @@ def children(node: Expr) -> Iterator[Expr]:
 
 
 def walk(node: Expr) -> Iterator[Expr]:
-    """The node and all below it."""
+    """Return the node and all below it."""
     stack = [node]
     while stack:
         here = stack.pop()
@@ -72,12 +72,12 @@ def walk(node: Expr) -> Iterator[Expr]:
 
 
 def has(node: Expr, *ops: str) -> bool:
-    """Whether a node of one of these kinds is in the tree."""
+    """Return whether a node of one of these kinds is in the tree."""
     return any(here.op in ops for here in walk(node))
 
 
 def symbols(node: Expr) -> frozenset[str]:
-    """Names of the free symbols (a sum's index is bound)."""
+    """Return the names of the free symbols (a sum's index is bound)."""
     if node.op == "sym":
         return frozenset(node.args)
     if node.op == "big":
@@ -90,7 +90,7 @@ def symbols(node: Expr) -> frozenset[str]:
 
 
 def rebuild(node: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
-    """The tree with each node replaced by what `change` gives for it, where it gives something."""
+    """Return the tree with each node replaced by what `change` gives for it, where it gives something."""
     replaced = change(node)
     if replaced is not None:
         return replaced
@@ -106,5 +106,5 @@ def rebuild(node: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
 
 
 def rename(node: Expr, names: dict[str, str]) -> Expr:
-    """The tree with symbols renamed."""
+    """Return the tree with symbols renamed."""
     return rebuild(node, lambda n: Expr("sym", (names.get(n.args[0], n.args[0]),)) if n.op == "sym" else None)

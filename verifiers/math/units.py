@@ -137,7 +137,7 @@ _PIECE = re.compile(
 
 
 def read_unit(words: str) -> Unit | None:
-    """The unit that the words name (`m/s`, `square feet`, `kg m s^{-2}`); None when they name none."""
+    """Return the unit that the words name (`m/s`, `square feet`, `kg m s^{-2}`); None when they name none."""
     words = words.replace("squared", "^2").replace("cubed", "^3").replace("²", "^2").replace("³", "^3")
     words = words.replace("a.m.", "am").replace("p.m.", "pm").strip().rstrip(".")
     if len(words) > 80:

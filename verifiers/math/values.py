@@ -13,7 +13,7 @@ from .tree import Expr, children, has, num, rebuild, rename, symbols, walk
 
 
 def same_values(gold: Expr, answer: Expr, options: Options) -> bool:
-    """Equality of two expressions: exact, or within the precision that a decimal in them was written with."""
+    """Return whether two expressions are equal, exactly or to the precision that a decimal in them was written with."""
     if gold == answer:
         return True
     if not options.unreduced and _reducible(answer) and not _reducible(gold):
@@ -42,7 +42,7 @@ def same_values(gold: Expr, answer: Expr, options: Options) -> bool:
 
 
 def _imaginary_written(gold: Expr, answer: Expr) -> bool:
-    """j, or I, for the imaginary unit that the other side writes i."""
+    """Return True if equal when j, or I, is the imaginary unit that the other side writes i."""
     for letter in ("j", "I"):
         for first, second in ((gold, answer), (answer, gold)):
             if letter in symbols(first) and letter not in symbols(second) and Expr("const", ("i",)) in walk(second):
@@ -97,7 +97,7 @@ def _reducible(node: Expr) -> bool:
 
 
 def _same_renamed(gold: Expr, answer: Expr) -> bool:
-    """Equal when arbitrary constants (C for c) or the integer of a family of solutions (k for n) change names."""
+    """Return True if equal when arbitrary constants (C for c) or a family's integer (k for n) change names."""
     gold_only = sorted(symbols(gold) - symbols(answer))
     answer_only = sorted(symbols(answer) - symbols(gold))
     if not gold_only or len(gold_only) != len(answer_only) or len(gold_only) > 2:
@@ -124,7 +124,7 @@ def _same_renamed(gold: Expr, answer: Expr) -> bool:
 
 
 def _literal(node: Expr) -> tuple[Fraction, Fraction, int] | None:
-    """Value, unit in the last place and count of significant digits of a decimal literal; None for anything else."""
+    """Return value, unit in the last place and count of significant digits of a decimal literal; None for any other."""
     if node.op == "num" and node.args[1] is not None:
         value, decimals = node.args
         ulp = Fraction(10) ** -decimals
@@ -185,7 +185,7 @@ def _same_rounded(gold: Expr, answer: Expr, options: Options) -> bool:
 
 
 def _looks_exact(literal: tuple[Fraction, Fraction, int]) -> bool:
-    """12.5 and 0.375 are rather 25/2 and 3/8 than rounded."""
+    """Return True for 12.5 and 0.375, which are rather 25/2 and 3/8 than rounded."""
     value, ulp, _ = literal
     return abs(int(value / ulp)) % 5 == 0 and value.denominator <= 8
 
@@ -197,7 +197,7 @@ def _fraction(value: Any) -> Fraction:
 
 
 def _repeats(value: Fraction) -> bool:
-    """Whether a rational has no finite decimal."""
+    """Return whether a rational has no finite decimal."""
     below = value.denominator
     for prime in (2, 5):
         while below % prime == 0:
@@ -206,7 +206,7 @@ def _repeats(value: Fraction) -> bool:
 
 
 def _same_with_rounded(gold: Expr, answer: Expr, options: Options) -> bool:
-    """Formulas that hold decimals: equal to six digits at every point."""
+    """Return True if formulas that hold decimals are equal to six digits at every point."""
     if not any(
         n.op == "num" and n.args[1] is not None and n.args[1] >= 3 for side in (gold, answer) for n in walk(side)
     ):

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def vocabulary(text: str) -> frozenset[str]:
-    """The words of the text."""
+    """Return the words of the text."""
     return frozenset(text.split())

@@ -27,9 +27,9 @@ _SUBJECT = re.compile(
     r"(diverges|(?:absolutely |conditionally )?convergent|divergent|does not (?:converge|exist)|not convergent"
     r"|converges(?: absolutely| conditionally)?)"
 )
-"""A whole key: what the question is about, and what it does."""
+"""A whole key of a subject and what it does."""
 _NONE_EXISTS = re.compile(r"(?i)(?:there (?:is|are) )?no (?:real |such )?(?:solutions?|roots?)(?: exists?)?")
-"""As the whole text."""
+"""A whole text that says that nothing exists."""
 _THERE_ARE = re.compile(r"there (?:are |exists? )?")
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _MARKS = re.compile(r"(?<=[A-Za-z])'(?![A-Za-z])|[0-9^_=<>+*/|\\]|(?<![A-Za-z]{2})[-!]|-(?![A-Za-z]{2})")
@@ -42,7 +42,7 @@ _EXPLAINS = re.compile(r"(?i)\b(?:because|since|as|for|not|unlike|while|whereas)
 
 
 def text_key(source: str) -> str:
-    """What two texts that say the same have in common: no case, no punctuation, no articles, no TeX around them."""
+    """Return a text without case, punctuation, articles and TeX: equal for texts that say the same."""
     bare = _WRAPPERS.sub("", source)
     spaced = _PUNCTUATION.sub(" ", bare)
     spaced = "no solution" if _NONE_EXISTS.fullmatch(spaced.strip()) else spaced
@@ -58,7 +58,7 @@ def text_key(source: str) -> str:
 
 
 def same_text(gold: str, answer: str) -> bool:
-    """Whether two answers are the same words, one of them perhaps with its subject: the series diverges."""
+    """Return whether two answers are the same words, one of them perhaps with its subject: the series diverges."""
     gold_key, key = text_key(gold), text_key(answer)
     if not gold_key or not key or not any(c.isalnum() for c in gold_key):
         return False
@@ -75,25 +75,25 @@ def same_text(gold: str, answer: str) -> bool:
 
 
 def _parted(key: str) -> tuple[str, str]:
-    """What is said to converge, diverge or not exist, and which of these; no subject in any other key."""
+    """Return the subject that converges, diverges or does not exist, and which; no subject for any other key."""
     match = _SUBJECT.fullmatch(key)
     return (match[1], _SAME.get(match[2], match[2])) if match else ("", key)
 
 
 def _no_lost_marks(gold: str, answer: str) -> bool:
-    """Signs and brackets do matter as soon as digits are about: `-5` is not `5`, `(1)(2)` is not `12`."""
+    """Return True if no signs are lost with the punctuation: `-5` is not `5`, `(1)(2)` is not `12`."""
     return not _MARKS.search(_WRAPPERS.sub("", gold)) and not _MARKS.search(_WRAPPERS.sub("", answer))
 
 
 def choice(source: str) -> str | None:
-    """The letter of a multiple-choice answer: `C`, `(C)`, `\\text{(C)}`, `Option C`."""
+    """Return the letter of a multiple-choice answer: `C`, `(C)`, `\\text{(C)}`, `Option C`."""
     bare = _WRAPPERS.sub("", source).replace("{", "").replace("}", "").replace("\\", "").strip(" .")
     match = _CHOICE.fullmatch(bare)
     return match[1] if match else None
 
 
 def choice_and_text(source: str) -> tuple[str, str] | None:
-    """The letter and the text of `C) 12` or `(C) twelve`; None for `(B) 42 or (C) 43`, which does not choose."""
+    """Return the letter and the text of `C) 12` or `(C) twelve`; None for `(B) 42 or (C) 43`, which does not choose."""
     bare = _WRAPPERS.sub("", source).replace("{", "").replace("}", "").strip()
     match = _CHOICE_AND_TEXT.fullmatch(bare)
     if match is None:
@@ -108,7 +108,7 @@ _LETTERS = re.compile(r"[A-J](?:(?:,|;|&|and|\s)*[A-J])+")
 
 
 def choices(source: str) -> tuple[str, ...] | None:
-    """The letters of an answer that names several: `A, C`, `A and C`, `AC`; None for anything else."""
+    """Return the letters of an answer that names several: `A, C`, `A and C`, `AC`; None for anything else."""
     if len(source) > 60:
         return None
     bare = re.sub(r"[(){}\[\]\\.]", "", _WRAPPERS.sub("", source)).strip()
@@ -124,7 +124,7 @@ _VERDICT = re.compile(
 
 
 def plain_verdict(source: str) -> str | None:
-    """The yes, no, true or false that an answer begins with, apart from what explains it."""
+    """Return the yes, no, true or false that an answer begins with, apart from what explains it."""
     match = _VERDICT.fullmatch(unwrapped(source).strip())
     return match[1].lower() if match else None
 
@@ -133,7 +133,7 @@ _WRAPPED = re.compile(r"\\(?:text|mbox|textrm|mathrm|textnormal|hbox)\s*\{([^{}\
 
 
 def unwrapped(source: str) -> str:
-    """Without \\text around words."""
+    """Return the text without \\text around words."""
     return _WRAPPED.sub(lambda m: m[1], source) if "\\" in source else source
 
 
@@ -150,10 +150,10 @@ def unquoted(source: str) -> str:
 
 
 def same_letters(gold: str, answer: str) -> bool:
-    """The same but for which of it stands in \\text: `x\\text{-axis}` is `x-axis`."""
+    """Return True if texts differ only in what stands in \\text: `x\\text{-axis}` is `x-axis`."""
     return "{" in gold + answer and unwrapped(gold).split() == unwrapped(answer).split()
 
 
 def number_in_words(source: str) -> Fraction | None:
-    """`twenty-one` is 21; None for what is no number in words."""
+    """Return 21 for `twenty-one`; None for no number in words."""
     return spelled(text_key(source).split())
