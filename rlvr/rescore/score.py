@@ -181,6 +181,8 @@ def score(
         return score_rows(rows, verifier, options=options, workers=workers, timeout=timeout)
     verifiers = [verifier] if isinstance(verifier, str) else list(verifier)
     files = [rows] if isinstance(rows, str | Path) else list(rows)
+    if not files or not verifiers:
+        raise RequestError("nothing to score: name at least one file and one verifier")
     if not all(isinstance(file, str | Path) for file in files):
         raise RequestError("with out=…, rows are files: to score Python values, leave it out")
     request = FileRequest(files, verifiers, out, options=options, workers=workers, timeout=timeout, **more)

@@ -88,6 +88,7 @@ def test_notes_say_what_was_recognized(folder: Path) -> None:
         ("in.jsonl", {"out": "out.jsonl", "where": "n"}, "expected FIELD OP VALUE"),
         ("in.jsonl", {"out": "out.jsonl", "mapping": {"answr": "x"}}, "there is no target 'answr'; did you mean"),
         ("none.jsonl", {"out": "out.jsonl"}, "none.jsonl does not exist"),
+        ([], {"out": "out.jsonl"}, "name at least one file and one verifier"),
     ],
 )
 def test_a_wrong_request_is_an_error_before_anything_is_written(
