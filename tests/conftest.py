@@ -15,6 +15,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# An example may take long on a busy machine: that says nothing about the code.
+settings.register_profile("rlvr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rlvr")
 
 # Before any test imports a library that reads it: a test that needs the network would be a test of the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -56,10 +61,18 @@ SLOW = (
     "test_plugin_docs.py",
     "test_study.py",
     "test_wheel.py",
+    "trainers/loss/test_compositions.py",
     "verifiers/test_math_corpus.py",
     "verifiers/test_math_verify.py",
 )
 """Folders and files under `tests/` whose tests start many processes, wait, or compute for long."""
+SLOW_TESTS = (
+    "test_hostile_answers_get_a_verdict_soon",
+    "test_memory_is_bounded_in_both_directions",
+    "test_parquet_gives_back_every_valid_rollout",
+    "test_the_order_of_imports_does_not_depend_on_folders_in_the_root",
+)
+"""Tests like these in other files, by name."""
 
 
 @cache
@@ -75,6 +88,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for marker in markers_of(item.path):
             item.add_marker(marker)
+        if isinstance(item, pytest.Function) and item.originalname in SLOW_TESTS:
+            item.add_marker("slow")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
