@@ -8,6 +8,7 @@ import sys
 import typer
 
 from rlvr.cli.check import check
+from rlvr.cli.command import Command
 from rlvr.cli.compare import compare
 from rlvr.cli.diagnose import diagnose
 from rlvr.cli.doctor import doctor
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (train, score, compare, show, diagnose, plot, plugins, doctor):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(check, name="check")
 app.add_typer(recipes, name="recipes")
 

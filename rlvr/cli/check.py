@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from rlvr.cli.command import Command
 from rlvr.cli.options import verifier_options
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
@@ -53,7 +54,7 @@ def _check() -> None:
     """Test a plugin."""
 
 
-@check.command()
+@check.command(cls=Command)
 def verifier(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Verifier: a name, or FILE.py:FUNCTION.")],
     cases: Cases = None,

@@ -193,6 +193,8 @@ def draw(runs: Mapping[str, Lines], panels: Sequence[Panel], *, by_lag: bool) ->
     alarmed = by_lag and any(line.get("alarms") for lines in runs.values() for line in lines)
     buckets = _buckets(runs)
     aged = [panel for panel in BY_LAG if _worth(panel, _keys(panel, buckets), runs)] if by_lag and buckets else []
+    if not (shown or alarmed or aged):
+        raise RequestError("there is nothing to draw: no run has a number for any panel; name some with --metrics")
     columns = min(COLUMNS, max(len(shown) + alarmed, len(aged)))
     rows, more_rows = math.ceil((len(shown) + alarmed) / columns), math.ceil(len(aged) / columns)
     figure = Figure(figsize=(3.6 * columns, 2.5 * (rows + more_rows) + 0.6), layout="constrained")

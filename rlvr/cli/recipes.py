@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rlvr.cli.command import Command
 from rlvr.columns import columns
 
 recipes = typer.Typer(invoke_without_command=True, help="List recipes: settings that make an algorithm, by name.")
@@ -25,7 +26,7 @@ def list_recipes(context: typer.Context) -> None:
     print(columns([["NAME", "MEANT FOR", "DESCRIPTION"], *rows]))
 
 
-@recipes.command()
+@recipes.command(cls=Command)
 def show(name: Annotated[str, typer.Argument(help="Recipe: a name, or a YAML file.")]) -> None:
     """Print a recipe's formula, source, composition and settings."""
     from rlvr.run.config import RunConfig, read_recipe, trainer_options
@@ -44,7 +45,7 @@ def show(name: Annotated[str, typer.Argument(help="Recipe: a name, or a YAML fil
     _section("notes", "\n".join(f"- {note}" for note in recipe.notes))
 
 
-@recipes.command()
+@recipes.command(cls=Command)
 def parts(trainer: Annotated[str, typer.Argument(help="Trainer.")] = "grpo-off") -> None:
     """List the parts of a recipe: every name that the trainer's options take, with its meaning."""
     from rlvr.errors import ConfigError

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,22 @@ def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...], said: str
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(["check", "verifier", "math", "--limit"], "--limit"), (["diagnose", "run", "-m"], "--model")],
+)
+def test_an_option_with_one_value_is_given_once(cli: Callable[..., Any], command: list[str], option: str) -> None:
+    done = cli(*command, "1", command[-1], "2")
+    assert (done.code, done.err) == (2, f"rlvr: {option} is given 2 times: give it once\n")
+
+
+def test_options_that_are_lists_and_flags_may_be_repeated(cli: Callable[..., Any]) -> None:
+    done = cli("plugins", "--json", "--json")
+    assert done.code == 0
+    done = cli("check", "verifier", "math", "--option", "a=1", "--option", "a=2")
+    assert "--option a=2: a is given twice" in done.err
 
 
 def test_no_arguments_print_the_help() -> None:

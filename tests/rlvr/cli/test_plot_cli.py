@@ -245,6 +245,7 @@ def test_a_line_that_is_being_written_is_left_out(runs: Path) -> None:
     [
         (["nowhere"], "nowhere is no run: there is no nowhere"),
         (["empty"], "metrics.jsonl holds no step yet"),
+        (["numberless"], "there is nothing to draw"),
         (["foreign"], "line 1 is not the metrics of a step"),
         (["torn"], "metrics.jsonl, line 1 is not JSON"),
         (["a", "--metrics", "reward/meen"], "no run has 'reward/meen'; did you mean 'reward/mean'?"),
@@ -257,7 +258,8 @@ def test_a_wrong_request_is_one_line(
     runs: Path, monkeypatch: pytest.MonkeyPatch, plot: Any, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(runs)
-    for name, text in (("empty", ""), ("foreign", '{"loss": 1}\n'), ("torn", "{\n")):
+    texts = {"empty": "", "foreign": '{"loss": 1}\n', "torn": "{\n", "numberless": '{"step": 0, "other": 1}\n'}
+    for name, text in texts.items():
         Path(name).mkdir()
         (Path(name) / "metrics.jsonl").write_text(text)
     code, told = plot(*arguments)

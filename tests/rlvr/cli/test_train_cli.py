@@ -54,6 +54,8 @@ def questions(tmp_path: Path) -> Path:
             "sampling.group_size (--set sampling.group_size=1) must be at least 2, not 1",
         ),
         (["--seed", "1", "--set", "seed=2"], "seed is given twice: by --seed and by --set seed=2"),
+        (["--verifier", "math", "--verifier", "math"], "--verifier is given 2 times: give it once"),
+        (["--dataset", "a", "--steps", "1", "--dataset", "b"], "--dataset is given 2 times: give it once"),
         (["--lr", "-1"], "trainer.lr (--lr) must be above 0, not -1.0"),
         (["--push-every", "4"], "trainer.push_every (--push-every): the trainer is 'grpo', and this is an option of"),
         (["--skip-unusable"], "rollouts.skip_unusable (--skip-unusable) does nothing without saved rollouts"),

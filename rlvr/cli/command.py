@@ -1,0 +1,24 @@
+"""Base class of every command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from typer.core import TyperCommand, TyperOption
+
+from rlvr.errors import RequestError
+
+
+class Command(TyperCommand):
+    """A command that refuses an option given twice, unless it takes a list: the first value would be lost."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises RequestError for an option given twice."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        options = [each for each in given if isinstance(each, TyperOption)]
+        single = Counter(max(each.opts, key=len) for each in options if not (each.multiple or each.is_flag))
+        for option, count in single.items():
+            if count > 1:
+                raise RequestError(f"{option} is given {count} times: give it once")
+        return super().parse_args(ctx, args)
