@@ -16,9 +16,13 @@ _CHOOSES = (
     r"(?i:\b(?:i|we)?\s*(?:choose|chose|pick|select|go with|chọn|wählen?|elijo|escolho|choisis)\b"
     r"|(?:故|应|應|因此|所以|答案)?选择?|選)"
 )
-_IS = r"(?i:is|are|es|est|ist|é|è|là|是|为|為|は|은|는|adalah|:|：|(?:correcta|đúng|correct|right))?"
+_IS = (
+    r"(?i:is|are|es|est|ist|é|è|là|是|为|為|は|은|는|adalah|:|："
+    r"|(?:correcta|correta|corretta|richtig|đúng|correct|right))?"
+)
 _BETWEEN = (
-    r"(?i:(?:is|es|est|là|la|el|le|option|choice|la opción|also|therefore|clearly|đáp án|选项|opción)\W{1,4}){0,3}"
+    r"(?i:(?:is|es|est|é|è|ist|son|adalah|là|la|el|le|option|choice|la opción|also|therefore|clearly|đáp án|选项"
+    r"|opción)\W{1,4}){0,3}"
 )
 _IS_WRONG = r"(?! (?:wrong|incorrect|not|false|ruled|excluded|too|a\b|an\b))"
 _PATTERNS = (

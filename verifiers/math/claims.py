@@ -70,9 +70,14 @@ _DENIED_BEFORE = re.compile(
 )
 
 
+_TAKEN_BACK = re.compile(
+    rf"(?:{VALUE.pattern})\s+(?:is|was|are)\s+(?:not (?:the|our|correct|right)|wrong|incorrect|too)\b[^.;,]*"
+)
+
+
 def without_denied(sentence: str) -> str | None:
     """Return the sentence without what it denies: `3` of `3, not 5`; None when it denies and claims nothing else."""
-    kept = _DENIED_BEFORE.sub(" ", sentence)
+    kept = _TAKEN_BACK.sub(" ", _DENIED_BEFORE.sub(" ", sentence))
     kept = _DENIED.sub(" ", kept)
     if kept == sentence:
         return sentence
@@ -88,7 +93,8 @@ def _is_telling(text: str) -> bool:
 # --- sentences
 
 _BECAUSE = re.compile(
-    r",?\s+(?:since|because|which(?!\s+(?:is|was|equals|gives|means|makes)\b[^.]*(?:=|\d\W*\w*\W*$))|given that"
+    r",?\s+(?:since|because|when|where|attained|achieved|occurring|which(?!\s+(?:is|was|equals"
+    r"|gives|means|makes)\b[^.]*(?:=|\d\W*\w*\W*$))|given that"
     r"|i\.\s?e\.|e\.\s?g\.|as they|as it|as we|due to)(?=\s)|,\s+as\s"
 )
 _IS = re.compile(
@@ -138,6 +144,11 @@ _SUMS_UP = re.compile(
     r"|remainder)\w*(?: \w+){0,2} of\s+"
     r"(?:about |only |just )?$"
 )
+_STEP_AHEAD = re.compile(
+    r"(?i)\bto (?:divide|multiply|add|subtract|plug|substitute|try|compute|evaluate|square|consider|check"
+    r"|solve|simplify)\b"
+)
+"""What is to be done next: `the next step is to divide by 6`."""
 _DEFINES = re.compile(r"(?i)\b(?:of|the|these|those|when|where|if)\s+(?:\\?\$)?$")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 
@@ -263,7 +274,8 @@ def _claimed_value(sentence: str, by: str) -> Found | None:
         value = VALUE.match(rest)
         if value and not _is_piece(rest, value):
             run = _joined(rest, value)
-            return Found(rest if not is_prose(rest) and len(rest) < 60 and "," not in rest else run, by)
+            alone = len(rest) < 60 and "," not in rest and not any(c.isdigit() for c in rest[value.end() :])
+            return Found(rest if alone and not is_prose(rest) else run, by)
         if rest and number_in_words(" ".join(rest.split()[:6]).strip(",")) is not None:
             return Found(rest, by)
         if not any(c.isdigit() for c in rest) and rest.startswith(("not ", "no ")):
@@ -295,6 +307,7 @@ def _behind_equals(sentence: str) -> str | None:
     return None
 
 
+_IS_CALL = re.compile(r"[A-Za-z]\($")
 _BEHIND_DIVISION = re.compile(r"\s?[/-]\s?[A-Za-z]|\s[-–]\s")
 _BEHIND_FACTOR = re.compile(r"[a-z](?![a-z])")
 _BEHIND_TIMES = re.compile(r"\s?[x×]\s?\d")
@@ -309,6 +322,8 @@ def _is_piece(sentence: str, value: re.Match[str], behind: bool = False) -> bool
     if value.start() and sentence[value.start() - 1].isascii() and sentence[value.start() - 1].isalpha():
         return True
     if before in _OPERATORS and not behind and before:
+        return True
+    if before == "(" and _IS_CALL.search(sentence[max(value.start() - 9, 0) : value.start()]):
         return True
     bare = after.lstrip()
     if bare[:1] in _OPERATORS and bare and not _BEHIND_DIVISION.match(after):
@@ -330,6 +345,8 @@ def _joined(sentence: str, first: re.Match[str]) -> str:
 
 def _plain_value(sentence: str, by: str) -> Found | None:
     """Return the last number that nothing subordinates, with those beside it; a single number may be subordinate."""
+    if _STEP_AHEAD.search(sentence):
+        return None
     free: list[re.Match[str]] = []
     bound: list[re.Match[str]] = []
     named = 0

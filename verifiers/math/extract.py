@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from .boxes import box_at, boxed, in_question, last_box
 from .choices import chosen, chosen_words
-from .claims import HEDGE, MATH, VALUE, Found, claim, without_denied
+from .claims import HEDGE, MATH, VALUE, Found, claim, spelled_value, without_denied
 from .memo import remembered
 from .normalize import is_prose
 from .prices import with_prices_marked, without_calculator_marks
@@ -75,6 +75,12 @@ _SENTENCE_END = re.compile(
     r"[.!?](?=\s|$)(?<![A-Z].)(?<!\bMr.)(?<!\bMrs.)(?<!\bMs.)(?<!\bDr.)(?<!\bi\.e.)(?<!\be\.g.)(?<!\bi.)(?<!\be.)"
     r"|[。！？]|\n\s*\n"
 )
+_ORNAMENT = re.compile("^(?:[>\u2190-\u21ff\u2600-\u27bf\U0001f000-\U0001faff\ufe0f]|\\s)+(?![=<>])")
+"""Arrows, check marks and the like before an answer."""
+_ASKS = re.compile(
+    r"(?i)(?:^|[.!?\n]\s*|[,;]\s)\W*(?:is|are|was|could|so is) (?:the|your|our|this|that)\s[^.\n]{0,40}$"
+)
+"""The start of a question, `Is the answer 5?`."""
 _ONE_WORD = re.compile(r"[^\W\d_]+")
 _VERDICTS = re.compile(r"\b(?:yes|no|true|false)\b")
 _LINE = re.compile(r"\n")
@@ -252,8 +258,12 @@ def _phrase_at(text: str, end: int, kind: Kind) -> Found | None:
     raw = text[end : end + TAIL]
     if _NO_CLAIM.match(raw):
         return None
-    rest = with_prices_marked(raw.lstrip(" *_"))
+    rest = with_prices_marked(raw.lstrip(" *_}"))
     sentence = _first_sentence(rest)
+    if rest[len(sentence) :].startswith(("?", "？")) and _ASKS.search(text[max(end - 60, 0) : end]):
+        return None
+    if sentence.rstrip().endswith("}") and sentence.count("{") < sentence.count("}"):
+        sentence = sentence.rstrip()[:-1]  # the end of a command around the whole
     following = rest[len(sentence) :].lstrip(".!? \n")
     if _HEDGED.match(following) or _TAKEN_BACK.match(sentence):
         return Found("", "phrase")  # a hedge: the next sentence takes the answer back
@@ -323,8 +333,12 @@ def _bare(whole: str, kind: Kind) -> Found | None:
         if letter is not None:
             return Found(letter, "bare")
     whole = with_prices_marked(_STRUCK.sub(" ", whole).strip())
-    if _unclosed(whole):
+    whole = _ORNAMENT.sub("", whole)
+    if _unclosed(whole) or not whole:
         return None
+    spelled = spelled_value(whole, "bare") if kind == "value" else None
+    if spelled is not None:
+        return spelled
     lead = _LEAD.match(whole)
     found = claim(whole[lead.end() :] if lead and lead.end() < len(whole) else whole, "bare")
     return found or Found(whole, "bare")

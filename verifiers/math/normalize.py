@@ -70,7 +70,7 @@ _FRAC_DIGITS = re.compile(r"\\frac\s*(\d)\s*(\d)")
 _BINOM_DIGITS = re.compile(r"\\([dt]?binom)\s*(\d)\s*(\d)(?!\d)")
 _FRAC_DIGIT = re.compile(r"\\frac\s*(\d)(?=\s*[{\\A-Za-z])")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|equation|gather|gathered|split|multline|center)\*?\}")
-_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-zÀ-ɏ]{2,}")
+_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-zÀ-ɏḀ-ỿ]{2,}")
 _LETTERS_BEYOND = re.compile(r"[\u0370-\u03ff\u0400-\u1cff\u2c00-\ud7ff\uf900-\ufaff]{2,}")
 _COMMAND_TEXT = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|operatorname|textnormal)\s*\{[^{}]*\}")
 _MATH_WORDS = vocabulary(

@@ -47,6 +47,7 @@ _CLOSING = re.compile(
 _PLAN = re.compile(
     r"(?i)\W*(?:(?:so|now|next|then|first|okay|ok|hmm|wait|and|but|here|therefore|thus)\W+)*(?:let(?:'s|’s| us| me)\b"
     r"(?! see that)|let \w{1,3}\s*(?:=|be\b)|let \$|consider\b|suppose\b|assume\b|assuming\b|try(?:ing)?\b"
+    r"|the next step\b|(?:i|we)(?:'m| am|'re| are) (?:now )?going to\b"
     r"|(?:we|i|you) (?:first |now |then |next |still |also )?(?:need to|must|should|will|can (?:now )?(?:try|use"
     r"|check|start"
     r"|set|write|find|solve)|could|would|want to|have to|are going to|know|are given|recall|consider|let|try|square|set"
