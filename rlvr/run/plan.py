@@ -262,7 +262,8 @@ def _asked(
                 "(dataset.max_prompt_tokens)"
             )
     defaults = (each.default_verifier for each in (source, held_out) if each is not None)
-    default = SAMPLER if asks and engine.gives_rewards else next(defaults, None) or "math"
+    by_sampler = asks and engine.gives_rewards and not config.rollouts.files
+    default = SAMPLER if by_sampler else next(defaults, None) or "math"
     verifier = config.verifier.name or default
     if asks and verifier == SAMPLER and not engine.gives_rewards:
         raise ConfigError(

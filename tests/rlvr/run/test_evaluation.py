@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import small_runs
-from rlvr.errors import ConfigError, RunError
+from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory
 from rlvr.testing import FakeSampler, FakeSamplerOptions
@@ -152,6 +152,17 @@ def test_the_rewards_of_a_sampler_that_gives_none_are_refused_before_anything_is
     config = small_runs.small_config(tiny_model, verifier="sampler")
     with pytest.raises(ConfigError, match=r"verifier.name: sampler takes the rewards .* 'hf' gives none"):
         make_plan(config)
+
+
+def test_saved_rewards_of_a_sampler_are_trained_on_by_name(tiny_model: Path, tmp_path: Path) -> None:
+    fake_rewards(tiny_model, tmp_path, verifier=None)
+    saved = {"rollouts__files": [str(tmp_path / "run")], "steps": 1, "sampling__engine": "fake"}
+    by_name = small_runs.small_config(tiny_model, verifier="sampler", eval__questions=0, **saved)
+    small_runs.start(by_name, tmp_path / "again")
+    assert small_runs.metrics_of(tmp_path / "again")[0]["signal/groups"] > 0
+    unnamed = small_runs.small_config(tiny_model, verifier=None, sampling__options={"rewards": True}, **saved)
+    with pytest.raises(RequestError, match="math"):  # the data set's verifier, of which there is no score
+        make_plan(unnamed)
 
 
 def fake_rewards(model: Path, folder: Path, verifier: str | None, **options: Any) -> dict[str, Any]:
