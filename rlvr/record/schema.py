@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -124,6 +124,25 @@ class Status(StrEnum):
     ERROR = "error"  # the verifier broke
 
 
+def _parts(value: Any) -> Any:
+    """Return parts by name, from a mapping or from the structs with a `name` that files hold."""
+    if not isinstance(value, list | tuple):
+        return value
+    if not all(isinstance(part, Mapping) and isinstance(part.get("name"), str) for part in value):
+        raise ValueError("expected verdicts by name, or a list of verdicts with a name")
+    parts = {part["name"]: {key: item for key, item in part.items() if key != "name"} for part in value}
+    if len(parts) < len(value):
+        raise ValueError("two parts have the same name")
+    return parts
+
+
+def _part_structs(parts: Mapping[str, Verdict] | None) -> list[dict[str, Any]] | None:
+    if parts is None:
+        return None
+    fields = {name: part.model_dump(mode="json", exclude={"parts"}) for name, part in parts.items()}
+    return [{"name": name, **values} for name, values in fields.items()]
+
+
 class Verdict(Frozen):
     """A verifier's answer for one completion. `reward` is a finite number exactly when `status` is `graded`."""
 
@@ -131,6 +150,28 @@ class Verdict(Frozen):
     reward: float | None = None
     extracted: str | None = Field(default=None, description="the answer as it was read out of the completion")
     reason: str | None = None
+    parts: Annotated[Mapping[str, Verdict] | None, BeforeValidator(_parts), PlainSerializer(_part_structs)] = Field(
+        default=None, description="verdicts on aspects of the completion, by name; they have no parts themselves"
+    )
+
+    @model_validator(mode="after")
+    def _parts_are_one_level_deep(self) -> Self:
+        for name, part in (self.parts or {}).items():
+            if part.parts is not None:
+                raise ValueError(f"part {name!r} has parts of its own: only a whole verdict has parts")
+        return self
+
+    def packed(self) -> list[Any]:
+        """Return the verdict as JSON values, for channels and caches; see `unpacked`."""
+        fields = [self.status.value, self.reward, self.extracted, self.reason]
+        return fields if self.parts is None else [*fields, _part_structs(self.parts)]
+
+    @staticmethod
+    def unpacked(fields: Sequence[Any]) -> Verdict:
+        """Return the verdict that `packed` made these values of. Raise ValueError or TypeError for any others."""
+        status, reward, extracted, reason, *rest = fields
+        (parts,) = rest or (None,)
+        return Verdict(status=status, reward=reward, extracted=extracted, reason=reason, parts=parts)
 
     @model_validator(mode="after")
     def _reward_belongs_to_graded(self) -> Self:
@@ -182,6 +223,13 @@ _NEUTRAL = {
 }
 
 
+class Stop(Frozen):
+    """What ends a sample: text, or a token."""
+
+    strings: tuple[str, ...] = ()
+    token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+
 class Sampling(SamplingParams):
     """The parameters a rollout was sampled with, and by what."""
 
@@ -193,6 +241,7 @@ class Sampling(SamplingParams):
     logprob_mode: Literal["processed", "raw"] | None = Field(
         default=None, description="processed: at the temperature and after the filters; raw: of the unscaled logits"
     )
+    stop: Stop | None = Field(default=None, description="what ended a sample before max_tokens; null when unknown")
 
     @model_validator(mode="before")
     @classmethod
@@ -302,7 +351,8 @@ class Rollout(Frozen):
         default=None, description="run lengths over sampled tokens; more than one is legal"
     )
     extra_tokens: Mapping[str, ExtraColumn] = Field(
-        default_factory=dict, description="further (T,) columns, by a namespaced name"
+        default_factory=dict,
+        description="further columns, (T,) or (T, K), of integers or fractions, by a namespaced name",
     )
 
     sampling: Sampling | None = None

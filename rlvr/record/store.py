@@ -37,6 +37,31 @@ SCORES = pa.list_(
             "reason": pa.string(),
             "seconds": pa.float64(),
             "created_at": pa.string(),
+            "parts": pa.list_(
+                pa.struct(
+                    {
+                        "name": pa.string(),
+                        "status": pa.string(),
+                        "reward": pa.float64(),
+                        "extracted": pa.string(),
+                        "reason": pa.string(),
+                    }
+                )
+            ),
+        }
+    )
+)
+
+EXTRA_TOKENS = pa.list_(
+    pa.struct(
+        {
+            "name": pa.string(),
+            "width": pa.int32(),  # K of a column (T, K), whose rows follow each other; null for (T,)
+            # The type of the column's numbers: the others are null.
+            "float32": pa.list_(pa.float32()),
+            "float64": pa.list_(pa.float64()),
+            "int32": pa.list_(pa.int32()),
+            "int64": pa.list_(pa.int64()),
         }
     )
 )
@@ -77,7 +102,7 @@ ROLLOUT_SCHEMA = pa.schema(
         "behaviour_logprobs": pa.list_(pa.float32()),
         "policy_versions": pa.list_(pa.struct({"version": pa.int64(), "count": pa.int32()})),
         # Not a map: `datasets` cannot read one, and pandas shows pairs.
-        "extra_tokens": pa.list_(pa.struct({"name": pa.string(), "values": pa.list_(pa.float64())})),
+        "extra_tokens": EXTRA_TOKENS,
         "sampling": pa.struct(
             {
                 "temperature": pa.float64(),
@@ -93,6 +118,7 @@ ROLLOUT_SCHEMA = pa.schema(
                 "engine_version": pa.string(),
                 "dtype": pa.string(),
                 "logprob_mode": pa.string(),
+                "stop": pa.struct({"strings": pa.list_(pa.string()), "token_ids": pa.list_(pa.int64())}),
             }
         ),
         "model": _MODEL,
@@ -111,7 +137,7 @@ TOKEN_COLUMNS = frozenset({"token_ids", "loss_mask", "behaviour_logprobs", "extr
 
 Migration: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 
-MIGRATIONS: dict[int, Migration] = {}
+MIGRATIONS: dict[int, Migration] = {1: dict}  # version 2 only adds: it has no `values` of extra_tokens in Parquet
 """Schema version n -> what turns a record of version n, as a mapping of columns, into one of version n + 1.
 
 A reader may have left out columns that it does not want: a migration does with the columns that are there.
@@ -186,7 +212,7 @@ def record_of(rollout: Rollout, where: str, *, without: frozenset[str] = frozens
 
 def record_batch(rollouts: Sequence[Rollout], where: Callable[[int], str]) -> pa.RecordBatch:
     """Return the rollouts as Arrow columns. Raise DataError, naming row and field, for one that does not fit."""
-    from rlvr.record.token_storage import id_lists, lists, logprob_lists
+    from rlvr.record.token_storage import extra_lists, id_lists, lists, logprob_lists
 
     rows = [record_of(rollout, where(i), without=TOKEN_COLUMNS) for i, rollout in enumerate(rollouts)]
     columns = []
@@ -198,21 +224,11 @@ def record_batch(rollouts: Sequence[Rollout], where: Callable[[int], str]) -> pa
         elif field.name == "behaviour_logprobs":
             column = logprob_lists(rollouts, field.type, where)
         elif field.name == "extra_tokens":
-            column = _extra_column(rollouts, field, where)
+            column = extra_lists(rollouts, field, where)
         else:
             column = arrow_column([row[field.name] for row in rows], field, where)
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=ROLLOUT_SCHEMA)
-
-
-def _extra_column(rollouts: Sequence[Rollout], field: pa.Field, where: Callable[[int], str]) -> pa.Array:
-    from rlvr.record.token_columns import plain
-
-    values = [
-        [{"name": name, "values": plain(column)} for name, column in rollout.extra_tokens.items()]
-        for rollout in rollouts
-    ]
-    return arrow_column(values, field, where)
 
 
 def rows_of(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str, Any]]:
@@ -222,10 +238,20 @@ def rows_of(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str
         columns = row.get("extra_tokens")
         if isinstance(columns, list) and row.get("schema_version") is not None:
             try:
-                row["extra_tokens"] = {column["name"]: column["values"] for column in columns}
+                row["extra_tokens"] = {column["name"]: _extra_values(column) for column in columns}
             except (KeyError, TypeError) as error:
                 raise DataError(f"{where(i)}: extra_tokens: expected a list of structs with name and values") from error
     return rows
+
+
+def _extra_values(column: Mapping[str, Any]) -> Any:
+    """Return the numbers of one extra column, of this version of the record or of version 1."""
+    kinds = ("values",) if "values" in column else ("float32", "float64", "int32", "int64")
+    values = next((column[kind] for kind in kinds if column[kind] is not None), None)
+    width = column.get("width")
+    if values is None or width is None:
+        return values
+    return [values[start : start + width] for start in range(0, len(values), width)]
 
 
 def _array_rows(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str, Any]]:

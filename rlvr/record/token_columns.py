@@ -109,6 +109,25 @@ def numbers(values: Any) -> Array | None:
     return _own(column, values) if column.ndim == 1 else None
 
 
+def extra(values: Any) -> Array | None:
+    """Return numbers for each token, (T,) or (T, K): integers if all are, else fractions with NaN for None."""
+    try:
+        column = np.asarray(values)
+        if column.dtype.kind == "O" and isinstance(values, np.ndarray | list | tuple):
+            column = np.asarray(values, _FLOAT64)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    if column.dtype.kind not in "biuf" or column.ndim not in (1, 2):
+        return None
+    if not column.size:
+        return frozen(np.empty(0, _FLOAT64)) if not len(column) else None
+    if column.dtype.kind == "u" and column.max() > np.iinfo(_INT64).max:
+        return None
+    if column.dtype not in (_INT32, _INT64, _FLOAT32, _FLOAT64):
+        column = column.astype(_FLOAT64 if column.dtype.kind == "f" else _INT64)
+    return _own(np.ascontiguousarray(column), values)
+
+
 def _array(values: Any) -> Array | None:
     try:
         general = np.asarray(values)
@@ -134,7 +153,7 @@ READERS: Mapping[str, Callable[[Any], Array | None]] = {
 
 def read(name: str, values: Any) -> Array:
     """Return a column of a record as an array. Raise ValueError, which names the entry at fault."""
-    reader = READERS.get(name, numbers)
+    reader = READERS.get(name, extra)
     column = reader(values)
     if column is None:
         raise ValueError(_fault(name, values, reader))
@@ -213,8 +232,9 @@ def check_logprobs(logprobs: Array, sampled: Array) -> None:
 def check_extra(name: str, values: Array) -> None:
     """Raise ValueError for an infinite entry."""
     if np.isinf(values).any():
-        t = int(np.isinf(values).argmax())
-        raise ValueError(f"extra_tokens.{name}[{t}] is {values[t]}: expected a finite number or null")
+        place = tuple(np.argwhere(np.isinf(values))[0].tolist())
+        at = ", ".join(map(str, place))
+        raise ValueError(f"extra_tokens.{name}[{at}] is {values[place]}: expected a finite number or null")
 
 
 def count(sampled: Array) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlvr.errors import DataError
+from rlvr.record.parquet import arrow_column
 from rlvr.record.schema import Rollout
 from rlvr.record.token_columns import Array, frozen
 
@@ -71,6 +72,26 @@ def logprob_lists(rollouts: Sequence[Rollout], kind: pa.ListType, where: Where) 
     return lists(columns, kind)
 
 
+def extra_lists(rollouts: Sequence[Rollout], field: pa.Field, where: Where) -> pa.ListArray:
+    """Return `extra_tokens` as a column. Raise DataError for a name that has no UTF-8."""
+    entries = [(i, *entry) for i, rollout in enumerate(rollouts) for entry in rollout.extra_tokens.items()]
+    columns = []
+    for part in field.type.value_type:
+        if part.name == "name":
+            names = pa.field(field.name, part.type)
+            columns.append(arrow_column([name for _, name, _ in entries], names, lambda at: where(entries[at][0])))
+        elif part.name == "width":
+            columns.append(pa.array([None if array.ndim == 1 else array.shape[1] for *_, array in entries], part.type))
+        else:
+            columns.append(
+                lists([array if array.dtype.name == part.name else None for *_, array in entries], part.type)
+            )
+    structs = pa.StructArray.from_arrays(columns, fields=list(field.type.value_type))
+    offsets = np.zeros(len(rollouts) + 1, np.int32)
+    np.cumsum([len(rollout.extra_tokens) for rollout in rollouts], out=offsets[1:])
+    return pa.Array.from_buffers(field.type, len(rollouts), [None, pa.py_buffer(offsets)], children=[structs])
+
+
 # --- from Arrow to arrays -------------------------------------------------------------------------------------------
 
 
@@ -127,8 +148,19 @@ def extra_arrays(column: pa.Array) -> list[dict[str, Any]] | None:
     base = offsets[0]
     entries = column.values.slice(base, offsets[-1] - base)
     parts = dict(zip([field.name for field in entries.type], entries.flatten(), strict=True))
-    if set(parts) != {"name", "values"} or (found := arrays(parts["values"])) is None:
+    kinds = {"values"} if "values" in parts else {"float32", "float64", "int32", "int64"}
+    if not {"name", *kinds} <= set(parts):
         return None
+    found: list[Array | None] = [None] * len(entries)
+    for kind in kinds:
+        if (lists := arrays(parts[kind])) is None:
+            return None
+        found = [new if new is not None else old for new, old in zip(lists, found, strict=True)]
+    widths = parts["width"].to_pylist() if "width" in parts else [None] * len(entries)
+    found = [
+        array if array is None or width is None else array.reshape(-1, width)
+        for array, width in zip(found, widths, strict=True)
+    ]
     names = parts["name"].to_pylist()
     return [
         dict(zip(names[start - base : stop - base], found[start - base : stop - base], strict=True))

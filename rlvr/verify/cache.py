@@ -70,8 +70,7 @@ class VerdictCache:
             elif self._file is not None:
                 found = self._file.execute("SELECT verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
                 if found is not None:
-                    status, reward, extracted, reason = json.loads(found[0])
-                    known = Verdict(status=status, reward=reward, extracted=extracted, reason=reason)
+                    known = Verdict.unpacked(json.loads(found[0]))
                     self._remember(key, known)
         return known
 
@@ -83,7 +82,7 @@ class VerdictCache:
             self._remember(key, verdict)
             if self._file is None:
                 return
-            text = to_json([verdict.status.value, verdict.reward, verdict.extracted, verdict.reason])
+            text = to_json(verdict.packed())
             self._new.append((key, text))
             if len(self._new) >= WRITE_AFTER or time.monotonic() - self._written >= WRITE_EVERY:
                 self._write(self._file)

@@ -534,7 +534,7 @@ def _parsed(slot: _Slot, frame: bytes) -> tuple[list[UnitResult], list[str], boo
     for unit, (verdicts, seconds) in zip(slot.batch, answers, strict=False):
         if len(verdicts) != unit.size or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
             raise ValueError("another number of verdicts than was asked for, or no seconds")
-        found = (Verdict(status=s, reward=r, extracted=e, reason=w) for s, r, e, w in verdicts)
+        found = map(Verdict.unpacked, verdicts)
         results.append(UnitResult(tuple(found), float(seconds), now))
     return results, changes, bool(fresh)
 

@@ -520,7 +520,10 @@ def _resolve(
 def verdict_of(result: Any) -> Verdict:
     """Convert a function's result. Scalars of NumPy and torch count as numbers; an invalid result is `error`."""
     if isinstance(result, Verdict):  # validated again: a copy with changes is not
-        return Verdict(status=result.status, reward=result.reward, extracted=result.extracted, reason=result.reason)
+        parts = None if result.parts is None else {name: verdict_of(part) for name, part in result.parts.items()}
+        return Verdict(
+            status=result.status, reward=result.reward, extracted=result.extracted, reason=result.reason, parts=parts
+        )
     if result is None:
         return Verdict(status=Status.ABSTAINED)
     value = result
@@ -568,9 +571,10 @@ def _storable(verdict: Verdict) -> Verdict:
         "extracted": verdict.extracted and _shortened(verdict.extracted, EXTRACTED_LIMIT),
         "reason": verdict.reason and _shortened(verdict.reason, REASON_LIMIT),
     }
-    if texts == {"extracted": verdict.extracted, "reason": verdict.reason}:
+    if verdict.parts is None and texts == {"extracted": verdict.extracted, "reason": verdict.reason}:
         return verdict
-    return verdict.model_copy(update=texts)
+    parts = verdict.parts and {_shortened(name): _storable(part) for name, part in verdict.parts.items()}
+    return verdict.model_copy(update={**texts, "parts": parts})
 
 
 def _shown(value: Any) -> str:

@@ -94,7 +94,7 @@ class Worker:
             if seconds > SLOW_ROW:
                 before, waited = waited, waited_for_cpu()
                 seconds = max(0.0, seconds - (waited - before))
-            answers.append(([(v.status.value, v.reward, v.extracted, v.reason) for v in verdicts], seconds))
+            answers.append(([v.packed() for v in verdicts], seconds))
         found = self._compare()
         restored |= dict.fromkeys(found.restorable)
         return answers, found._replace(restorable=list(restored))

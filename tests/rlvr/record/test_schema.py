@@ -26,6 +26,7 @@ from rlvr.record.schema import (
     SamplingParams,
     Score,
     Status,
+    Stop,
     Task,
     Timings,
     Verdict,
@@ -148,7 +149,9 @@ def test_a_rollout_accepts(changes: dict[str, Any]) -> None:
     assert Rollout.model_validate_json(rollout(**changes).model_dump_json()) == rollout(**changes)
 
 
-@pytest.mark.parametrize("model", [Task, Verdict, Score, Sampling, ModelRef, VersionRun, GroupStats, Timings, Message])
+@pytest.mark.parametrize(
+    "model", [Task, Verdict, Score, Sampling, Stop, ModelRef, VersionRun, GroupStats, Timings, Message]
+)
 def test_every_part_refuses_unknown_keys_and_is_frozen(model: type[BaseModel]) -> None:
     with refused("surprise\n  Extra inputs are not permitted"):
         model.model_validate({"surprise": 1} | ({"temperature": 1.0} if model is Sampling else {}))
@@ -442,3 +445,29 @@ def test_time_is_utc_to_the_second() -> None:
 def test_every_model_of_the_module_is_tested_here() -> None:
     models = {name for name, value in vars(schema).items() if isinstance(value, type) and issubclass(value, BaseModel)}
     assert models - {"BaseModel", "Frozen"} <= set(globals())
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_verdicts_by_name() -> None:
+    parts = {"format": Verdict(status=Status.GRADED, reward=1), "answer": Verdict(status=Status.UNPARSED, reason="?")}
+    whole = Verdict(status=Status.GRADED, reward=0.5, parts=parts)
+    assert Verdict.model_validate(whole.model_dump()) == whole
+    assert Verdict.model_validate_json(whole.model_dump_json()) == whole
+    assert Verdict.unpacked(json.loads(json.dumps(whole.packed()))) == whole
+    bare = Verdict(status=Status.ABSTAINED, reason="no opinion")
+    assert bare.packed() == ["abstained", None, None, "no opinion"]
+    assert Verdict.unpacked(bare.packed()) == bare
+    with refused("part 'a' has parts of its own"):
+        Verdict(status=Status.GRADED, reward=1, parts={"a": whole})
+    with refused("two parts have the same name"):
+        Verdict.model_validate({"status": "abstained", "parts": [{"name": "a", "status": "error"}] * 2})
+
+
+def test_a_column_of_vectors_has_one_width() -> None:
+    assert rollout(extra_tokens={"a.b": [[1, 2]] * 4}).extra_tokens["a.b"].shape == (4, 2)
+    with refused("extra_tokens.a.b has entries of several types"):
+        rollout(extra_tokens={"a.b": [[1, 2], [1, 2], [1], [2]]})
+    with refused("extra_tokens.a.b[2, 1] is inf: expected a finite number or null"):
+        rollout(extra_tokens={"a.b": [[1.0, 2.0], [1.0, 2.0], [1.0, math.inf], [2.0, 1.0]]})

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from rlvr.errors import DataError, RequestError
 from rlvr.files import replacing
 from rlvr.record import parquet, store
-from rlvr.record.schema import SCHEMA_VERSION, Rollout, Score, Task
+from rlvr.record.schema import SCHEMA_VERSION, Rollout, Score, Task, Verdict
 from rlvr.record.store import ROLLOUT_SCHEMA, RolloutWriter, read_rollouts, write_rollouts
 
 DATA = Path(__file__).parents[2] / "data"
@@ -93,7 +93,18 @@ def rollouts(text: st.SearchStrategy[str]) -> st.SearchStrategy[Rollout]:
     mapping = st.dictionaries(text, anything, max_size=3)
     scores = st.fixed_dictionaries(
         {"verifier": text, "version": text, "config": mapping},
-        optional={"extracted": maybe_text, "reason": maybe_text, "seconds": st.none() | st.floats(0, 1e6)},
+        optional={
+            "extracted": maybe_text,
+            "reason": maybe_text,
+            "seconds": st.none() | st.floats(0, 1e6),
+            "parts": st.none()
+            | st.dictionaries(
+                text,
+                st.builds(Verdict, status=st.just("graded"), reward=FLOATS, reason=maybe_text)
+                | st.builds(Verdict, status=st.just("unparsed"), extracted=maybe_text),
+                max_size=2,
+            ),
+        },
     ).flatmap(
         lambda base: st.one_of(
             FLOATS.map(lambda reward: {**base, "status": "graded", "reward": reward}),
@@ -115,7 +126,16 @@ def rollouts(text: st.SearchStrategy[str]) -> st.SearchStrategy[Rollout]:
             return st.lists(values, min_size=length, max_size=length)
 
         columns: dict[str, Any] = {"token_ids": draw(column(st.integers(0, 2**31 - 1)))}
-        columns["extra_tokens"] = draw(st.dictionaries(text, column(st.none() | FLOATS), max_size=2))
+        columns["extra_tokens"] = draw(
+            st.dictionaries(
+                text,
+                column(st.none() | FLOATS)
+                | column(st.integers(-(2**63), 2**63 - 1))
+                | column(st.tuples(FLOATS, st.none() | FLOATS))
+                | column(st.tuples(INT64, INT64, INT64)),
+                max_size=2,
+            )
+        )
         if draw(st.booleans()):
             mask = columns["loss_mask"] = draw(column(st.booleans()))
             if draw(st.booleans()):
@@ -136,7 +156,17 @@ def rollouts(text: st.SearchStrategy[str]) -> st.SearchStrategy[Rollout]:
             "completion": maybe_text,
             "task": st.fixed_dictionaries({"answer": maybe_text, "dataset": maybe_text, "extra": mapping}),
             "sampling": st.none()
-            | st.fixed_dictionaries({"temperature": st.floats(0, 10), "seed": st.none() | INT64, "dtype": maybe_text}),
+            | st.fixed_dictionaries(
+                {
+                    "temperature": st.floats(0, 10),
+                    "seed": st.none() | INT64,
+                    "dtype": maybe_text,
+                    "stop": st.none()
+                    | st.fixed_dictionaries(
+                        {"strings": st.lists(text, max_size=2), "token_ids": st.lists(INT64, max_size=2)}
+                    ),
+                }
+            ),
             "model": st.none() | st.fixed_dictionaries({"name": maybe_text, "tokenizer_hash": maybe_text}),
             "finish_reason": st.sampled_from([None, "stop", "length", "abort", "error"]),
             "stop_reason": maybe_text,
@@ -217,7 +247,9 @@ def test_the_columns_are_the_schemas_fields() -> None:
         if name in ("messages", "extra", "config"):
             return None  # JSON text
         if name == "extra_tokens":
-            return {"name": None, "values": None}
+            return dict.fromkeys(["name", "width", "float32", "float64", "int32", "int64"])
+        if name == "parts":
+            return dict.fromkeys(["name", "status", "reward", "extracted", "reason"])
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return {name: fields(field.annotation, name) for name, field in annotation.model_fields.items()}
         if get_origin(annotation) in (Union, UnionType):
@@ -570,7 +602,7 @@ def broken(**changes: Any) -> Rollout:
             broken(behaviour_logprobs=(None, None, float("nan"), -1.0)),
             "row 2: behaviour_logprobs holds a number that is no",
         ),
-        (broken(schema_version=9), "row 2: schema_version is 9, this rlvr writes 1"),
+        (broken(schema_version=9), "row 2: schema_version is 9, this rlvr writes 2"),
         (broken(task=Task().model_copy(update={"extra": {"x": float("nan")}})), "row 2: "),
     ],
 )
@@ -629,6 +661,58 @@ def test_the_last_files_of_version_1_stay_readable(ending: str) -> None:
     ]
 
 
+def written_by_version_2() -> list[Rollout]:
+    full = rollout(
+        extra_tokens={
+            "engine.top_ids": np.array([[-1, -1], [-1, -1], [7, 9], [2, 3]], np.int32),
+            "engine.top_logprobs": np.array([[np.nan, np.nan], [np.nan, np.nan], [-0.5, -1], [-0.25, -2]], np.float32),
+            "moe.route": [1, 2, 3, 2**40],
+            "a.fraction": [None, 0.1, 0.2, 0.3],
+        },
+        sampling={"temperature": 1.0, "stop": {"strings": ["</answer>"], "token_ids": [2, 3]}},
+        scores=[
+            {
+                "verifier": "math",
+                "version": "1",
+                "status": "graded",
+                "reward": 0.5,
+                "parts": {
+                    "format": Verdict(status="graded", reward=1),
+                    "answer": Verdict(status="unparsed", reason="?"),
+                },
+            }
+        ],
+    )
+    return [full, Rollout(id="bare", prompt="p"), rollout(id="plain")]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_vectors_parts_and_stops_come_back(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"rollouts{ending}"
+    write_rollouts(path, written_by_version_2())
+    back = list(read_rollouts(path))
+    assert back == written_by_version_2()
+    assert back[0].scores[0].parts == written_by_version_2()[0].scores[0].parts
+    kinds = {name: (column.dtype.kind, column.shape) for name, column in back[0].extra_tokens.items()}
+    assert kinds == {
+        "engine.top_ids": ("i", (4, 2)),
+        "engine.top_logprobs": ("f", (4, 2)),
+        "moe.route": ("i", (4,)),
+        "a.fraction": ("f", (4,)),
+    }
+    if ending == ".parquet":
+        assert back[0].extra_tokens["engine.top_logprobs"].dtype == np.float32
+        assert back[0].extra_tokens["engine.top_ids"].dtype == np.int32
+        (batch,) = (batch for _, batch in parquet.batches_of(path))
+        plain = store.rows_of(batch, str)
+        assert [Rollout.model_validate(row) for row in plain] == back
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_the_golden_file_of_version_2_stays_readable(ending: str) -> None:
+    assert list(read_rollouts(DATA / f"rollouts-v2{ending}")) == written_by_version_2()
+
+
 def test_there_is_a_migration_from_every_older_version() -> None:
     assert set(store.MIGRATIONS) == set(range(1, SCHEMA_VERSION))
 
@@ -639,6 +723,7 @@ def test_older_records_are_migrated_and_newer_ones_refused(
 ) -> None:
     path = tmp_path / f"old{ending}"
     rows = [{"schema_version": 1, "id": "a", "question": "p"}, {"schema_version": 2, "id": "b", "text": "q"}]
+    monkeypatch.setattr(store, "SCHEMA_VERSION", 1)
     if ending == ".jsonl":
         jsonl(path, *rows)
     else:
@@ -657,6 +742,6 @@ def test_older_records_are_migrated_and_newer_ones_refused(
 
 
 def test_a_record_of_a_newer_version_names_its_line(tmp_path: Path) -> None:
-    path = jsonl(tmp_path / "new.jsonl", {**GOOD, "schema_version": 2, "novelty": 1})
-    with pytest.raises(DataError, match=r"line 1 was written with version 2 .*: upgrade rlvr"):
+    path = jsonl(tmp_path / "new.jsonl", {**GOOD, "schema_version": 3, "novelty": 1})
+    with pytest.raises(DataError, match=r"line 1 was written with version 3 .*: upgrade rlvr"):
         list(read_rollouts(path))
