@@ -29,7 +29,7 @@ IMPORTED_BY_OTHERS = {"torch.utils.tensorboard": "tensorboard"}
 LATER = {"sympy"}
 """Declared ahead of the first import: the last stage of the verifier `math`."""
 TOOLS = {
-    *("build", "mypy", "pytest-timeout", "pytest-xdist", "ruff", "setuptools", "types-pyyaml"),
+    *("build", "mypy", "pytest-randomly", "pytest-timeout", "pytest-xdist", "ruff", "setuptools", "types-pyyaml"),
     "wheel",
 }
 """Development requirements that are run, not imported."""
@@ -76,7 +76,7 @@ def nodes(tree: ast.AST, late: bool = False) -> Iterator[tuple[ast.AST, bool]]:
 def imports(*folders: str) -> Iterator[Import]:
     """Every import of third-party code in the folders' Python files."""
     files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
-    helpers = {path.stem for path in files if path.relative_to(ROOT).parts[0] in OURS}
+    helpers = {path.stem for path in files if path.relative_to(ROOT).parts[0] in OURS} | {"rlvr_wordcount"}
     local = {"rlvr", *(f"rlvr_{name}" for name in SHIPPED), *helpers, *sys.stdlib_module_names}
     for path in files:
         for node, late in nodes(ast.parse(path.read_text(encoding="utf-8"), str(path))):

@@ -34,20 +34,8 @@ UNFINISHED: set[str] = {
     "rlvr/testing/fake_sampler.py",
     "trainers/batch.py",
     "verifiers/math/answers.py",
-    "verifiers/math/brackets.py",
-    "verifiers/math/commands.py",
-    "verifiers/math/cursor.py",
-    "verifiers/math/exact.py",
     "verifiers/math/extract.py",
-    "verifiers/math/families.py",
-    "verifiers/math/moments.py",
-    "verifiers/math/names.py",
     "verifiers/math/numeric.py",
-    "verifiers/math/options.py",
-    "verifiers/math/parse.py",
-    "verifiers/math/region.py",
-    "verifiers/math/tidy.py",
-    "verifiers/math/words.py",
 }
 """Files that still have such beginnings. This list only shrinks."""
 

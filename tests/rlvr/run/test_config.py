@@ -235,7 +235,10 @@ def test_a_wrong_value_says_what_came_and_what_is_expected(set_: str, message: s
         ),
         (["replay.half_life=9"], "replay.half_life (--set replay.half_life=9) does nothing while replay.share is 0"),
         (["rollouts.share=0.5"], "rollouts.share (--set rollouts.share=0.5) does nothing without saved rollouts"),
-        (["rollouts.files=[a.jsonl]", "sampling.group_size=8"], "--set sampling.group_size=8) does nothing while all"),
+        (
+            ["rollouts.files=[a.jsonl]", "sampling.group_size=8"],
+            "sampling.group_size=8) does nothing while every rollout",
+        ),
         (["rollouts.files=[a.jsonl]", "dataset.limit=9"], "dataset.limit (--set dataset.limit=9) does nothing while"),
         (["sampling.refill_rounds=7"], "sampling.refill_rounds (--set sampling.refill_rounds=7) does nothing without"),
         (["trainer.max_tokens=64"], "trainer.max_tokens does nothing here: it belongs to aggregation=constant"),
