@@ -121,10 +121,8 @@ def diagnose(
         "tokenizer_hash": tokenizer_hash(load_tokenizer(spec)),
         "vocabulary": vocabulary_size(load_configuration(spec)),
     }
-    if temperature is None:
-        temperature = _first(paths, lambda r: None if r.sampling is None else r.sampling.temperature or None)
-    if verifier is None:
-        verifier = _first(paths, lambda r: r.scores[-1].verifier if r.scores else None)
+    temperature = _first(paths, _temperature) if temperature is None else temperature
+    verifier = _first(paths, _verifier) if verifier is None else verifier
     score = None if verifier is None else score_name(verifier)
     sample = RecordSample(limit, temperature=temperature, verifier=score, **expected)
     for source, file, rollout in _records(paths):
@@ -133,10 +131,7 @@ def diagnose(
     if score is not None:
         require_score(score, sample.scored, f"--verifier {verifier}: {' '.join(map(str, paths))}")
     parts = _measured(sample, trainer, spec, temperature, score, progress)
-    by_part = {each.part: each for each in parts}
-    advice = recommend(
-        Evidence(sample.records, sample.usable, sample.only_logprobs, by_part.get("all"), by_part.get("lag 0"))
-    )
+    advice = _advice(sample, parts)
     return Diagnosis(
         files=tuple(map(str, paths)),
         model=model,
@@ -173,6 +168,21 @@ def _records(paths: Sequence[Path]) -> Iterator[tuple[str, Path, Rollout]]:
 def _first(paths: Sequence[Path], value_of: Callable[[Rollout], T | None]) -> T | None:
     """Return the value of the first record that has one; None if none has."""
     return next((value for *_, rollout in _records(paths) if (value := value_of(rollout)) is not None), None)
+
+
+def _temperature(rollout: Rollout) -> float | None:
+    return None if rollout.sampling is None else rollout.sampling.temperature or None
+
+
+def _verifier(rollout: Rollout) -> str | None:
+    return rollout.scores[-1].verifier if rollout.scores else None
+
+
+def _advice(sample: RecordSample, parts: Sequence[PartDistances]) -> Advice:
+    by_part = {each.part: each for each in parts}
+    return recommend(
+        Evidence(sample.records, sample.usable, sample.only_logprobs, by_part.get("all"), by_part.get("lag 0"))
+    )
 
 
 def _measured(

@@ -252,7 +252,7 @@ def test_a_run_whose_masks_keep_nothing_stops(tiny_model: Path, tmp_path: Path) 
     config = small_runs.small_config(
         tiny_model, trainer="grpo-off", trainer__masks=["max_lag"], trainer__max_lag=1, steps=8, eval__questions=0
     )
-    with pytest.raises(RunError, match=r"step 5: no_step 3 ≥ 3 \(stop\); no_step is batches with a signal"):
+    with pytest.raises(RunError, match=r"step 5: no_step 3 ≥ 3 \(stop\); no_step is batches in a row with a signal"):
         small_runs.start(config, tmp_path / "run")
     lines = metrics_of(tmp_path / "run")
     assert [line["train/optimizer_steps"] for line in lines] == [1, 1, 0, 0, 0]
