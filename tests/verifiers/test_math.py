@@ -158,7 +158,9 @@ def test_algebra_refuses_what_could_grow_before_sympy_is_imported() -> None:
     code = (
         "import sys; from rlvr_verifiers.math.algebra import equal; from rlvr_verifiers.math.parse import parse\n"
         "from rlvr_verifiers.math.normalize import normalize\n"
-        "for text in ['9^{9^9}', 'x^{1000}', '1000!', '10^{10^{10}}', '+'.join(['x'] * 100), '\\\\int x']:\n"
+        "texts = ['9^{9^9}', 'x^{1000}', '1000!', '10^{10^{10}}', '((10^{30})^{30})^{30}', '((x+1)^{30})^{30}',\n"
+        "         '\\\\binom{10^9}{5\\\\cdot10^8}', '+'.join(['x'] * 100), '\\\\int x']\n"
+        "for text in texts:\n"
         "    assert equal(parse(normalize(text)), parse('x'), 'real') is None, text\n"
         "assert 'sympy' not in sys.modules\n"
     )

@@ -10,13 +10,14 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+from . import numeric
 from .options import Assume
-from .tree import Expr, symbols, walk
+from .tree import Expr, children, symbols, walk
 
 MAX_NODES = 80
 """Nodes of both expressions together."""
 MAX_NUMBER = 10**9
-MAX_EXPONENT = 30
+MAX_DEGREE = 60
 MAX_FACTORIAL = 30
 
 _FUNCTIONS = {
@@ -62,19 +63,37 @@ def _is_small(*trees: Expr) -> bool:
     for node in nodes:
         if node.op == "num" and max(abs(node.args[0].numerator), node.args[0].denominator) > MAX_NUMBER:
             return False
-        if node.op == "pow" and not _is_below(node.args[1], MAX_EXPONENT):
+        if node.op == "fact" and not (symbols(node) or _is_literal(node.args[0], MAX_FACTORIAL)):
             return False
-        if node.op == "fact" and not _is_below(node.args[0], MAX_FACTORIAL):
+        if node.op != "fun":
+            continue
+        name, *arguments = node.args
+        if name not in _FUNCTIONS and name not in ("log", "root", "cbrt"):
             return False
-        if node.op == "fun" and (node.args[0] not in _FUNCTIONS and node.args[0] not in ("log", "root", "cbrt")):
+        if name in _ON_INTEGERS and not symbols(node) and not all(_is_literal(a, MAX_FACTORIAL) for a in arguments):
             return False
-    return True
+    return all(_degree(tree) <= MAX_DEGREE for tree in trees)
 
 
-def _is_below(node: Expr, limit: int) -> bool:
-    """Return True for a number up to the limit, and for an expression of symbols without powers in it."""
-    numbers = [n.args[0] for n in walk(node) if n.op == "num"]
-    return all(abs(n) <= limit for n in numbers) and not any(n.op in ("pow", "fact") for n in walk(node))
+_ON_INTEGERS = frozenset({"binom", "gamma_function", "gcd", "lcm", "mod"})
+
+
+def _is_literal(node: Expr, limit: int) -> bool:
+    return node.op == "num" and abs(node.args[0]) <= limit
+
+
+def _degree(node: Expr) -> float:
+    """Return a bound of the degree, where each number counts like a symbol: `(10^{30})^{30}` has degree 900."""
+    if node.op in ("num", "sym", "const"):
+        return 1
+    parts = [_degree(child) for child in children(node)]
+    if node.op == "pow":
+        exponent = node.args[1]
+        exact = numeric.rational(exponent)
+        if exact is not None:
+            return parts[0] * max(float(abs(exact)), 1)
+        return parts[0] + parts[1] if symbols(exponent) else MAX_DEGREE + 1
+    return sum(parts) if node.op in ("mul", "div") else max(parts, default=1)
 
 
 def _symbol(sympy: Any, name: str, assume: Assume) -> Any:
