@@ -114,17 +114,15 @@ def diagnose(
     for a broken record.
     """
     paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
-    model = str(model)
-    named = model_config(model, device=device, dtype=dtype)
+    named = model_config(str(model), device=device, dtype=dtype)
     spec = ModelSpec(named.location, revision=named.revision, device=named.device, dtype=named.dtype)
-    expected = {
-        "tokenizer_hash": tokenizer_hash(load_tokenizer(spec)),
-        "vocabulary": vocabulary_size(load_configuration(spec)),
-    }
+    tokenizer, vocabulary = tokenizer_hash(load_tokenizer(spec)), vocabulary_size(load_configuration(spec))
     temperature = _first(paths, _temperature) if temperature is None else temperature
     verifier = _first(paths, _verifier) if verifier is None else verifier
     score = None if verifier is None else score_name(verifier)
-    sample = RecordSample(limit, temperature=temperature, verifier=score, **expected)
+    sample = RecordSample(
+        limit, tokenizer_hash=tokenizer, vocabulary=vocabulary, temperature=temperature, verifier=score
+    )
     for source, file, rollout in _records(paths):
         sample.add(source, rollout, str(file))
         progress(f"{sample.records:,} records read")
@@ -134,7 +132,7 @@ def diagnose(
     advice = _advice(sample, parts)
     return Diagnosis(
         files=tuple(map(str, paths)),
-        model=model,
+        model=str(model),
         temperature=temperature,
         verifier=score,
         records=sample.records,
@@ -145,7 +143,7 @@ def diagnose(
         measured=sample.kept,
         parts=tuple(parts),
         advice=advice,
-        command=_command(paths, model, verifier, temperature, sample, advice),
+        command=_command(paths, str(model), verifier, temperature, sample, advice),
     )
 
 
