@@ -2,7 +2,8 @@
 
 Stages, each cheaper than the next: extraction (`extract`), one spelling (`normalize`), exact numbers (`exact`), words
 (`parts`, `words`), a tree (`lex`, `parse`, `tree`), collections, relations and units (`compare`, `region`, `units`),
-values (`numeric`). The first four import nothing; mpmath is imported when the last is reached.
+values (`numeric`), algebra (`algebra`). The first four import no library. mpmath is imported when values are compared,
+sympy only when their comparison cannot tell.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ def check(
     """Return 1.0 when the final answer of `completion` equals `task.answer`, and 0.0 when it does not.
 
     `unparsed`: no final answer can be read. `invalid`: the row has no gold answer, or one that cannot be read.
+
+    The options from `float_rtol` to `unevaluated` are described in `Options`. `thinking` names further tags whose
+    content is no answer, separated by commas: `thinking="plan,draft"` skips `<plan>…</plan>` too.
     """
     gold = gold_answer(task.answer) if task.answer else None
     if gold is None:

@@ -71,7 +71,8 @@ _RESTRICTING = vocabulary(
     "increasing decreasing squarefree nonzero distinct"
 )
 _QUALIFYING = re.compile(
-    r"\b(?:all but|at most|at least|more than|less than|fewer than|greater than|up to|or (?:more|less|fewer|so)"
+    r"\b(?:all but|too (?:small|large|big|high|low|many|few|much)|at most|at least|more than|less than|fewer than"
+    r"|greater than|up to|or (?:more|less|fewer|so)"
     r"|or (?:greater|larger|smaller)"
     r"|except|excluding|other than|unless|otherwise|depending|if(?! and only)|incorrect|wrong|false|not|isn't"
     r"|impossible|never)\b"
