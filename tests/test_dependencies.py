@@ -26,8 +26,6 @@ OURS = ("tests", "benchmarks", "examples", "docs")
 
 IMPORTED_BY_OTHERS = {"torch.utils.tensorboard": "tensorboard"}
 """Modules that import a distribution which they do not require."""
-LATER = {"sympy"}
-"""Declared ahead of the first import: the last stage of the verifier `math`."""
 TOOLS = {
     *("build", "mypy", "pytest-randomly", "pytest-timeout", "pytest-xdist", "ruff", "setuptools", "types-pyyaml"),
     "wheel",
@@ -113,7 +111,7 @@ def test_what_only_an_extra_brings_is_imported_late() -> None:
 
 def test_every_dependency_is_imported_by_shipped_code() -> None:
     used = set().union(*(one.distributions for one in imports(*SHIPPED)))
-    assert used >= CORE - LATER, "not imported: remove it from dependencies"
+    assert used >= CORE, "not imported: remove it from dependencies"
     for extra in EXTRAS.keys() - {"dev"}:
         assert EXTRAS[extra] <= used, f"not imported: remove it from the extra {extra}"
 

@@ -148,7 +148,7 @@ _STEP_AHEAD = re.compile(
     r"(?i)\bto (?:divide|multiply|add|subtract|plug|substitute|try|compute|evaluate|square|consider|check"
     r"|solve|simplify)\b"
 )
-"""What is to be done next: `the next step is to divide by 6`."""
+"""Announcement of a next step: `the next step is to divide by 6`."""
 _DEFINES = re.compile(r"(?i)\b(?:of|the|these|those|when|where|if)\s+(?:\\?\$)?$")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 

@@ -58,7 +58,7 @@ def test_a_float32_head_reads_what_the_rest_computed_in_bfloat16(tiny_model: Pat
     with torch.no_grad():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             hidden_TH = mixed.model.base_model(input_ids=ids_BT).last_hidden_state[0]
-        logits_TV = hidden_TH.float() @ mixed.policy.weights()["lm_head.weight"].T / 0.7
+        logits_TV = hidden_TH.float() @ mixed.weights()["lm_head.weight"].T / 0.7
         expected_T = torch.log_softmax(logits_TV, -1)[:-1].gather(-1, ids_BT[0, 1:, None])[:, 0]
         found_T, other_T = (policy.logprobs(ids_BT, mask_BT).logprobs_BT[0, 1:] for policy in (mixed, rounded))
     assert (found_T - expected_T).abs().max() < 1e-5 < 1e-4 < (other_T - expected_T).abs().max()
