@@ -53,7 +53,8 @@ def check(
     gold = gold_answer(task.answer) if task.answer else None
     if gold is None:
         return Verdict(status=Status.INVALID, reason="the row has no gold answer")
-    found = final_answer(completion, kind_of(gold), tuple(filter(None, thinking.replace(" ", "").split(","))))
+    tags = tuple(filter(None, thinking.replace(" ", "").split(","))) if thinking else ()
+    found = final_answer(completion, kind_of(gold), tags)
     if found is None:
         if not readable(gold):
             return Verdict(status=Status.INVALID, reason=f"the gold answer {gold[:80]!r} cannot be read")

@@ -43,7 +43,7 @@ def _letters(vector: str) -> str:
 
 def reordered(gold: str, answer: str) -> bool:
     """Return True if both texts multiply the same matrices, in bold, in another order."""
-    if "\\" not in gold or "\\" not in answer:
+    if not all("\\mathbf" in side or "\\bm" in side or "\\boldsymbol" in side for side in (gold, answer)):
         return False
     first, second = _matrix_products(gold), _matrix_products(answer)
     if not any(len(names) > 1 for names in first) or not any(len(names) > 1 for names in second):

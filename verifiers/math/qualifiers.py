@@ -93,15 +93,14 @@ _CONDITION = re.compile(
 _RELATION = re.compile(r"[<>=]|\\(?:le|ge|leq|geq|ne|neq|in)(?![A-Za-z])")
 
 
+_CONDITION_WORDS = ("for", "when", "where", "provided", "with")
+
+
 def contradict(gold: str, answer: str) -> bool:
     """Return True if the words of two answers, whose values are equal, make them different answers."""
     if "cases}" in gold or "cases}" in answer:
         return False  # the conditions of cases are compared as such
-    if (
-        not _WORD.search(_COMMAND.sub(" ", gold) + " " + _COMMAND.sub(" ", answer))
-        and gold.isascii()
-        and answer.isascii()
-    ):
+    if gold.isascii() and answer.isascii() and not (_has_words(gold) or _has_words(answer)):
         return False
     first, second = _said(gold), _said(answer)
     if first == second:
@@ -123,8 +122,14 @@ def contradict(gold: str, answer: str) -> bool:
     )
 
 
+def _has_words(text: str) -> bool:
+    return _WORD.search(_COMMAND.sub(" ", text) if "\\" in text else text) is not None
+
+
 def conditions(gold: str, answer: str) -> tuple[str, str] | None:
     """Return the conditions that two answers state, `x>0` of `f(x)=x \\text{ for } x>0`; None unless both do."""
+    if not all(any(word in side for word in _CONDITION_WORDS) for side in (gold, answer)):
+        return None
     found = [_CONDITION.search(side) for side in (gold, answer)]
     texts = [match[1].strip(" })].") for match in found if match and _RELATION.search(match[1])]
     return (texts[0], texts[1]) if len(texts) == 2 else None
