@@ -91,30 +91,37 @@ def _projection(match: re.Match[str]) -> str:
     return f"p_{{\\text{{{match[1]}{onto}{of}}}}}"
 
 
+def _beginning_with_digits(text: str) -> tuple[str, bool]:
+    """Return a text that begins with a number in ordinary notation, and whether the notation is the whole text."""
+    match = _EUROPEAN.fullmatch(text)
+    if match:
+        return match[1].replace(".", "") + ("." + match[2] if match[2] else ""), True
+    match = _PERIOD.fullmatch(text)
+    if match:
+        return _repeating(match[1], match[2], match[3], match[4] or match[6]), True
+    match = _DOTTED.fullmatch(text)
+    if match:
+        return _repeating(match[1], match[2], match[3], match[4] + match[5] + match[6]), True
+    match = _ORDINAL.match(text)
+    if match:
+        text = match[1] + text[match.end() :]
+    if "'" in text:
+        text = _SWISS.sub("", text)
+    if "to" in text:
+        match = _TO.fullmatch(text)
+        if match:
+            return f"{match[1]}:{match[2]}", True
+    if "x" in text or "X" in text:
+        text = _POWER_OF_TEN.sub(r" \\times ", text)
+    return text, False
+
+
 def ordinary(text: str) -> str:
     """Return the normalized text with such notations replaced."""
-    digits = text[:1].isdigit() or text[:1] in "-+."
-    if digits:
-        match = _EUROPEAN.fullmatch(text)
-        if match:
-            return match[1].replace(".", "") + ("." + match[2] if match[2] else "")
-        match = _PERIOD.fullmatch(text)
-        if match:
-            return _repeating(match[1], match[2], match[3], match[4] or match[6])
-        match = _DOTTED.fullmatch(text)
-        if match:
-            return _repeating(match[1], match[2], match[3], match[4] + match[5] + match[6])
-        match = _ORDINAL.match(text)
-        if match:
-            text = match[1] + text[match.end() :]
-        if "'" in text:
-            text = _SWISS.sub("", text)
-        if "to" in text:
-            match = _TO.fullmatch(text)
-            if match:
-                return f"{match[1]}:{match[2]}"
-        if "x" in text or "X" in text:
-            text = _POWER_OF_TEN.sub(r" \\times ", text)
+    if text[:1].isdigit() or text[:1] in "-+.":
+        text, whole = _beginning_with_digits(text)
+        if whole:
+            return text
     elif text[:1] == "{":
         match = _BUILDER.fullmatch(text)
         if match:
