@@ -16,8 +16,8 @@ from rlvr.offpolicy.lineage import lineage_of
 from rlvr.protocols import ModelSpec, TrainContext
 from rlvr.record.schema import LogprobColumn, Rollout
 from rlvr.record.store import read_rollouts
-from rlvr.registry import registry
 from rlvr.run.config import model_config, resolve
+from rlvr.run.factories import trainer_factory
 from rlvr.run.models import load_configuration, load_tokenizer, local_weights_hash, tokenizer_hash, vocabulary_size
 from rlvr.run.saved import rollouts_of
 from rlvr.run.train import no_progress_bars
@@ -114,8 +114,7 @@ def diagnose(
     for a broken record.
     """
     paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
-    named = model_config(str(model), device=device, dtype=dtype)
-    spec = ModelSpec(named.location, revision=named.revision, device=named.device, dtype=named.dtype)
+    spec = _spec(str(model), device, dtype)
     tokenizer, vocabulary = tokenizer_hash(load_tokenizer(spec)), vocabulary_size(load_configuration(spec))
     temperature = _first(paths, _temperature) if temperature is None else temperature
     verifier = _first(paths, _verifier) if verifier is None else verifier
@@ -145,6 +144,11 @@ def diagnose(
         advice=advice,
         command=_command(paths, str(model), verifier, temperature, sample, advice),
     )
+
+
+def _spec(model: str, device: str, dtype: str) -> ModelSpec:
+    named = model_config(model, device=device, dtype=dtype)
+    return ModelSpec(named.location, revision=named.revision, device=named.device, dtype=named.dtype)
 
 
 def _records(paths: Sequence[Path]) -> Iterator[tuple[str, Path, Rollout]]:
@@ -198,7 +202,11 @@ def _measured(
     groups = sample.groups
     rollouts = [each.rollout for group in groups for each in group]
     with no_progress_bars():
-        factory = registry().load("trainer", trainer)
+        factory = trainer_factory(trainer)
+        if factory.owns_loop:
+            raise RequestError(
+                f"trainer {trainer!r} has a loop of its own and computes no log-probabilities: name another, e.g. grpo"
+            )
         loaded = factory(factory.Options(), TrainContext(spec, seed=0, temperature=temperature, total_updates=1))
         own: list[LogprobColumn] = []
         for start in range(0, len(rollouts), CHUNK):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import rlvr
 import small_runs
-from rlvr.errors import ConfigError, PluginError
+from rlvr.errors import ConfigError, PluginError, RequestError
 from rlvr.registry import registry
 from rlvr.run.factories import sampler_factory, trainer_factory
 from rlvr.run.plan import make_plan
@@ -104,3 +105,10 @@ def test_groups_from_elsewhere_are_refused_for_a_backend(
     config = small_runs.small_config(tiny_model, trainer="foreign", trainer__lr=None, **changes)
     with pytest.raises(ConfigError, match=f"{key} does nothing with trainer 'foreign', which samples its own batches"):
         make_plan(config)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_backend_computes_no_log_probabilities_for_a_diagnosis(tiny_model: Path, tmp_path: Path) -> None:
+    small_runs.start(small_runs.small_config(tiny_model, steps=1, eval__questions=0), tmp_path / "run")
+    with pytest.raises(RequestError, match="trainer 'foreign' has a loop of its own and computes no log-prob"):
+        rlvr.diagnose(tmp_path / "run", tiny_model, trainer="foreign", device="cpu")
