@@ -16,6 +16,7 @@ import pytest
 
 from rlvr.cli import main
 from rlvr.errors import ConfigError
+from rlvr.protocols import TrainerOptions
 from rlvr.record.store import read_rollouts
 from rlvr.run.config import resolve
 from rlvr.run.loop import Run
@@ -218,6 +219,9 @@ def test_ctrl_c_ends_the_step_saves_and_can_be_resumed(tmp_path: Path) -> None:
 class TakesOver:
     """A backend with a loop of its own."""
 
+    Options = TrainerOptions
+    owns_loop = True
+
     def __init__(self, *_: Any) -> None:
         self.seen: list[str] = []
 
@@ -248,8 +252,8 @@ def test_a_trainer_that_owns_its_loop_is_driven_as_a_whole(tmp_path: Path, tiny_
         plan.trainer, plan.trackers = TakesOver, {"mine": lambda *_: tracker}
         run = Run(plan, directory, Quiet())
         assert run.train().finished
-        assert isinstance(run.trainer, TakesOver)
-        assert len(run.trainer.seen) == 3
+        assert isinstance(run.backend, TakesOver)
+        assert len(run.backend.seen) == 3
     assert tracker.closed
 
 

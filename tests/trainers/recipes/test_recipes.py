@@ -328,7 +328,7 @@ def test_loss_and_gradient_are_those_of_the_formula(name: str, tiny_model: Path,
 def test_the_document_s_recipe_is_its_formula(
     tiny_model: Path, oracle: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text().partition("## Add one")[2]
+    text = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text().partition("## Add a recipe")[2]
     (recipe,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     (formula,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     file = tmp_path / "mine.yaml"
