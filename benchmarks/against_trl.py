@@ -43,7 +43,7 @@ PARTS = ("sample", "score", "train", "step")
 
 @dataclass(frozen=True)
 class Size:
-    """What is trained, and how long it is measured."""
+    """Model and workload of one comparison, and the number of steps measured."""
 
     steps: int
     """Of each process."""
@@ -108,7 +108,7 @@ def measure(command: Sequence[str]) -> float:
 
 
 def measure_rlvr(settings: Path, steps: int, folder: Path) -> tuple[list[dict[str, float]], float]:
-    """Of each step: seconds by part, tokens a completion. And MiB."""
+    """Return seconds by part and mean completion length for each step, and the peak memory in MiB."""
     out = folder / "run"
     pairs = json.loads(settings.read_text()).items()
     options = [argument for key, value in pairs for argument in ("--set", f"{key}={json.dumps(value)}")]
@@ -118,7 +118,7 @@ def measure_rlvr(settings: Path, steps: int, folder: Path) -> tuple[list[dict[st
 
 
 def measure_trl(settings: Path, steps: int, folder: Path) -> tuple[list[dict[str, float]], float]:
-    """As `measure_rlvr`."""
+    """Return the same for TRL; see `measure_rlvr`."""
     out = folder / "trl.json"
     memory = measure([sys.executable, __file__, "--steps", str(steps), "--trl", str(settings), str(out)])
     return json.loads(out.read_text()), memory
@@ -161,7 +161,7 @@ def train_with_trl(settings: Path, steps: int, out: Path) -> None:
         tokens = 0.0
 
         class Timed(GRPOTrainer):
-            """With a stop-watch around sampling and scoring."""
+            """A GRPOTrainer that times sampling and scoring."""
 
             def _generate(self, *args: Any, **kwargs: Any) -> Any:
                 nonlocal tokens

@@ -41,7 +41,7 @@ AGAIN = 0.3  # of the resumed runs that are killed as well
 
 @dataclass
 class Tally:
-    """What became of a mode's killed runs."""
+    """Counts over the killed runs of one mode."""
 
     runs: int = 0
     kills: int = 0

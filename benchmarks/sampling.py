@@ -44,7 +44,7 @@ WORK = {"embedded": (16, 16, 24), "30M": (4, 8, 128), "152k": (2, 8, 192)}
 
 
 def sides(name: str, path: Path) -> dict[str, Callable[[], int]]:
-    """What is measured: functions that sample once and return how many tokens there are."""
+    """Return the contenders by name: functions that sample once and return the number of tokens."""
     questions, size, max_tokens = WORK[name]
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     tokenizer = load_tokenizer(ModelSpec(str(path)))

@@ -120,7 +120,7 @@ class SourceRequest:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model to load, and how. Samplers and trainers receive the same one."""
+    """The model to load, and how. Samplers and trainers receive the same one."""
 
     path: str
     """Local directory or hub name."""

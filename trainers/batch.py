@@ -23,12 +23,12 @@ else:
     from . import late_torch as torch
 
 UNKNOWN = -(2**62)
-"""In the place of a policy version. Known ones may be below 0: of saved rollouts, before the run began."""
+"""Policy version of a token whose version is unknown. Known versions may be below 0: saved rollouts have them."""
 
 _ENOUGH = 1 / 8
-"""Of the token limit of a micro-batch: what is worth a forward pass of its own."""
+"""Share of a micro-batch's token limit that is worth a forward pass of its own."""
 _MUCH_SHORTER = 0.8
-"""Of the longest row."""
+"""Share of the longest row."""
 
 
 @dataclass(frozen=True)

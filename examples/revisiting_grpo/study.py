@@ -40,7 +40,7 @@ T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8
 
 @dataclass(frozen=True)
 class Regime:
-    """What a run is told on top of the base configuration."""
+    """Settings of a run on top of the base configuration."""
 
     name: str
     recipe: str
@@ -87,7 +87,7 @@ class Job:
     directory: Path
 
     def command(self) -> list[str] | None:
-        """What brings the run to its end; None when it is there."""
+        """Return the command that finishes the run; None if it has finished."""
         train = [sys.executable, "-m", "rlvr", "train"]
         if (self.directory / "done").exists():
             return None
@@ -163,7 +163,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
-        """From one value a seed."""
+        """Return the estimate from one value per seed."""
         n = len(values)
         if n < 2:
             return cls(values[0], math.inf)
@@ -221,7 +221,7 @@ class Result:
 
 
 def result(regime: Regime, jobs: Iterable[Job]) -> Result:
-    """What the regime's finished runs say."""
+    """Return the result of the finished runs of a regime."""
     done = [job for job in jobs if job.regime == regime and (job.directory / "done").exists()]
     return Result(
         regime,
@@ -290,7 +290,7 @@ def at_equal_gradient_steps(results: Sequence[Result], steps: int) -> list[str]:
 
 
 def drift(results: Sequence[Result]) -> str:
-    """What the age of samples does to them: a row a regime, a column a bucket of lag."""
+    """Return a table of metrics by age of samples: one row per regime, one column per bucket of lag."""
     keys = {key for each in results for lines in each.steps.values() for line in lines for key in line}
     buckets = sorted(
         {key.split("/")[0] for key in keys if key.startswith("lag_")}, key=lambda name: int(name[4:].split("-")[0])

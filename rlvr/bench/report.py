@@ -18,7 +18,7 @@ KEPT = 2000
 
 @dataclass(frozen=True)
 class Limits:
-    """What counts as correct, and how often a verifier may misjudge the labelled cases."""
+    """Threshold of a correct reward, and how often a verifier may misjudge the labeled cases."""
 
     threshold: float = 0.5
     """Rewards at or above this count as correct."""

@@ -1,4 +1,4 @@
-"""What travels between sampling, scoring, storing and training: the record, its files, and foreign rows.
+"""The record, its files, and foreign rows: all that travels between sampling, scoring, storing and training.
 
     import rlvr.record
 

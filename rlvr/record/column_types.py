@@ -1,4 +1,4 @@
-"""Which Arrow type a column of JSON values needs; said strictly, so that what is converted is what was there.
+"""Arrow type that a column of JSON values needs; said strictly, so that what is converted is what was there.
 
 pyarrow's own inference looks at one batch, and turns a bool among fractions into 1.0.
 """

@@ -143,7 +143,7 @@ def python_rows(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict
 
 
 def _python_values(column: pa.Array) -> list[Any]:
-    """As `to_pylist`, with maps as mappings, and ten times faster for lists of numbers (a token column's shape)."""
+    """Do what `to_pylist` does, with maps as mappings, and ten times faster for lists of numbers."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not _is_number(kind.value_type):
         values: list[Any] = column.to_pylist(maps_as_pydicts="strict")

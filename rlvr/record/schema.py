@@ -104,7 +104,7 @@ class Message(Frozen):
 
 
 class Task(Frozen):
-    """What a completion is judged against: the row of the prompt dataset that the prompt was made from."""
+    """Row of the prompt data set that the prompt was made from; a completion is judged against it."""
 
     dataset: str | None = None
     row_id: str | None = None
@@ -224,7 +224,7 @@ _NEUTRAL = {
 
 
 class Stop(Frozen):
-    """What ends a sample: text, or a token."""
+    """A stop condition of a sample: text, or a token."""
 
     strings: tuple[str, ...] = ()
     token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
@@ -252,7 +252,7 @@ class Sampling(SamplingParams):
 
 
 class ModelRef(Frozen):
-    """Which weights sampled: a name alone does not tell."""
+    """Identity of the weights that sampled; a name alone does not tell."""
 
     name: str | None = None
     revision: str | None = None

@@ -36,7 +36,7 @@ class Sidecars:
         self._unused: set[Path] = {path for path, scores in self._files if scores}
 
     def scores_of(self, identity: str, segment: int = 0) -> list[Mapping[str, Any]]:
-        """What the sidecars have for a row, in their order."""
+        """Return the scores that the sidecars have for a row, in their order."""
         found: list[Mapping[str, Any]] = []
         for path, scores in self._files:
             if (identity, segment) in scores:

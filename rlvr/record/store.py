@@ -184,7 +184,7 @@ def rollout_of(row: Mapping[str, Any], where: str) -> Rollout:
 
 @contextmanager
 def field_faults(where: str) -> Iterator[None]:
-    """What pydantic raises in this block becomes a DataError, which says where and in which field."""
+    """Turn errors of pydantic in this block into a DataError that says where and in which field."""
     try:
         yield
     except ValidationError as error:

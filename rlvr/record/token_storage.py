@@ -15,7 +15,7 @@ from rlvr.record.schema import Rollout
 from rlvr.record.token_columns import Array, frozen
 
 Where = Callable[[int], str]
-"""Where row i of a batch stands, for messages."""
+"""Function that names the place of row i of a batch, for messages."""
 
 
 # --- from arrays to Arrow -------------------------------------------------------------------------------------------

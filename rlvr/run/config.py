@@ -37,7 +37,7 @@ class ModelConfig(Frozen):
 
     @property
     def location(self) -> str:
-        """What to load: a local directory or a hub name."""
+        """Location to load from: a local directory or a hub name."""
         return self.path or self.name
 
 

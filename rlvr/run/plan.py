@@ -77,7 +77,7 @@ class Plan:
     sampler_options: SamplerOptions
     """Validated; an instance of `sampler.Options`."""
     trackers: dict[str, TrackerFactory]
-    """By name."""
+    """Name -> factory."""
     notes: list[str]
     """Notes for the user, a line each."""
 

@@ -24,7 +24,7 @@ Given: TypeAlias = RunConfig | Mapping[str, Any] | Path | str | None
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run is and how it ended."""
+    """Directory of a run, and how the run ended."""
 
     directory: Path
     checkpoint: Path | None
@@ -45,7 +45,7 @@ class TrainResult:
     alarms: str
     """Summary of the alarms that fired; empty if none did."""
     notes: tuple[str, ...]
-    """What the user should know, one line each."""
+    """Notes for the user, one line each."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ LATENESS = 2
 
 
 class FakeSamplerOptions(SamplerOptions):
-    """Which answers come out of the ordinary. Which ones these are is a function of each request's key."""
+    """Shares of answers that are out of the ordinary. The choice of answers is a function of each request's key."""
 
     vocabulary: int = Field(default=32, ge=2, description="token ids are drawn below this number")
     alphabet: str = Field(default="0123456789+-*/=. ", min_length=1, description="text: one character per token")

@@ -34,7 +34,7 @@ Outcome: TypeAlias = Literal["equal", "different", "unparsed", "invalid"]
 
 
 class Judgement(NamedTuple):
-    """What was found, and which stage found it."""
+    """An answer that was found, and the stage that found it."""
 
     status: Outcome
     reason: str

@@ -23,7 +23,7 @@ MAX_COMPLETION = 2_000_000
 """Characters; of a longer completion only the end is read."""
 
 Kind: TypeAlias = Literal["value", "choice", "words"]
-"""What the gold answer is, which decides how prose is read: a value, the letter of a choice, or words."""
+"""Kind of the gold answer, which decides how prose is read: a value, the letter of a choice, or words."""
 
 _NEXT_TURN = re.compile(r"<\|im_start\|>\s*(?:user|system)|<\|start_header_id\|>\s*user|<start_of_turn>\s*user")
 _SPECIAL = re.compile(r"<\|[A-Za-z_]{1,40}\|>|</s>|<s>|<(?:end|start)_of_turn>")

@@ -26,13 +26,13 @@ PRIME = 2**255 - 19
 _IMAGINARY_UNIT = pow(2, (PRIME - 1) // 4, PRIME)
 DIGITS = 60
 MAX_BITS = 16_384
-"""Of an exact integer or rational."""
+"""Bits of an exact integer or rational, at most."""
 MAX_FACTORIAL = 4_000
 MAX_TERMS = 2_000
-"""Of a sum or product, those of the sums around it multiplied."""
+"""Terms of a sum or product, multiplied with those of the sums around it, at most."""
 MAX_EXPONENT = 10**9
 MAX_ARGUMENT = 10**30
-"""Of a periodic function, whose argument would be reduced to that many digits."""
+"""Argument of a periodic function, at most: it would be reduced to that many digits."""
 MAX_NODES = 60_000
 
 
