@@ -29,7 +29,8 @@ def show(
             "-w",
             metavar="EXPR",
             help="Condition on rows: status=unparsed, reward<1, completion~boxed, finish_reason=length, "
-            "sampling.temperature>0, answer=null; repeatable. Fields: columns, the last score's, version, tokens.",
+            "sampling.temperature>0, answer=null; repeatable. Fields: columns, version, tokens, and a score's: "
+            "one score of the row must meet all conditions on these.",
         ),
     ] = None,
     group: Annotated[str | None, typer.Option("--group", "-g", metavar="ID", help="Only this group.")] = None,

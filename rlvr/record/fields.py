@@ -18,7 +18,7 @@ from rlvr.files import as_text
 from rlvr.record.rows import TARGETS, FieldError, Row, messages_of
 
 SCORE_FIELDS = ("status", "reward", "verifier", "extracted", "reason", "seconds")
-"""Fields of the last score."""
+"""Fields of a score: of the one that met the conditions, or of the last one."""
 
 _ROW_FIELDS = (*TARGETS, "version", "tokens", *SCORE_FIELDS)
 
@@ -26,8 +26,8 @@ _ROW_FIELDS = (*TARGETS, "version", "tokens", *SCORE_FIELDS)
 class Fields:
     """Fields of a row by name, whatever file it is from and however damaged it is.
 
-    A name is a field of the last score, a target, `version` (the last policy version), `tokens` (how many were
-    sampled), a column, or a path into a column (`task.answer`).
+    A name is a field of a score, a target, `version` (the last policy version), `tokens` (how many were sampled), a
+    column, or a path into a column (`task.answer`).
     """
 
     def __init__(self, row: Row) -> None:
@@ -37,7 +37,11 @@ class Fields:
         """Scores that are readable as such."""
         self._named = self._of_record() if row.is_record else self._of_foreign_row()
         if self.scores:
-            self._named.update({name: self.scores[-1].get(name) for name in SCORE_FIELDS})
+            self.bind(self.scores[-1])
+
+    def bind(self, score: Mapping[str, Any]) -> None:
+        """Let the names of score fields mean those of this score; before the first call, they mean the last score's."""
+        self._named.update({name: score.get(name) for name in SCORE_FIELDS})
 
     def names(self) -> set[str]:
         """Return the names that `get` knows."""
@@ -148,19 +152,37 @@ def _number(text: str) -> float | None:
 
 
 class Where:
-    """Conditions that must all hold, and the fields that the rows so far had."""
+    """Conditions that must all hold, and the fields that the rows so far had.
+
+    Conditions on fields of a score hold if one and the same score of the row, any of them, meets them all.
+    """
 
     def __init__(self, expressions: Iterable[str]) -> None:
         """Raises RequestError for an expression that is no comparison."""
         self.conditions: Sequence[Condition] = [condition(expression) for expression in expressions]
+        # Orders last: a text that cannot be ordered is no mistake if another condition rules its score out.
+        ordered = sorted(self.conditions, key=lambda each: each.op in _ORDERS)
+        self._of_row = [each for each in ordered if each.field not in SCORE_FIELDS]
+        self._of_score = [each for each in ordered if each.field in SCORE_FIELDS]
         self._seen: set[str] = set()
 
     def holds(self, fields: Fields) -> bool:
-        """Return whether all conditions hold for a row."""
+        """Return whether all conditions hold for a row, whose fields are then bound to the last score that meets them.
+
+        Raises RequestError for an order of text.
+        """
         if not self.conditions:
             return True
         self._seen.update(fields.names())
-        return all(each.holds(fields.get(each.field)) for each in self.conditions)
+        if not all(each.holds(fields.get(each.field)) for each in self._of_row):
+            return False
+        if not self._of_score or not fields.scores:  # without scores, the names are columns of the row's own
+            return all(each.holds(fields.get(each.field)) for each in self._of_score)
+        for score in reversed(fields.scores):
+            if all(each.holds(score.get(each.field)) for each in self._of_score):
+                fields.bind(score)
+                return True
+        return False
 
     def require_known(self, files: str) -> None:
         """Raise RequestError if a condition names a field that no row had: it is a mistake, not a condition unmet."""

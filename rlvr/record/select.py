@@ -60,7 +60,10 @@ class ShowResult:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One flat row each: where it stands, texts, last score; `pandas.DataFrame(result.rows)` is a table."""
+        """One flat row each: where it stands, texts, and the last of the scores that met `where`.
+
+        `pandas.DataFrame(result.rows)` is a table.
+        """
         return [{"where": each.row.where, **{name: each.get(name) for name in _SHOWN}} for each in self.fields]
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,7 +87,8 @@ def show(
     Args:
         files: Records or any other rows: files, folders of files, patterns.
         where: Conditions that must all hold: `"status=unparsed"`, `"reward<1"`, `"completion~boxed"`. Fields are
-            columns, those of the last score, `version` and `tokens`.
+            columns, those of a score, `version` and `tokens`. Conditions on fields of a score must hold for one and the
+            same score, any of the row's.
         group: Only rows of this group.
         limit: How many rows to return; 0 is all.
         mapping: Target → column of foreign files: `{"completion": "response"}`.

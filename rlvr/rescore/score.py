@@ -165,7 +165,8 @@ def score(
         label: Name of this variant: the scores are by `NAME@LABEL`.
         where: Conditions that rows must meet, as in `rlvr show`: `"status=error"`.
         limit: Score only the first so many of the rows.
-        shard: (i, n): score only each nth row, beginning with the ith. The n shards are disjoint and complete.
+        shard: (i, n): score only each nth row, beginning with the ith; i counts from 1. The n shards are disjoint and
+            complete.
         scores_only: Write only `id`, `segment` and the new scores of each row: a sidecar.
         cache: SQLite file that remembers verdicts for other calls.
         skip_bad_lines: Leave out lines that are not JSON objects instead of refusing the file.
@@ -341,8 +342,10 @@ def _refuse_to_lose(targets: Sequence[OutputFile], journal: Path, force: bool) -
 
 
 def _checked_shard(shard: tuple[int, int] | None) -> tuple[int, int] | None:
-    if shard is not None and not (0 <= shard[0] <= shard[1] and shard[1] > 0):
-        raise RequestError(f"--shard {shard[0]}/{shard[1]}: write I/N, for example 1/4, with I from 1 to N")
+    if shard is not None and not 1 <= shard[0] <= shard[1]:
+        raise RequestError(
+            f"--shard {shard[0]}/{shard[1]}: write I/N, for example 1/4, with I from 1 to N: shards count from 1"
+        )
     return shard
 
 

@@ -147,6 +147,39 @@ def test_where_reads_a_foreign_files_own_columns(show: Show) -> None:
     assert ids(show("in.jsonl", "-w", "meta.n=null")) == ["a", "b"]
 
 
+@pytest.mark.parametrize("file", ["in.jsonl", "in.parquet"])
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        (["verifier=math", "reward=1"], ["first"]),
+        (["reward=1", "verifier=math"], ["first"]),
+        (["verifier=math", "reward=0"], ["last", "only"]),
+        (["verifier=short", "reward=1"], ["last"]),
+        (["verifier=math", "status=timeout"], []),
+        (["reward=1"], ["first", "last"]),
+        (["reward=0", "id!=only"], ["first", "last"]),
+        (["status!=graded"], ["only"]),
+        (["verifier=null"], ["none"]),
+        (["extracted<10", "verifier=math"], ["first"]),  # the text of another verifier cannot be ordered
+    ],
+)
+def test_conditions_on_a_score_must_hold_for_one_score_of_the_row(
+    show: Show, file: str, conditions: list[str], expected: list[str]
+) -> None:
+    def by(verifier: str, status: str, reward: float | None, extracted: str | None = None) -> dict[str, Any]:
+        return score(status, reward, verifier=verifier, extracted=extracted)
+
+    rows = [
+        {"id": "first", "scores": [by("math", "graded", 1.0, "9"), by("short", "graded", 0.0, "nine")]},
+        {"id": "last", "scores": [by("math", "graded", 0.0, "11"), by("short", "graded", 1.0, "eleven")]},
+        {"id": "only", "scores": [by("short", "timeout", None), by("math", "graded", 0.0)]},
+        {"id": "none", "scores": []},
+    ]
+    put("in.jsonl", *rows)
+    pq.write_table(pa.Table.from_pylist(rows), "in.parquet")
+    assert ids(show(file, *[argument for each in conditions for argument in ("--where", each)])) == expected
+
+
 def test_limit_says_how_many_more(show: Show) -> None:
     write_rollouts("in.parquet", [FULL, *OTHERS])
     done = show("in.parquet")

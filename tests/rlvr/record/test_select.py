@@ -38,3 +38,19 @@ def test_rows_that_match_are_a_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(rlvr.show(tmp_path, limit=0).rows) == 20
     with pytest.raises(RequestError, match="has no field 'rewrad'; did you mean 'reward'"):
         rlvr.show(tmp_path, where="rewrad>3")
+
+
+def test_a_row_shows_the_score_that_met_the_conditions(tmp_path: Path) -> None:
+    scores = tuple(
+        Score(status="graded", reward=reward, verifier=verifier, version="1", extracted=verifier)
+        for verifier, reward in (("a", 1.0), ("b", 0.0), ("c", 0.0))
+    )
+    write_rollouts(tmp_path / "in.parquet", [Rollout(id="r", prompt="p", completion="c", scores=scores)])
+
+    def shown(*where: str) -> list[str]:
+        return [row["verifier"] for row in rlvr.show(tmp_path, where=where).rows]
+
+    assert shown("verifier=a", "reward=1") == ["a"]
+    assert shown("reward=0") == ["c"]
+    assert shown("id=r") == ["c"]
+    assert shown("verifier=a", "reward=0") == []

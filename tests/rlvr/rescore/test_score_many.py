@@ -209,6 +209,7 @@ def test_a_label_names_a_variant(rlvr: Run) -> None:
         (["-v", "mine.py:same", "--as", "a b"], "--as a b: a label is"),
         (["-v", "mine.py:same", "--shard", "5/4"], "--shard 5/4: write I/N"),
         (["-v", "mine.py:same", "--shard", "0/0"], "--shard 0/0: write I/N"),
+        (["-v", "mine.py:same", "--shard", "0/2"], "with I from 1 to N: shards count from 1"),
         (["-v", "mine.py:together", "--shard", "1/2"], "it would tear groups apart"),
         (["-v", "mine.py:same", "--where", "lenght>3"], "has no field 'lenght'"),
         (["-v", "mine.py:same", "--where", "n"], "--where n: expected FIELD OP VALUE"),
@@ -239,6 +240,17 @@ def test_only_rows_where_it_holds_are_verified_and_written(rlvr: Run, source: st
     assert len(lines("again.jsonl")) == 1
 
 
+def test_conditions_on_a_score_pick_one_score_of_the_row(rlvr: Run) -> None:
+    scores = [{"verifier": name, "status": "graded", "reward": reward} for name, reward in (("a", 1.0), ("b", 0.0))]
+    put("in.jsonl", *({**row, "scores": scores[: 1 + row["n"] % 2]} for row in numbered(10)))
+    assert rlvr("in.jsonl", "--out", "a.jsonl", "--where", "reward=1", "--where", "verifier=a").code == 0
+    assert len(lines("a.jsonl")) == 10
+    assert rlvr("in.jsonl", "--out", "b.jsonl", "--where", "reward=0", "--where", "verifier=b").code == 0
+    assert len(lines("b.jsonl")) == 5
+    assert rlvr("in.jsonl", "--out", "c.jsonl", "--where", "reward=0", "--where", "verifier=a").code == 0
+    assert lines("c.jsonl") == []
+
+
 @pytest.mark.parametrize("n", [1, 3, 7])
 def test_shards_are_disjoint_and_complete(rlvr: Run, n: int) -> None:
     put("a.jsonl", *numbered(600))
@@ -248,8 +260,6 @@ def test_shards_are_disjoint_and_complete(rlvr: Run, n: int) -> None:
         assert rlvr("a.jsonl", "b.parquet", "--out", f"{i}.jsonl", "--shard", f"{i}/{n}").code == 0
         found += [row["n"] for row in lines(f"{i}.jsonl")]
     assert sorted(found) == list(range(1201))
-    assert rlvr("a.jsonl", "b.parquet", "--out", "0.jsonl", "--shard", f"0/{n}").code == 0
-    assert [row["n"] for row in lines("0.jsonl")] == [row["n"] for row in lines(f"{n}.jsonl")]
 
 
 # --- scores only ----------------------------------------------------------------------------------------------------
