@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -334,30 +333,22 @@ def test_no_signal_is_counted_over_batches_and_over_a_resume(tiny_model: Path, t
     assert [bool(line["alarms"]) for line in lines] == [False, False, True, True]
 
 
-def test_the_command_line_tells_of_alarms_when_they_start_and_at_the_end(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rlvr", "train", "--trainer", "grpo-off", "--steps", "4", "--out", "run"]
-    sets = ["eval.questions=0", "alarms.ess.threshold=1", "sampling.prompts_per_step=4"]
-    done = subprocess.run(
-        [*command, *(word for each in sets for word in ("--set", each))],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    alarming = [line for line in done.stdout.splitlines() if "ALARM ess " in line]
+def test_the_command_line_tells_of_alarms_when_they_start_and_at_the_end(cli: Callable[..., Any]) -> None:
+    sets = ("eval.questions=0", "alarms.ess.threshold=1", "sampling.prompts_per_step=4")
+    command = ("train", "--trainer", "grpo-off", "--steps", "4", "--out", "run")
+    done = cli(*command, *(f"--set={each}" for each in sets))
+    assert done.code == 0, done.err
+    alarming = [line for line in done.out.splitlines() if "ALARM ess " in line]
     assert alarming[0].startswith("step ")
     assert "(warn)" in alarming[0]
-    assert "alarms: ess " in done.stdout
+    assert "alarms: ess " in done.out
 
 
-def test_a_run_that_is_stopped_says_which_skips_led_there_and_sums_up(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rlvr", "train", "--steps", "9", "--out", "run", "--verifier"]
+def test_a_run_that_is_stopped_says_which_skips_led_there_and_sums_up(cli: Callable[..., Any]) -> None:
     sets = ["eval.questions=0", "sampling.prompts_per_step=2", "verifier.workers=0", "verifier.rewards.error=0"]
     sets.append("alarms.verdicts.consequence=skip")
-    done = subprocess.run(
-        [*command, f"{small_runs.REWARDS}:broken", *(f"--set={each}" for each in sets)],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1, done.stdout
-    assert re.search(r"skipped 3 ≥ 3 \(stop\), after verdicts .* \(skip\); skipped is batches in a row", done.stderr)
-    assert re.search(
-        r"^4 alarms: verdicts 3 times \(steps 1 to 3\), skipped once \(step 3\)", done.stdout, re.MULTILINE
-    )
+    command = ("train", "--steps", "9", "--out", "run", "--verifier", f"{small_runs.REWARDS}:broken")
+    done = cli(*command, *(f"--set={each}" for each in sets))
+    assert done.code == 1, done.out
+    assert re.search(r"skipped 3 ≥ 3 \(stop\), after verdicts .* \(skip\); skipped is batches in a row", done.err)
+    assert re.search(r"^4 alarms: verdicts 3 times \(steps 1 to 3\), skipped once \(step 3\)", done.out, re.MULTILINE)

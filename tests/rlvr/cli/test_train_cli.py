@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlvr.cli import main
 from rlvr.errors import ConfigError
 from rlvr.protocols import TrainerOptions
 from rlvr.record.store import read_rollouts
@@ -27,13 +27,8 @@ from rlvr.settings import command_line_settings
 GSM8K = [
     {"question": f"What is {i} + {i}?", "answer": f"It is <<{i}+{i}={2 * i}>>{2 * i}.\n#### {2 * i}"} for i in range(9)
 ]
+Cli = Callable[..., Any]
 SMALL = ["--steps", "2", "--prompts-per-step", "2", "--group-size", "2", "--max-tokens", "6", "--device", "cpu"]
-
-
-def rlvr(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rlvr", "train", *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture
@@ -78,39 +73,31 @@ def questions(tmp_path: Path) -> Path:
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
+    tmp_path: Path, cli: Cli, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "something").touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["rlvr", "train", *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    told = capsys.readouterr().err
-    assert exit_.value.code == 2, told
-    assert message in told
-    assert len(told.strip().splitlines()) == 1
+    done = cli("train", *arguments)
+    assert done.code == 2, done.err
+    assert message in done.err
+    assert len(done.err.strip().splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["something"], "a refused request leaves nothing behind"
 
 
 def test_a_dry_run_does_the_arithmetic_scores_gold_answers_and_writes_nothing(
-    tmp_path: Path, questions: Path, awkward_model: Path
+    tmp_path: Path, cli: Cli, questions: Path, awkward_model: Path
 ) -> None:
     weights = awkward_model / "model.safetensors"
     kept = weights.read_bytes()
     weights.unlink()  # no weight is loaded: there is none
     try:
-        done = rlvr(
-            "--model", str(awkward_model), "--dataset", "gsm8k", "--data-files", str(questions),
+        done = cli(
+            "train", "--model", str(awkward_model), "--dataset", "gsm8k", "--data-files", str(questions),
             "--trainer", "grpo-off", "--prompts-per-step", "2", "--group-size", "8", "--steps", "10",
-            "--max-tokens", "64", "--dry-run", cwd=tmp_path,
+            "--max-tokens", "64", "--dry-run",
         )  # fmt: skip
     finally:
         weights.write_bytes(kept)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     for line in (
         "2 prompts × 8 = 16 rollouts",
         "an epoch     5 steps",
@@ -118,39 +105,39 @@ def test_a_dry_run_does_the_arithmetic_scores_gold_answers_and_writes_nothing(
         "every 10 steps; lag 0 to 9",
         "no held-out questions",
     ):
-        assert line in done.stdout
-    assert done.stdout.count("→ 1.0") == 4
+        assert line in done.out
+    assert done.out.count("→ 1.0") == 4
     assert {path.name for path in tmp_path.iterdir()} == {"gsm8k.jsonl"}
 
 
 def test_a_dry_run_says_gold_answers_as_the_verifier_declares_and_what_positions_leave_of_prompts(
-    tmp_path: Path,
+    tmp_path: Path, cli: Cli
 ) -> None:
     (tmp_path / "hashes.py").write_text(
         "import rlvr\n@rlvr.verifier(answer_form='#### {answer}')\n"
         "def check(completion, task): return completion.startswith('####') and task.answer in completion\n"
     )
-    done = rlvr(
-        "--verifier", "hashes.py:check", "--max-tokens", "246", "--trainer", "grpo-off", "--steps", "10",
-        "--set", "trainer.mini_batches=4", "--dry-run", cwd=tmp_path,
+    done = cli(
+        "train", "--verifier", "hashes.py:check", "--max-tokens", "246", "--trainer", "grpo-off", "--steps", "10",
+        "--set", "trainer.mini_batches=4", "--dry-run"
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "10 steps = 2,560 rollouts, 40 optimizer steps" in done.stdout
-    assert "every 10 steps; lag 0 to 39 optimizer steps" in done.stdout
-    assert "gold answers, scored in the form #### …:" in done.stdout
-    assert done.stdout.count("→ 1.0") == 4
-    assert "prompts of more than 10 tokens are left out: the model has 256 positions" in done.stdout
+    assert done.code == 0, done.err
+    assert "10 steps = 2,560 rollouts, 40 optimizer steps" in done.out
+    assert "every 10 steps; lag 0 to 39 optimizer steps" in done.out
+    assert "gold answers, scored in the form #### …:" in done.out
+    assert done.out.count("→ 1.0") == 4
+    assert "prompts of more than 10 tokens are left out: the model has 256 positions" in done.out
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_chat_model_with_all_that_a_real_one_has_is_trained(
-    tmp_path: Path, questions: Path, awkward_model: Path, dtype: str
+    tmp_path: Path, cli: Cli, questions: Path, awkward_model: Path, dtype: str
 ) -> None:
-    done = rlvr(
-        "--model", str(awkward_model), "--dataset", "gsm8k", "--data-files", str(questions), "--trainer", "grpo-off",
-        "--dtype", dtype, "--out", "run", *SMALL, cwd=tmp_path,
+    done = cli(
+        "train", "--model", str(awkward_model), "--dataset", "gsm8k", "--data-files", str(questions),
+        "--trainer", "grpo-off", "--dtype", dtype, "--out", "run", *SMALL,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 2
     rollouts = list(read_rollouts(tmp_path / "run" / "rollouts" / "step-000000.parquet"))
@@ -158,49 +145,48 @@ def test_a_chat_model_with_all_that_a_real_one_has_is_trained(
     assert {rollout.sampling.dtype for rollout in rollouts if rollout.sampling} == {dtype}
 
 
-def test_the_embedded_default_trains_and_reports(tmp_path: Path) -> None:
-    done = rlvr("--steps", "2", "--tracker", "tensorboard", "--out", "run", "--set", "eval.questions=32", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    first, *_, last = [line for line in done.stdout.splitlines() if line.startswith("step")]
+def test_the_embedded_default_trains_and_reports(tmp_path: Path, cli: Cli) -> None:
+    done = cli("train", "--steps", "2", "--tracker", "tensorboard", "--out", "run", "--set", "eval.questions=32")
+    assert done.code == 0, done.err
+    first, *_, last = [line for line in done.out.splitlines() if line.startswith("step")]
     assert "held-out" in first
     assert "2/2" in last
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
-    assert "checkpoint: run/checkpoints/step-000002" in done.stdout
+    assert "checkpoint: run/checkpoints/step-000002" in done.out
 
 
-def test_saved_rollouts_are_scored_again_and_learnt_from(tmp_path: Path) -> None:
+def test_saved_rollouts_are_scored_again_and_learnt_from(tmp_path: Path, cli: Cli) -> None:
     """The third job: rescore what a run sampled, train from the new score, sampling nothing."""
     small = ["--set", "sampling.prompts_per_step=4", "--set", "eval.questions=0"]
-    assert rlvr("--steps", "2", "--out", "first", *small, "--group-size", "4", cwd=tmp_path).returncode == 0
+    assert cli("train", "--steps", "2", "--out", "first", *small, "--group-size", "4").code == 0
     (tmp_path / "mine.py").write_text("def short(completion, task):\n    return -len(completion) / 10\n")
-    score = [sys.executable, "-m", "rlvr", "score"]
     for step in range(2):
         file = f"first/rollouts/step-{step:06d}.parquet"
-        command = [*score, file, "--verifier", "mine.py:short", "--out", f"scored-{step}.parquet"]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+        assert cli("score", file, "--verifier", "mine.py:short", "--out", f"scored-{step}.parquet").code == 0
     files = [f"scored-{step}.parquet" for step in range(2)]
 
-    before = rlvr("--rollouts", "first", "--verifier", "mine.py:short", *small, cwd=tmp_path)
-    assert before.returncode == 2
-    assert "no score by 'mine:short'; the scores there are by: math (32)" in before.stderr
+    before = cli("train", "--rollouts", "first", "--verifier", "mine.py:short", *small)
+    assert before.code == 2
+    assert "no score by 'mine:short'; the scores there are by: math (32)" in before.err
 
     arguments = ["--rollouts", *files, "--verifier", "mine.py:short", "--trainer", "grpo-off", *small]
-    dry = rlvr(*arguments, "--dry-run", cwd=tmp_path)
-    assert dry.returncode == 0, dry.stderr
+    dry = cli("train", *arguments, "--dry-run")
+    assert dry.code == 0, dry.err
     for line in ("grpo-off on 8 saved groups", "32 rollouts in 8 groups", "a pass in 2 steps", "2 steps, 2 optimizer"):
-        assert line in dry.stdout
-    assert "gold answers" not in dry.stdout
+        assert line in dry.out
+    assert "gold answers" not in dry.out
 
-    done = rlvr(*arguments, "--out", "second", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = cli("train", *arguments, "--out", "second")
+    assert done.code == 0, done.err
     lines = [json.loads(line) for line in (tmp_path / "second" / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 2, "one pass, not the embedded model's 160 steps"
     assert all(line["reward/mean"] < 0 and line["lag_unknown/share"] > 0 for line in lines)
-    assert all(re.search(r"lag \d*\?  ess ", line) for line in done.stdout.splitlines() if line.startswith("step"))
+    assert all(re.search(r"lag \d*\?  ess ", line) for line in done.out.splitlines() if line.startswith("step"))
 
 
-def test_ctrl_c_ends_the_step_saves_and_can_be_resumed(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rlvr", "train", "--steps", "500", "--out", "run", "--set", "eval.questions=0"]
+def test_ctrl_c_ends_the_step_saves_and_can_be_resumed(tmp_path: Path, cli: Cli) -> None:
+    sets = ("--set", "eval.questions=0", "--set", "sampling.prompts_per_step=2")
+    command = [sys.executable, "-m", "rlvr", "train", "--steps", "500", "--out", "run", *sets]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     while not (tmp_path / "run" / "metrics.jsonl").exists() or not (tmp_path / "run" / "metrics.jsonl").read_text():
         assert running.poll() is None
@@ -210,8 +196,8 @@ def test_ctrl_c_ends_the_step_saves_and_can_be_resumed(tmp_path: Path) -> None:
     assert running.returncode == 130
     assert "continue with: rlvr train --resume run" in output
     done = int(next((tmp_path / "run" / "checkpoints").iterdir()).name.removeprefix("step-"))
-    resumed = rlvr("--resume", "run", "--steps", str(done + 1), cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = cli("train", "--resume", "run", "--steps", str(done + 1))
+    assert resumed.code == 0, resumed.err
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(done + 1))
 
