@@ -42,8 +42,8 @@ Mappings: TypeAlias = Annotated[
     typer.Option(
         "--map",
         metavar="TARGET=SOURCE",
-        help="Column that holds completion, answer, prompt, id or group_id, if it has another name; repeatable. Files "
-        "of TRL, verl and verifiers are recognized.",
+        help="Column, or path into one, that holds completion, answer, prompt, id or group_id: "
+        "answer=reward_model.ground_truth; repeatable. Files of TRL, verl and others are recognized.",
     ),
 ]
 Options: TypeAlias = Annotated[

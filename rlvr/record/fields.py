@@ -49,7 +49,7 @@ class Fields:
 
     def get(self, name: str) -> Any:
         """Return a field; None if the row has no such field."""
-        return self._named[name] if name in self._named else self._at(name)
+        return self._named[name] if name in self._named else self.row.at(name)
 
     @property
     def versions(self) -> list[int]:
@@ -61,7 +61,7 @@ class Fields:
     def _of_record(self) -> dict[str, Any]:
         values = self.row.values
         named = {
-            "answer": self._at("task.answer"),
+            "answer": self.row.at("task.answer"),
             "prompt": messages_of(values.get("messages")) or values.get("prompt"),
         }
         if isinstance(mask := values.get("loss_mask"), list | np.ndarray):
@@ -74,19 +74,11 @@ class Fields:
         named: dict[str, Any] = {}
         for target, column in self.row.columns.items():
             try:
-                named[target] = self.row.text(column)
+                named[target] = self.row.group if target == "group_id" else self.row.text(column)
             except FieldError:
-                value = self.row.values[column]
+                value = self.row.at(column)
                 named[target] = messages_of(value) or value
         return named
-
-    def _at(self, name: str) -> Any:
-        if name in self.row.values:
-            return self.row.values[name]
-        found: Any = self.row.values
-        for part in name.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        return found
 
 
 # --- conditions -----------------------------------------------------------------------------------------------------

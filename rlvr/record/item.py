@@ -44,7 +44,7 @@ def item_of(row: Row, *, wants_rollout: bool, wants_extra: bool = True) -> Item:
         return Item(row.completion, Task(answer=row.gold))
     task = Task(row_id=row.id, answer=row.gold, extra=row.extra)
     completion = row.completion
-    has_prompt = row.values.get(row.columns["prompt"]) is not None
+    has_prompt = row.at(row.columns["prompt"]) is not None
     return Item(completion, task, _rollout(row, completion, task) if wants_rollout and has_prompt else None)
 
 
@@ -70,5 +70,5 @@ def _rollout(row: Row, completion: str | None, task: Task) -> Rollout:
         return Rollout.model_validate(fields | given)
     except ValidationError as error:
         column = row.columns["prompt"]
-        kind = kind_of(row.values[column])
+        kind = kind_of(row.at(column))
         raise FieldError(f"{column!r} is {kind}: expected text or messages", row.where) from error

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from rlvr.errors import DataError
 from rlvr.files import from_json, json_faults, kind_of
+from rlvr.record.paths import at_path
+from rlvr.record.values import LiteralFloat, number_text
 
 
 class Member(NamedTuple):
@@ -37,12 +39,15 @@ class Line:
         except ValueError:  # as in `line_of`
             return _members(self.text, _LENIENT)[name]
 
-    def literal(self, name: str) -> str:
-        """Return a number or a bool as it is written."""
-        value = self.values[name]
+    def literal(self, path: str) -> str | None:
+        """Return a number or a bool, of a column or inside one, as it is written."""
+        value = at_path(self.values, path)
         if type(value) is int and value:  # there is only one way to write it
             return str(value)
-        member = self.member(name)
+        if path not in self.values:
+            exact = json.loads(self.text, parse_float=LiteralFloat.read, parse_int=_int_or_text)
+            return number_text(at_path(exact, path))
+        member = self.member(path)
         assert member is not None
         return self.text[member.start : member.end]
 

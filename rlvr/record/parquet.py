@@ -25,7 +25,7 @@ _MISFITS = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 @contextmanager
 def opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """The file, open. Raises DataError when it is no Parquet file, or one that was never closed."""
+    """The file, open. Raises DataError when it is no Parquet file, was never closed, or has two columns of one name."""
     try:
         file = pq.ParquetFile(path, buffer_size=1 << 20)
     except (pa.ArrowException, OSError) as error:
@@ -33,6 +33,9 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
             f"{path} is not a Parquet file (or its writer was killed before it closed the file): {error}"
         ) from error
     with file:
+        names = file.schema_arrow.names
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"{path} has two columns called {twice[0]!r}: rename one of them")
         yield file
 
 

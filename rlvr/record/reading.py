@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from rlvr.errors import DataError, RequestError, nearest
 from rlvr.files import decoded, ending, existing, expanded, raw_lines_of
-from rlvr.record.foreign_formats import Layout, layout_of
+from rlvr.record.foreign_formats import Layout, columns_of, layout_of
 from rlvr.record.lines import Line, line_of
-from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS, batches_of
+from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS, batches_of, opened
+from rlvr.record.paths import at_path, heads
 from rlvr.record.rows import BY_NAME, TARGETS, Columns, Row
 from rlvr.record.sidecar import Sidecars
 from rlvr.record.store import rows_of, upgrade
-from rlvr.record.values import number_text
+from rlvr.record.values import json_text, number_text
 
 # --- rows -----------------------------------------------------------------------------------------------------------
 
@@ -36,20 +39,34 @@ class Source:
 
 
 def source_of(path: Path, mapping: Mapping[str, str] | None = None) -> Source:
-    """Return the file with its columns: those of `mapping`, else those of the format of its first row, else by name.
+    """Return the file with its columns: those of `mapping`, else those of the format of the file, else by name.
 
     Args:
         path: A `.parquet` or `.jsonl` file.
-        mapping: Target → column.
+        mapping: Target → column, or path into a column.
 
     Raises RequestError for an unknown target, DataError for a file that cannot be read.
     """
     for target in mapping or ():
         if target not in TARGETS:
             raise RequestError(f"there is no target {target!r}{nearest(target, TARGETS)}")
-    batch = next(read_batches(path, on_bad_line=lambda error: None), None)
-    layout = layout_of([] if batch is None else batch.names)
-    return Source(path, {**BY_NAME, **(layout.sources if layout else {}), **(mapping or {})}, layout)
+    names = _column_names(path)
+    layout = layout_of(names)
+    return Source(path, columns_of(layout, names, mapping), layout)
+
+
+def _column_names(path: Path) -> set[str]:
+    """Return the columns of a file; of lines, those of as many batches as it takes to recognize the format."""
+    existing(path)
+    if ending(path) == ".parquet":
+        with opened(path) as file:
+            return set(file.schema_arrow.names)
+    names: set[str] = set()
+    for batch in read_batches(path, on_bad_line=lambda error: None):
+        names.update(batch.names)
+        if "schema_version" in names or {"completion", "answer"} <= names or layout_of(names) is not None:
+            break
+    return names
 
 
 def open(  # noqa: A001
@@ -64,8 +81,8 @@ def open(  # noqa: A001
 
     Args:
         files: Files, folders of files, or patterns; `.parquet`, `.jsonl`, `.jsonl.gz`, `.jsonl.zst`.
-        mapping: Target → column of a foreign file: `{"completion": "response"}`. Files of TRL, verl and verifiers are
-            recognized.
+        mapping: Target → column of a foreign file, or path into one: `{"answer": "reward_model.ground_truth"}`. Files
+            of TRL, verl and others are recognized.
         sidecars: Files of `rlvr score --scores-only`, whose scores follow the rows' own.
         without: Columns of records that are not needed; Parquet files are read without them.
         only: The columns that are needed; Parquet files are read without the others.
@@ -117,8 +134,8 @@ class LineBatch:
 
     @property
     def names(self) -> Sequence[str]:
-        """Columns of the first line."""
-        return [*self.lines[0].values]
+        """Columns of all lines."""
+        return [*dict.fromkeys(name for line in self.lines for name in line.values)]
 
     def take(self, places: Sequence[int]) -> LineBatch:
         """Return the lines at these places."""
@@ -135,7 +152,7 @@ def _line_row(line: Line, columns: Columns) -> Row:
     values = line.values
     if values.get("schema_version") is not None:
         return Row(line.where, upgrade(values, line.where), columns)
-    numbers = {name: line.literal(name) for name in columns.values() if isinstance(values.get(name), int | float)}
+    numbers = {path: line.literal(path) for path in columns.values() if isinstance(at_path(values, path), int | float)}
     return Row(line.where, values, columns, numbers)
 
 
@@ -174,25 +191,30 @@ class ArrowBatch:
         Args:
             columns: Target → column. The numbers of these columns have a text.
             without: Columns of records that are left out.
-            only: Columns of any row that are read; None is all.
+            only: Columns, or paths into columns, of any row that are read; None is all.
         """
         names = self.names
         unwanted = set(without.intersection(names)) if "schema_version" in names else set()
         if only is not None:
-            unwanted |= set(names) - only
+            unwanted |= set(names) - heads(only)
         wanted = self.batch.select([name for name in names if name not in unwanted]) if unwanted else self.batch
         texts = {
             name: column
             for name in columns.values()
             if name in names and (column := _texts(self.batch.column(name))) is not None
         }
+        nested = [path for path in columns.values() if path not in names]
         rows = []
         for i, values in enumerate(rows_of(wanted, self.where)):
             where = self.where(i)
             if values.get("schema_version") is not None:
                 rows.append(Row(where, upgrade(values, where), columns))
-            else:
-                rows.append(Row(where, values, columns, {name: column[i] for name, column in texts.items()}))
+                continue
+            literals = {name: column[i] for name, column in texts.items()}
+            for path in nested:
+                if not isinstance(at_path(values, path), str | bytes | list | dict | None):
+                    literals[path] = _nested_text(values, path, self.batch.schema)
+            rows.append(Row(where, values, columns, literals))
         return rows
 
 
@@ -208,6 +230,32 @@ def _texts(column: pa.Array) -> list[str | None] | None:
     except pa.ArrowException:
         return None
     return texts
+
+
+def _nested_text(values: Mapping[str, Any], path: str, schema: pa.Schema) -> str | None:
+    """Return a number or a time inside a column as text, a float as short as its own precision allows."""
+    there = next(each for each in path.split("|") if at_path(values, each) is not None)
+    value, kind = at_path(values, there), _kind_at(there, schema)
+    if not isinstance(value, int | float | Decimal):
+        return json_text(value)
+    return number_text(value, bits=kind.bit_width if pa.types.is_floating(kind) else 64)
+
+
+def _kind_at(path: str, schema: pa.Schema) -> pa.DataType:
+    """Return the type at a path, as far as the path goes through Arrow types; JSON text has those of Python."""
+    head, *parts = path.split(".")
+    place = schema.get_field_index(head)
+    kind = schema.field(place).type if place >= 0 else pa.null()
+    for part in parts:
+        if pa.types.is_struct(kind) and kind.get_field_index(part) >= 0:
+            kind = kind.field(part).type
+        elif pa.types.is_map(kind):
+            kind = kind.item_type
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            kind = kind.value_type
+        else:
+            break
+    return kind
 
 
 Batch = LineBatch | ArrowBatch

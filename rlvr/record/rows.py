@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rlvr.errors import DataError
 from rlvr.files import kind_of
+from rlvr.record.paths import at_path
 from rlvr.record.values import json_safe, number_text
 
 if TYPE_CHECKING:
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
 TARGETS = ("completion", "answer", "prompt", "id", "group_id")
 """Meanings that a column of a foreign row can have."""
 
-Columns: TypeAlias = Mapping[str, str]
-"""Target → column of a foreign row."""
 
-BY_NAME: Columns = MappingProxyType({target: target for target in TARGETS})
+class Columns(dict[str, str]):
+    """Target → column of a foreign row, or path into a column (`rlvr.record.paths`)."""
+
+    group_suffix: re.Pattern[str] | None = None
+    """End of a group's text that differs between its rollouts and is cut off."""
+
+
+BY_NAME = Columns({target: target for target in TARGETS})
 
 Prompt: TypeAlias = str | Sequence[Mapping[str, Any]]
 """Text, or the messages of a chat."""
@@ -79,9 +85,11 @@ class Row:
     def group(self) -> str | None:
         """Name of the group: rollouts of one group answer one prompt."""
         if not self.is_record:
-            return self.text(self.columns["group_id"])
-        group: str | None = self._of_kind("group_id", self.values.get("group_id"), str | None)
-        return group
+            group = self.text(self.columns["group_id"])
+            suffix = self.columns.group_suffix
+            return group if group is None or suffix is None else suffix.sub("", group)
+        recorded: str | None = self._of_kind("group_id", self.values.get("group_id"), str | None)
+        return recorded
 
     @property
     def prompt(self) -> Prompt | None:
@@ -91,7 +99,7 @@ class Row:
             text: str | None = self._of_kind("prompt", self.values.get("prompt"), str | None)
             return messages or text
         column = self.columns["prompt"]
-        value = self.values.get(column)
+        value = self.at(column)
         if value is None or isinstance(value, str) or messages_of(value) is not None:
             prompt: Prompt | None = value
             return prompt
@@ -104,7 +112,7 @@ class Row:
             text: str | None = self._of_kind("completion", self.values.get("completion"), str | None)
             return text
         column = self.columns["completion"]
-        value = self.values.get(column)
+        value = self.at(column)
         if not isinstance(value, list) or not value:
             return self.text(column)
         try:
@@ -138,12 +146,16 @@ class Row:
         except RecursionError as error:
             raise FieldError("a column is nested too deeply to be read", self.where) from error
 
+    def at(self, path: str) -> Any:
+        """Return the value of a column, or of a path into one; None if there is nothing."""
+        return at_path(self.values, path)
+
     def text(self, column: str) -> str | None:
         """Return the column as text, a number as it was written; None if there is nothing.
 
         Raises FieldError for a value that is neither.
         """
-        value = self.values.get(column)
+        value = self.at(column)
         if value is None or isinstance(value, str):
             return value
         if isinstance(value, float) and math.isnan(value):

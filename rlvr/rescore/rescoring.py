@@ -18,8 +18,10 @@ from typing import NamedTuple, TypeAlias
 from rlvr.errors import DataError, RequestError, RunError, nearest
 from rlvr.files import replacing, to_json
 from rlvr.record.fields import Fields, Where
+from rlvr.record.foreign_formats import suggestion
 from rlvr.record.item import Item, item_of
 from rlvr.record.lines import line_of
+from rlvr.record.paths import heads, paths_in
 from rlvr.record.reading import ArrowBatch, Batch, LineBatch, Source, read_batches
 from rlvr.record.rows import FieldError, Row
 from rlvr.record.schema import Score, Task
@@ -42,6 +44,11 @@ class Selection:
     limit: int | None = None
     shard: tuple[int, int] | None = None
     """(i, n): rows whose number, counted from 1 through all files, is i modulo n."""
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every row is selected."""
+        return not self.where.conditions and self.limit is None and self.shard is None
 
     def batches(
         self, sources: Iterable[Source], on_bad_line: Callable[[DataError], object]
@@ -110,6 +117,12 @@ class Job:
         """Whether a verifier looks at more of the task than its answer."""
         return any(scorer.wants_extra for scorer in self.scorers)
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """Targets without which a verifier's verdict on a row is `invalid`."""
+        answer = any(scorer.claims.needs_answer for scorer in self.scorers)
+        return frozenset({"completion", "answer"} if answer else {"completion"})
+
     def written(self, source: Source, batch: Batch) -> Batch:
         """Return what is written of the batch, beside the new scores."""
         return identities(source, batch) if self.scores_only else batch
@@ -147,9 +160,13 @@ class Census:
     """Counts of the selected rows."""
 
     rows: Counter[Path] = field(default_factory=Counter)
-    records: int = 0
-    columns: Counter[str] = field(default_factory=Counter)
-    """Column → foreign rows in which it is not null."""
+    records: Counter[Path] = field(default_factory=Counter)
+    present: Counter[tuple[Path, str]] = field(default_factory=Counter)
+    """File and target → rows in which the target's column, or path, is not null."""
+    columns: dict[Path, dict[str, None]] = field(default_factory=dict)
+    """File → columns of its foreign rows."""
+    paths: dict[Path, list[str]] = field(default_factory=dict)
+    """File → columns of its first foreign row, and the paths into them."""
     bad_lines: int = 0
     first_bad_line: str = ""
 
@@ -158,39 +175,103 @@ class Census:
         self.bad_lines += 1
         self.first_bad_line = self.first_bad_line or str(error)
 
+    def names(self, path: Path) -> list[str]:
+        """Return the columns of a file, and the paths into them that its first foreign row has."""
+        return [*dict.fromkeys([*self.columns.get(path, ()), *self.paths.get(path, ())])]
+
+    def add(self, source: Source, row: Row) -> None:
+        """Count what a row has."""
+        if row.is_record:
+            self.records[source.path] += 1
+            task = row.values.get("task")
+            found = {"completion": row.values.get("completion"), "answer": task and task.get("answer")}
+        else:
+            self.columns.setdefault(source.path, {}).update(dict.fromkeys(row.values))
+            if source.path not in self.paths:
+                self.paths[source.path] = [*paths_in(row.values)]
+            found = {target: row.at(column) for target, column in source.columns.items()}
+        self.present.update((source.path, target) for target, value in found.items() if value is not None)
+
+    def add_columns(self, source: Source, batch: ArrowBatch) -> None:
+        """Count what the foreign rows of a Parquet file have, without reading the columns that are not nested."""
+        arrow = batch.batch
+        if source.path not in self.paths:
+            (first,) = batch.take([0]).rows(source.columns)
+            self.paths[source.path] = [*paths_in(first.values)]
+        nested = frozenset(path for path in source.columns.values() if path not in arrow.schema.names)
+        for row in batch.rows(source.columns, only=nested):
+            self.add(source, row)
+        self.columns.setdefault(source.path, {}).update(dict.fromkeys(arrow.schema.names))
+        for target, column in source.columns.items():
+            if column in arrow.schema.names:
+                values = arrow.column(column)
+                self.present[source.path, target] += len(values) - values.null_count
+
 
 def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
     """Read the files and do all that scoring does except verifying.
 
-    Raises DataError for a row that cannot be read or written, RequestError for a mapping to a column that no row has.
+    Raises DataError for a row that cannot be read or written. Raises RequestError if the rows of a file lack what the
+    verifiers need, and for a mapping to a column that no row has.
     """
     census = Census()
     for source, batch in job.selection.batches(job.sources, census.note_bad_line):
         census.rows[source.path] += len(batch)
         job.outputs[job.places[source.path]].check(job.written(source, batch))
         if isinstance(batch, ArrowBatch) and "schema_version" not in batch.batch.schema.names:
-            columns = zip(batch.batch.schema.names, batch.batch.columns, strict=True)
-            census.columns.update({name: len(column) - column.null_count for name, column in columns})
+            census.add_columns(source, batch)
             continue
         for row in job.rows(source, batch):
+            census.add(source, row)
             if row.is_record:
-                census.records += 1
                 job.item(row)  # a foreign row that is at fault is only `invalid`
-            else:
-                census.columns.update(name for name, value in row.values.items() if value is not None)
-    census.columns += Counter()  # without those that nothing has
     if census.bad_lines and not job.skip_bad_lines:
         more = f" (and {census.bad_lines - 1} more lines)" if census.bad_lines > 1 else ""
         raise DataError(f"{census.first_bad_line}{more}; --skip-bad-lines leaves such lines out")
-    for target, column in (mapping or {}).items():
-        if target != column and column not in census.columns and census.rows:
-            if census.rows.total() == census.records:
-                names = ", ".join(str(source.path) for source in job.sources)
-                raise RequestError(f"--map {target}={column}: {names} holds records, which have fixed columns")
-            raise RequestError(
-                f"--map {target}={column}: no row has a column {column!r}{nearest(column, census.columns)}"
-            )
+    if census.bad_lines and not census.rows:
+        raise DataError(f"no line is a row, {census.bad_lines:,} are left out: {census.first_bad_line}")
+    _require_mapped(job, census, mapping or {})
+    for source in job.sources:
+        for target in job.needs:
+            _require_target(job, census, source, target)
     return census
+
+
+def _require_mapped(job: Job, census: Census, mapping: Mapping[str, str]) -> None:
+    """Raise RequestError for a mapping to a column that no row of any file has."""
+    for target, column in mapping.items():
+        if target == column or not census.rows:
+            continue
+        if census.rows.total() == census.records.total():
+            names = ", ".join(str(source.path) for source in job.sources)
+            raise RequestError(f"--map {target}={column}: {names} holds records, which have fixed columns")
+        if any(census.present[source.path, target] for source in job.sources):
+            continue
+        known = dict.fromkeys(name for source in job.sources for name in census.names(source.path))
+        raise RequestError(f"--map {target}={column}: no row has a column {column!r}{nearest(column, known)}")
+
+
+def _require_target(job: Job, census: Census, source: Source, target: str) -> None:
+    """Raise RequestError if every row of a file would be invalid, because no row has what the verifiers need."""
+    rows, column = census.rows[source.path], source.columns[target]
+    if not rows or census.present[source.path, target]:
+        return
+    if census.records[source.path] == rows:
+        field = "task.answer" if target == "answer" else target
+        raise RequestError(f"{source.path}: every record's {field} is null, so no record can be verified")
+    columns = census.columns[source.path]
+    if not heads([column]).isdisjoint(columns) and not job.selection.is_all:
+        return  # other rows may have it
+    has = "every row is null in" if column in columns else "no row has"
+    raise RequestError(
+        f"{source.path}: {has} the column {column!r}{suggestion(target, census.names(source.path))}; "
+        f"its columns are: {_listed(columns)}"
+    )
+
+
+def _listed(names: Iterable[str], most: int = 40) -> str:
+    shown = list(names)
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
 # --- the second reading ---------------------------------------------------------------------------------------------

@@ -366,18 +366,18 @@ class _Notes:
     def layouts(self, sources: Sequence[Source]) -> None:
         """Add a note for each format that was recognized."""
         for layout, columns in {source.layout: source.columns for source in sources if source.layout}.items():
-            told = dict.fromkeys(["completion", "answer", *layout.sources])
+            told = dict.fromkeys(["completion", "answer", *(each for each in layout.sources if columns[each] != each)])
             self.add(f"recognized as {layout.name}: {', '.join(f'{target}={columns[target]}' for target in told)}")
 
     def missing_columns(self, census: Census, sources: Sequence[Source]) -> None:
         """Add a note if no row at all has a completion or a gold: most likely the column has another name."""
-        if census.rows.total() == census.records:
+        if census.rows.total() == census.records.total():
             return
         for target in ("completion", "answer"):
-            columns = {source.columns[target] for source in sources}
-            if not columns & census.columns.keys():
-                names = ", ".join(census.columns) or "none"
-                self.add(f"no row has a column {min(columns)!r}; the columns are: {names} (--map {target}=SOURCE)")
+            if not any(census.present[source.path, target] for source in sources):
+                names = ", ".join(dict.fromkeys(name for columns in census.columns.values() for name in columns))
+                column = sources[0].columns[target]
+                self.add(f"no row has a column {column!r}; the columns are: {names or 'none'} (--map {target}=SOURCE)")
 
 
 class _Counting:

@@ -218,14 +218,6 @@ def test_a_mapping_twice_or_for_records_is_refused(rlvr: Run) -> None:
         column_mapping(["completion=a", "completion=b"])
 
 
-def test_no_completion_anywhere_is_said_aloud(rlvr: Run) -> None:
-    put("in.jsonl", {"pred": "a", "gold": "4"})
-    done = rlvr("score", "in.jsonl", "--out", "out.jsonl")
-    assert done.code == 0
-    assert "no row has a column 'completion'; the columns are: pred, gold (--map completion=SOURCE)" in done.err
-    assert last(lines("out.jsonl")[0])["status"] == "invalid"
-
-
 def test_a_trl_function_sees_the_prompt_and_a_group_verifier_the_group(rlvr: Run) -> None:
     put(
         "in.jsonl",
@@ -531,7 +523,7 @@ def test_lines_become_columns(rlvr: Run) -> None:
     ],
 )
 def test_what_a_column_cannot_hold_names_line_and_column(rlvr: Run, before: Any, value: Any, message: str) -> None:
-    put("in.jsonl", {"answer": "4", "x": before}, {"answer": "4", "x": value})
+    put("in.jsonl", {"completion": "a", "answer": "4", "x": before}, {"completion": "a", "answer": "4", "x": value})
     done = rlvr("score", "in.jsonl", "--out", "out.parquet")
     assert done.code == 2
     assert done.err.startswith("rlvr: in.jsonl, line 2: Parquet cannot hold the column 'x': ")
@@ -720,7 +712,7 @@ def test_the_summary_says_what_the_mean_is_over(rlvr: Run) -> None:
         "written to out.jsonl",
         "",
     ]
-    put("none.jsonl", {"answer": "4"})
+    put("none.jsonl", {"completion": "abstain", "answer": "4"})
     assert "mean reward  none: no verdict counts\n" in rlvr("score", "none.jsonl", "--out", "o.jsonl").out
 
 

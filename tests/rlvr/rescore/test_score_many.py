@@ -462,14 +462,16 @@ def test_trls_completions_are_recognised(rlvr: Run) -> None:
     }
     pq.write_table(pa.table(table), "completions_00001.parquet")
     done = rlvr("completions_00001.parquet", "--out", "out.parquet")
-    assert done.code == 0, done.err
+    assert done.code == 2
     assert done.err.startswith("rlvr: recognized as TRL's completions: completion=completion, answer=answer\n")
-    assert "no row has a column 'answer'" in done.err
+    assert "no row has the column 'answer'" in done.err
+    assert not Path("out.parquet").exists()
     pq.write_table(pa.table({**table, "solution": ["xx", "xx"]}), "completions_00002.parquet")
     done = rlvr(
-        *("completions_00002.parquet", "--out", "two.parquet", "--map", "answer=solution", "-v", "mine.py:same"),
+        *("completions_00002.parquet", "--out", "two.parquet", "-v", "mine.py:same"),
     )
     assert done.code == 0, done.err
+    assert "completion=completion, answer=solution\n" in done.err
     scored = pq.read_table("two.parquet")
     assert [row[0]["reward"] for row in scored["scores"].to_pylist()] == [1.0, 0.0]
     assert scored.drop(["scores"]).to_pydict() == {**table, "solution": ["xx", "xx"]}

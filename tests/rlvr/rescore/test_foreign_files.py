@@ -1,0 +1,253 @@
+"""Files as other programs write them: layouts, paths into columns, columns that are missing or called otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import rlvr.record
+
+# The reward is 1 where completion and gold are equal; `extracted` is the gold, `reason` the group's size.
+MINE = """
+from rlvr.record.schema import Verdict
+
+def same(completion, task):
+    return Verdict(status="graded", reward=float(completion == task.answer), extracted=task.answer)
+
+def together(rollouts):
+    return [float(len(rollouts))] * len(rollouts)
+"""
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def score(cli: Run) -> Run:
+    """Runs `rlvr score` in this process with `mine.py:same`, in a folder of its own."""
+    Path("mine.py").write_text(MINE)
+
+    def run(*arguments: str, verifier: str = "mine.py:same") -> Any:
+        return cli("score", *arguments, "-v", verifier, "--workers", "0")
+
+    return run
+
+
+def put(path: str, *rows: Any) -> str:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def put_parquet(path: str, *rows: dict[str, Any]) -> str:
+    pq.write_table(pa.Table.from_pylist(list(rows)), path)
+    return path
+
+
+def last_scores(path: str) -> list[dict[str, Any]]:
+    if path.endswith(".parquet"):
+        return [scores[-1] for scores in pq.read_table(path)["scores"].to_pylist()]
+    return [json.loads(line)["scores"][-1] for line in Path(path).read_text().splitlines()]
+
+
+def rewards(path: str) -> list[float | None]:
+    return [score["reward"] for score in last_scores(path)]
+
+
+# --- layouts --------------------------------------------------------------------------------------------------------
+
+CHAT = [{"role": "user", "content": "6*7?"}, {"role": "assistant", "content": "42"}]
+BODY = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "42"}}]}
+
+TRACE = {
+    "version": 1,
+    "id": "t0",
+    "task": {"type": "Math", "data": {"idx": 3, "prompt": "6*7?", "answer": "42"}, "key": "k3"},
+    "agent": {"name": "agent"},
+    "nodes": [{"message": turn, "sampled": turn["role"] == "assistant"} for turn in CHAT],
+    "rewards": {"exact": {"score": 1.0, "weight": 1.0}},
+}
+
+FOREIGN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "verl's dump": (
+        {"input": "6*7?", "output": "42", "gts": "42", "score": 1.0, "step": 1, "uid": "p7_0_0"},
+        {"prompt": "6*7?", "group": "p7"},
+    ),
+    "verifiers' traces": (TRACE, {"id": "t0", "prompt": "6*7?", "group": "k3"}),
+    "TRL's completions": (
+        {"step": 1, "prompt": CHAT[:1], "completion": CHAT[1:], "advantage": 0.5, "solution": "42"},
+        {"prompt": CHAT[:1]},
+    ),
+    "slime's samples": (
+        {"group_index": 4, "index": 9, "prompt": "6*7?", "response": "42", "label": "42", "reward": 1},
+        {"prompt": "6*7?", "group": "4"},
+    ),
+    "lm-eval's samples": (
+        {
+            "doc_id": 5,
+            "doc": {"question": "6*7?"},
+            "target": "42",
+            "arguments": {"gen_args_0": {"arg_0": "Q: 6*7?", "arg_1": {"until": []}}},
+            "resps": [["42"]],
+            "filtered_resps": ["42"],
+        },
+        {"prompt": "Q: 6*7?", "group": "5"},
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_of_other_programs_are_read_as_they_are(score: Run, name: str, ending: str) -> None:
+    row, expected = FOREIGN[name]
+    put_file = put if ending == "jsonl" else put_parquet
+    source = put_file(f"in.{ending}", row)
+    done = score(source, "--out", f"out.{ending}")
+    assert done.code == 0, done.err
+    assert f"recognized as {name}: " in done.err
+    assert rewards(f"out.{ending}") == [1.0]
+    (read,) = rlvr.record.open(source)
+    for field, value in expected.items():
+        assert getattr(read, field) == value
+
+
+def test_output_of_openais_batch_api_is_read_and_its_answers_are_asked_for(score: Run) -> None:
+    row = {"id": "b1", "custom_id": "q1", "response": {"status_code": 200, "body": BODY}, "error": None}
+    failed = {"id": "b2", "custom_id": "q2", "response": None, "error": {"code": "expired"}}
+    put("in.jsonl", row, failed)
+    (read, broken) = rlvr.record.open("in.jsonl")
+    assert (read.id, read.completion, broken.completion) == ("q1", "42", None)
+    done = score("in.jsonl", "--out", "out.jsonl")
+    assert done.code == 2
+    assert "in.jsonl: no row has the column 'answer'" in done.err
+    assert not Path("out.jsonl").exists()
+
+
+def test_nemo_rls_training_data_has_no_gold(score: Run) -> None:
+    put("train_data_step1.jsonl", {"content": ["6*7?", "42"], "rewards": 1.0, "input_lengths": 9, "gold": "42"})
+    done = score("train_data_step1.jsonl", "--out", "out.jsonl")
+    assert done.code == 2
+    assert "no row has the column 'answer'; did you mean 'gold'? --map answer=gold" in done.err
+    assert score("train_data_step1.jsonl", "--out", "out.jsonl", "--map", "answer=gold").code == 0
+    assert rewards("out.jsonl") == [1.0]
+
+
+def test_the_whole_file_says_which_format_it_is(score: Run) -> None:
+    row = {"input": "6*7?", "output": "42", "gts": "42", "step": 1}
+    put("in.jsonl", row, {**row, "score": 1.0})
+    done = score("in.jsonl", "--out", "out.jsonl")
+    assert done.code == 0, done.err
+    assert "recognized as verl's dump: completion=output, answer=gts, prompt=input\n" in done.err
+    assert rewards("out.jsonl") == [1.0, 1.0]
+
+
+def test_rollouts_of_one_verl_prompt_are_a_group(score: Run) -> None:
+    row = {"input": "6*7?", "output": "42", "gts": "42", "score": 1.0, "step": 1}
+    put("in.jsonl", *({**row, "uid": f"{prompt}_{i}_0"} for prompt in ("p", "q") for i in range(2)))
+    assert score("in.jsonl", "--out", "out.jsonl", verifier="mine.py:together").code == 0
+    assert rewards("out.jsonl") == [2.0] * 4
+
+
+# --- paths into columns ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"completion": "0.10", "reward_model": {"ground_truth": "0.10", "style": "rule"}},
+        {"completion": "0.10", "reward_model": json.dumps({"ground_truth": "0.10"})},
+        {"completion": "0.10", "reward_model": '{"ground_truth": 0.10}'},
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_path_goes_through_structs_and_json_text(score: Run, row: dict[str, Any], ending: str) -> None:
+    source = (put if ending == "jsonl" else put_parquet)(f"in.{ending}", row)
+    done = score(source, "--out", f"out.{ending}", "--map", "answer=reward_model.ground_truth")
+    assert done.code == 0, done.err
+    assert last_scores(f"out.{ending}")[0]["extracted"] == "0.10"
+
+
+def test_a_path_goes_through_lists(score: Run) -> None:
+    put("in.jsonl", {"response": {"body": BODY}, "gold": [{"value": 1}, {"value": 42.0}]})
+    arguments = ["--map", "completion=response.body.choices.0.message.content", "--map", "answer=gold.-1.value"]
+    done = score("in.jsonl", "--out", "out.jsonl", *arguments)
+    assert done.code == 0, done.err
+    assert last_scores("out.jsonl")[0]["extracted"] == "42.0"
+
+
+def test_a_nested_number_of_parquet_has_its_own_precision(score: Run) -> None:
+    kind = pa.struct({"gold": pa.float32()})
+    table = pa.table({"completion": ["0.1"], "task": pa.array([{"gold": 0.1}], kind)})
+    pq.write_table(table, "in.parquet")
+    assert score("in.parquet", "--out", "out.parquet", "--map", "answer=task.gold").code == 0
+    assert rewards("out.parquet") == [1.0]
+
+
+def test_a_column_whose_own_name_has_dots_comes_first(score: Run) -> None:
+    put("in.jsonl", {"completion": "1", "a.b": "1", "a": {"b": "2"}})
+    assert score("in.jsonl", "--out", "out.jsonl", "--map", "answer=a.b").code == 0
+    assert rewards("out.jsonl") == [1.0]
+
+
+def test_a_path_that_no_row_has_names_the_nearest(score: Run) -> None:
+    put("in.jsonl", {"completion": "1", "reward_model": {"ground_truth": "1"}})
+    done = score("in.jsonl", "--out", "out.jsonl", "--map", "answer=reward_model.ground_thruth")
+    assert done.code == 2
+    assert "did you mean 'reward_model.ground_truth'?" in done.err
+
+
+# --- columns that are missing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"response": "1", "answer": "1"},
+            "the column 'completion'; did you mean 'response'? --map completion=response",
+        ),
+        ({"Completion": "1", "answer": "1"}, "did you mean 'Completion'? --map completion=Completion"),
+        ({"completion": "1", "ground_truth": "1"}, "the column 'answer'; did you mean 'ground_truth'?"),
+        ({"completion": "1", "solution": "1"}, "did you mean 'solution'? --map answer=solution"),
+        ({"completion": "1", "reward_model": {"ground_truth": "1"}}, "--map answer=reward_model.ground_truth"),
+        ({"completion": "1", "level": 3}, "name another: --map answer=COLUMN; its columns are: completion, level"),
+        ({"completion": None, "answer": "1"}, "every row is null in the column 'completion'"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_missing_column_is_refused_before_any_work(
+    score: Run, row: dict[str, Any], message: str, ending: str
+) -> None:
+    source = (put if ending == "jsonl" else put_parquet)(f"in.{ending}", row)
+    done = score(source, "--out", f"out.{ending}")
+    assert done.code == 2
+    assert done.err.startswith(f"rlvr: in.{ending}: ")
+    assert message in done.err
+    assert not Path(f"out.{ending}").exists()
+
+
+def test_a_column_that_one_file_of_several_lacks_is_refused(score: Run) -> None:
+    put("a.jsonl", {"completion": "1", "answer": "1"})
+    put("b.jsonl", {"response": "1", "answer": "1"})
+    done = score("a.jsonl", "b.jsonl", "--out", "out.jsonl")
+    assert done.code == 2
+    assert "b.jsonl: no row has the column 'completion'" in done.err
+
+
+def test_a_selection_of_rows_that_lack_a_value_is_scored(score: Run) -> None:
+    put("in.jsonl", {"completion": None, "answer": "1"}, {"completion": "1", "answer": "1"})
+    done = score("in.jsonl", "--out", "out.jsonl", "--where", "completion=null")
+    assert done.code == 0, done.err
+    assert last_scores("out.jsonl")[0]["reason"] == "the row has no completion"
+
+
+def test_two_columns_of_one_name_are_refused(score: Run, cli: Run) -> None:
+    table = pa.Table.from_arrays([pa.array(["1"])] * 3, names=["completion", "answer", "answer"])
+    pq.write_table(table, "in.parquet")
+    for done in (score("in.parquet", "--out", "out.jsonl"), cli("show", "in.parquet")):
+        assert done.code == 2
+        assert done.err == "rlvr: in.parquet has two columns called 'answer': rename one of them\n"
