@@ -27,8 +27,8 @@ NumbersByName: TypeAlias = Mapping[str, Any]
 class Alarm(Frozen):
     """Setting of one alarm."""
 
-    threshold: float
-    consequence: Consequence
+    threshold: float = Field(description="fires beyond this")
+    consequence: Consequence = Field(description="what follows")
 
 
 def _default(threshold: float, consequence: Consequence, description: str) -> Any:

@@ -50,9 +50,9 @@ class PolicyGradientOptions(TrainerOptions):
     lag_base: float | None = Field(
         default=None, gt=0, description="lr × min(1, this / mean lag): staleness × lr stays bounded"
     )
-    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="AdamW's")
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="AdamW's decay rates")
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="longer gradients are scaled down to this norm")
     updates_per_batch: int = Field(default=1, ge=1, description="i: passes over each batch, a gradient step each")
     mini_batches: int = Field(
         default=1, ge=1, description="parts of whole groups that a batch is cut into: a pass is a gradient step on each"
@@ -60,17 +60,17 @@ class PolicyGradientOptions(TrainerOptions):
     beta: float = Field(default=0.0, ge=0, description="weight of KL(π ‖ π_ref); 0 holds no reference model")
     ref_reset_every: int | None = Field(default=None, ge=1, description="π_ref ← π_θ every this many batches (M)")
     aggregation: Annotated[str, one_of("aggregation", AGGREGATIONS)] = Field(
-        default="sequence_mean", description="sequence_mean, token_mean or constant"
+        default="sequence_mean", description="mean over tokens: sequence_mean, token_mean or constant"
     )
     max_tokens: int | None = Field(
-        default=None, ge=1, description="the divisor of aggregation=constant; sampling.max_tokens by default"
+        default=None, ge=1, description="divisor of aggregation=constant; null is sampling.max_tokens"
     )
     mask_zero_variance: bool = Field(default=True, description="eq. 8: groups with equal rewards train nothing")
     masks: tuple[Annotated[str, one_of("mask", FIXED_MASKS)], ...] = Field(
-        default=(), description="what else trains nothing: truncated, max_lag"
+        default=(), description="rollouts to leave out: truncated, max_lag"
     )
     max_lag: int | None = Field(
-        default=None, ge=0, description="of the mask max_lag: policy versions, at the batch's first gradient step"
+        default=None, ge=0, description="largest lag that the mask max_lag keeps, in optimizer steps"
     )
     divide_by: Literal["all", "kept"] = Field(
         default="all",
@@ -78,7 +78,7 @@ class PolicyGradientOptions(TrainerOptions):
         "dppo_tv take out counts always",
     )
     advantage: Annotated[str, one_of("advantage", ADVANTAGES)] = Field(
-        default="whitened", description="whitened, centered, opmd or raw"
+        default="whitened", description="advantage from a group's rewards: whitened, centered, opmd or raw"
     )
     advantage_epsilon: float = Field(default=1e-6, ge=0, description="ε in A = (r - μ) / sqrt(σ² + ε)")
     tau: float = Field(default=1.0, gt=0, description="τ of advantage=opmd")
@@ -86,7 +86,9 @@ class PolicyGradientOptions(TrainerOptions):
         default=None, gt=0, le=1, description="share of max_tokens over which a length penalty of up to 1 rises (DAPO)"
     )
     micro_batch_tokens: int = Field(default=16384, ge=1, description="tokens, padding included, of one forward pass")
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = Field(
+        default=False, description="recompute activations in the backward pass: less memory, more time"
+    )
     float32_head: bool = Field(default=False, description="the output layer computes in float32 at any dtype")
     lora: LoraOptions | None = Field(default=None, description="train a low-rank adapter: {rank, alpha, targets}")
     share_prefixes: bool = Field(

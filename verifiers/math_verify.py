@@ -29,7 +29,14 @@ def preload() -> None:
     cases="math/corpus.jsonl",
 )
 def check(completion: str, task: Task, *, float_rounding: int = 6, strict: bool = True) -> Verdict:
-    """Return 1.0 when Math-Verify finds the gold in the completion; `float_rounding` and `strict` are its options."""
+    """Return 1.0 when Math-Verify finds the gold in the completion.
+
+    Args:
+        completion: Text whose final answer is judged.
+        task: Its `answer` is the gold answer.
+        float_rounding: Math-Verify's option: decimals to which numbers are rounded before they are compared.
+        strict: Math-Verify's option: variables and sets must match exactly.
+    """
     from math_verify import parse, verify
 
     gold = parse(f"\\boxed{{{task.answer}}}", parsing_timeout=None)

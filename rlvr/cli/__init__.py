@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from typing import Annotated
 
 import typer
 
+from rlvr import __version__
 from rlvr.cli.check import check
 from rlvr.cli.command import Command
 from rlvr.cli.compare import compare
@@ -16,21 +19,42 @@ from rlvr.cli.plot import plot
 from rlvr.cli.plugins import plugins
 from rlvr.cli.recipes import recipes
 from rlvr.cli.score import score
+from rlvr.cli.settings import settings
 from rlvr.cli.show import show
 from rlvr.cli.train import train
 from rlvr.errors import RlvrError
 
+
+def _print_version(wanted: bool) -> None:
+    """Print the versions of rlvr and Python, and exit, if wanted."""
+    if wanted:
+        print(f"rlvr {__version__}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="rlvr",
-    help="Reinforcement learning with verifiable rewards.\n\n"
-    "Exit codes: 0 success, 1 the run failed, 2 the request is wrong, 130 ended by Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, score, compare, show, diagnose, plot, plugins, doctor):
+for command in (train, score, compare, show, diagnose, plot, settings, plugins, doctor):
     app.command(cls=Command)(command)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, then exit.")
+    ] = False,
+) -> None:
+    """Reinforcement learning with verifiable rewards.
+
+    Exit codes: 0 success, 1 the run failed, 2 the request is wrong, 130 ended by Ctrl-C.
+    """
+
+
 app.add_typer(check, name="check")
 app.add_typer(recipes, name="recipes")
 

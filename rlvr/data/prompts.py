@@ -67,8 +67,8 @@ class DatasetCard(Frozen):
     plain: str = Field(default="{question}", description="prompt for a base model")
     system: str | None = Field(default=None, description="system prompt for a chat model")
     user: str = Field(default="{question}", description="user message for a chat model")
-    verifier: str = "math"
-    licence: str | None = None
+    verifier: str = Field(default="math", description="verifier to use if the run names none")
+    licence: str | None = Field(default=None, description="license of the data set")
     source: str | None = Field(default=None, description="where the data set is documented")
 
     @field_validator("plain", "user")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import to_jsonable_python
 
 from rlvr.alarms import Alarms
 from rlvr.errors import ConfigError, PluginError
@@ -29,7 +30,7 @@ class ModelConfig(Frozen):
 
     name: str = Field(default="embedded", description="a preset, a local directory or a hub name")
     path: str | None = Field(default=None, description="location, if the name does not say it (presets set this)")
-    revision: str | None = None
+    revision: str | None = Field(default=None, description="hub revision: a branch, a tag or a commit")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="compute dtype; master weights are always float32"
@@ -55,8 +56,10 @@ class VerifierConfig(Frozen):
     """Verifier whose score is the reward."""
 
     name: str | None = Field(default=None, description="a registered name or FILE.py:FUNCTION; the data set's default")
-    options: dict[str, Any] = Field(default_factory=dict)
-    workers: int | None = Field(default=None, ge=0, description="worker processes; None is one per CPU, 0 none")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the verifier")
+    workers: int | None = Field(
+        default=None, ge=0, description="worker processes; null is one per CPU, 0 verifies in this process"
+    )
     timeout: float = Field(default=5.0, gt=0, description="seconds per verdict")
     rewards: dict[Status, float | None] = Field(
         default_factory=lambda: dict(DEFAULT_REWARDS),
@@ -76,10 +79,10 @@ class SamplingConfig(Frozen):
 
     engine: str = Field(default="hf", description="a registered sampler")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the sampler")
-    prompts_per_step: int = Field(default=16, ge=1)
+    prompts_per_step: int = Field(default=16, ge=1, description="prompts (groups) per batch")
     group_size: int = Field(default=16, ge=2, description="G: completions per prompt")
-    temperature: float = Field(default=1.0, gt=0)
-    max_tokens: int = Field(default=1024, ge=1, description="length limit of a completion")
+    temperature: float = Field(default=1.0, gt=0, description="sampling temperature; training uses it as well")
+    max_tokens: int = Field(default=1024, ge=1, description="length limit of a completion, in tokens")
     refill: bool = Field(default=False, description="DAPO: replace groups with equal rewards by further prompts")
     refill_rounds: int = Field(default=3, ge=1, description="rounds of refilling before a batch stays short")
 
@@ -128,7 +131,7 @@ class TrainerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    name: str = "grpo"
+    name: str = Field(default="grpo", description="grpo (on-policy), grpo-off (off-policy), or a plugin's")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -139,16 +142,16 @@ class TrainerConfig(BaseModel):
 class EvalConfig(Frozen):
     """Evaluation on held-out questions: at the start, at the end, and at the first weight sync after `every` steps."""
 
-    every: int = Field(default=50, ge=1)
+    every: int = Field(default=50, ge=1, description="batches between two evaluations")
     questions: int = Field(default=200, ge=0, description="held-out questions; 0 turns evaluation off")
-    dataset: str | None = Field(default=None, description="data set of the questions; None is the one trained on")
+    dataset: str | None = Field(default=None, description="data set of the questions; null is the one trained on")
     data_files: tuple[Path, ...] = Field(default=(), description="local files of held-out questions")
 
 
 class CheckpointConfig(Frozen):
     """When the run is saved, besides its end and Ctrl-C."""
 
-    every: int = Field(default=50, ge=1)
+    every: int = Field(default=50, ge=1, description="batches between two checkpoints")
     keep: int = Field(default=2, ge=1, description="newest checkpoints that are kept")
 
 
@@ -166,9 +169,9 @@ class RunConfig(Frozen):
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     alarms: Alarms = Alarms()
-    trackers: tuple[str, ...] = ()
-    steps: int = Field(default=200, ge=1, description="batches")
-    seed: int = Field(default=0, ge=0)
+    trackers: tuple[str, ...] = Field(default=(), description="registered trackers that also receive the metrics")
+    steps: int = Field(default=200, ge=1, description="batches to train on")
+    seed: int = Field(default=0, ge=0, description="seed of every random draw")
 
     @property
     def samples(self) -> bool:
@@ -192,7 +195,8 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
     Raises ConfigError for an unknown key, a wrong value or an impossible combination, and PluginError for an unknown
     trainer or recipe.
     """
-    given = {**(read_settings(file) if file else {}), **command_line}
+    written = read_settings(file) if file else {}
+    given = {**written, **command_line}
     name = given.get("model.name", Setting(ModelConfig().name, "default"))
     preset = _preset(str(name.value))
     dataset = given.get("dataset.name")
@@ -203,6 +207,7 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
         )
     recipe = given.get("recipe")
     layer = read_recipe(str(recipe.value))[1] if recipe is not None and recipe.value is not None else {}
+    _reject_another_recipe(layer, written, command_line)
     settings = {**preset, **layer, **given}
     config = _default_epochs(validate(RunConfig, settings), given)
     _check_consistent(config)
@@ -211,6 +216,20 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
     if config.dataset.name is None and config.samples:
         raise ConfigError(f"model {config.model.name!r} has no default data set: name one with --dataset")
     return config
+
+
+def _reject_another_recipe(layer: Settings, written: Settings, command_line: Settings) -> None:
+    """Raise ConfigError if the command line names a recipe and the file, resolved for another one, overrides it."""
+    asked, before = command_line.get("recipe"), written.get("recipe")
+    if asked is None or before is None or asked.value == before.value:
+        return
+    contrary = [key for key, setting in layer.items() if key in written and written[key].value != setting.value]
+    if kept := [key for key in contrary if key not in command_line]:
+        lines = ", ".join(f"{key} ({written[key].source})" for key in kept)
+        raise ConfigError(
+            f"recipe {asked.value!r} ({asked.source}) would not take effect: the file was written for recipe "
+            f"{before.value!r} and sets {lines} otherwise; remove these lines"
+        )
 
 
 def read_recipe(name: str) -> tuple[Recipe, Settings]:
@@ -330,12 +349,15 @@ def trainer_options(config: RunConfig, options: type[M], given: Settings | None 
         given = {f"trainer.{key}": Setting(value, "") for key, value in config.trainer.options.items()}
     ours = {key: setting for key, setting in given.items() if key.startswith("trainer.") and key != "trainer.name"}
     settings = {key.removeprefix("trainer."): setting for key, setting in ours.items()}
-    _reject_options_of_others(config.trainer.name, options, settings)
-    return validate(options, settings, "trainer.")
+    return validate(options, _without_options_of_others(config.trainer.name, options, settings), "trainer.")
 
 
-def _reject_options_of_others(trainer: str, options: type[BaseModel], settings: Settings) -> None:
-    """Raise ConfigError for options that another trainer has and this one lacks; the message names that trainer."""
+def _without_options_of_others(trainer: str, options: type[BaseModel], settings: Settings) -> Settings:
+    """Return the settings without options that another trainer has, this one lacks, and a file leaves at their default:
+    a run's own config.yaml spells out all of them.
+
+    Raises ConfigError for other values of such options; the message names that trainer.
+    """
     sources = {key.partition(".")[0]: setting.source for key, setting in settings.items()}
     lacking = {key: source for key, source in sources.items() if key not in options.model_fields}
     for entry in registry().entries("trainer") if lacking else ():
@@ -343,12 +365,20 @@ def _reject_options_of_others(trainer: str, options: type[BaseModel], settings: 
             theirs = trainer_factory(entry.name).Options.model_fields
         except PluginError:  # it cannot be used instead; whoever names it gets the error
             continue
-        if moved := [key for key in lacking if key in theirs]:
+        defaults = {key: to_jsonable_python(theirs[key].get_default()) for key in lacking if key in theirs}
+        spelled_out = {
+            key
+            for key, default in defaults.items()
+            if key in settings and settings[key].value == default and not lacking[key].startswith("--")
+        }
+        if moved := [key for key in defaults if key not in spelled_out]:
             named = ", ".join(f"trainer.{key}" + (f" ({lacking[key]})" if lacking[key] else "") for key in moved)
             raise ConfigError(
                 f"{named}: the trainer is {trainer!r}, and this is an option of {entry.name!r}; take that (--trainer "
                 f"{entry.name}), or leave the option out"
             )
+        settings = {key: setting for key, setting in settings.items() if key not in spelled_out}
+    return settings
 
 
 def to_yaml(config: RunConfig) -> str:

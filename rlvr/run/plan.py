@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
@@ -28,7 +28,7 @@ from rlvr.protocols import (
 from rlvr.record.item import Item
 from rlvr.record.schema import ModelRef, Score
 from rlvr.registry import registry
-from rlvr.run.config import RunConfig, model_config, portion, trainer_options
+from rlvr.run.config import RunConfig, TrainerConfig, model_config, portion, trainer_options
 from rlvr.run.factories import AnyTrainerFactory, sampler_factory, tracker_factory, trainer_factory
 from rlvr.run.groups import Grader
 from rlvr.run.models import (
@@ -161,7 +161,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     Raises RequestError for what is wrong.
     """
     trainer = trainer_factory(config.trainer.name)
-    options = trainer_options(config, trainer.Options)
+    given_options = trainer_options(config, trainer.Options)
     _check_backend(config, trainer)
     sampler = sampler_factory(config.sampling.engine)
     engine_options = sampler_options(config.sampling.options, sampler.Options)
@@ -170,7 +170,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         config.model.location, revision=config.model.revision, device=config.model.device, dtype=config.model.dtype
     )
     tokenizer = load_tokenizer(model)
-    options, notes = options.with_run(max_tokens=config.sampling.max_tokens)
+    options, notes = given_options.with_run(max_tokens=config.sampling.max_tokens)
     notes = list(notes)
     asked = _asked(config, model, tokenizer, engine_options, notes)
     scorer = _scorer(config, asked.verifier, needed=config.samples or bool(asked.questions))
@@ -187,6 +187,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
             saved = _saved(config, expected, grader, options, told)
             notes += [*saved.notes, *_broken_verdicts(config, saved)]
             config = _count_steps(config, saved)
+        config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
         if scorer is not None:
             scorer.close()
@@ -208,6 +209,26 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         sampler_options=engine_options,
         trackers=trackers,
         notes=notes,
+    )
+
+
+def _spelled_out(
+    config: RunConfig, verifier: str, trainer: TrainerOptions, engine: SamplerOptions, scorer: Scorer | None
+) -> RunConfig:
+    """Return the configuration with the name of the verifier and every option of the plugins, defaults included.
+
+    Options that take their value from the run stay null. An option whose default is a mapping or an object is left out
+    unless it was given: without an annotation, its JSON could not be turned back into it.
+    """
+    given = config.verifier.options
+    judged = {} if scorer is None else scorer.config
+    judging = {key: value for key, value in judged.items() if key in given or not isinstance(value, Mapping)}
+    return config.model_copy(
+        update={
+            "trainer": TrainerConfig(name=config.trainer.name, **trainer.model_dump(mode="json")),
+            "verifier": config.verifier.model_copy(update={"name": verifier, "options": {**given, **judging}}),
+            "sampling": config.sampling.model_copy(update={"options": engine.model_dump(mode="json")}),
+        }
     )
 
 

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import inspect
 import math
+import re
 import reprlib
 import sys
 import traceback
@@ -169,12 +170,9 @@ class FunctionVerifier:
         self.memory = declared.memory
         self._declared = declared
         self._function = function
-        try:
-            parameters = inspect.signature(function).parameters
-        except (TypeError, ValueError) as error:
-            raise PluginError(f"verifier {name!r} cannot be called: {error}") from error
+        parameters = _signature(name, function)
         self._parameters = parameters
-        self._form, fixed = _form(name, parameters, declared)
+        self._form, _ = _form(name, parameters, declared)
         self.takes_groups = self._form == "group"
         self.wants_rollout = self._form in ("rollout", "group", "trl")  # completion and task are not enough
         self.sees: Sees = declared.sees if self._form == "completion" else "task"
@@ -182,8 +180,7 @@ class FunctionVerifier:
         """Whether verdicts depend only on completion, task and options, and may be remembered."""
         # A TRL function may not use the gold answer: that depends on the columns that it names.
         self.needs_answer = declared.needs_answer and self._form != "trl"
-        offered = {} if self._form == "trl" else {key: p for key, p in parameters.items() if key not in fixed}
-        self._options = _resolve(name, function, offered, options)
+        self._options = _resolve(name, function, _offered(name, parameters, declared), options)
         try:
             self.config: Mapping[str, Any] = to_jsonable_python(self._options)
         except PydanticSerializationError as error:
@@ -484,6 +481,72 @@ def _verl_verdict(result: Any) -> Verdict:
 # --- options --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Option:
+    """An option of a verifier: a parameter of its function beyond those of its form."""
+
+    name: str
+    annotation: Any
+    """Its type; `Any` if it has no annotation."""
+    required: bool
+    default: Any
+    meaning: str
+    """Text of the docstring's section `Args:`; empty if it has none."""
+
+
+def load_options(ref: str) -> list[Option]:
+    """Return the options of the verifier that `ref` names. Raises PluginError as `load_verifier` does."""
+    function, name, _ = _find(ref)
+    declared: Declaration = getattr(function, "__rlvr_verifier__", Declaration())
+    offered = _offered(name, _signature(name, function), declared)
+    named = {key: p for key, p in offered.items() if p.kind not in _VAR}
+    try:
+        hints = _hints(function, named)
+    except (NameError, TypeError) as error:
+        raise PluginError(f"verifier {name!r}: an option's annotation cannot be used: {error}") from error
+    meanings = _documented_arguments(inspect.getdoc(function) or "")
+    return [
+        Option(key, hints.get(key, Any), p.default is p.empty, p.default, meanings.get(key, ""))
+        for key, p in named.items()
+    ]
+
+
+def _documented_arguments(docstring: str) -> dict[str, str]:
+    """Return parameter → text of the section `Args:` of a docstring in Google's style."""
+    found: dict[str, list[str]] = {}
+    section = re.search(r"^Args:\n((?:[ ]+.*(?:\n|$)|\n)+)", docstring, flags=re.MULTILINE)
+    lines = section[1].splitlines() if section else []
+    indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    for line in lines:
+        if entry := re.match(rf" {{{indent}}}(\w+):\s*(.*)", line):
+            found[entry[1]] = [entry[2]]
+        elif found and line.strip():
+            found[list(found)[-1]].append(line.strip())
+    return {name: " ".join(texts).removesuffix(".") for name, texts in found.items()}
+
+
+def _signature(name: str, function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"verifier {name!r} cannot be called: {error}") from error
+
+
+def _offered(
+    name: str, parameters: Mapping[str, inspect.Parameter], declared: Declaration
+) -> dict[str, inspect.Parameter]:
+    """Return the parameters that are options."""
+    form, fixed = _form(name, parameters, declared)
+    return {} if form == "trl" else {key: p for key, p in parameters.items() if key not in fixed}
+
+
+def _hints(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Return parameter → type, for those with an annotation."""
+    annotations = {key: p.annotation for key, p in parameters.items() if p.annotation is not p.empty}
+    names = getattr(function, "__globals__", {})
+    return typing.get_type_hints(SimpleNamespace(__annotations__=annotations), names, include_extras=True)
+
+
 def _resolve(
     name: str, function: Callable[..., Any], offered: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -497,11 +560,8 @@ def _resolve(
     if missing := [key for key, p in named.items() if p.default is p.empty and key not in given]:
         raise ConfigError(f"verifier {name!r} needs a value for its option {missing[0]!r}")
     values = {key: p.default for key, p in named.items()} | dict(given)
-    annotations = {key: p.annotation for key, p in named.items() if key in given and p.annotation is not p.empty}
     try:
-        hints = typing.get_type_hints(
-            SimpleNamespace(__annotations__=annotations), getattr(function, "__globals__", {}), include_extras=True
-        )
+        hints = _hints(function, {key: p for key, p in named.items() if key in given})
         adapters = {key: pydantic.TypeAdapter[Any](hint) for key, hint in hints.items()}
     except (NameError, TypeError, pydantic.errors.PydanticUserError) as error:
         raise PluginError(f"verifier {name!r}: an option's annotation cannot be used: {error}") from error

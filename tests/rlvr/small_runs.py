@@ -53,7 +53,7 @@ def small_config(model: Path, **changes: Any) -> RunConfig:
 
 def start(config: RunConfig, path: Path) -> Outcome:
     """A new run, to its end."""
-    with make_plan(config) as plan, RunDirectory.create(path, config) as directory:
+    with make_plan(config) as plan, RunDirectory.create(path, plan.config) as directory:
         return Run(plan, directory, Silent()).train()
 
 

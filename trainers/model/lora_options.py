@@ -12,7 +12,7 @@ class LoraOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, description="rank of the adapter's matrices")
     alpha: int = Field(default=32, ge=1, description="the adapter's output is multiplied by alpha / rank")
     targets: Literal["all-linear"] | tuple[str, ...] = Field(
         default="all-linear",

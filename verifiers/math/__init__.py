@@ -47,8 +47,24 @@ def check(
 
     `unparsed`: no final answer can be read. `invalid`: the row has no gold answer, or one that cannot be read.
 
-    The options from `float_rtol` to `unevaluated` are described in `Options`. `thinking` names further tags whose
-    content is no answer, separated by commas: `thinking="plan,draft"` skips `<plan>…</plan>` too.
+    Args:
+        completion: Text whose final answer is judged.
+        task: Its `answer` is the gold answer.
+        float_rtol: Largest relative error of a decimal that stands for an exact number; 0 asks for exact answers.
+        gold_precision: A gold of three significant digits or more is a rounded number: 3.14 accepts what rounds to it.
+        percent_is_ratio: 50% equals 1/2.
+        percent_is_number: 50% equals 50.
+        ordered: `1, 2` must come in the gold's order; tuples always must.
+        units: `convert`: 5 km equals 5000 m; `ignore`: units say nothing; `require`: the gold's unit must be there.
+        unreduced: 2/4 is right for 1/2.
+        intervals: (1, 2) equals 1 < x < 2.
+        assignment: 5 equals x = 5.
+        degrees: 45 equals 45 degrees.
+        assume: Values that a symbol may have when formulas are compared.
+        unevaluated: An answer may leave out a calculation that the gold has carried out: gcd(6432, 132) + 11 for 23.
+        thinking: Further tags whose content is no answer, separated by commas: `plan,draft` skips `<plan>…</plan>`.
+
+    `Options` describes the conventions in full.
     """
     gold = gold_answer(task.answer) if task.answer else None
     if gold is None:

@@ -18,7 +18,7 @@ from rlvr.cli import doctor
 from rlvr.errors import RunError
 from rlvr.registry import registry
 
-COMMANDS = ("train", "score", "compare", "show", "plugins", "doctor")
+COMMANDS = ("train", "score", "compare", "show", "diagnose", "plot", "settings", "plugins", "doctor")
 Install = Callable[..., Path]
 
 # All that help may load beside the standard library: typer and what typer draws and converts with.
@@ -125,6 +125,18 @@ def test_options_that_are_lists_and_flags_may_be_repeated(cli: Callable[..., Any
     assert done.code == 0
     done = cli("check", "verifier", "math", "--option", "a=1", "--option", "a=2")
     assert "--option a=2: a is given twice" in done.err
+
+
+def test_the_version_is_that_of_the_package(cli: Callable[..., Any]) -> None:
+    done = cli("--version")
+    assert (done.code, done.out.split()[:2]) == (0, ["rlvr", f"{version('rlvr')},"])
+    assert (
+        imported(
+            "import sys; sys.argv[1:] = ['--version']\ntry:\n    from rlvr.cli import main; main()\n"
+            "except SystemExit: pass"
+        )
+        <= {"rlvr"} | DRAWING
+    )
 
 
 def test_no_arguments_print_the_help() -> None:

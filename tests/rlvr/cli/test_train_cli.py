@@ -234,7 +234,7 @@ def test_a_trainer_that_owns_its_loop_is_driven_as_a_whole(tmp_path: Path, tiny_
             self.closed = True
 
     tracker = Closing()
-    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", config) as directory:
+    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", plan.config) as directory:
         plan.trainer, plan.trackers = TakesOver, {"mine": lambda *_: tracker}
         run = Run(plan, directory, Quiet())
         assert run.train().finished

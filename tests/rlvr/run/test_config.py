@@ -262,6 +262,27 @@ def test_the_resolved_file_of_a_run_starts_another(tmp_path: Path) -> None:
     assert resolve(settings("rollouts.files=[a.jsonl]"), tmp_path / "config.yaml").sampling.group_size == 8
 
 
+def test_options_that_a_file_leaves_at_another_trainers_default_are_let_pass(tmp_path: Path) -> None:
+    """A run's own config.yaml spells out all options of its trainer."""
+    file = tmp_path / "config.yaml"
+    file.write_text("trainer:\n  name: grpo-off\n  push_every: 10\n  lr: 1e-4\n")
+    assert resolve(settings("trainer.name=grpo"), file).trainer.name == "grpo"
+    file.write_text("trainer:\n  name: grpo-off\n  push_every: 5\n")
+    with pytest.raises(ConfigError, match=r"trainer.push_every \(.*:3\): the trainer is 'grpo'.* of 'grpo-off'"):
+        resolve(settings("trainer.name=grpo"), file)
+    with pytest.raises(ConfigError, match=r"trainer.push_every \(--set trainer.push_every=10\): the trainer is 'grpo'"):
+        resolve(settings("trainer.name=grpo", "trainer.push_every=10"))
+
+
+def test_a_recipe_that_a_resolved_file_would_override_is_refused(tmp_path: Path) -> None:
+    first = resolve(settings("recipe=dapo"))
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(first))
+    assert resolve(settings("recipe=dapo"), file) == first
+    with pytest.raises(ConfigError, match=r"recipe 'cispo' .* would not take effect: .* for recipe 'dapo' and sets "):
+        resolve(settings("recipe=cispo"), file)
+
+
 def test_a_key_given_twice_on_the_command_line_is_an_error() -> None:
     with pytest.raises(ConfigError, match="seed is given twice: by --seed and by --set seed=2"):
         command_line_settings(["seed=2"], {"seed": ("--seed", 1)})

@@ -170,7 +170,7 @@ def fake_rewards(model: Path, folder: Path, verifier: str | None, **options: Any
     config = small_runs.small_config(
         model, verifier=verifier, steps=2, sampling__engine="fake", sampling__options={"rewards": True, **options}
     )
-    with make_plan(config) as plan, RunDirectory.create(folder / "run", config) as directory:
+    with make_plan(config) as plan, RunDirectory.create(folder / "run", plan.config) as directory:
         assert (plan.scorer is None) == (verifier is None)
         small_runs.Run(plan, directory, small_runs.Silent()).train()
     return small_runs.metrics_of(folder / "run")[-1]

@@ -86,7 +86,7 @@ def test_built_in_trainers_do_not_own_the_loop() -> None:
 @pytest.mark.usefixtures("plugins")
 def test_a_backend_gets_the_whole_job_and_nothing_is_loaded_for_it(tiny_model: Path, tmp_path: Path) -> None:
     config = small_runs.small_config(tiny_model, trainer="foreign", trainer__lr=None, trainer__speed=2)
-    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", config) as directory:
+    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", plan.config) as directory:
         assert not plan.needs_sampler
         run = small_runs.Run(plan, directory, small_runs.Silent())
         assert run.train().finished

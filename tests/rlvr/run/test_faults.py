@@ -251,7 +251,7 @@ def test_a_wrong_request_in_the_middle_of_a_run_leaves_what_was_learnt(tiny_mode
     config = config_of(tiny_model, rollouts__files=[str(sampled)], steps=2)
 
     def train_and_fail() -> None:
-        with make_plan(config) as plan, RunDirectory.create(path, config) as directory:
+        with make_plan(config) as plan, RunDirectory.create(path, plan.config) as directory:
             small_runs.Run(plan, directory, small_runs.Silent()).train()
             raise RequestError("as of a file that went away")
 

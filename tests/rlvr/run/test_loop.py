@@ -183,7 +183,7 @@ def test_groups_are_judged_while_others_are_still_sampled(tiny_model: Path, tmp_
     )
     changes = {"verifier": f"{verifier}:noting", "verifier__workers": 1, "sampling__options": {"max_sequences": 4}}
     config = small_runs.small_config(tiny_model, steps=1, eval__questions=0, **changes)
-    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", config) as directory:
+    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", plan.config) as directory:
         run = Run(plan, directory, small_runs.Silent())
         assert run.sampler is not None
         collect, collected = run.sampler.collect, []

@@ -156,7 +156,7 @@ def test_a_sampler_that_ends_early_is_an_error() -> None:
 def test_an_evaluation_runs_while_groups_of_training_are_in_flight(tiny_model: Path, tmp_path: Path) -> None:
     """In a real run, on the real sampler."""
     config = small_runs.small_config(tiny_model, steps=1)
-    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", config) as directory:
+    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", plan.config) as directory:
         run = small_runs.Run(plan, directory, small_runs.Silent())
         assert run.mailbox is not None
         assert plan.prompts is not None
@@ -190,7 +190,7 @@ def test_a_run_is_the_same_in_whatever_order_answers_come(
     config = small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=2, steps=4)
 
     def run(path: Path, **given: Any) -> list[dict[str, Any]]:
-        with make_plan(config) as plan, RunDirectory.create(path, config) as directory:
+        with make_plan(config) as plan, RunDirectory.create(path, plan.config) as directory:
             plan.sampler, plan.sampler_options = Hoarding, FakeSamplerOptions(**given)
             assert small_runs.Run(plan, directory, small_runs.Silent()).train().finished
         return [

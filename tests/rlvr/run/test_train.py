@@ -17,6 +17,7 @@ import yaml
 import rlvr
 import small_runs
 from rlvr.errors import ConfigError, RequestError, RunError
+from rlvr.run.reference import settings_reference
 from rlvr.settings import mapping_settings
 
 
@@ -88,6 +89,41 @@ def test_settings_may_come_from_a_file_with_overrides(tiny_model: Path, tmp_path
     written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert (written["steps"], written["sampling"]["group_size"], written["eval"]["questions"]) == (1, 2, 0)
     assert result.steps == 1
+
+
+def test_the_written_configuration_spells_out_every_option(tiny_model: Path, tmp_path: Path) -> None:
+    """Those of the trainer, the sampler and the verifier too; it continues the run, and starts an equal one."""
+    settings = small(tiny_model, **{"eval.questions": 0, "steps": 1, "verifier": "math", "trainer.epsilon": 0.3})
+    first = rlvr.train(settings, out=tmp_path / "run")
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    documented = {
+        doc.key for doc in settings_reference(distribution="rlvr").settings if doc.taken_by in ((), ("hf",), ("math",))
+    }
+    for section in ("trainer", "sampling.options", "verifier.options"):
+        values = written
+        for name in section.split("."):
+            values = values[name]
+        told = {key.removeprefix(f"{section}.") for key in documented if key.startswith(f"{section}.")}
+        assert set(values) == {key for key in told if "." not in key}
+    assert (written["trainer"]["epsilon"], written["trainer"]["advantage_epsilon"]) == (0.3, 1e-6)
+    assert written["sampling"]["options"]["max_sequences"] == 512
+    assert (written["verifier"]["name"], written["verifier"]["options"]["units"]) == ("math", "convert")
+    assert rlvr.train(resume=tmp_path / "run", overrides={"steps": 2}).finished
+    again = rlvr.train(tmp_path / "run" / "config.yaml", overrides={"steps": 1}, out=tmp_path / "again")
+    assert again.metrics["reward/mean"] == first.metrics["reward/mean"]
+
+
+def test_a_verifiers_option_that_json_could_not_bring_back_keeps_its_default(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n@dataclass\nclass Rules:\n    most: int = 3\n"
+        "def check(completion, task, *, rules=Rules(), scale=0.5):\n"
+        "    return scale * (completion.count('1') < rules.most)\n"
+    )
+    settings = small(tiny_model, **{"eval.questions": 0, "steps": 1, "verifier": f"{tmp_path}/mine.py:check"})
+    rlvr.train(settings, out=tmp_path / "run")
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert written["verifier"]["options"] == {"scale": 0.5}
+    assert rlvr.train(resume=tmp_path / "run", overrides={"steps": 2}).finished
 
 
 def test_a_run_in_another_thread_leaves_signals_alone(tiny_model: Path, tmp_path: Path) -> None:

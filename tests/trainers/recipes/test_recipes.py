@@ -516,7 +516,7 @@ def test_how_recipes_sample() -> None:
 def test_a_recipe_trains_two_steps(name: str, tmp_path: Path) -> None:
     config = resolve(command_line_settings([f"recipe={name}"], {key: (key, value) for key, value in TINY.items()}))
     assert config.trainer.options["lr"] == 5e-5, "the embedded model's, which no recipe touches"
-    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", config) as directory:
+    with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", plan.config) as directory:
         run = Run(plan, directory, Silent())
         assert run.train().finished
         updates = plan.options.updates_per_batch
