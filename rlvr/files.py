@@ -88,11 +88,12 @@ def existing(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, before_rename: Callable[[Path], object] | None = None) -> Iterator[Path]:
     """Yield a temporary file beside `path`. It is renamed to `path` if the block succeeds, and deleted if it fails.
 
     The content is synced to disk before the rename. A reader finds the old file, the new one or none, even after a
-    power cut. Raises RequestError if the folder cannot be written to, RunError if the disk fails later.
+    power cut. `before_rename` is called with the complete temporary file. Raises RequestError if the folder cannot be
+    written to, RunError if the disk fails later.
     """
     target = Path(os.path.realpath(path))  # a symbolic link stays, and its target is replaced
     temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
@@ -104,6 +105,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync(temporary)
+        if before_rename is not None:
+            before_rename(temporary)
         os.replace(temporary, target)
         sync(target.parent)
     except OSError as error:

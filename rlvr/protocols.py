@@ -91,6 +91,13 @@ class PromptSource(Protocol):
     without_gold: int = 0
     """Rows left out because they have no gold answer; the run reports the number."""
 
+    def digests(self) -> Mapping[str, str]:
+        """Return name -> hash of the data that the prompts come from; a resumed run refuses other hashes.
+
+        Override it if the prompts depend on more than the source's distribution, the options and `data_files`.
+        """
+        return {}
+
     @property
     @abstractmethod
     def size(self) -> int | None:

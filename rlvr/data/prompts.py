@@ -26,7 +26,7 @@ from rlvr.errors import DataError, PluginError, RequestError, nearest
 from rlvr.files import utf8_text
 from rlvr.frozen import Frozen
 from rlvr.protocols import Prompt, PromptSource, SourceRequest
-from rlvr.record.schema import Message, Task
+from rlvr.record.schema import Message, Task, digest
 from rlvr.record.values import json_safe
 from rlvr.registry import registry
 from rlvr.settings import Setting, read_settings, validate
@@ -109,6 +109,11 @@ class CardSource(PromptSource):
     def size(self) -> int:
         """Number of prompts."""
         return len(self._rows)
+
+    def digests(self) -> Mapping[str, str]:
+        """Return hashes of the card and of every table. Reads all rows."""
+        card = digest(self.card.model_dump(mode="json"))
+        return {f"card of {self.name}": card} | {table.name: table.digest() for table in self._tables}
 
     def __getitem__(self, index: int, /) -> Prompt:
         """Return prompt `index`. Raises DataError if there is none."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import glob
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rlvr.errors import DataError, RequestError, RlvrError
-from rlvr.files import decoded, from_json, kind_of, lines_of, to_json
+from rlvr.files import decoded, from_json, kind_of, lines_of, sha256, to_json
 from rlvr.record.values import LiteralFloat, number_text
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv")
@@ -49,6 +50,17 @@ class Table:
     """Column of floats → their size, where it is less than 64 bits."""
     inexact: frozenset[str] = frozenset()
     """Columns of floats that a reader converted from text."""
+    file: Path | None = None
+    """The local file; None for a table of the hub."""
+
+    @property
+    def name(self) -> str:
+        """The absolute path of the file, or where the rows are on the hub."""
+        return self.where if self.file is None else str(self.file.absolute())
+
+    def digest(self) -> str:
+        """Return a SHA-256 of the content: the file's, or that of all rows."""
+        return sha256(self.file) if self.file is not None else _digest_of_rows(self.rows)
 
     def cells(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """Yield these columns row by row; None if a row lacks the key."""
@@ -107,12 +119,26 @@ def file_table(path: Path) -> Table:
     kwargs = {"path": str(path), "size": about.st_size, "modified": about.st_mtime_ns, "version": _CACHE_VERSION}
     first = next(_TEXTS[path.suffix](path), None)
     if first is None:
-        return Table(str(path), (), ())
+        return Table(str(path), (), (), file=path)
     from datasets import Dataset, Features, Value
 
     with _faults(path):
         texts = Dataset.from_generator(_generate, features=Features({"row": Value("large_string")}), gen_kwargs=kwargs)
-    return Table(str(path), tuple(json.loads(first)), _JsonRows(texts))
+    return Table(str(path), tuple(json.loads(first)), _JsonRows(texts), file=path)
+
+
+def _digest_of_rows(rows: Any) -> str:
+    """Return a SHA-256 of the columns and values of a `datasets.Dataset`, however they are cached."""
+    import pyarrow as pa
+
+    content = hashlib.sha256()
+    for table in rows.with_format("arrow").iter(1000):
+        # Taking the rows copies them into buffers that do not depend on how the table was cut into chunks.
+        whole = table.replace_schema_metadata(None).take(pa.array(range(len(table)))).combine_chunks()
+        with pa.ipc.new_stream(sink := pa.BufferOutputStream(), whole.schema) as stream:
+            stream.write_table(whole)
+        content.update(sink.getvalue())
+    return content.hexdigest()
 
 
 def _parquet_table(path: Path) -> Table:
@@ -122,12 +148,12 @@ def _parquet_table(path: Path) -> Table:
 
     with opened(path) as file:
         if file.metadata.num_rows == 0:  # `datasets` fails on it
-            return Table(str(path), tuple(file.schema_arrow.names), ())
+            return Table(str(path), tuple(file.schema_arrow.names), (), file=path)
     with _faults(path):
         rows = Dataset.from_parquet(glob.escape(str(path)))
     sizes = {"float16": 16, "float32": 32}
     bits = {name: sizes[_dtype(kind)] for name, kind in rows.features.items() if _dtype(kind) in sizes}
-    return Table(str(path), tuple(rows.column_names), rows, bits=bits)
+    return Table(str(path), tuple(rows.column_names), rows, bits=bits, file=path)
 
 
 @contextmanager

@@ -283,16 +283,18 @@ class RolloutWriter:
     DataError for a rollout that the format cannot hold, RunError when the disk fails.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, before_rename: Callable[[Path], object] | None = None) -> None:
+        """`before_rename` is called with the complete file before it gets its name."""
         self.path = Path(path)
         self.rows = 0
+        self._before_rename = before_rename
         self._is_parquet = ending(self.path) == ".parquet"
         self._held: list[Rollout] = []
         self._held_bytes = 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            temporary = stack.enter_context(replacing(self.path))
+            temporary = stack.enter_context(replacing(self.path, self._before_rename))
             if self._is_parquet:
                 self._groups = stack.enter_context(RowGroups(temporary, ROLLOUT_SCHEMA))
                 stack.push(self._finish)
@@ -339,9 +341,11 @@ def _size(rollout: Rollout) -> int:
     return texts + sum(column.nbytes for column in columns if column is not None) + 1024
 
 
-def write_rollouts(path: str | Path, rollouts: Iterable[Rollout]) -> int:
+def write_rollouts(
+    path: str | Path, rollouts: Iterable[Rollout], before_rename: Callable[[Path], object] | None = None
+) -> int:
     """Write all rollouts to one file and say how many there were; see `RolloutWriter`."""
-    with RolloutWriter(path) as writer:
+    with RolloutWriter(path, before_rename) as writer:
         for rollout in rollouts:
             writer.write(rollout)
     return writer.rows

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rlvr.data.prompts import Encoded, PromptStream
+from rlvr.errors import DataError
 from rlvr.protocols import Group, SampledGroup
 from rlvr.record.schema import Rollout
 from rlvr.run.config import RunConfig
@@ -44,7 +45,10 @@ class Fresh:
         self._run_id: str = directory.manifest["run_id"]
 
     def draw(self, step: int, size: int, version: int) -> Drawn:
-        """Sample, score and store the batch of a step, or read it back."""
+        """Sample, score and store the batch of a step, or read it back.
+
+        Raises DataError if the batch that is read back answers other prompts than those of its step.
+        """
         refill = self._config.sampling.refill
         stored = self._directory.stored(step)
         back = None if stored is None else {members[0].group_id: members for members in by_group(stored)}
@@ -57,11 +61,14 @@ class Fresh:
             if back is None:
                 new = self._sampled(step, prompts, times)
             else:  # an aborted group has no records
-                new = [rollout for prompt in prompts for rollout in back.get(self._group_id(prompt), ())]
+                new = [rollout for prompt in prompts for rollout in self._taken(back, prompt, step)]
             rollouts += new
             groups += [group for group in self._grader.groups(new) if group.stats.has_signal or not refill]
             asked += len(prompts)
             rounds += 1
+        if back:
+            others = ", ".join(map(str, back))
+            raise DataError(f"the stored batch of step {step} holds groups that this step did not ask for: {others}")
         if stored is None:
             began = time.perf_counter()
             self._directory.store(step, rollouts)
@@ -81,6 +88,20 @@ class Fresh:
 
     def _group_id(self, prompt: Encoded) -> str:
         return f"{self._run_id}-{prompt.position}"
+
+    def _taken(self, back: dict[str | None, list[Rollout]], prompt: Encoded, step: int) -> list[Rollout]:
+        """Remove and return the prompt's group of a stored batch. Raises DataError if it answers another prompt."""
+        members = back.pop(self._group_id(prompt), [])
+        for rollout in members:
+            ids, task = rollout.token_ids, rollout.task
+            same = ids is not None and tuple(ids[: len(prompt.token_ids)].tolist()) == prompt.token_ids
+            if not same or task.answer != prompt.prompt.task.answer:
+                raise DataError(
+                    f"the prompt at position {prompt.position} is not the one that the stored batch of step {step} "
+                    f"answers (row {task.row_id} of {task.dataset}): the prompts changed since. Put them back, or "
+                    "start a new run"
+                )
+        return members
 
     def _sampled(self, step: int, prompts: Sequence[Encoded], times: dict[str, float]) -> list[Rollout]:
         """Return scored rollouts of the prompts, in their order."""

@@ -25,6 +25,7 @@ from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
 from rlvr.protocols import ModelSpec, Tracker, TrainContext, TrainerFactory
 from rlvr.record.schema import Rollout
+from rlvr.run.computation import computation
 from rlvr.run.evaluation import Evaluation
 from rlvr.run.factories import Backend
 from rlvr.run.fresh import Fresh
@@ -107,11 +108,15 @@ class Run:
     def _changes(self) -> list[str]:
         """Return notes on what changed since the run last continued.
 
-        Raises RequestError if the weights or the saved rollouts changed, or the version of code that decides what is
-        learned.
+        Raises RequestError if something that decides what is learned changed: weights, other files of the model,
+        prompts, saved rollouts, or the version of code.
         """
-        saved, scorer = self.plan.saved, self.plan.scorer
-        read_again = {"weights": ("the weights", self.plan.weights)}
+        plan, saved, scorer = self.plan, self.plan.saved, self.plan.scorer
+        read_again = {
+            "weights": ("the weights", plan.weights),
+            "model": ("the files of the model", plan.model_files),
+            "prompts": ("the prompts", plan.prompt_files),
+        }
         if saved is not None:
             read_again["inputs"] = ("the saved rollouts", saved.digests())
         for name, (what, digests) in read_again.items():
@@ -121,7 +126,7 @@ class Run:
                     "what was there, or start a new run"
                 )
         verifier = {} if scorer is None else {scorer.name: scorer.version}
-        return self.directory.go_on(verifier, self.plan.distributions)
+        return self.directory.go_on(verifier, plan.distributions, computation(), plan.held_out_files)
 
     def _recompute(self, factory: TrainerFactory) -> None:
         """Compute the log-probabilities that saved records lack, by the trainer's own code on the behavior model."""

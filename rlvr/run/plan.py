@@ -31,6 +31,7 @@ from rlvr.registry import registry
 from rlvr.run.config import RunConfig, TrainerConfig, model_config, portion, trainer_options
 from rlvr.run.factories import AnyTrainerFactory, sampler_factory, tracker_factory, trainer_factory
 from rlvr.run.groups import Grader
+from rlvr.run.inputs import model_digests, prompt_digests
 from rlvr.run.models import (
     context_length,
     load_configuration,
@@ -50,6 +51,15 @@ from rlvr.verify.scoring import Scorer
 if TYPE_CHECKING:
     from rlvr.run.models import Tokenizer
 
+
+@dataclass(frozen=True)
+class Sources:
+    """The prompt sources of a run; None where there is none."""
+
+    train: PromptSource | None = None
+    held_out: PromptSource | None = None
+
+
 EVAL_SEED = 0  # the same questions for every run, so that runs compare
 
 
@@ -64,6 +74,8 @@ class Plan:
     """None if the run trains on saved rollouts only."""
     dataset_size: int | None
     questions: list[Encoded]
+    sources: Sources
+    """Prompt sources of training and evaluation."""
     scorer: Scorer | None
     """None if nothing is verified: the rewards come from the files, or from the sampler."""
     grader: Grader
@@ -84,8 +96,27 @@ class Plan:
     @property
     def weights(self) -> dict[str, str]:
         """Hashes of the initial and the behavior model's weights, if they are in local directories. Reads all files."""
-        paths = {"model": self.model.path} | ({} if self.behaviour is None else {"behaviour": self.behaviour.path})
+        paths = {role: spec.path for role, spec in self._models.items()}
         return {role: found for role, path in paths.items() if (found := local_weights_hash(path)) is not None}
+
+    @property
+    def _models(self) -> dict[str, ModelSpec]:
+        return {"model": self.model} | ({} if self.behaviour is None else {"behaviour": self.behaviour})
+
+    @property
+    def model_files(self) -> dict[str, str]:
+        """Hashes of what is read of the models besides weights, and of the tokenizer as it works."""
+        return {"tokenizer": self.tokenizer_hash} | model_digests(self._models)
+
+    @property
+    def prompt_files(self) -> dict[str, str]:
+        """Hashes of what the prompts come from. Reads all of it."""
+        return prompt_digests(self.sources.train, self.config.dataset.data_files)
+
+    @property
+    def held_out_files(self) -> dict[str, str]:
+        """Hashes of what the held-out questions come from. Reads all of it."""
+        return prompt_digests(self.sources.held_out, self.config.eval.data_files)
 
     @property
     def needs_sampler(self) -> bool:
@@ -199,6 +230,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         prompts=asked.prompts,
         dataset_size=None if asked.prompts is None else asked.prompts.size,
         questions=asked.questions,
+        sources=asked.sources,
         scorer=scorer,
         grader=grader,
         saved=saved,
@@ -250,10 +282,11 @@ def _check_backend(config: RunConfig, trainer: AnyTrainerFactory) -> None:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Prompts of the run, and its verifier's name."""
+    """Prompts of the run, their sources, and its verifier's name."""
 
     prompts: PromptStream | None
     questions: list[Encoded]
+    sources: Sources
     verifier: str
 
 
@@ -291,7 +324,7 @@ def _asked(
             f"verifier.name: {SAMPLER} takes the rewards that a sampler gives, and {config.sampling.engine!r} gives "
             "none with these options; name a verifier"
         )
-    return _Asked(prompts, questions, verifier)
+    return _Asked(prompts, questions, Sources(source, held_out), verifier)
 
 
 def _saved(

@@ -3,7 +3,8 @@
     config.yaml     resolved configuration       rollouts/step-000012.parquet   one file a batch, scores included
     manifest.json   versions, seed, plugins      checkpoints/step-000050/       all that step 50 depends on
     metrics.jsonl   one object a step            recomputed/file-0000.parquet   log-probabilities that files lacked
-    weights.json    hashes of the weights that a resume reads again; inputs.json of saved rollouts
+    weights.json    hashes of the weights that a resume reads again; model.json of the model's other files, prompts.json
+                    of the prompts, inputs.json of saved rollouts
     .lock           held while a run writes here
 
 A kill at any instruction costs only the current step: `resume` continues from the newest checkpoint, and batches stored
@@ -21,6 +22,7 @@ import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
@@ -32,10 +34,10 @@ from rlvr.record.parquet import batches_of
 from rlvr.record.schema import Rollout, utc_now
 from rlvr.record.store import read_rollouts, rollout_of, rows_of, write_rollouts
 from rlvr.registry import registry
+from rlvr.run.checksums import SUMS, Checksums
 from rlvr.run.config import RunConfig, to_yaml
 from rlvr.settings import Setting, read_settings, validate
 
-SUMS = "SHA256SUMS"
 # A longer verifier.timeout lets a run continue that stopped because of slow verdicts. It changes how long to wait, not
 # what is correct.
 MAY_CHANGE = ("steps ", "eval.", "checkpoint.", "alarms.", "trackers ", "verifier.workers ", "verifier.timeout ")
@@ -53,6 +55,7 @@ class RunDirectory:
         self.accepts_changes = False
         """True if the run may continue with a changed version of code that decides what is learned."""
         self._made: list[Path] = []
+        self._sums = Checksums(path / "rollouts")
         self._lock = (path / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,14 +132,23 @@ class RunDirectory:
         """Seed and configuration of the run's start, current versions, and the history of their changes."""
         return _json_of(self.path / "manifest.json")
 
-    def go_on(self, verifier: Mapping[str, str], deciding: Collection[str]) -> list[str]:
+    def go_on(
+        self,
+        verifier: Mapping[str, str],
+        deciding: Collection[str],
+        computation: Mapping[str, str],
+        held_out: Mapping[str, str],
+    ) -> list[str]:
         """Return notes on what changed since the run last continued. The manifest records them, so each is told once.
 
         Args:
             verifier: Name -> version of the verifier; empty if there is none.
             deciding: Distributions whose code decides what is learned.
+            computation: What bitwise equal results depend on beside versions and inputs.
+            held_out: Hashes of the held-out questions.
 
-        Raises RequestError, and writes nothing, if one of these changed and changes are not accepted.
+        Raises RequestError, and writes nothing, if the verifier or a deciding distribution changed and changes are not
+        accepted.
         """
         manifest = self.manifest
         earlier = manifest.get("changes", [])
@@ -151,18 +163,21 @@ class RunDirectory:
                 f"back the old version, or continue with this one: --resume {self.path} --accept-changes"
             )
         told = {setting for change in earlier for setting in change["settings"]}
-        settings = [each for each in self._changed_settings() if each not in told and not each.startswith("steps ")]
-        if versions or settings:
-            change = {"at": utc_now(), "versions": versions, "settings": settings, "accepted": decisive}
-            manifest["changes"] = [*earlier, change]
-        if versions or settings or then != manifest["versions"]:
-            manifest["versions"] = now
+        changed = {
+            "versions": versions,
+            "settings": [
+                each for each in self._changed_settings() if each not in told and not each.startswith("steps ")
+            ],
+            "computation": _differences(manifest.get("computation", computation), computation),
+            "held_out": _differences(manifest.get("held_out", held_out), held_out),
+        }
+        if any(changed.values()):
+            manifest["changes"] = [*earlier, {"at": utc_now(), **changed, "accepted": decisive}]
+        manifest |= {"versions": now, "computation": dict(computation), "held_out": dict(held_out)}
+        if manifest != self.manifest:
             with replacing(self.path / "manifest.json") as temporary:
                 temporary.write_text(json.dumps(manifest, indent=2) + "\n")
-        return [
-            *(f"{each} since the run last went on: numbers from here on may differ for it" for each in versions),
-            *(f"{each} (config.yaml) since the run began" for each in settings),
-        ]
+        return _notes(changed)
 
     def remember(self, name: str, facts: Mapping[str, Any]) -> list[str]:
         """Write facts to `NAME.json` the first time; later, return the differences (`key old → new`)."""
@@ -217,17 +232,26 @@ class RunDirectory:
 
     def store(self, step: int, rollouts: Sequence[Rollout]) -> None:
         """Write the batch of a step, whole or not at all."""
-        write_rollouts(self._rollouts(step), rollouts)
+        path = self._rollouts(step)
+        write_rollouts(path, rollouts, partial(self._sums.add, path.name))
 
     def stored(self, step: int) -> list[Rollout] | None:
-        """Return the stored batch of a step; None if there is none."""
+        """Return the stored batch of a step; None if there is none.
+
+        Raises DataError if the file is damaged, or if it is not the one that `store` wrote.
+        """
         path = self._rollouts(step)
-        return list(read_rollouts(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        rollouts = list(read_rollouts(path))
+        self._sums.require(path, "put the file back, or delete it to have the batch sampled again")
+        return rollouts
 
     def stored_groups(self, step: int, places: Sequence[int]) -> list[list[Rollout]]:
         """Return the groups at these places of a stored batch (0 is the file's first), in that order.
 
-        Other groups are not made into rollouts. Raises DataError if the file is missing or damaged.
+        Other groups are not made into rollouts. Raises DataError if the file is missing, damaged, or not the one that
+        `store` wrote.
         """
         path = self._rollouts(step)
         place_of: dict[str | None, int] = {}
@@ -237,6 +261,7 @@ class RunDirectory:
             wanted = [row for row, place in enumerate(found) if place in groups]
             for i, row in zip(wanted, rows_of(batch.take(wanted), lambda _: f"{path}"), strict=True):
                 groups[found[i]].append(rollout_of(row, f"{path}, row {first + i}"))
+        self._sums.require(path, "put the file back")
         return [groups[place] for place in places]
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
@@ -361,6 +386,17 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return `name old → new` for each difference, sorted by name."""
     names = sorted(then.keys() | now.keys())
     return [f"{n} {then.get(n, 'absent')} → {now.get(n, 'absent')}" for n in names if then.get(n) != now.get(n)]
+
+
+def _notes(changed: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a note for the user on each change since the run last continued."""
+    numbers = "since the run last went on: numbers from here on may differ for it"
+    accuracies = "since the run last went on: accuracies before and after do not compare"
+    return [
+        *(f"{each} {numbers}" for each in (*changed["versions"], *changed["computation"])),
+        *(f"held-out questions: {each} (SHA-256) {accuracies}" for each in changed["held_out"]),
+        *(f"{each} (config.yaml) since the run began" for each in changed["settings"]),
+    ]
 
 
 def _versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -32,6 +33,7 @@ from rlvr.protocols import Group
 from rlvr.record.schema import LogprobColumn, ModelRef, Rollout, Score, Status, VersionRun
 from rlvr.record.sidecar import Sidecars
 from rlvr.record.store import field_faults, read_rollouts, record_batch, rollout_of, rows_of, write_rollouts
+from rlvr.run.checksums import Checksums
 from rlvr.run.groups import Drawn, Grader
 from rlvr.verify.score_names import require_score
 from rlvr.verify.scoring import DEFAULT_REWARDS
@@ -310,15 +312,17 @@ class SavedRollouts:
         """Compute missing log-probabilities with the behavior model.
 
         A file's records are written to `folder`, whole or not at all. Files that exist are read and not computed again,
-        so a resumed run learns from the same numbers.
+        so a resumed run learns from the same numbers. Raises DataError if one is not as it was written.
         """
         folder.mkdir(exist_ok=True)
+        sums = Checksums(folder)
         moved: dict[Place, Place] = {}
         for number, places in self.missing.items():
             stored = folder / f"file-{number:04d}.parquet"
             if not stored.exists():
-                write_rollouts(stored, self._recomputed(places, logprobs))
+                write_rollouts(stored, self._recomputed(places, logprobs), partial(sums.add, stored.name))
             records = list(read_rollouts(stored))
+            sums.require(stored, "delete it to have the log-probabilities computed again")
             for first in range(0, len(places), CHUNK):
                 for row, place in enumerate(places[first : first + CHUNK]):
                     moved[place] = Place(len(self._chunks), row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 import small_runs
 from rlvr.errors import DataError, RequestError, RlvrError, RunError
+from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory
 
@@ -126,6 +128,70 @@ def test_a_damaged_batch_is_named_and_not_sampled_over(run: Path) -> None:
     with pytest.raises(DataError, match=r"step-000004.parquet is not a Parquet file"):
         small_runs.resume(run)
     assert batch.read_bytes() == before
+
+
+def swapped(batch: Path) -> None:
+    shutil.copy(batch.with_name("step-000005.parquet"), batch)
+
+
+def emptied(batch: Path) -> None:
+    write_rollouts(batch, [])
+
+
+def a_group_short(batch: Path) -> None:
+    rollouts = list(read_rollouts(batch))
+    write_rollouts(batch, [rollout for rollout in rollouts if rollout.group_id != rollouts[0].group_id])
+
+
+def without_checksum(batch: Path) -> None:
+    (batch.parent / "SHA256SUMS").unlink()
+
+
+@pytest.mark.parametrize("damage", [swapped, emptied, a_group_short, without_checksum])
+def test_a_batch_that_the_run_did_not_store_is_refused(run: Path, damage: Callable[[Path], None]) -> None:
+    shutil.rmtree(run / "checkpoints" / "step-000006")
+    batch = run / "rollouts" / "step-000004.parquet"
+    damage(batch)
+    with pytest.raises(DataError, match=r"step-000004.parquet is not what this run stored: .*SHA256SUMS.*; put the"):
+        small_runs.resume(run)
+
+
+def test_a_refused_batch_that_is_deleted_is_sampled_again(run: Path, whole: Path) -> None:
+    shutil.rmtree(run / "checkpoints" / "step-000006")
+    emptied(run / "rollouts" / "step-000004.parquet")
+    with pytest.raises(DataError, match="delete it to have the batch sampled again"):
+        small_runs.resume(run)
+    (run / "rollouts" / "step-000004.parquet").unlink()
+    small_runs.resume(run)
+    assert small_runs.final_state(run) == small_runs.final_state(whole)
+    done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=run / "rollouts", capture_output=True, check=False)
+    assert done.returncode == 0, "the batch's old checksum was replaced"
+
+
+def test_a_checksum_that_a_kill_cut_short_is_that_of_a_batch_without_a_name(run: Path, whole: Path) -> None:
+    """The checksum is written before the batch gets its name."""
+    shutil.rmtree(run / "checkpoints" / "step-000006")
+    sums = run / "rollouts" / "SHA256SUMS"
+    lines = sums.read_text().splitlines(keepends=True)
+    sums.write_text("".join(lines[:-1]) + lines[-1][:30])
+    (run / "rollouts" / "step-000005.parquet").unlink()
+    small_runs.resume(run)
+    assert small_runs.final_state(run) == small_runs.final_state(whole)
+    assert [line.split()[1] for line in sums.read_text().splitlines()] == [line.split()[1] for line in lines]
+
+
+def test_a_stored_batch_answers_the_prompts_of_its_step(tiny_model: Path, tmp_path: Path) -> None:
+    """Also where prompts come from a source that no file tells about."""
+    path, questions = tmp_path / "run", tmp_path / "questions.jsonl"
+    rows = [{"question": f"{a}+1=", "answer": str(a + 1)} for a in range(12)]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = config_of(tiny_model, dataset=str(questions), steps=2)
+    small_runs.start(config, path)
+    shutil.rmtree(path / "checkpoints" / "step-000002")
+    (path / "prompts.json").unlink()
+    questions.write_text("".join(json.dumps(row | {"answer": "7"}) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"the prompt at position 0 is not the one that the stored batch of step 0"):
+        small_runs.resume(path)
 
 
 @pytest.mark.parametrize("setting", ["seed: 0", "temperature: 1.0", "lr: 0.001"])

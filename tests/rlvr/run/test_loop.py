@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import small_runs
 from rlvr.errors import RequestError, RunError
 from rlvr.protocols import SampledGroup
+from rlvr.record.schema import Rollout
 from rlvr.record.store import read_rollouts
 from rlvr.run.groups import Drawn, Grader
 from rlvr.run.loop import Run, rollout_metrics
@@ -160,13 +161,25 @@ def test_the_killed_runs_did_what_they_were_for(killed: dict[str, list[Path]]) -
             assert len(ids) == len(set(ids))
 
 
+def named(rollout: Rollout, run_id: str) -> dict[str, str]:
+    """What names a rollout's place in another run."""
+    assert rollout.group_id is not None
+    group_id = f"{run_id}-{rollout.group_id.rpartition('-')[2]}"
+    return {"run_id": run_id, "group_id": group_id, "id": f"{group_id}-{rollout.index}"}
+
+
 def test_a_stored_batch_is_learnt_from_and_not_sampled_again(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
     """What was on disk before the kill is what is trained on, also where an engine would sample something else."""
     path = tmp_path / "run"
     config = small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=3, steps=2)
     small_runs.start(config, path)
-    other = (whole / "rollouts" / "step-000004.parquet").read_bytes()
-    (path / "rollouts" / "step-000002.parquet").write_bytes(other)
+    long = tmp_path / "long"
+    small_runs.start(small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=1, steps=3), long)
+    with RunDirectory.resume(path) as directory:
+        run_id = directory.manifest["run_id"]
+        others = read_rollouts(long / "rollouts" / "step-000002.parquet")
+        directory.store(2, [rollout.model_copy(update=named(rollout, run_id)) for rollout in others])
+    other = (path / "rollouts" / "step-000002.parquet").read_bytes()
     small_runs.resume(path, steps=3)
     assert (path / "rollouts" / "step-000002.parquet").read_bytes() == other
     assert final_state(path) != final_state(whole)
