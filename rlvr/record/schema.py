@@ -155,10 +155,13 @@ class Verdict(Frozen):
     )
 
     @model_validator(mode="after")
-    def _parts_are_one_level_deep(self) -> Self:
-        for name, part in (self.parts or {}).items():
-            if part.parts is not None:
-                raise ValueError(f"part {name!r} has parts of its own: only a whole verdict has parts")
+    def _is_consistent(self) -> Self:
+        if self.parts is not None:
+            for name, part in self.parts.items():
+                if part.parts is not None:
+                    raise ValueError(f"part {name!r} has parts of its own: only a whole verdict has parts")
+        if (self.status is Status.GRADED) != (self.reward is not None):
+            raise ValueError(f"status {self.status.value!r} with reward {self.reward!r}: only 'graded' has a reward")
         return self
 
     def packed(self) -> list[Any]:
@@ -172,12 +175,6 @@ class Verdict(Frozen):
         status, reward, extracted, reason, *rest = fields
         (parts,) = rest or (None,)
         return Verdict(status=status, reward=reward, extracted=extracted, reason=reason, parts=parts)
-
-    @model_validator(mode="after")
-    def _reward_belongs_to_graded(self) -> Self:
-        if (self.status is Status.GRADED) != (self.reward is not None):
-            raise ValueError(f"status {self.status.value!r} with reward {self.reward!r}: only 'graded' has a reward")
-        return self
 
 
 class Score(Verdict):

@@ -41,6 +41,7 @@ DESCRIPTION_FIELDS = ("name", "version", "config", "takes_groups", "wants_rollou
 EXTRACTED_LIMIT, REASON_LIMIT = 10_000, 2_000
 """Characters of a verdict's `extracted` and `reason`; longer text is cut and ends in "…"."""
 
+_ANSWER = frozenset({"answer"})
 # Parameters of each form that are not options.
 _NATIVE: dict[tuple[str, ...], Takes] = {
     ("completion", "task"): "completion",
@@ -255,7 +256,9 @@ class FunctionVerifier:
     def _ask(self, item: Item) -> Verdict:
         match self._form:
             case "completion":
-                task = item.task if self.sees == "task" else Task(answer=item.task.answer)
+                task = item.task
+                if self.sees == "answer" and not task.model_fields_set <= _ANSWER:
+                    task = Task(answer=task.answer)
                 return verdict_of(self._call(item.completion, task, **self._options))
             case "rollout":
                 return verdict_of(self._call(item.rollout, **self._options))
@@ -579,9 +582,11 @@ def _resolve(
 
 def verdict_of(result: Any) -> Verdict:
     """Convert a function's result. Scalars of NumPy and torch count as numbers; an invalid result is `error`."""
-    if isinstance(result, Verdict):  # validated again: a copy with changes is not
+    if isinstance(result, Verdict):
+        if _is_plain(result):
+            return result
         parts = None if result.parts is None else {name: verdict_of(part) for name, part in result.parts.items()}
-        return Verdict(
+        return Verdict(  # validated again: a copy with changes was not validated
             status=result.status, reward=result.reward, extracted=result.extracted, reason=result.reason, parts=parts
         )
     if result is None:
@@ -601,6 +606,20 @@ def verdict_of(result: Any) -> Verdict:
     if not math.isfinite(reward):
         return _error(f"returned {_shown(result)}: a reward is a finite number")
     return Verdict(status=Status.GRADED, reward=reward)
+
+
+def _is_plain(verdict: Verdict) -> bool:
+    """Return whether a verdict has no parts and is valid as it is; validating it again takes five times as long."""
+    if type(verdict) is not Verdict or verdict.parts is not None or type(verdict.status) is not Status:
+        return False
+    if type(verdict.extracted) not in _TEXT or type(verdict.reason) not in _TEXT:
+        return False
+    if verdict.status is Status.GRADED:
+        return type(verdict.reward) is float and math.isfinite(verdict.reward)
+    return verdict.reward is None
+
+
+_TEXT = (str, type(None))
 
 
 def failed(error: BaseException) -> Verdict:

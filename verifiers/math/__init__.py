@@ -8,6 +8,8 @@ sympy only when their comparison cannot tell.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from rlvr import Status, Task, Verdict, verifier
 
 from .answers import judge, readable
@@ -22,6 +24,9 @@ def preload() -> None:
     from .numeric import context
 
     context()
+
+
+_options = lru_cache(maxsize=64)(Options)  # the same for every row
 
 
 @verifier(name="math", version="5", preload=preload, sees="answer", cases="corpus.jsonl")
@@ -75,7 +80,7 @@ def check(
         if not readable(gold):
             return Verdict(status=Status.INVALID, reason=f"the gold answer {gold[:80]!r} cannot be read")
         return Verdict(status=Status.UNPARSED, reason="no final answer in the completion")
-    options = Options(
+    options = _options(
         float_rtol, gold_precision, percent_is_ratio, percent_is_number, ordered, units, unreduced, intervals,
         assignment, degrees, assume, unevaluated,
     )  # fmt: skip

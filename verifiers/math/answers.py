@@ -6,14 +6,21 @@ import re
 from typing import Literal, NamedTuple, TypeAlias
 
 from .claims import claim
+from .compare import same
 from .exact import Number, read_number
+from .families import same_family
 from .memo import remembered
 from .moments import same_date, same_time
 from .normalize import is_prose, normalize
+from .notation import compound, with_arrows
 from .options import Options
+from .parse import parse
 from .parts import parts, parts_as, without_labels
+from .products import reordered, with_crosses_ordered
 from .qualifiers import conditions, contradict
-from .tree import Expr
+from .tidy import multiplied
+from .tree import Expr, Unreadable, num
+from .units import UNIT_LETTERS, read_unit
 from .words import (
     choice,
     choice_and_text,
@@ -84,12 +91,14 @@ def judge(gold: str, answer: str, options: Options) -> Judgement:
     return _by_parts(gold, answer, options) or _by_words(gold, answer) or _by_tree(gold, answer, options)
 
 
-_AROUND_SIGNS = re.compile(r"\s*([^\w\s])\s*")
+_AROUND_SIGNS = re.compile(r"\s+(?=[^\w\s])|(?<=[^\w\s])\s+")
 
 
 def _squeezed(text: str) -> str:
     """Return the text without the spaces around signs, which mean nothing."""
-    return _AROUND_SIGNS.sub(lambda m: m[1], text).replace("\\ldots", "...").replace("\\dots", "...")
+    if text.split(maxsplit=1) != [text]:
+        text = _AROUND_SIGNS.sub("", text)
+    return text.replace("\\ldots", "...").replace("\\dots", "...") if "dots" in text else text
 
 
 def _numbers(gold: Number, number: Number) -> bool | None:
@@ -157,13 +166,14 @@ def _by_words(gold: str, answer: str) -> Judgement | None:
         spelled = [
             number_in_words(side) if side[:1].isalpha() or side[:2] == "\\t" else None for side in (gold, answer)
         ]
-        numbers = [read_number(side) for side in (gold, answer)]
-        values = [
-            word if word is not None else (found.value if found else None)
-            for word, found in zip(spelled, numbers, strict=True)
-        ]
-        if any(s is not None for s in spelled) and all(v is not None for v in values):
-            return _EQUAL["the same words"] if values[0] == values[1] else _DIFFERENT["different words"]
+        if spelled != [None, None]:
+            numbers = [read_number(side) for side in (gold, answer)]
+            values = [
+                word if word is not None else (found.value if found else None)
+                for word, found in zip(spelled, numbers, strict=True)
+            ]
+            if all(v is not None for v in values):
+                return _EQUAL["the same words"] if values[0] == values[1] else _DIFFERENT["different words"]
     return None
 
 
@@ -257,11 +267,6 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
 
     `measured`: the other side has a unit, so that the m of `5m` may be one.
     """
-    from .notation import compound
-    from .parse import parse
-    from .tree import Unreadable, num
-    from .units import UNIT_LETTERS, read_unit
-
     found: list[Expr] = []
 
     def attempt(source: str) -> None:
@@ -315,9 +320,6 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
 
 
 def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
-    from .notation import with_arrows
-    from .products import reordered, with_crosses_ordered
-
     if reordered(gold, answer):
         return _DIFFERENT["not equal"]
     gold, answer = with_arrows(gold, answer), with_arrows(answer, gold)
@@ -344,10 +346,6 @@ def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
 
 def _any_equal(golds: tuple[Expr, ...], answers: tuple[Expr, ...], calls: bool, options: Options) -> bool:
     """Return True if any reading of the answer equals any reading of the gold."""
-    from .compare import same
-    from .families import same_family
-    from .tidy import multiplied
-
     for gold in golds:
         for answer in answers:
             first, second = multiplied(gold, answer) if calls else (gold, answer)

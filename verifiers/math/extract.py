@@ -25,6 +25,8 @@ MAX_COMPLETION = 2_000_000
 Kind: TypeAlias = Literal["value", "choice", "words"]
 """Kind of the gold answer, which decides how prose is read: a value, the letter of a choice, or words."""
 
+_MARKUP = re.compile(r"<[|/<A-Za-z]")
+"""How all that `_without_special_tokens` removes begins."""
 _NEXT_TURN = re.compile(r"<\|im_start\|>\s*(?:user|system)|<\|start_header_id\|>\s*user|<start_of_turn>\s*user")
 _SPECIAL = re.compile(r"<\|[A-Za-z_]{1,40}\|>|</s>|<s>|<(?:end|start)_of_turn>")
 _LOOKS = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|center|div|h[1-6]|mark|code)\s?/?>", re.IGNORECASE)
@@ -137,7 +139,7 @@ def _stated(gold: str) -> Found | None:
 
 
 def _without_special_tokens(text: str) -> str:
-    if "<" not in text:
+    if not _MARKUP.search(text):
         return text
     turn = _NEXT_TURN.search(text)
     if turn and text[: turn.start()].strip():

@@ -21,8 +21,9 @@ def remembered(results: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @wraps(function)
         def look_up(*args: P.args, **kwargs: P.kwargs) -> R:
-            if any(isinstance(arg, str) and len(arg) > LONGEST for arg in args):
-                return function(*args, **kwargs)
+            for arg in args:  # no generator: this is called several times per answer
+                if isinstance(arg, str) and len(arg) > LONGEST:
+                    return function(*args, **kwargs)
             return kept(*args, **kwargs)  # type: ignore[arg-type]
 
         look_up.cache_info = kept.cache_info  # type: ignore[attr-defined]

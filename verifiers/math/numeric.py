@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from .options import Assume
-from .tree import Expr, children, symbols, walk
+from .tree import Expr, children, num, rebuild, symbols, walk
 
 PRIME = 2**255 - 19
 """A prime with a square root of -1."""
@@ -221,7 +221,6 @@ def _bound(node: Expr, env: dict[str, Any]) -> Expr:
     """Return the node with the symbols that stand for known small integers replaced."""
     if not env or not symbols(node):
         return node
-    from .tree import num, rebuild
 
     def change(n: Expr) -> Expr | None:
         if n.op == "sym" and isinstance(env.get(n.args[0]), int):
@@ -771,7 +770,6 @@ def proportional(a: Expr, b: Expr) -> bool | None:
 
 def _modular_fixed(node: Expr, env: dict[str, int], k: int) -> int:
     """Return `_modular` with pi and e the same at every point: a constant factor may hold them."""
-    from .tree import rebuild
 
     fixed = rebuild(
         node, lambda n: Expr("sym", (f"const {n.args[0]}",)) if n.op == "const" and n.args[0] in ("pi", "e") else None

@@ -25,8 +25,10 @@ _PLAIN_CHANNEL = re.compile(r"\s*analysis(?=[A-Z\"'(\\$\d*])")
 _PLAIN_FINAL = "assistantfinal"
 _AROUND_NAME = re.compile(r"^(?:begin|start|end)_(?:of_)?|_(?:start|end)$")
 _NAME = r"(/?)\s?([A-Za-z_:]{2,40})"
-_ANGULAR_TAGS = re.compile(rf"[<◁]\|?{_NAME}(?:\s[^<>]{{0,80}})?\|?[>▷]")
-_TAGS = re.compile(rf"[<◁[]\|?{_NAME}(?:\s[^<>]{{0,80}})?\|?[>▷\]]")
+_REST_OF_TAG = rf"\|?{_NAME}(?:\s[^<>]{{0,80}})?\|?"
+_PLAIN_TAGS = re.compile(rf"<{_REST_OF_TAG}[>▷]")  # a literal first character is searched for 20 times as fast
+_ANGULAR_TAGS = re.compile(rf"[<◁]{_REST_OF_TAG}[>▷]")
+_TAGS = re.compile(rf"[<◁[]{_REST_OF_TAG}[>▷\]]")
 _RESERVED = re.compile(r"<unused(\d+)>")
 
 
@@ -57,11 +59,13 @@ def after_thinking(text: str, more: tuple[str, ...] = ()) -> str | None:
     if _PLAIN_CHANNEL.match(text):
         return None
     brackets = "[" in text and ("[/" in text or text.lstrip()[:6].upper() in ("[THINK", "[REASO"))
-    if not brackets and "<" not in text and "◁" not in text:
+    triangles = "◁" in text
+    if not brackets and not triangles and "<" not in text:
         return text
+    pattern = _TAGS if brackets else _ANGULAR_TAGS if triangles else _PLAIN_TAGS
     names = _names(more)
     end, open_since = 0, False
-    for tag in (_TAGS if brackets else _ANGULAR_TAGS).finditer(text):
+    for tag in pattern.finditer(text):
         direction = _direction(tag[1], tag[2], names)
         if direction:
             open_since = direction > 0

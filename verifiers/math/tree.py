@@ -48,17 +48,22 @@ def signed(sign: str | None, term: Expr) -> Expr:
     return Expr("pm", (term, 1 if sign == "pm" else -1))
 
 
-def children(node: Expr) -> Iterator[Expr]:
+_LEAVES = frozenset({"num", "sym", "const"})
+
+
+def children(node: Expr) -> list[Expr]:
     """Return the nodes directly below."""
+    found: list[Expr] = []
     for arg in node.args:
         if isinstance(arg, Expr):
-            yield arg
+            found.append(arg)
         elif isinstance(arg, tuple):
             for inner in arg:
                 if isinstance(inner, Expr):
-                    yield inner
+                    found.append(inner)
                 elif isinstance(inner, tuple):
-                    yield from (cell for cell in inner if isinstance(cell, Expr))
+                    found += [cell for cell in inner if isinstance(cell, Expr)]
+    return found
 
 
 def walk(node: Expr) -> Iterator[Expr]:
@@ -67,26 +72,36 @@ def walk(node: Expr) -> Iterator[Expr]:
     while stack:
         here = stack.pop()
         yield here
-        if here.op not in ("num", "sym", "const"):
-            stack.extend(children(here))
+        if here.op not in _LEAVES:
+            stack += children(here)
 
 
 def has(node: Expr, *ops: str) -> bool:
     """Return whether a node of one of these kinds is in the tree."""
-    return any(here.op in ops for here in walk(node))
+    stack = [node]
+    while stack:
+        here = stack.pop()
+        if here.op in ops:
+            return True
+        if here.op not in _LEAVES:
+            stack += children(here)
+    return False
 
 
 def symbols(node: Expr) -> frozenset[str]:
     """Return the names of the free symbols (a sum's index is bound)."""
-    if node.op == "sym":
-        return frozenset(node.args)
-    if node.op == "big":
-        _, var, low, high, body = node.args
-        return symbols(low) | symbols(high) | (symbols(body) - {var})
-    names: frozenset[str] = frozenset()
-    for child in children(node):
-        names |= symbols(child)
-    return names
+    names: set[str] = set()
+    stack = [node]
+    while stack:
+        here = stack.pop()
+        if here.op == "sym":
+            names.update(here.args)
+        elif here.op == "big":
+            _, var, low, high, body = here.args
+            names |= symbols(low) | symbols(high) | (symbols(body) - {var})
+        elif here.op not in _LEAVES:
+            stack += children(here)
+    return frozenset(names)
 
 
 def rebuild(node: Expr, change: Callable[[Expr], Expr | None]) -> Expr:

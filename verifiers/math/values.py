@@ -226,4 +226,4 @@ def _same_with_rounded(gold: Expr, answer: Expr, options: Options) -> bool:
         if mp.fabs(first - second) > mp.mpf(10) ** -6 * max(mp.fabs(first), mp.fabs(second)):
             return False
         agreed += 1
-    return agreed >= 2 and bool(list(children(gold)))
+    return agreed >= 2 and bool(children(gold))

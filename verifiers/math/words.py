@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from .memo import remembered
 from .numerals import spelled
 
 _WRAPPERS = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|operatorname|textnormal|hbox|emph)\s*(?=\{)")
@@ -41,6 +42,7 @@ _ANOTHER_CHOICE = re.compile(r"(?:^|[\s,;/])\(?[A-J]\)|(?:\bor|/)\s*[A-J](?=[\s.
 _EXPLAINS = re.compile(r"(?i)\b(?:because|since|as|for|not|unlike|while|whereas)\b")
 
 
+@remembered(4096)
 def text_key(source: str) -> str:
     """Return a text without case, punctuation, articles and TeX: equal for texts that say the same."""
     bare = _WRAPPERS.sub("", source)
