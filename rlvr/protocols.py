@@ -30,6 +30,7 @@ from rlvr.record.schema import (
     Rollout,
     Sampling,
     SamplingParams,
+    Stop,
     Task,
     Verdict,
     VersionRun,
@@ -90,6 +91,8 @@ class PromptSource(Protocol):
     """Verifier to use when the run names none; None for `math`."""
     without_gold: int = 0
     """Rows left out because they have no gold answer; the run reports the number."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a base model's completion, e.g. "\\n\\nQuestion:" after few-shot examples."""
 
     def digests(self) -> Mapping[str, str]:
         """Return name -> hash of the data that the prompts come from; a resumed run refuses other hashes.
@@ -137,6 +140,9 @@ class ModelSpec:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Compute dtype; a trainer keeps float32 master weights regardless. "auto" is bfloat16 on a GPU that computes in
     it, else float32."""
+    attn_implementation: str | None = None
+    """Attention of transformers: "eager", "sdpa", "flash_attention_2", "flex_attention"; None is the fastest that
+    the model supports without further packages."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,8 @@ class GroupRequest:
     size: int
     params: SamplingParams
     key: tuple[int | str, ...]
+    stop: Stop = field(default_factory=Stop)
+    """Stop conditions, besides the end-of-text ids of the model and its tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -209,9 +217,11 @@ class Sample:
     """(S,) natural logarithms, at the sampling temperature and after its filters, of the tokens that the policy
     sampled."""
     text: str
-    """Decoded, without special tokens."""
+    """Decoded, without the stop token or stop string that ended it. Other special tokens stay: a verifier may need
+    them (`<think>`, harmony's channels, tool calls)."""
     finish_reason: FinishReason
     stop_reason: str | None
+    """The stop token or stop string; None if nothing ended the completion but its length."""
     versions: tuple[VersionRun, ...]
     """Policy versions as run lengths over the S sampled tokens."""
     loss_mask: tuple[bool, ...] | None = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,6 +113,12 @@ def awkward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a model with all that a real checkpoint has: see `fixtures/awkward_model.py`."""
     path: Path = fixture_module("awkward_model").build(tmp_path_factory.mktemp("awkward"))
     return path
+
+
+@pytest.fixture
+def copy_of_awkward(awkward_model: Path, tmp_path: Path) -> Path:
+    """A copy of `awkward_model` to change."""
+    return Path(shutil.copytree(awkward_model, tmp_path / "copy"))
 
 
 @pytest.fixture(scope="session")

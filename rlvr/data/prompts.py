@@ -12,8 +12,9 @@ import logging
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -26,7 +27,7 @@ from rlvr.errors import DataError, PluginError, RequestError, nearest
 from rlvr.files import utf8_text
 from rlvr.frozen import Frozen
 from rlvr.protocols import Prompt, PromptSource, SourceRequest
-from rlvr.record.schema import Message, Task, digest
+from rlvr.record.schema import Message, Stop, Task, digest
 from rlvr.record.values import json_safe
 from rlvr.registry import registry
 from rlvr.settings import Setting, read_settings, validate
@@ -65,6 +66,7 @@ class DatasetCard(Frozen):
     )
     id: str | None = Field(default=None, description="column that identifies a row; default: its number, from 0")
     plain: str = Field(default="{question}", description="prompt for a base model")
+    stop: tuple[str, ...] = Field(default=(), description="strings that end a base model's completion")
     system: str | None = Field(default=None, description="system prompt for a chat model")
     user: str = Field(default="{question}", description="user message for a chat model")
     verifier: str = Field(default="math", description="verifier to use if the run names none")
@@ -89,6 +91,7 @@ class CardSource(PromptSource):
         """
         self.name, self.card, self.chat, self.split = name, card, request.chat, request.split
         self.default_verifier = card.verifier
+        self.stop = () if request.chat else card.stop
         self._tables = _tables(name, card, request)
         self._first_rows = _running_sum(len(table.rows) for table in self._tables)
         if not self._first_rows[-1]:
@@ -258,8 +261,10 @@ def _columns(table: Table, row: int) -> str:
 # --- token ids ------------------------------------------------------------------------------------------------------
 
 
-def encode(prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Return the prompt's token ids, as the model sees it.
+def encode(
+    prompt: Prompt, tokenizer: Tokenizer, template_kwargs: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[int, ...]:
+    """Return the prompt's token ids, as the model sees it. `template_kwargs` go to the chat template.
 
     Messages go through the chat template, with its generation prompt (a prefilled `<think>` belongs to the prompt). The
     template writes its own BOS, so the tokenizer adds none. Plain text gets the tokenizer's special tokens, but never
@@ -267,7 +272,7 @@ def encode(prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
     messages.
     """
     chat = prompt.messages is not None
-    text = _chat_text(prompt, tokenizer) if chat else prompt.text or ""
+    text = _chat_text(prompt, tokenizer, template_kwargs) if chat else prompt.text or ""
     where = f"row {prompt.task.row_id} of {prompt.task.dataset}"
     try:
         encoding = tokenizer(text, add_special_tokens=not chat, return_offsets_mapping=bool(tokenizer.is_fast))
@@ -288,7 +293,7 @@ def encode(prompt: Prompt, tokenizer: Tokenizer) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _chat_text(prompt: Prompt, tokenizer: Tokenizer) -> str:
+def _chat_text(prompt: Prompt, tokenizer: Tokenizer, template_kwargs: Mapping[str, Any]) -> str:
     from jinja2 import TemplateError
 
     assert prompt.messages is not None
@@ -296,7 +301,7 @@ def _chat_text(prompt: Prompt, tokenizer: Tokenizer) -> str:
         raise RequestError("the model's tokenizer has no chat template: a base model takes text, not messages")
     turns = [turn.model_dump() for turn in prompt.messages]
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **template_kwargs))
     except TemplateError as error:
         raise RequestError(
             f"the model's chat template rejects the messages ({', '.join(turn['role'] for turn in turns)}): {error}; "
@@ -373,6 +378,7 @@ class Encoded:
     index: int
     prompt: Prompt
     token_ids: tuple[int, ...]
+    stop: Stop = field(default_factory=Stop)
 
 
 class PromptStream:
@@ -391,8 +397,13 @@ class PromptStream:
         max_prompt_tokens: int,
         shuffle: bool = True,
         limit: int | None = None,
+        stop: Stop | None = None,
     ) -> None:
-        """Use the first `limit` questions of the source. Prompts over `max_prompt_tokens` are dropped and counted."""
+        """Use the first `limit` questions of the source. Prompts over `max_prompt_tokens` are dropped and counted.
+
+        `stop` ends the completions of every prompt.
+        """
+        self._stop = stop or Stop()
         self._source, self._encode, self._seed, self._shuffle = source, encode, seed, shuffle
         self._max_prompt_tokens = max_prompt_tokens
         self.size = source.size if limit is None else min(limit, source.size or limit)
@@ -427,7 +438,7 @@ class PromptStream:
             prompt = self._storable(self._source[index])
             token_ids = self._encode(prompt)
             if len(token_ids) <= self._max_prompt_tokens:
-                taken.append(Encoded(position, index, prompt, token_ids))
+                taken.append(Encoded(position, index, prompt, token_ids, self._stop))
                 too_long = []
             else:
                 too_long.append(len(token_ids))

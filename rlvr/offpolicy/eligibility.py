@@ -54,6 +54,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     ("another tokenizer", "train a model with the tokenizer that sampled them"),
     ("token ids beyond", "train the model that the token ids were made for"),
+    ("more tokens than", "leave longer rollouts out, or train a model with more positions"),
     (ANOTHER_MODEL, "name the model that sampled them with --behaviour-model"),
     (
         ANOTHER_VERSION,
@@ -81,6 +82,7 @@ class _Expected:
     temperature: float | None
     vocabulary: int | None
     verifier: str | None
+    positions: int | None
 
 
 def _tokens(rollout: Rollout, expected: _Expected) -> str | None:
@@ -88,6 +90,8 @@ def _tokens(rollout: Rollout, expected: _Expected) -> str | None:
         return NO_TOKENS
     if expected.vocabulary is not None and rollout.token_ids.max() >= expected.vocabulary:
         return f"token ids beyond the vocabulary of {expected.vocabulary:,}"
+    if expected.positions is not None and len(rollout.token_ids) > expected.positions:
+        return f"more tokens than the model's {expected.positions:,} positions"
     return None
 
 
@@ -174,6 +178,7 @@ def faults(
     temperature: float | None,
     vocabulary: int | None,
     verifier: str | None,
+    positions: int | None = None,
 ) -> tuple[str, ...]:
     """Return every reason why the record cannot be trained on as it is, in the order of `CHECKS`; empty if it can.
 
@@ -183,8 +188,9 @@ def faults(
         temperature: Temperature of every log-probability; None takes each record's own.
         vocabulary: Rows of the model's embedding, above every token id; None skips the check.
         verifier: Verifier whose score is the reward; None takes the last score of any.
+        positions: Longest sequence that the model takes (`rlvr.run.models.context_length`); None skips the check.
     """
-    expected = _Expected(tokenizer_hash, temperature, vocabulary, verifier)
+    expected = _Expected(tokenizer_hash, temperature, vocabulary, verifier, positions)
     return tuple(reason for check in CHECKS if (reason := check(rollout, expected)) is not None)
 
 

@@ -18,6 +18,7 @@ from pydantic_core import to_jsonable_python
 from rlvr.alarms import Alarms
 from rlvr.errors import ConfigError, PluginError
 from rlvr.frozen import Frozen
+from rlvr.protocols import ModelSpec
 from rlvr.record.schema import SamplingParams, Status
 from rlvr.registry import registry
 from rlvr.run.factories import trainer_factory
@@ -35,11 +36,27 @@ class ModelConfig(Frozen):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="compute dtype; master weights are always float32"
     )
+    attn_implementation: str | None = Field(
+        default=None,
+        description="attention: eager, sdpa, flash_attention_2, flex_attention; null is the model's default "
+        "(eager for Gemma 2 and gpt-oss)",
+    )
+    chat: Literal["auto"] | bool = Field(
+        default="auto", description="use the chat template: on, off (for a base model), auto (if the tokenizer has one)"
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of the chat template, e.g. {enable_thinking: false}"
+    )
 
     @property
     def location(self) -> str:
         """Location to load from: a local directory or a hub name."""
         return self.path or self.name
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Description of the model for samplers and trainers, which load it."""
+        return ModelSpec(self.location, self.revision, self.device, self.dtype, self.attn_implementation)
 
 
 class DatasetConfig(Frozen):
@@ -83,6 +100,11 @@ class SamplingConfig(Frozen):
     group_size: int = Field(default=16, ge=2, description="G: completions per prompt")
     temperature: float = Field(default=1.0, gt=0, description="sampling temperature; training uses it as well")
     max_tokens: int = Field(default=1024, ge=1, description="length limit of a completion, in tokens")
+    stop: tuple[str | int, ...] = Field(
+        default=(),
+        description="strings and token ids that end a completion, besides the model's end of text, the chat template's "
+        "end of turn, and for a base model the data set's own stops",
+    )
     refill: bool = Field(default=False, description="DAPO: replace groups with equal rewards by further prompts")
     refill_rounds: int = Field(default=3, ge=1, description="rounds of refilling before a batch stays short")
 

@@ -18,7 +18,14 @@ from rlvr.record.schema import LogprobColumn, Rollout
 from rlvr.record.store import read_rollouts
 from rlvr.run.config import model_config, resolve
 from rlvr.run.factories import trainer_factory
-from rlvr.run.models import load_configuration, load_tokenizer, local_weights_hash, tokenizer_hash, vocabulary_size
+from rlvr.run.models import (
+    context_length,
+    load_configuration,
+    load_tokenizer,
+    local_weights_hash,
+    tokenizer_hash,
+    vocabulary_size,
+)
 from rlvr.run.saved import rollouts_of
 from rlvr.run.train import no_progress_bars
 from rlvr.settings import command_line_settings
@@ -115,12 +122,17 @@ def diagnose(
     """
     paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
     spec = _spec(str(model), device, dtype)
-    tokenizer, vocabulary = tokenizer_hash(load_tokenizer(spec)), vocabulary_size(load_configuration(spec))
+    tokenizer, configuration = tokenizer_hash(load_tokenizer(spec)), load_configuration(spec)
     temperature = _first(paths, _temperature) if temperature is None else temperature
     verifier = _first(paths, _verifier) if verifier is None else verifier
     score = None if verifier is None else score_name(verifier)
     sample = RecordSample(
-        limit, tokenizer_hash=tokenizer, vocabulary=vocabulary, temperature=temperature, verifier=score
+        limit,
+        tokenizer_hash=tokenizer,
+        vocabulary=vocabulary_size(configuration),
+        positions=context_length(configuration),
+        temperature=temperature,
+        verifier=score,
     )
     for source, file, rollout in _records(paths):
         sample.add(source, rollout, str(file))

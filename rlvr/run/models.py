@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     Tokenizer: TypeAlias = PreTrainedTokenizerBase
 
+LENGTH_DEPENDENT = ("longrope", "dynamic")
+"""Kinds of rotary embedding whose frequencies depend on the length of the sequence."""
+
 
 def load_tokenizer(spec: ModelSpec) -> Tokenizer:
     """Return the tokenizer of a model. Raises RequestError if there is none.
@@ -67,13 +70,45 @@ def vocabulary_size(config: PreTrainedConfig) -> int:
 
 
 def context_length(config: PreTrainedConfig) -> int | None:
-    """Return the model's context length in tokens, scaled rotary positions included; None if it is unknown."""
+    """Return the longest sequence in tokens that can be sampled and trained on; None if it is unknown.
+
+    Scaled rotary positions are included. Where the rotary frequencies depend on the length of the sequence, it is the
+    longest sequence that keeps the original ones (`fixed_rope_length`).
+    """
     text = config.get_text_config()
+    fixed = fixed_rope_length(config)
     positions: int | None = getattr(text, "max_position_embeddings", None)
-    rope = getattr(text, "rope_parameters", None) or {}
-    if positions is None or not isinstance(factor := rope.get("factor"), int | float):
-        return positions
-    return max(positions, int(factor * (rope.get("original_max_position_embeddings") or positions)))
+    if fixed is not None or positions is None:
+        return fixed
+    scaled = [
+        int(factor * (rope.get("original_max_position_embeddings") or positions))
+        for rope in _rope_parameters(text)
+        if isinstance(factor := rope.get("factor"), int | float)
+    ]
+    return max(positions, *scaled) if scaled else positions
+
+
+def fixed_rope_length(config: PreTrainedConfig) -> int | None:
+    """Return the longest sequence with the original rotary frequencies; None if they don't depend on the length.
+
+    Longrope (Phi-3 and Phi-4-mini with 128k positions) and dynamic NTK change the frequencies of every position once a
+    sequence is longer. A sampler's cache then holds keys of other frequencies than the trainer computes, and a row's
+    log-probabilities depend on the longest row of its batch.
+    """
+    text = config.get_text_config()
+    fixed = [
+        int(rope.get("original_max_position_embeddings") or text.max_position_embeddings)
+        for rope in _rope_parameters(text)
+        if rope.get("rope_type") in LENGTH_DEPENDENT
+    ]
+    return min(fixed, default=None)
+
+
+def _rope_parameters(text: PreTrainedConfig) -> list[dict[str, Any]]:
+    """Return the rotary parameters: one set for the model, or one per type of layer."""
+    found: dict[str, Any] = getattr(text, "rope_parameters", None) or {}
+    nested = [value for value in found.values() if isinstance(value, dict)]
+    return nested or [found]
 
 
 def model_ref(spec: ModelSpec, name: str, tokenizer: str) -> ModelRef:

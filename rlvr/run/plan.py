@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +35,7 @@ from rlvr.run.groups import Grader
 from rlvr.run.inputs import model_digests, prompt_digests
 from rlvr.run.models import (
     context_length,
+    fixed_rope_length,
     load_configuration,
     load_tokenizer,
     local_weights_hash,
@@ -43,6 +45,7 @@ from rlvr.run.models import (
 )
 from rlvr.run.sampled import SAMPLER
 from rlvr.run.saved import Expected, SavedRollouts
+from rlvr.run.stopping import end_of_turn, stop_conditions, uses_chat_template
 from rlvr.settings import sampler_options
 from rlvr.verify.cache import VerdictCache
 from rlvr.verify.score_names import can_judge, score_name
@@ -191,15 +194,14 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
 
     Raises RequestError for what is wrong.
     """
+    _refuse_several_processes()
     trainer = trainer_factory(config.trainer.name)
     given_options = trainer_options(config, trainer.Options)
     _check_backend(config, trainer)
     sampler = sampler_factory(config.sampling.engine)
     engine_options = sampler_options(config.sampling.options, sampler.Options)
     trackers = {name: tracker_factory(name) for name in config.trackers}
-    model = ModelSpec(
-        config.model.location, revision=config.model.revision, device=config.model.device, dtype=config.model.dtype
-    )
+    model = config.model.spec
     tokenizer = load_tokenizer(model)
     options, notes = given_options.with_run(max_tokens=config.sampling.max_tokens)
     notes = list(notes)
@@ -264,6 +266,16 @@ def _spelled_out(
     )
 
 
+def _refuse_several_processes() -> None:
+    """Raise RequestError under torchrun: each of its processes would train the same run."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes.strip() not in ("", "1"):
+        raise RequestError(
+            f"WORLD_SIZE is {processes}: rlvr trains in one process, and {processes} would train the same run side by "
+            "side; start it once, without torchrun (or unset WORLD_SIZE)"
+        )
+
+
 def _check_backend(config: RunConfig, trainer: AnyTrainerFactory) -> None:
     """Raise ConfigError if a backend that draws its own groups is asked to train on groups from elsewhere."""
     if not trainer.owns_loop:
@@ -294,21 +306,28 @@ def _asked(
     config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, engine: SamplerOptions, notes: list[str]
 ) -> _Asked:
     """Load the prompts of training and the held-out questions. Adds to `notes`."""
-    chat = tokenizer.chat_template is not None
+    chat = uses_chat_template(tokenizer, config.model.chat)
+    template_kwargs = config.model.chat_template_kwargs
+    if template_kwargs and not chat:
+        raise ConfigError("model.chat_template_kwargs does nothing: no chat template is used (model.chat)")
+    turn = end_of_turn(tokenizer, template_kwargs) if chat else None
+    vocabulary = vocabulary_size(load_configuration(model))
     source = _train_source(config, chat) if config.samples else None
     held_out = _eval_source(config, chat, notes)
     asks = source is not None or held_out is not None
     longest = _longest_prompt(config, model, notes) if asks else config.dataset.max_prompt_tokens
-    to_ids = partial(encode, tokenizer=tokenizer)
+    to_ids = partial(encode, tokenizer=tokenizer, template_kwargs=template_kwargs)
     prompts = None
     if source is not None:
         if source.without_gold:
             notes.append(f"{source.without_gold:,} rows of {config.dataset.name} have no gold answer and are left out")
         limit = config.dataset.limit
-        prompts = PromptStream(source, to_ids, seed=config.seed, max_prompt_tokens=longest, limit=limit)
+        stop = stop_conditions(tokenizer, config.sampling.stop, source.stop, vocabulary, turn)
+        prompts = PromptStream(source, to_ids, seed=config.seed, max_prompt_tokens=longest, limit=limit, stop=stop)
     questions: list[Encoded] = []
     if held_out is not None:
-        stream = PromptStream(held_out, to_ids, seed=EVAL_SEED, max_prompt_tokens=longest)
+        stop = stop_conditions(tokenizer, config.sampling.stop, held_out.stop, vocabulary, turn)
+        stream = PromptStream(held_out, to_ids, seed=EVAL_SEED, max_prompt_tokens=longest, stop=stop)
         questions = stream.first(config.eval.questions)
         if stream.dropped:
             notes.append(
@@ -348,9 +367,15 @@ def _saved(
 def _longest_prompt(config: RunConfig, model: ModelSpec, notes: list[str]) -> int:
     """Return the limit on prompt tokens. Raises ConfigError if completions leave no room for a prompt."""
     asked, completion = config.dataset.max_prompt_tokens, config.sampling.max_tokens
-    positions = context_length(load_configuration(model))
+    configuration = load_configuration(model)
+    positions = context_length(configuration)
     if positions is None or asked + completion <= positions:
         return asked
+    if fixed_rope_length(configuration) is not None:
+        notes.append(
+            f"the model's rotary embedding changes for all positions beyond {positions:,} tokens, where samples and "
+            "training would disagree: that is the limit of prompt and completion together"
+        )
     if completion >= positions:
         raise ConfigError(
             f"sampling.max_tokens {completion:,} leaves no room for a prompt: the model {config.model.name!r} has "
@@ -407,10 +432,12 @@ def _expected(
             )
         reference = model_ref(behaviour, behaviour.path, theirs)
         lineage = lineage_of(behaviour.path, reference.weights_hash)
+    configuration = load_configuration(model)
     return Expected(
         tokenizer_hash=own,
         temperature=config.sampling.temperature,
-        vocabulary=vocabulary_size(load_configuration(model)),
+        vocabulary=vocabulary_size(configuration),
+        positions=context_length(configuration),
         verifier=grader.verifier,
         behaviour=reference,
         lineage=lineage,

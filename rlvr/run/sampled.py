@@ -30,7 +30,7 @@ ScoredGroups: TypeAlias = dict[str, list[Rollout]]
 
 def request(group_id: str, encoded: Encoded, size: int, params: SamplingParams, *key: int | str) -> GroupRequest:
     """Return the request for `size` completions of a prompt; `key` names the random draws."""
-    return GroupRequest(group_id, encoded.prompt, encoded.token_ids, size, params, key)
+    return GroupRequest(group_id, encoded.prompt, encoded.token_ids, size, params, key, encoded.stop)
 
 
 class SampleRecorder:

@@ -53,6 +53,8 @@ class Expected:
     vocabulary: int
     verifier: str
     """Name of the verifier whose last score is the reward."""
+    positions: int | None = None
+    """Longest sequence that the model takes; None if it is unknown."""
     behaviour: ModelRef | None = None
     """Model that sampled the records without log-probabilities."""
     lineage: Lineage = field(default_factory=Lineage)
@@ -68,6 +70,7 @@ class Expected:
             temperature=self.temperature,
             vocabulary=self.vocabulary,
             verifier=self.verifier,
+            positions=self.positions,
         )
         if self.behaviour is None or NO_LOGPROBS not in found:
             return found

@@ -7,6 +7,9 @@ so samplers and checkpoints see an ordinary model.
 from __future__ import annotations
 
 import copy
+import logging
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from rlvr.draws import draw
 from rlvr.errors import ConfigError, RunError
@@ -25,6 +29,16 @@ from .lora_options import LoraOptions
 NAME = "default"
 PREFIX = "base_model.model."
 """Prefix of the weight names in peft's files."""
+LINEAR = (nn.Linear, Conv1D)
+"""Linear layers; GPT-2's keeps its weight transposed."""
+
+_log = logging.getLogger("rlvr")
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    """Return the names of all linear layers except the output layer."""
+    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return [name for name, layer in model.named_modules() if isinstance(layer, LINEAR) and layer is not output]
 
 
 class Adapter:
@@ -48,12 +62,14 @@ class Adapter:
                         f"trainer.lora.targets: {name} shares its weights with another layer of this model, and an "
                         "adapter would separate them; leave it out"
                     )
-        targets = options.targets if options.targets == "all-linear" else list(options.targets)
+        # peft's own "all-linear" also takes fused experts and routers, which are parameters and no linear layers.
+        targets = _linear_layers(model) if options.targets == "all-linear" else list(options.targets)
         self.config = LoraConfig(
             r=options.rank, lora_alpha=options.alpha, target_modules=targets, task_type="CAUSAL_LM"
         )
         try:
-            with torch.random.fork_rng():
+            with torch.random.fork_rng(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)  # GPT-2's Conv1D
                 torch.manual_seed(draw("lora", seed))
                 inject_adapter_in_model(self.config, model, adapter_name=NAME)
         except ValueError as error:
@@ -66,10 +82,29 @@ class Adapter:
         others = [
             name
             for name, layer in model.named_modules()
-            if hasattr(layer, "base_layer") and (name not in self.layers or not isinstance(layer.base_layer, nn.Linear))
+            if hasattr(layer, "base_layer") and (name not in self.layers or not isinstance(layer.base_layer, LINEAR))
         ]
         if others:
             raise ConfigError(f"trainer.lora.targets: {others[0]} is not a linear layer; name linear layers only")
+        if options.targets == "all-linear" and (frozen := self._frozen_matrices()):
+            _log.warning("trainer.lora adapts linear layers only: %s stay frozen", ", ".join(frozen))
+
+    def _frozen_matrices(self) -> list[str]:
+        """Return the weights, other than embeddings and output layer, that no adapter changes; layer numbers are `*`.
+
+        In a mixture of experts these are the fused experts and the router.
+        """
+        outer = [layer for layer in self.model.modules() if isinstance(layer, nn.Embedding)]
+        outer.append(self.model.get_output_embeddings())  # type: ignore[no-untyped-call]
+        left_out = {id(layer.weight) for layer in outer if layer is not None}
+        frozen = (
+            name
+            for name, weight in self.model.named_parameters()
+            if weight.dim() > 1
+            and not (weight.requires_grad or id(weight) in left_out)
+            and not (".base_layer." in name or name.endswith("bias"))
+        )
+        return list(dict.fromkeys(re.sub(r"\.\d+\.", ".*.", name) for name in frozen))
 
     def base_state(self) -> dict[str, Tensor]:
         """Return the frozen weights, by the parameter names of the model without adapter."""

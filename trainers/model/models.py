@@ -7,7 +7,13 @@ from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from rlvr.errors import ConfigError, RequestError, nearest
@@ -69,8 +75,14 @@ def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(spec.path, revision=spec.revision)
         _zero_dropout(config)
+        _refuse_stateful(config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            spec.path, revision=spec.revision, config=config, dtype=dtype, output_loading_info=True
+            spec.path,
+            revision=spec.revision,
+            config=config,
+            dtype=dtype,
+            attn_implementation=spec.attn_implementation,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise cannot_load("model", spec, error) from error
@@ -97,6 +109,23 @@ def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
+def _refuse_stateful(config: PreTrainedConfig) -> None:
+    """Raise RequestError for a model whose layers carry a state from token to token.
+
+    The sampler drops and repeats rows of a key-value cache and pads prompts on the left; a recurrent state of a
+    state-space or linear-attention layer follows neither, so samples would silently have other log-probabilities.
+    """
+    model = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    layers = set(getattr(config.get_text_config(), "layer_types", None) or ())
+    recurrent = sorted(kind for kind in layers if not kind.endswith("attention") or "linear" in kind)
+    if recurrent or getattr(model, "_is_stateful", False):
+        kinds = f" of type {', '.join(recurrent)}" if recurrent else ""
+        raise RequestError(
+            f"model: {config.model_type} has state-space or other recurrent layers{kinds}, and rlvr samples from "
+            "attention models only; name a model without such layers"
+        )
 
 
 def _zero_dropout(config: PreTrainedConfig) -> None:

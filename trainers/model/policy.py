@@ -10,6 +10,7 @@ import copy
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlvr.errors import ConfigError
+from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import ModelSpec, Snapshot
-from rlvr.run.models import load_tokenizer
+from rlvr.run.models import fixed_rope_length, load_tokenizer
 
 from .head import SplitModel, split
 from .logprobs import TokenLogprobs, token_logprobs
@@ -60,6 +61,7 @@ class Policy:
         self.spec = spec
         self.temperature = temperature
         self.model: PreTrainedModel = load_model(spec, master=True)
+        self._longest = fixed_rope_length(self.model.config)
         self.adapter = None if lora is None else Adapter(self.model, lora, seed=seed)
         if gradient_checkpointing:
             # Renamed within transformers 5; the old name warns if both exist.
@@ -82,7 +84,15 @@ class Policy:
             self.reset_reference()
 
     def logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> TokenLogprobs:
-        """Return log-probabilities under the current weights, with gradients if they are enabled."""
+        """Return log-probabilities under the current weights, with gradients if they are enabled.
+
+        Raises RunError for rows that are longer than the model's rotary embedding stays the same.
+        """
+        if self._longest is not None and token_ids_BT.shape[1] > self._longest:
+            raise RunError(
+                f"a rollout has {token_ids_BT.shape[1]:,} tokens, and the model's rotary embedding changes for all "
+                f"positions beyond {self._longest:,}: the log-probabilities of its batch would be wrong; leave it out"
+            )
         with self._compute_dtype():
             return self._token_logprobs(self._scored, token_ids_BT, mask_BT, self.temperature)
 
@@ -150,7 +160,7 @@ class Policy:
         """Read back what `save` wrote, also from another device. Return `extra`."""
         # Load through host memory: the device may differ from the one that saved, and cannot hold everything twice.
         if self.adapter is None:
-            spec = ModelSpec(str(directory), device="cpu", dtype=self.spec.dtype)
+            spec = replace(self.spec, path=str(directory), revision=None, device="cpu")
             self.model.load_state_dict(load_model(spec, master=True).state_dict())
         else:
             self.adapter.load(directory / "adapter")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -50,11 +50,14 @@ def decode(
     seeds: Sequence[int],
     params: SamplingParams,
     stop_ids: Collection[int],
+    ends: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Completion]:
     """Draw one completion per row: row b answers `prompts[rows[b]]` with the random numbers of `seeds[b]` (63 bits).
 
     Rows with the same prompt and the same tokens so far are one row to the model. So a group's prompt is read once, and
     its samples part at their first difference.
+
+    A stop token ends a row, and so does `ends`, which maps (B, t) drawn tokens to (B,) bools.
 
     A row's random numbers depend on its seed alone, never on other rows. (The model's output for it does depend on
     them in the last bits: matrix products of another shape add in another order.)
@@ -71,6 +74,7 @@ def decode(
     stops_V[[i for i in sorted(stop_ids) if i < vocabulary]] = True
     token_ids_BC = torch.zeros((len(rows), params.max_tokens), dtype=torch.long, device=device)
     logprobs_BC = torch.zeros(token_ids_BC.shape, device=device)
+    ended_BC = torch.zeros(token_ids_BC.shape, dtype=torch.bool, device=device)
     for t in range(params.max_tokens):
         distribution_NV = log_distribution(logits_NV, params)
         if params.temperature == 0:
@@ -79,7 +83,11 @@ def decode(
             token_B = choose(distribution_NV.to(exact), node_B.to(exact), uniform(seeds_B, t)).to(device)
         token_ids_BC[place_B, t] = token_B
         logprobs_BC[place_B, t] = distribution_NV[node_B, token_B]
-        kept = (~stops_V[token_B]).nonzero().squeeze(-1)
+        ended_B = stops_V[token_B]
+        if ends is not None:
+            ended_B = ended_B | ends(token_ids_BC[place_B, : t + 1])
+        ended_BC[place_B, t] = ended_B
+        kept = (~ended_B).nonzero().squeeze(-1)
         if len(kept) == 0 or t + 1 == params.max_tokens:
             break
         if len(kept) < len(token_B):
@@ -92,11 +100,9 @@ def decode(
             node_B, token_N = parent_N[node_B], token_N.new_zeros(forward.size).scatter_(0, parent_N, token_N)
         logits_NV = forward.step(token_N)
 
-    # A row's first stop token ends it; zeros follow.
-    token_ids_BC, logprobs_BC = token_ids_BC[:, : t + 1], logprobs_BC[:, : t + 1]
-    stop_BC = stops_V[token_ids_BC]
-    stopped_B = stop_BC.any(-1)
-    length_B = torch.where(stopped_B, stop_BC.int().argmax(-1) + 1, t + 1)
+    # The last token of a row that has ended is marked; zeros follow.
+    stopped_B = ended_BC.any(-1)
+    length_B = torch.where(stopped_B, ended_BC.int().argmax(-1) + 1, t + 1)
     columns = (token_ids_BC.tolist(), logprobs_BC.tolist(), length_B.tolist(), stopped_B.tolist())
     return [
         Completion(ids[:length], logprobs[:length], stopped)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,11 +14,12 @@ import torch
 import transformers
 from pydantic import Field
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from rlvr.draws import draw
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
-from rlvr.record.schema import Sampling, SamplingParams, VersionRun
+from rlvr.record.schema import Sampling, SamplingParams, Stop, VersionRun
 from rlvr.run.models import context_length, load_tokenizer
 
 from ..model.models import load_model, resolve, stop_ids
@@ -76,6 +77,7 @@ class HFSampler:
         self._vocabulary: int = embeddings.weight.shape[0]
         self._context = context_length(self.model.config)
         self._batches: list[list[_Part]] = []
+        self._criteria: dict[Stop, transformers.StopStringCriteria] = {}
 
     # --- weights ----------------------------------------------------------------------------------------------------
 
@@ -144,39 +146,65 @@ class HFSampler:
 
     def _decode(self, parts: list[_Part]) -> list[_Outstanding]:
         start = time.perf_counter()
-        params = parts[0].of.request.params
+        first = parts[0].of.request  # all of a batch have its parameters and stops
         rows = [(row, part.of, index) for row, part in enumerate(parts) for index in part.indices]
         completions = decode(
             self.model,
             prompts=[part.of.request.prompt_ids for part in parts],
             rows=[row for row, _, _ in rows],
             seeds=[_seed(outstanding.request, index) for _, outstanding, index in rows],
-            params=params,
-            stop_ids=self.stop_ids,
+            params=first.params,
+            stop_ids=self._stop_ids(first),
+            ends=self._ends(first.stop),
         )
-        texts = self.tokenizer.batch_decode(
-            [c.token_ids for c in completions], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        for (_, outstanding, index), completion, text in zip(rows, completions, texts, strict=True):
-            outstanding.samples[index] = self._sample(completion, text, outstanding.request)
+        for (_, outstanding, index), completion in zip(rows, completions, strict=True):
+            outstanding.samples[index] = self._sample(completion, outstanding.request)
         seconds = time.perf_counter() - start
         for part in parts:
             part.of.seconds += seconds * len(part.indices) / len(rows)
         return [part.of for part in parts]
 
-    def _sample(self, completion: Completion, text: str, request: GroupRequest) -> Sample:
+    def _stop_ids(self, request: GroupRequest) -> frozenset[int]:
+        return self.stop_ids.union(request.stop.token_ids)
+
+    def _ends(self, stop: Stop) -> Callable[[Tensor], Tensor] | None:
+        """Return a function of (B, t) token ids that is True where a text has just come to one of the stop strings."""
+        if not stop.strings:
+            return None
+        if stop not in self._criteria:
+            self._criteria[stop] = transformers.StopStringCriteria(self.tokenizer, list(stop.strings))
+        criteria = self._criteria[stop]
+        return lambda token_ids_BT: criteria(token_ids_BT, None)
+
+    def _text(self, completion: Completion, request: GroupRequest) -> tuple[str, str | None]:
+        """Return the text without what ended it, and what did: a stop token, a stop string, or None."""
+        token_ids, _, stopped = completion
+        last = self._token_text(token_ids[-1]) if stopped and token_ids[-1] in self._stop_ids(request) else None
+        kept = token_ids if last is None else token_ids[:-1]
+        # Special tokens stay: harmony's channels and tool calls are special tokens, and a verifier reads them.
+        text = str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        if not stopped or last is not None:
+            return text, last
+        found = [(text.find(stop), stop) for stop in request.stop.strings if stop in text]
+        if not found:  # the tokens spell the stop, and the tokenizer's decoder changes it
+            return text, None
+        place, stop = min(found)
+        return text[:place], stop
+
+    def _sample(self, completion: Completion, request: GroupRequest) -> Sample:
         token_ids, logprobs, stopped = completion
         if not all(map(math.isfinite, logprobs)):
             raise RunError(
                 f"weights of version {self.version} give log-probabilities that are not finite for group "
                 f"{request.group_id}: training has diverged, or {self.spec.dtype} is too narrow for this model"
             )
+        text, stop_reason = self._text(completion, request)
         return Sample(
             token_ids=tuple(token_ids),
             logprobs=tuple(logprobs),
             text=text,
             finish_reason="stop" if stopped else "length",
-            stop_reason=self._token_text(token_ids[-1]) if stopped else None,
+            stop_reason=stop_reason,
             versions=(VersionRun(version=self.version, count=len(token_ids)),),
         )
 
@@ -194,6 +222,7 @@ class HFSampler:
                 engine="transformers",
                 engine_version=transformers.__version__,
                 dtype=self.spec.dtype,
+                stop=Stop(strings=request.stop.strings, token_ids=tuple(sorted(self._stop_ids(request)))),
                 logprob_mode="raw" if request.params.temperature == 0 else "processed",
             ),
             seconds=outstanding.seconds,
@@ -226,10 +255,10 @@ def _batches(requests: Sequence[_Outstanding], options: HFSamplerOptions) -> Ite
 
     They depend on the requests and their order alone. A group is split only if it exceeds a batch by itself.
     """
-    by_params: dict[SamplingParams, list[_Outstanding]] = {}
+    by_params: dict[tuple[SamplingParams, Stop], list[_Outstanding]] = {}
     for outstanding in requests:
-        by_params.setdefault(outstanding.request.params, []).append(outstanding)
-    for params, alike in by_params.items():
+        by_params.setdefault((outstanding.request.params, outstanding.request.stop), []).append(outstanding)
+    for (params, _), alike in by_params.items():
         batch: list[_Part] = []
         rows = 0
         # Longest first, so that the first of a batch determines the room of each row.

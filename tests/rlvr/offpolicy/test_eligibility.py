@@ -59,6 +59,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "the loss mask marks the first token, which nothing predicts",
     ),
     ({"vocabulary": 5}, {}, "token ids beyond the vocabulary of 5"),
+    ({"positions": 2}, {}, "more tokens than the model's 2 positions"),
     ({"tokenizer_hash": "xyz"}, {}, "another tokenizer (abc)"),
     ({}, {"model": None}, "unknown tokenizer"),
     ({}, {"model": ModelRef(name="m")}, "unknown tokenizer"),

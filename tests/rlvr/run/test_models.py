@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,6 @@ import pytest
 from rlvr.errors import RequestError
 from rlvr.protocols import ModelSpec
 from rlvr.run.models import check_directory, load_tokenizer, tokenizer_hash, weights_hash
-
-
-@pytest.fixture
-def copy_of_awkward(awkward_model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(awkward_model, tmp_path / "copy"))
-
 
 # --- tokenizers -----------------------------------------------------------------------------------------------------
 

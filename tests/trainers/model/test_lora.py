@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from pydantic import ValidationError
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import ModelSpec, TrainContext
@@ -99,6 +99,61 @@ def test_the_reference_is_the_model_without_the_adapter(path: Path, oracle: Modu
     assert not torch.equal(after, before)
     assert after.requires_grad
     assert trainer.update(groups)["kl/reference"] > 0
+
+
+MIXTURES: dict[str, dict[str, Any]] = {
+    "mixtral": {"num_local_experts": 4},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    "gpt_oss": {"num_local_experts": 4, "head_dim": 8, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    "gpt2": {"n_positions": 512, "n_embd": 32, "n_layer": 2, "n_head": 4},
+}
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_what_can_be_adapted_is_and_the_rest_is_named(
+    kind: str, tiny_model: Path, tmp_path: Path, oracle: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fused experts and routers are no linear layers; GPT-2's layers keep their weights transposed."""
+    path = build_like(tiny_model, kind, tmp_path, **MIXTURES[kind])
+    with caplog.at_level("WARNING", "rlvr"):
+        trainer = make(path)
+    frozen = [] if kind == "gpt2" else ["experts.gate_up_proj", "experts.down_proj", "layers.*.mlp."]
+    assert bool(caplog.messages) == bool(frozen)
+    assert all(name in caplog.messages[0] for name in frozen)
+    groups = oracle.Oracle(tiny_model).groups(0, SHAPES, noise=0.1)
+    original = trainer.policy.weights()
+    before = {name: tensor.clone() for name, tensor in original.items()}
+    trainer.update(groups)
+    weights = trainer.policy.weights()
+    moved = {name for name, tensor in weights.items() if not torch.equal(tensor, before[name])}
+    attention = ("c_attn", "c_fc", "c_proj") if kind == "gpt2" else ("q_proj", "k_proj", "v_proj", "o_proj")
+    assert moved == {name for name in weights if name.endswith(tuple(f"{each}.weight" for each in attention))}
+    sampler = HFSampler(ModelSpec(str(path), device="cpu", dtype="float32"), HFSamplerOptions())
+    sampler.sync(trainer.snapshot())
+    for name, tensor in sampler.model.state_dict().items():
+        assert torch.equal(tensor, weights[name])
+
+
+def build_like(tiny_model: Path, kind: str, directory: Path, **settings: Any) -> Path:
+    """A random model of another architecture with the tiny model's tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    given = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **given | settings)).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
 
 
 def test_the_sampler_gets_merged_weights(path: Path, oracle: ModuleType) -> None:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
-from rlvr.errors import ConfigError, RequestError
-from rlvr.protocols import ModelSpec
-from rlvr.run.models import context_length, load_tokenizer
+from rlvr.errors import ConfigError, RequestError, RunError
+from rlvr.protocols import GroupRequest, ModelSpec, Prompt, TrainContext
+from rlvr.record.schema import SamplingParams, Task
+from rlvr.run.models import context_length, fixed_rope_length, load_tokenizer
+from rlvr_trainers.grpo import Grpo, GrpoOptions
 from rlvr_trainers.model.models import load_model, resolve_device, resolve_dtype, stop_ids
-
-
-@pytest.fixture
-def copy_of_awkward(awkward_model: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(awkward_model, tmp_path / "copy"))
-
+from rlvr_trainers.sampling.hf_sampler import HFSampler, HFSamplerOptions
 
 # --- device and dtype -----------------------------------------------------------------------------------------------
 
@@ -156,3 +154,88 @@ def test_stop_ids_are_the_generation_configs_and_the_tokenizers(
 )
 def test_the_context_counts_stretched_positions(rope: dict[str, object], expected: int) -> None:
     assert context_length(Qwen2Config(max_position_embeddings=1000, rope_parameters=rope)) == expected
+
+
+LENGTH_DEPENDENT: dict[str, tuple[dict[str, Any], int]] = {
+    "dynamic": ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}}, 32),
+    "longrope": (
+        {
+            "max_position_embeddings": 128,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0] * 4,
+                "original_max_position_embeddings": 32,
+            },
+        },
+        32,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LENGTH_DEPENDENT)
+def test_a_rotary_embedding_that_depends_on_the_length_limits_it(
+    kind: str, build_tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Beyond the limit, a row's log-probabilities depend on the longest row of its batch; up to it, they do not."""
+    settings, limit = LENGTH_DEPENDENT[kind]
+    spec = ModelSpec(str(build_tiny_model(tmp_path, **{"max_position_embeddings": 32} | settings)), device="cpu")
+    model = load_model(spec, master=True)
+    assert fixed_rope_length(model.config) == context_length(model.config) == limit
+    row = torch.arange(limit)[None] % 40 + 2
+    long = torch.cat([row, row[:, :8]], 1)
+    with torch.no_grad():
+        alone = model(input_ids=row).logits
+        assert torch.allclose(model(input_ids=row[:, : limit // 2]).logits, alone[:, : limit // 2], atol=1e-5)
+        assert not torch.allclose(model(input_ids=long).logits[:, :limit], alone, atol=1e-2)
+    policy = Grpo(GrpoOptions(), TrainContext(spec, seed=0, temperature=1.0, total_updates=1)).policy
+    mask = torch.ones_like(long, dtype=torch.bool)
+    mask[:, 0] = False
+    policy.logprobs(row, mask[:, :limit])
+    with pytest.raises(RunError, match=f"a rollout has {limit + 8} tokens, and the model's rotary embedding changes"):
+        policy.logprobs(long, mask)
+    sampler = HFSampler(spec, HFSamplerOptions())
+    request = GroupRequest("g", Prompt(Task(), text="x"), (5, 6), 1, SamplingParams(max_tokens=limit - 1), ("key",))
+    with pytest.raises(RequestError, match=f"exceed the model's {limit} positions"):
+        sampler.submit([request])
+
+
+def test_rotary_parameters_per_type_of_layer_count_too() -> None:
+    config = AutoConfig.for_model("gemma3_text", max_position_embeddings=1000)
+    assert context_length(config) == 1000
+    config.rope_parameters["full_attention"] |= {"rope_type": "linear", "factor": 8.0}
+    assert context_length(config) == 8000
+    assert fixed_rope_length(config) is None
+
+
+@pytest.mark.parametrize("kind", ["mamba", "mamba2", "falcon_h1", "jamba", "lfm2", "qwen3_next", "recurrent_gemma"])
+def test_models_with_recurrent_layers_are_refused(kind: str, tmp_path: Path) -> None:
+    """From the configuration alone: there are no weights in this directory."""
+    layers = {"lfm2": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2}}  # short convolutions
+    AutoConfig.for_model(kind, **layers.get(kind, {})).save_pretrained(tmp_path)
+    with pytest.raises(RequestError, match="has state-space or other recurrent layers"):
+        load_model(ModelSpec(str(tmp_path)), master=False)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gemma3_text", "gpt_oss", "qwen3_moe", "phi3", "gpt2"])
+def test_attention_models_are_not(kind: str, tmp_path: Path) -> None:
+    AutoConfig.for_model(kind).save_pretrained(tmp_path)
+    with pytest.raises(RequestError, match="cannot load the model") as e:
+        load_model(ModelSpec(str(tmp_path)), master=False)
+    assert "recurrent" not in str(e.value)
+
+
+def test_attention_is_a_setting_and_the_default_is_what_the_architecture_needs(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    assert load_model(ModelSpec(str(tiny_model)), master=False).config._attn_implementation == "sdpa"
+    eager = load_model(ModelSpec(str(tiny_model), attn_implementation="eager"), master=False)
+    assert eager.config._attn_implementation == "eager"
+    with pytest.raises(RequestError, match=r"cannot load the model .*no_such_attention"):
+        load_model(ModelSpec(str(tiny_model), attn_implementation="no_such_attention"), master=False)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 64, "head_dim": 8}
+    small |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma2", **small, pad_token_id=0))
+    model.save_pretrained(tmp_path)
+    assert load_model(ModelSpec(str(tmp_path)), master=False).config._attn_implementation == "eager"  # softcapping

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch import Tensor
 
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Prompt, Sample, SampledGroup, Sampler
-from rlvr.record.schema import SamplingParams, Task, VersionRun
+from rlvr.record.schema import SamplingParams, Stop, Task, VersionRun
 from rlvr.settings import sampler_options
 from rlvr_trainers.model.models import load_model
 from rlvr_trainers.model.snapshots import snapshot_from
@@ -140,7 +142,8 @@ def test_ids_beyond_the_tokenizer_are_drawn_and_decode_to_nothing(awkward: HFSam
     assert beyond
     for one in beyond:
         known = [t for t in one.token_ids if t < len(awkward.tokenizer)]
-        assert one.text == awkward.tokenizer.decode(known, skip_special_tokens=True)
+        ended = one.finish_reason == "stop"
+        assert one.text == awkward.tokenizer.decode(known[:-1] if ended else known)
     assert_parity(awkward, groups)
 
 
@@ -286,6 +289,63 @@ def test_any_stop_token_ends_a_completion_and_is_part_of_it(awkward: HFSampler) 
         assert "<|end|>" not in one.text
 
 
+def test_special_tokens_that_end_nothing_stay_in_the_text(awkward: HFSampler) -> None:
+    """A verifier reads harmony's channels and tool calls, which are special tokens."""
+    texts = [one.text for group in sample(awkward, *ragged(10, max_tokens=100)) for one in group.samples]
+    assert any("<|user|>" in text or "<|assistant|>" in text for text in texts)
+
+
+def stopping_at(request: GroupRequest, *strings: str, ids: tuple[int, ...] = ()) -> GroupRequest:
+    return replace(request, stop=Stop(strings=strings, token_ids=ids))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_the_first_stop_string_ends_a_completion(sampler: HFSampler, length: int) -> None:
+    """The same draws as without it, cut at the first token whose text completes a stop string."""
+    requests = ragged(8, max_tokens=60)
+    free = [one for group in sample(sampler, *requests) for one in group.samples]
+    words = [found.group() for one in free if (found := re.search(f"[a-z0-9 .]{{{length}}}", one.text))]
+    stops = tuple(dict.fromkeys(words[:6]))
+    stopped = sample(sampler, *(stopping_at(request, *stops) for request in requests))
+    ended = 0
+    for before, after in zip(free, [one for group in stopped for one in group.samples], strict=True):
+        texts = [sampler.tokenizer.decode(before.token_ids[: n + 1]) for n in range(len(before.token_ids))]
+        cut = next((n + 1 for n, text in enumerate(texts) if any(stop in text for stop in stops)), None)
+        if cut is None or (cut == len(before.token_ids) and before.finish_reason == "stop"):
+            assert (after.token_ids, after.text) == (before.token_ids, before.text)
+            continue
+        ended += 1
+        assert after.token_ids == before.token_ids[:cut]
+        assert after.finish_reason == "stop"
+        assert after.stop_reason in stops
+        assert after.text + after.stop_reason == texts[cut - 1][: len(after.text) + len(after.stop_reason)]
+        assert not any(stop in after.text for stop in stops)
+    assert ended >= len(stops) > 1
+    assert stopped[0].sampling.stop == Stop(strings=stops, token_ids=tuple(sorted(sampler.stop_ids)))
+
+
+def test_a_stop_id_that_is_asked_for_ends_a_completion(tiny: HFSampler) -> None:
+    (comma,) = tiny.tokenizer(",")["input_ids"]
+    free, stopped = sample(tiny, ask(size=64))[0], sample(tiny, stopping_at(ask(size=64), ids=(comma,)))[0]
+    cut = [one for one in free.samples if comma in one.token_ids]
+    assert cut
+    for before, after in zip(free.samples, stopped.samples, strict=True):
+        if before in cut:
+            assert after.token_ids == before.token_ids[: before.token_ids.index(comma) + 1]
+            assert (after.finish_reason, after.stop_reason) == ("stop", ",")
+            assert "," not in after.text
+        else:
+            assert after.token_ids == before.token_ids
+    assert stopped.sampling.stop == Stop(token_ids=tuple(sorted({*tiny.stop_ids, comma})))
+
+
+def test_requests_with_other_stops_are_not_decoded_together(tiny: HFSampler) -> None:
+    plain, other = ask(name="a", size=16), stopping_at(ask(name="b", size=16), "1")
+    together = {group.request.group_id: group for group in sample(tiny, plain, other)}
+    assert tokens([together["a"]]) == tokens(sample(tiny, plain))
+    assert tokens([together["b"]]) == tokens(sample(tiny, other))
+
+
 def test_a_stop_token_at_the_last_place_counts_as_stopping(awkward: HFSampler) -> None:
     long = sample(awkward, ask(size=64, max_tokens=60))[0].samples
     one = next(one for one in long if one.finish_reason == "stop" and len(one.token_ids) > 1)
@@ -302,9 +362,8 @@ def test_columns_agree_and_the_text_is_the_tokens(sampler: HFSampler) -> None:
         for one in group.samples:
             assert len(one.token_ids) == len(one.logprobs) > 0
             assert one.versions == (VersionRun(version=0, count=len(one.token_ids)),)
-            assert one.text == sampler.tokenizer.decode(
-                one.token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
+            written = one.token_ids[:-1] if one.finish_reason == "stop" else one.token_ids
+            assert one.text == sampler.tokenizer.decode(written, clean_up_tokenization_spaces=False)
         assert group.sampling.engine == "transformers"
         assert group.sampling.max_tokens == group.request.params.max_tokens
 
