@@ -10,10 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -150,3 +152,63 @@ def pip_install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Pa
         return site
 
     return install
+
+
+@pytest.fixture
+def on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Puts folders on this process's `sys.path`, as if what they hold were installed, and undoes that at the end."""
+    from rlvr.registry import registry
+
+    folders: list[Path] = []
+
+    def put(folder: Path) -> None:
+        folders.append(folder)
+        monkeypatch.syspath_prepend(str(folder))
+        registry.cache_clear()
+
+    yield put
+    for name, module in list(sys.modules.items()):
+        if any(Path(getattr(module, "__file__", None) or "/").is_relative_to(folder) for folder in folders):
+            del sys.modules[name]
+    registry.cache_clear()
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Runs the command line in this process, in the test's own folder; a traceback fails the test.
+
+    A process of its own would import torch and transformers again, which takes longer than most commands.
+    """
+    from rlvr.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["rlvr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Done(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cpu_unit() -> float:
+    """Seconds of CPU that a fixed piece of Python takes on this machine: a limit in this unit suits every machine."""
+
+    def spent() -> float:
+        begun = time.process_time()
+        assert sum(i * i for i in range(500_000)) > 0
+        return time.process_time() - begun
+
+    return min(spent() for _ in range(5))

@@ -25,25 +25,24 @@ def site(tmp_path_factory: pytest.TempPathFactory, pip_install: Callable[[Path],
 
 
 @pytest.fixture
-def rlvr(site: Path, tmp_path: Path) -> Any:
+def rlvr(site: Path, on_path: Callable[[Path], None], cli: Callable[..., Any]) -> Callable[..., str]:
     """Runs `rlvr` with the package installed, from an empty folder; gives its standard output."""
+    on_path(site)
 
     def run(*arguments: str | Path) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "rlvr", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(site), "PYTHONWARNINGS": "default"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        done = cli(*arguments)
+        assert done.code == 0, done.out + done.err
+        return str(done.out)
 
     return run
 
 
-def test_it_is_listed_with_its_distribution_and_version(rlvr: Any) -> None:
-    entries = json.loads(rlvr("plugins", "--json"))
+def test_it_is_listed_with_its_distribution_and_version(site: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(site), "PYTHONWARNINGS": "default"}
+    command = [sys.executable, "-m", "rlvr", "plugins", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    entries = json.loads(done.stdout)
     found = {
         (e["kind"], e["name"], e["target"])
         for e in entries
@@ -55,7 +54,7 @@ def test_it_is_listed_with_its_distribution_and_version(rlvr: Any) -> None:
     }
 
 
-def test_it_scores(rlvr: Any, tmp_path: Path) -> None:
+def test_it_scores(rlvr: Callable[..., str], tmp_path: Path) -> None:
     rows = [
         ("one two three", "3", "graded", 1.0, None),
         ("one two", "4", "graded", 0.5, "2 words, 4 were asked for"),
@@ -72,14 +71,14 @@ def test_it_scores(rlvr: Any, tmp_path: Path) -> None:
     assert {(one["verifier"], one["version"]) for one in scored} == {("word-count", "1")}
 
 
-def test_its_option_is_an_option(rlvr: Any, tmp_path: Path) -> None:
+def test_its_option_is_an_option(rlvr: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps({"completion": "one two", "answer": "4"}) + "\n")
     rlvr("score", "rows.jsonl", "--verifier", "word-count", "--option", "partial=false", "--out", "scored.jsonl")
     (score,) = json.loads((tmp_path / "scored.jsonl").read_text())["scores"]
     assert score["reward"] == 0.0
 
 
-def test_its_verifier_passes_the_bench_with_the_cases_that_it_brings(rlvr: Any) -> None:
+def test_its_verifier_passes_the_bench_with_the_cases_that_it_brings(rlvr: Callable[..., str]) -> None:
     report = json.loads(rlvr("check", "verifier", "word-count", "--threshold", "1", "--json"))
     assert report["passed"]
     assert [one["category"] for one in report["categories"]] == ["exact", "off by one", "too few", "too many"]
@@ -101,7 +100,7 @@ def test_its_own_tests_pass(site: Path, tmp_path: Path) -> None:
     assert "2 passed" in done.stdout
 
 
-def test_it_trains(rlvr: Any, tmp_path: Path) -> None:
+def test_it_trains(rlvr: Callable[..., str], tmp_path: Path) -> None:
     words = ("--dataset", "word-count", "--verifier", "word-count")
     model = ("--model", "embedded", "--set", "dataset.max_prompt_tokens=64")
     small = ("--prompts-per-step", "4", "--group-size", "32", "--max-tokens", "16", "--set", "eval.questions=6")

@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlvr import hookspecs
 from rlvr.registry import KINDS
+from rlvr.run.config import Setting, resolve
 
 PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text()
 HOOKS = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("rlvr_")]
@@ -61,12 +63,16 @@ def test_every_hook_has_a_section_and_an_example_that_registers(hook: str, entri
     assert shown, "the section shows the file that the hook points to"
 
 
-def test_a_run_uses_every_example(site: Path, tmp_path: Path) -> None:
+def test_a_run_uses_every_example(
+    site: Path, tmp_path: Path, on_path: Callable[[Path], None], cli: Callable[..., Any]
+) -> None:
     names = ("--dataset", "doubles", "--verifier", "short", "--trainer", "reinforce", "--tracker", "csv")
     sampler = ("--set", "sampling.engine=logged", "--set", "sampling.options.file=groups.jsonl")
     options = ("--set", "verifier.options.most=5", "--set", "trainer.gain=0.5", "--set", "eval.questions=4")
     small = ("--model", "embedded", "--steps", "2", "--prompts-per-step", "3", "--group-size", "8", "--out", "run")
-    python(site, tmp_path, "-m", "rlvr", "train", *names, *sampler, *options, *small)
+    on_path(site)
+    done = cli("train", *names, *sampler, *options, *small)
+    assert done.code == 0, done.err
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [step["policy_version"] for step in metrics] == [1, 2]
     assert {step["verdict/graded"] for step in metrics} == {1.0}
@@ -80,20 +86,17 @@ def test_its_tests_pass(site: Path, tmp_path: Path) -> None:
     assert "2 passed" in python(site, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py")
 
 
-def test_the_preset_gives_its_settings(site: Path) -> None:
-    code = """
-from rlvr.run.config import Setting, resolve
-config = resolve({"model.name": Setting("mine", "test")})
-print(config.model.path, config.dataset.name, config.sampling.max_tokens, config.trainer.options["lr"])
-"""
-    directory = site / "rlvr_mine" / "checkpoint"
-    assert python(site, site, "-c", code).split() == [str(directory), "doubles", "8", "3e-05"]
+def test_the_preset_gives_its_settings(site: Path, on_path: Callable[[Path], None]) -> None:
+    on_path(site)
+    config = resolve({"model.name": Setting("mine", "test")})
+    assert config.model.path == str(site / "rlvr_mine" / "checkpoint")
+    assert (config.dataset.name, config.sampling.max_tokens) == ("doubles", 8)
+    assert config.trainer.options["lr"] == 3e-5
 
 
-def test_the_recipe_gives_its_settings(site: Path) -> None:
-    code = """
-from rlvr.run.config import Setting, resolve
-config = resolve({"recipe": Setting("mild", "test"), "trainer.epsilon_high": Setting(0.1, "test")})
-print(config.recipe, config.trainer.name, config.trainer.options["band"], config.trainer.options["epsilon_high"])
-"""
-    assert python(site, site, "-c", code).split() == ["mild", "grpo", "upper", "0.1"]
+def test_the_recipe_gives_its_settings(site: Path, on_path: Callable[[Path], None]) -> None:
+    on_path(site)
+    config = resolve({"recipe": Setting("mild", "test"), "trainer.epsilon_high": Setting(0.1, "test")})
+    options = config.trainer.options
+    assert (config.recipe, config.trainer.name) == ("mild", "grpo")
+    assert (options["band"], options["epsilon_high"]) == ("upper", 0.1)

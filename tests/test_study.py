@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,10 @@ def test_what_a_curve_says_of_a_run() -> None:
     assert (result.last("gradient_steps"), result.last("rollouts")) == (20, 400)
 
 
-def test_a_study_runs_reports_and_does_not_run_again_what_has_ended(tmp_path: Path) -> None:
+def test_a_study_runs_reports_and_does_not_run_again_what_has_ended(
+    tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first three runs take the study's commands and this process; the study itself starts the last."""
     base = {"model": "embedded", "steps": 3, "checkpoint": {"every": 2}, "verifier": {"workers": 0}}
     base |= {"sampling": {"prompts_per_step": 2, "group_size": 4}, "eval": {"every": 1, "questions": 8}}
     regimes = {"v1-i1": {"recipe": "paper-v1-i1"}, "v1-i4": {"recipe": "paper-v1-i1", "lr": 2}}
@@ -97,17 +101,22 @@ def test_a_study_runs_reports_and_does_not_run_again_what_has_ended(tmp_path: Pa
     parts = {"both": {"title": "Both", "regimes": [*regimes]}}
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"regimes": regimes, "parts": parts}))
-    command = [
-        sys.executable, str(FOLDER / "study.py"), "--study", "study.yaml", "--base", "base.yaml", "--seeds", "0", "1",
-        "--runs", "runs", "--results", "results", "--jobs", "1",
+    arguments = [
+        "--study", "study.yaml", "--base", "base.yaml", "--seeds", "0", "1", "--runs", "runs", "--results", "results",
+        "--jobs", "1",
     ]  # fmt: skip
-
-    def run() -> str:
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    assert run().count(": done") == 4
+    named, _ = study.read_study(tmp_path / "study.yaml")
+    for name, seed in (("v1-i1", 0), ("v1-i4", 0), ("v1-i1", 1)):
+        job = study.Job(named[name], seed, tmp_path / "base.yaml", tmp_path / "runs" / name / f"seed-{seed}")
+        python, dash, module, *command = job.command()
+        assert (python, dash, module) == (sys.executable, "-m", "rlvr")
+        done = cli(*command)
+        assert done.code == 0, done.err
+        (job.directory / "done").touch()
+    program = [sys.executable, str(FOLDER / "study.py"), *arguments]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout.count(": was there"), done.stdout.count(": done")) == (3, 1)
     first, second = ((tmp_path / "runs" / name / "seed-1" / "config.yaml").read_text() for name in regimes)
     assert ("lr: 5.0e-05" in first, "lr: 0.0001" in second) == (True, True)
     table = (tmp_path / "results" / "both.md").read_text()
@@ -120,5 +129,8 @@ def test_a_study_runs_reports_and_does_not_run_again_what_has_ended(tmp_path: Pa
     row = next(line for line in table.splitlines() if line.startswith("| `v1-i4`"))
     assert row.startswith(f"| `v1-i4` | 2 | 24 | {study.Estimate.of(ends).percent()} |")
     assert " gradient steps**" in table
-    assert run().count(": was there") == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["study.py", *arguments])
+        study.main()
+    assert capsys.readouterr().out.count(": was there") == 4
     assert (tmp_path / "results" / "both.md").read_text() == table

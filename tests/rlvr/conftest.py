@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
-from typing import NamedTuple
 
 import pytest
-
-from rlvr.cli import main
 
 Install = Callable[..., Path]
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs the command line in this process, in the test's own folder; a traceback fails the test."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["rlvr", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Done(int(ended.value.code or 0), captured.out, captured.err)
-
-    return run
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+def install(tmp_path: Path, on_path: Callable[[Path], None]) -> Install:
     """Installs distributions as pip would lay them out: modules and a dist-info folder in a directory on `sys.path`."""
     site = tmp_path / "site"
     site.mkdir()
-    monkeypatch.syspath_prepend(str(site))
+    on_path(site)
 
     def install(name: str, entry_points: str, metadata: str = "", version: str = "1.0", **modules: str) -> Path:
         info = site / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -55,7 +27,4 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
             (site / f"{module}.py").write_text(dedent(source))
         return site
 
-    yield install
-    for name, module in list(sys.modules.items()):
-        if (getattr(module, "__file__", None) or "").startswith(str(site)):
-            del sys.modules[name]
+    return install
