@@ -335,3 +335,38 @@ def test_links_between_files_resolve(path: Path) -> None:
         assert linked.exists(), f"{path.name} links to {target}"
         assert linked.is_relative_to(ROOT), f"{path.name} links out of the repository: {target}"
         assert not anchor or anchor in anchors(linked), f"{path.name} links to {target}: no such heading"
+
+
+def patched(call: ast.Call) -> str | None:
+    """The attribute that a call of `monkeypatch.setattr` replaces by name; None for any other call."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "setattr" or not call.args:
+        return None
+    named = [arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+    return named[0].rpartition(".")[2] if named else None
+
+
+def is_private(name: str) -> bool:
+    """Whether a name is the concern of its module alone: it begins with an underscore, or is a constant's."""
+    return name.startswith("_") or name.isupper()
+
+
+@pytest.mark.parametrize("path", files("tests", "*.py"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_patches_what_is_private(path: Path) -> None:
+    """A test that does breaks when the code is arranged anew: what it changes should be an argument."""
+    tree = ast.parse(path.read_text())
+    modules = {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    found = [name for node in ast.walk(tree) if isinstance(node, ast.Call) and (name := patched(node))]
+    found += [
+        target.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id in modules
+    ]
+    assert [name for name in found if is_private(name)] == []
+    assert not [m for m in modules if m == "mock"], "tests use the real thing"

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+from rlvr.errors import RequestError
+
+EVERY = "RLVR_PROGRESS_SECONDS"
+"""Environment variable: seconds between lines of progress where there is no terminal; 10 if it is not set."""
+
+
+def _seconds_between_lines() -> float:
+    text = os.environ.get(EVERY, "10")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise RequestError(f"{EVERY} is {text!r}: expected seconds, at least 0")
+    return seconds
 
 
 class Heartbeat:
-    """Print the progress of long work to standard error, at most one line every `PLAIN_EVERY` seconds."""
+    """Print the progress of long work to standard error, a line every 10 seconds or as `EVERY` says."""
 
     def __init__(self) -> None:
+        self.every = _seconds_between_lines()
         self.last = time.monotonic()
 
     def __call__(self, text: str) -> None:
         """Print the text if enough time has passed since the last line."""
         now = time.monotonic()
-        if now - self.last >= PLAIN_EVERY:
+        if now - self.last >= self.every:
             self.last = now
             print(text, file=sys.stderr, flush=True)
 

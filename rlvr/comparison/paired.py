@@ -18,17 +18,19 @@ from rlvr.draws import Key, draw
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
 
-_CHUNK = 1 << 22  # drawn clusters held at a time: 32 MiB
+AT_ONCE = 1 << 22  # drawn clusters held at a time: 32 MiB
 
 
-def resampled_sums(sums_GM: Floats, resamples: int, *key: Key) -> Floats:
+def resampled_sums(sums_GM: Floats, resamples: int, *key: Key, at_once: int = AT_ONCE) -> Floats:
     """Return column sums (B, M) over G clusters drawn with replacement, for each resample. `key` determines the draws.
+
+    At most `at_once` drawn clusters are held at a time, but at least those of one resample.
 
     The cluster bootstrap: Field and Welsh, "Bootstrapping clustered data", 2007, §3.1.
     """
     clusters = len(sums_GM)
     generator = np.random.default_rng(draw("paired", *key))
-    step = max(1, _CHUNK // max(1, clusters))
+    step = max(1, at_once // max(1, clusters))
     chunks = []
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)

@@ -146,8 +146,14 @@ A reader may have left out columns that it does not want: a migration does with 
 # --- one record -----------------------------------------------------------------------------------------------------
 
 
-def upgrade(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """The record as this version of rlvr has it. Raises DataError for a version that is unknown here."""
+def upgrade(
+    row: Mapping[str, Any],
+    where: str,
+    *,
+    newest: int = SCHEMA_VERSION,
+    migrations: Mapping[int, Migration] = MIGRATIONS,
+) -> Mapping[str, Any]:
+    """Return the record as schema version `newest` has it. Raises DataError for a record of a later version."""
     version = row.get("schema_version")
     if version is None:
         raise DataError(
@@ -159,13 +165,13 @@ def upgrade(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
             f"{where}: schema_version is {version!r}, not a whole number: a record has the version of its schema "
             "there; in a file of your own, rename the column"
         )
-    if version > SCHEMA_VERSION:
+    if version > newest:
         raise DataError(
-            f"{where} was written with version {version} of the record, this rlvr reads up to {SCHEMA_VERSION}: "
+            f"{where} was written with version {version} of the record, this rlvr reads up to {newest}: "
             "upgrade rlvr to read it"
         )
-    for old in range(version, SCHEMA_VERSION):
-        row = {**MIGRATIONS[old](row), "schema_version": old + 1}
+    for old in range(version, newest):
+        row = {**migrations[old](row), "schema_version": old + 1}
     return row
 
 

@@ -51,8 +51,12 @@ class VerdictCache:
     The file is an SQLite database that several processes may share. Safe to use from several threads.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Raises RequestError if `path` is another kind of file, or cannot be written."""
+    def __init__(self, path: Path | None = None, *, in_memory: int = IN_MEMORY) -> None:
+        """Open the cache, with about `in_memory` bytes of verdicts in memory.
+
+        Raises RequestError if `path` is another kind of file, or cannot be written.
+        """
+        self._limit = in_memory
         self._memory: OrderedDict[bytes, Verdict] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -100,7 +104,7 @@ class VerdictCache:
             return
         self._memory[key] = verdict
         self._bytes += _size(verdict)
-        while self._bytes > IN_MEMORY:
+        while self._bytes > self._limit:
             self._bytes -= _size(self._memory.popitem(last=False)[1])
 
     def _write(self, file: sqlite3.Connection) -> None:

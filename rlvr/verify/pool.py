@@ -133,6 +133,9 @@ class Pool:
         timeout: float,
         memory: int | None = None,
         load_timeout: float = LOAD_TIMEOUT,
+        batch_units: int = BATCH_UNITS,
+        recycle_after: int = RECYCLE_AFTER,
+        end_grace: float = END_GRACE,
     ) -> None:
         """Load the verifier in a process of its own and wait for that. Workers are forked when there is work.
 
@@ -143,6 +146,9 @@ class Pool:
             memory: Bytes of address space that a worker may use in addition to what imports took. None means what the
                 verifier declares, or 2 GiB.
             load_timeout: Seconds that loading the verifier may take.
+            batch_units: Largest number of units that a worker is sent at a time.
+            recycle_after: Units after which a worker is replaced, so that a verifier's leaks stay bounded.
+            end_grace: Seconds that the zygote may take to kill a worker, before it is killed itself.
 
         Raises:
             PluginError, ConfigError: Loading the verifier raised it.
@@ -150,7 +156,8 @@ class Pool:
         processes = Workers(ref, options, workers, memory, load_timeout)
         self.description = processes.description
         """The verifier's `verifying.DESCRIPTION_FIELDS`, its `claims`, and the `memory` that a worker may use."""
-        self._dispatcher = _Dispatcher(processes, workers, timeout)
+        limits = _Limits(timeout, batch_units, recycle_after, end_grace)
+        self._dispatcher = _Dispatcher(processes, workers, limits)
         self._finalizer = weakref.finalize(self, self._dispatcher.stop)
 
     def call(self) -> Call:
@@ -176,13 +183,23 @@ class _Slot:
     asked: float = 0.0  # when the zygote was asked to kill it
 
 
+@dataclass(frozen=True)
+class _Limits:
+    """Arguments of `Pool` that the dispatcher keeps to."""
+
+    timeout: float
+    batch_units: int
+    recycle_after: int
+    end_grace: float
+
+
 class _Dispatcher:
     """The thread that owns the workers. Other threads use only `join`, `submit`, `stop` and `failure`."""
 
-    def __init__(self, processes: Workers, workers: int, timeout: float) -> None:
+    def __init__(self, processes: Workers, workers: int, limits: _Limits) -> None:
         self.failure: RunError | None = None
         self._processes = processes
-        self._timeout = timeout
+        self._limits = limits
         self._slots = [_Slot(index) for index in range(workers)]
         self._lock = threading.Lock()  # over the calls, the queue, `_hungry` and the pipe
         self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
@@ -274,7 +291,7 @@ class _Dispatcher:
             if slot.batch or slot.ending is not None:
                 continue
             fresh = sum(1 for other in self._slots if other.ending is not None)
-            if slot.done >= RECYCLE_AFTER or (slot.done > 0 and len(self._suspects) > fresh):
+            if slot.done >= self._limits.recycle_after or (slot.done > 0 and len(self._suspects) > fresh):
                 self._end(slot, "")
                 continue
             batch = [self._suspects.popleft()] if self._suspects and slot.done == 0 else self._next_batch()
@@ -286,7 +303,7 @@ class _Dispatcher:
         size = 0
         with self._lock:
             share = len(self._queue) / (2 * len(self._slots))  # towards the end everybody gets less
-            units = max(1, min(BATCH_UNITS, BATCH_TARGET / self._unit_seconds, share))
+            units = max(1, min(self._limits.batch_units, BATCH_TARGET / self._unit_seconds, share))
             while self._queue and len(batch) < units and size < BATCH_BYTES:
                 unit = self._queue.popleft()
                 if unit.call.abandoned:
@@ -337,9 +354,9 @@ class _Dispatcher:
     def _wait(self) -> None:
         """Sleep until something arrives or the next deadline passes, and handle what has arrived."""
         deadlines = [self._deadline(slot) for slot in self._slots if slot.batch and slot.ending is None]
-        deadlines += [slot.asked + END_GRACE for slot in self._slots if slot.ending is not None]
+        deadlines += [slot.asked + self._limits.end_grace for slot in self._slots if slot.ending is not None]
         # A row that begins meanwhile has a deadline of its own, at least one time limit away.
-        limit = max(0.0, min(self._timeout, min(deadlines) - time.monotonic())) if deadlines else None
+        limit = max(0.0, min(self._limits.timeout, min(deadlines) - time.monotonic())) if deadlines else None
         deaths = False
         for key, _ in self._selector.select(limit):
             if key.fileobj is self._processes.control:
@@ -356,7 +373,7 @@ class _Dispatcher:
     def _watch(self) -> None:
         """Kill workers whose row exceeds its time limit, and a zygote that does not kill when asked to."""
         for slot in self._slots:
-            if slot.ending is not None and slot.asked + END_GRACE <= time.monotonic():
+            if slot.ending is not None and slot.asked + self._limits.end_grace <= time.monotonic():
                 self._processes.lose()
                 slot.asked = time.monotonic()
             elif slot.batch and slot.ending is None and self._deadline(slot) <= time.monotonic():
@@ -368,9 +385,9 @@ class _Dispatcher:
         """Return when the slot's row exceeds its time limit, as far as is known now (`time.monotonic`)."""
         row, since = self._processes.progress(slot.index)
         if row < 0:
-            limit = self._timeout + START_GRACE
+            limit = self._limits.timeout + START_GRACE
         else:
-            limit = self._timeout * slot.batch[min(row, len(slot.batch) - 1)].size
+            limit = self._limits.timeout * slot.batch[min(row, len(slot.batch) - 1)].size
         if since + limit > time.monotonic():
             return since + limit
         return min(since + limit + self._processes.waited(slot.index), since + WALL_FACTOR * limit)
@@ -404,7 +421,9 @@ class _Dispatcher:
         self._put_back(rest)
         for unit, result in zip(answered, results, strict=True):
             self._unit_seconds = max(1e-6, 0.9 * self._unit_seconds + 0.1 * result.seconds)
-            if result.seconds > self._timeout * unit.size:  # it ended before the worker could be killed, but too late
+            if (
+                result.seconds > self._limits.timeout * unit.size
+            ):  # it ended before the worker could be killed, but too late
                 self._blame(unit, TIMEOUT, result.seconds)
                 fresh = True
             elif result.failed and self._retries(unit):
@@ -491,7 +510,7 @@ class _Dispatcher:
             self._suspects.append(unit)
             return
         if why == TIMEOUT:
-            verdict = Verdict(status=Status.TIMEOUT, reason=f"not done after {self._timeout * unit.size:g} s")
+            verdict = Verdict(status=Status.TIMEOUT, reason=f"not done after {self._limits.timeout * unit.size:g} s")
         else:
             verdict = Verdict(status=Status.ERROR, reason=why)
         unit.result = self._remembered.setdefault(key, UnitResult((verdict,) * unit.size, seconds))

@@ -311,25 +311,26 @@ def item(row: PythonRow, where: str) -> Item:
     return item_of(row, wants_rollout=True)
 
 
-def usable_cpus() -> int:
+def usable_cpus(cgroups: Path = CGROUP_ROOT, own: Path = OWN_CGROUPS) -> int:
     """Return the number of CPUs that this process may use: its affinity, limited by the quotas of its control groups.
 
-    A quota is rounded down, but at least to 1: more workers than CPUs only take each other's time.
+    A quota is rounded down, but at least to 1: more workers than CPUs only take each other's time. `own` lists the
+    process's control groups, which lie below `cgroups`.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([count, *(int(quota) for quota in _cpu_quotas())]))
+    return max(1, min([count, *(int(quota) for quota in _cpu_quotas(cgroups, own))]))
 
 
-def _cpu_quotas() -> Iterator[float]:
+def _cpu_quotas(cgroups: Path, own: Path) -> Iterator[float]:
     """Yield the CPU quotas of this process's control groups, and of the groups above them, in CPUs."""
     try:
-        groups = [line.split(":", 2) for line in OWN_CGROUPS.read_text().splitlines()]
+        groups = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
         groups = []
     for _, controllers, path in groups or [["0", "", "/"]]:
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root = CGROUP_ROOT / controllers if controllers else CGROUP_ROOT
+        root = cgroups / controllers if controllers else cgroups
         for group in [root / path.lstrip("/"), *(root / path.lstrip("/")).parents]:
             if controllers:
                 quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")

@@ -208,13 +208,16 @@ HOSTILE = {
 }
 
 
+SOON = 250  # units of CPU, ten seconds or so: generous
+
+
 @pytest.mark.parametrize("name", sorted(HOSTILE))
-def test_hostile_answers_get_a_verdict_soon(name: str) -> None:
+def test_hostile_answers_get_a_verdict_soon(name: str, cpu_unit: float) -> None:
     golds = ["42", "x^2+1", "(0,1)"]
     start = time.process_time()
     for gold in golds:
         assert judge(gold, HOSTILE[name]).reward != 1.0
-    assert time.process_time() - start < 10  # generous: seconds of CPU, not a wall-clock promise
+    assert time.process_time() - start < SOON * cpu_unit
 
 
 @pytest.mark.parametrize("name", sorted(HOSTILE))
@@ -226,10 +229,10 @@ def test_hostile_golds_get_a_verdict(name: str) -> None:
     "text",
     ["a" * 1_000_000, "7 " * 500_000, "answer is " * 50_000, "\\boxed{" * 50_000, "<think>" * 50_000, "\\( " * 50_000],
 )
-def test_megabytes_are_read_in_linear_time(text: str) -> None:
+def test_megabytes_are_read_in_linear_time(text: str, cpu_unit: float) -> None:
     start = time.process_time()
     assert check(text, Task(answer="42")).reward != 1.0
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < SOON * cpu_unit
 
 
 PIECES = vocabulary(
@@ -258,7 +261,7 @@ def test_soup_gets_a_verdict(pieces: list[str], between: str, times: int, boxed:
 @pytest.mark.parametrize(
     "unit", ["x=1,", "1,", "(A)", "A:", "(1,2),", "|x|", "\\pm1,", "[0,1]\\cup", "\\boxed{", "x+", "f(x)"]
 )
-def test_twice_the_text_is_not_four_times_the_time(unit: str) -> None:
+def test_twice_the_text_is_not_four_times_the_time(unit: str, cpu_unit: float) -> None:
     def spent(count: int) -> float:
         text = f"\\boxed{{{unit * count}}}"
         times = []
@@ -270,7 +273,8 @@ def test_twice_the_text_is_not_four_times_the_time(unit: str) -> None:
 
     spent(100)  # what is imported at first use
     count = 12_000 // len(unit)
-    assert spent(2 * count) < 6 * spent(count) + 0.05  # the rest is noise: a quadratic step in earnest takes seconds
+    # A unit for noise: a quadratic step in earnest takes seconds.
+    assert spent(2 * count) < 6 * spent(count) + cpu_unit
 
 
 def test_a_tower_equals_itself_and_no_other() -> None:

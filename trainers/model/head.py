@@ -22,9 +22,6 @@ from transformers import PreTrainedModel
 
 from rlvr.errors import ConfigError
 
-LOGITS_AT_ONCE = 2**25
-"""Logits held at a time (at least one position's): 128 MiB in float32, and as much again for their exponentials."""
-
 
 @dataclass(frozen=True)
 class Head:
@@ -37,6 +34,8 @@ class Head:
     cap: float | None = None
     float32: bool = False
     """Whether to compute in float32 even under bfloat16 autocast."""
+    logits_at_once: int = 2**25
+    """Logits held at a time (at least one position's): 128 MiB in float32, and as much again for their exponentials."""
 
     def weights(self) -> tuple[Tensor | None, Tensor | None]:
         """Return the (V, H) weight and, if there is one, the (V,) bias."""
@@ -247,7 +246,7 @@ class _Logits:
 
 
 def _rows_at_once(head: Head) -> int:
-    return max(1, LOGITS_AT_ONCE // head.vocabulary)
+    return max(1, head.logits_at_once // head.vocabulary)
 
 
 def _parts(head: Head, positions: int, place_M: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -26,12 +26,6 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _WEIGHT_ONE = 2.0**62
 _BLOCK = 512
 """Tokens per block: `choose` first finds the block, then the token within it."""
-_COMPACT_AT = 0.9
-"""Share of running rows below which ended rows are removed from the cache. Removal copies the cache."""
-
-
-_ROOM = 64
-"""Fewest tokens that the cache reserves ahead; it reserves half its length if that is more."""
 
 
 class Completion(NamedTuple):
@@ -51,6 +45,9 @@ def decode(
     params: SamplingParams,
     stop_ids: Collection[int],
     ends: Callable[[Tensor], Tensor] | None = None,
+    *,
+    compact_at: float = 0.9,
+    room: int = 64,
 ) -> list[Completion]:
     """Draw one completion per row: row b answers `prompts[rows[b]]` with the random numbers of `seeds[b]` (63 bits).
 
@@ -61,8 +58,11 @@ def decode(
 
     A row's random numbers depend on its seed alone, never on other rows. (The model's output for it does depend on
     them in the last bits: matrix products of another shape add in another order.)
+
+    Two settings trade memory for copies of the key-value cache. Ended rows are removed from it when the share of
+    running rows is at most `compact_at`. It reserves `room` tokens ahead, or half its length if that is more.
     """
-    forward = _Forward(model)
+    forward = _Forward(model, compact_at, room)
     device = model.device
     exact = torch.device("cpu") if device.type == "mps" else device  # where float64 exists
     logits_NV = forward.prefill(prompts, params.max_tokens)
@@ -117,8 +117,8 @@ class _Forward:
     explicit. Without padding no mask is built.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
+    def __init__(self, model: PreTrainedModel, compact_at: float, room: int) -> None:
+        self.model, self.compact_at, self.room = model, compact_at, room
         self.cache: Any = None  # the model makes the kind it needs
         arguments = inspect.signature(model.forward).parameters
         self.takes_positions = "position_ids" in arguments  # else the model derives them from the mask (ALiBi)
@@ -139,9 +139,10 @@ class _Forward:
             self.mask_BT = (column >= padding_B1).long()
             positions_GP = (column[:longest] - padding_B1).clamp_min(0)
         logits_GV = self._call(token_ids_GP, positions_GP, **self.prefill_options)
-        if type(self.cache) is DynamicCache and max_tokens > _ROOM:
+        if type(self.cache) is DynamicCache and max_tokens > self.room:
             limit = longest + max_tokens
-            self.cache.layers = [_RoomyLayer(x, limit) if type(x) is DynamicLayer else x for x in self.cache.layers]
+            layers = self.cache.layers
+            self.cache.layers = [_RoomyLayer(x, limit, self.room) if type(x) is DynamicLayer else x for x in layers]
         return logits_GV
 
     def step(self, token_B: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ class _Forward:
 
     def worth_selecting(self, index_B: Tensor) -> bool:
         """Return True if rows have multiplied, or if enough have ended to make copying the cache cheaper."""
-        return len(index_B) <= _COMPACT_AT * self.size or len(index_B) > len(torch.unique(index_B))
+        return len(index_B) <= self.compact_at * self.size or len(index_B) > len(torch.unique(index_B))
 
     def select(self, index_B: Tensor) -> None:
         """Keep the rows at `index_B`: repeated for the samples of a group, left out if finished."""
@@ -187,13 +188,14 @@ class _RoomyLayer(DynamicLayer):
     keys: Tensor
     values: Tensor
 
-    def __init__(self, layer: DynamicLayer, limit: int) -> None:
-        """`limit`: final number of tokens at most."""
+    def __init__(self, layer: DynamicLayer, limit: int, room: int) -> None:
+        """Reserve `room` tokens ahead, or half the length if that is more, but never more than `limit` in all."""
         super().__init__()  # type: ignore[no-untyped-call]
         assert layer.keys is not None
         assert layer.values is not None
         self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
         self.keys, self.values, self._limit = layer.keys, layer.values, limit
+        self._least_room = room
         self._move(torch.arange(len(layer.keys), device=layer.device))
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -213,7 +215,7 @@ class _RoomyLayer(DynamicLayer):
     def _move(self, index_B: Tensor) -> None:
         """Copy the rows at `index_B` to a buffer with room."""
         length = self.keys.shape[2]
-        room = min(self._limit, length + max(_ROOM, length // 2))
+        room = min(self._limit, length + max(self._least_room, length // 2))
         held = (self.keys, self.values)
         self._rooms = tuple(x.new_empty((len(index_B), x.shape[1], room, x.shape[3])) for x in held)
         self.keys, self.values = (x.narrow(2, 0, length) for x in self._rooms)

@@ -12,7 +12,6 @@ import pytest
 
 from rlvr import load_verifier
 from rlvr.bench.intervals import wilson
-from rlvr.cli import progress
 from rlvr.errors import PluginError, RequestError
 from rlvr.testing import check_verifier
 from rlvr.verify.verifying import verifier
@@ -153,7 +152,7 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(check: Run, arguments: list
 
 
 def test_progress_is_said_on_standard_error(check: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
+    monkeypatch.setenv("RLVR_PROGRESS_SECONDS", "0")
     said = check("mistaken.py:sound").err.splitlines()
     assert len(said) > 100
     assert said[0].startswith("1 of ")

@@ -27,10 +27,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlvr.cli import progress
 from rlvr.cli.columns import column_mapping
 from rlvr.errors import DataError, RequestError
-from rlvr.record import column_types, parquet, reading
+from rlvr.record import column_types, parquet
 from rlvr.record.column_types import ColumnTypes
 from rlvr.record.item import item_of
 from rlvr.record.lines import line_of
@@ -38,7 +37,6 @@ from rlvr.record.reading import read_batches, source_of
 from rlvr.record.schema import Rollout, Score, Task
 from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.rescore.scored import line_with
-from rlvr.verify import cache
 
 ALWAYS = ["verifier", "version", "config_hash", "status", "reward", "extracted", "reason", "seconds"]
 
@@ -729,9 +727,14 @@ def test_the_error_rate_sets_only_the_exit_code(rlvr: Run) -> None:
 
 def test_progress_is_said_in_lines_where_there_is_no_terminal(rlvr: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     put("in.jsonl", *[{"completion": "x", "answer": "4"}] * 600)
-    monkeypatch.setattr(progress, "PLAIN_EVERY", 0)
+    monkeypatch.setenv("RLVR_PROGRESS_SECONDS", "0")
     done = rlvr("score", "in.jsonl", "--out", "out.jsonl")
     assert re.match(r"512 of 600 rows, [\d,]+ rows/s, [\d,]+ s left; 512 graded\n600 of 600 rows, ", done.err)
+    for wrong in ("soon", "-1", "nan"):
+        monkeypatch.setenv("RLVR_PROGRESS_SECONDS", wrong)
+        done = rlvr("score", "in.jsonl", "--out", "other.jsonl")
+        assert (done.code, done.err) == (2, f"rlvr: RLVR_PROGRESS_SECONDS is {wrong!r}: expected seconds, at least 0\n")
+        assert not Path("other.jsonl").exists()
 
 
 def test_progress_is_a_bar_in_a_terminal(tmp_path: Path) -> None:
@@ -751,7 +754,7 @@ def test_progress_is_a_bar_in_a_terminal(tmp_path: Path) -> None:
         while piece := os.read(terminal, 4096):
             shown += piece
     os.close(terminal)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate()
     assert process.returncode == 0
     assert b"/600" in shown
     assert b"rows/s" in shown
@@ -760,7 +763,7 @@ def test_progress_is_a_bar_in_a_terminal(tmp_path: Path) -> None:
 
 def program(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "rlvr", *arguments], capture_output=True, text=True, check=False, timeout=120, **options
+        [sys.executable, "-m", "rlvr", *arguments], capture_output=True, text=True, check=False, **options
     )
 
 
@@ -770,7 +773,7 @@ def test_the_program_scores_with_workers_and_time_outs(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = program(
         *("score", "in.jsonl", "--verifier", "echo.py:check", "--out", "out.parquet"),
-        *("--workers", "2", "--timeout", "0.5"),
+        *("--workers", "2", "--timeout", "1"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -797,7 +800,6 @@ def test_the_math_verifier_scores_a_file_without_torch(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\n[]\n")
@@ -813,14 +815,11 @@ def test_ctrl_c_leaves_nothing_half_done(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*command, "--timeout", "100"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listening
     )
-    for _ in range(600):
-        if list(tmp_path.glob(".out.jsonl.*.tmp")):
-            break
+    while not list(tmp_path.glob(".out.jsonl.*.tmp")):
+        assert process.poll() is None
         time.sleep(0.05)
-    else:
-        pytest.fail("scoring never began")
     process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=60)[1]
+    error = process.communicate()[1]
     assert process.returncode != 0
     assert "Traceback" not in error
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["echo.py", "in.jsonl"]
@@ -828,20 +827,16 @@ def test_ctrl_c_leaves_nothing_half_done(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["in.jsonl", "in.parquet"])
 @pytest.mark.parametrize("target", ["out.jsonl", "out.parquet"])
-def test_memory_is_bounded(rlvr: Run, monkeypatch: pytest.MonkeyPatch, source: str, target: str) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 4 << 20)
-    monkeypatch.setattr(parquet, "BATCH_BYTES", 1 << 20)
-    monkeypatch.setattr(reading, "BATCH_BYTES", 1 << 20)
-    monkeypatch.setattr(cache, "IN_MEMORY", 1 << 20)
-    text = "x" * 30_000
-    count = 1500  # the peak is the same for 1,000 and 2,000 rows
+def test_memory_is_bounded(rlvr: Run, source: str, target: str) -> None:
+    text = "x" * 300_000
+    count = 400
     put("first.jsonl", {"completion": "4", "answer": "4"})
     assert rlvr("score", "first.jsonl", "--out", "first.parquet").code == 0  # imports are no rows
     if source == "in.jsonl":
         put(source, *({"completion": f"{i}", "answer": "4", "text": f"{i}{text}"} for i in range(count)))
     else:
         table = [{"completion": f"{i}", "answer": "4", "text": f"{i}{text}"} for i in range(count)]
-        pq.write_table(pa.Table.from_pylist(table), source, row_group_size=100)
+        pq.write_table(pa.Table.from_pylist(table), source, row_group_size=10)
         del table
     tracemalloc.start()
     done = rlvr("score", source, "--out", target)
@@ -854,15 +849,14 @@ def test_memory_is_bounded(rlvr: Run, monkeypatch: pytest.MonkeyPatch, source: s
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def test_batches_are_bounded_in_rows_and_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_bounded_in_rows_and_in_bytes(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"x": ["a"] * 2000}), path)
     assert max(map(len, read_batches(path))) == parquet.BATCH_ROWS
-    monkeypatch.setattr(parquet, "BATCH_BYTES", 1 << 20)
     pq.write_table(pa.table({"x": [str(i) * 10_000 for i in range(500)]}), path, use_dictionary=False)
     sizes = list(map(len, read_batches(path)))
     assert sum(sizes) == 500
-    assert max(sizes) * 30_000 < 2 << 20
+    assert max(sizes) * 30_000 < 2 * parquet.BATCH_BYTES < 500 * 30_000
 
 
 def test_a_foreign_row_becomes_an_item_with_the_rest_of_the_row(tmp_path: Path) -> None:

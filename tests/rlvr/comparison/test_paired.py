@@ -42,9 +42,8 @@ def test_draws_depend_on_the_key_alone_and_not_on_how_many_there_are() -> None:
     assert resampled_sums(values, 0, "a").shape == (0, 2)
 
 
-def test_more_clusters_than_fit_into_one_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlvr.comparison.paired._CHUNK", 16)
-    drawn = resampled_sums(np.ones((7, 1)), 9, "a")
+def test_more_clusters_than_fit_into_one_chunk() -> None:
+    drawn = resampled_sums(np.ones((7, 1)), 9, "a", at_once=16)
     assert drawn.tolist() == [[7.0]] * 9
 
 

@@ -426,8 +426,7 @@ def test_a_link_keeps_pointing_where_it_did(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_memory_is_bounded_in_both_directions(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 8 << 20)
+def test_memory_is_bounded_in_both_directions(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"rollouts{ending}"
     text = "".join(chr(32 + (i * 7919) % 90) for i in range(20_000))
     total = 6_000 * len(text)
@@ -717,28 +716,32 @@ def test_there_is_a_migration_from_every_older_version() -> None:
     assert set(store.MIGRATIONS) == set(range(1, SCHEMA_VERSION))
 
 
-@pytest.mark.parametrize("ending", FORMATS)
-def test_older_records_are_migrated_and_newer_ones_refused(
-    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / f"old{ending}"
+def test_older_records_are_migrated_and_newer_ones_refused() -> None:
     rows = [{"schema_version": 1, "id": "a", "question": "p"}, {"schema_version": 2, "id": "b", "text": "q"}]
-    monkeypatch.setattr(store, "SCHEMA_VERSION", 1)
-    if ending == ".jsonl":
-        jsonl(path, *rows)
-    else:
-        pq.write_table(pa.Table.from_pylist(rows, schema=None), path)
-    with pytest.raises(DataError, match=r"was written with version 2 .* reads up to 1: upgrade rlvr"):
-        store.upgrade(rows[1], "here")
 
     def rename(old: str, new: str) -> Any:
         return lambda row: {new if key == old else key: value for key, value in row.items()}
 
-    monkeypatch.setattr(store, "SCHEMA_VERSION", 3)
-    monkeypatch.setattr(store, "MIGRATIONS", {1: rename("question", "text"), 2: rename("text", "prompt")})
-    assert store.upgrade(rows[0], "here") == {"schema_version": 3, "id": "a", "prompt": "p"}
+    with pytest.raises(DataError, match=r"was written with version 2 .* reads up to 1: upgrade rlvr"):
+        store.upgrade(rows[1], "here", newest=1, migrations={})
+    migrations = {1: rename("question", "text"), 2: rename("text", "prompt")}
+    upgraded = [store.upgrade(row, "here", newest=3, migrations=migrations) for row in rows]
+    assert upgraded[0] == {"schema_version": 3, "id": "a", "prompt": "p"}
+    assert upgraded[1] == {"schema_version": 3, "id": "b", "prompt": "q"}
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_file_may_hold_records_of_several_versions(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"mixed{ending}"
+    rows = [{"schema_version": 1, "id": "a", "prompt": "p"}, {"schema_version": 2, "id": "b", "prompt": "q"}]
     if ending == ".jsonl":
-        assert [(record.id, record.prompt) for record in read_rollouts(path)] == [("a", "p"), ("b", "q")]
+        jsonl(path, *rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows, schema=None), path)
+    assert [(record.id, record.prompt, record.schema_version) for record in read_rollouts(path)] == [
+        ("a", "p", SCHEMA_VERSION),
+        ("b", "q", SCHEMA_VERSION),
+    ]
 
 
 def test_a_record_of_a_newer_version_names_its_line(tmp_path: Path) -> None:

@@ -337,7 +337,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path, verifier: 
         if kills < 4 and process.poll() is None:
             time.sleep(draw.uniform(0, 0.4))
             process.send_signal(signal.SIGKILL)
-        said, error = process.communicate(timeout=60)
+        said, error = process.communicate()
         if (tmp_path / out).exists():  # perhaps killed after all was done
             break
         assert process.returncode == -signal.SIGKILL, error
@@ -502,7 +502,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate()
     assert (process.returncode, error) == (130, "rlvr: interrupted; the same command goes on from here\n")
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "rows were verified before, going on from there" in done.stderr

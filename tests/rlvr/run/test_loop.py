@@ -202,8 +202,7 @@ def test_groups_are_judged_while_others_are_still_sampled(tiny_model: Path, tmp_
         collect, collected = run.sampler.collect, []
 
         def late(timeout: float | None = None) -> list[SampledGroup]:
-            deadline = time.monotonic() + 60
-            while collected and not judged.exists() and time.monotonic() < deadline:
+            while collected and not judged.exists():  # pytest ends a test that hangs
                 time.sleep(0.01)
             collected.append(judged.exists())
             return collect()

@@ -27,7 +27,7 @@ from rlvr.verify.scoring import score_rows, training_reward
 
 HERE = Path(__file__).parents[1]
 MISBEHAVING = str(HERE / "misbehaving.py")
-TIMEOUT = 0.3
+TIMEOUT = 1.0
 MATH = ("so \\boxed{4}", "\\boxed{5}", "\\boxed{2+2}", "I can't say", "", "\\boxed{9^{9^{9^{9}}}}")
 
 
@@ -170,7 +170,7 @@ def test_a_forked_child_has_processes_of_its_own(tmp_path: Path) -> None:
             """
         )
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert done.stdout == "1.0 True\n0.0 True\n", done.stderr
 
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from rlvr.errors import RequestError
 from rlvr.record.item import Item
 from rlvr.record.schema import Status, Task, Verdict
-from rlvr.verify import cache
 from rlvr.verify.cache import VerdictCache, cache_key
 from rlvr.verify.scoring import Scorer
 
@@ -101,7 +100,7 @@ def test_without_a_cache_or_determinism_every_row_is_verified(folder: Path, work
 def test_errors_and_time_outs_are_never_kept(folder: Path) -> None:
     path = folder / "cache.sqlite"
     remembered = VerdictCache(path)
-    with Scorer(f"{folder}/mine.py:blind", workers=1, timeout=0.3, cache=remembered) as scorer:
+    with Scorer(f"{folder}/mine.py:blind", workers=1, timeout=1.0, cache=remembered) as scorer:
         scores = list(scorer.score([item("raise"), item("raise"), item("hang"), item("1")]))
         assert [score.status.value for score in scores] == ["error", "error", "timeout", "graded"]
         assert calls(folder).count("raise") >= 2  # a hang in its batch has it done once more
@@ -161,9 +160,8 @@ def test_a_verdict_comes_back_from_the_file_as_it_was(
     read.close()
 
 
-def test_memory_is_bounded_and_keeps_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "IN_MEMORY", 3 * 512)
-    remembered = VerdictCache()
+def test_memory_is_bounded_and_keeps_what_is_asked_for() -> None:
+    remembered = VerdictCache(in_memory=3 * 512)
     for i in range(3):
         remembered.put(bytes([i]), Verdict(status=Status.GRADED, reward=float(i)))
     assert remembered.get(b"\0") is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from rlvr.record.item import Item
 from rlvr.record.schema import Rollout, Score, Status, Task, Verdict
 from rlvr.record.store import read_rollouts, write_rollouts
-from rlvr.verify import process_state, scoring
+from rlvr.verify import process_state
 from rlvr.verify.scoring import Scorer, usable_cpus
 from rlvr.verify.verifying import EXTRACTED_LIMIT, REASON_LIMIT, FunctionVerifier
 
@@ -190,10 +189,8 @@ def test_waiting_for_a_cpu_is_no_part_of_the_time_limit() -> None:
         list(scorer.score(item(f"!nap#{i}") for i in range(workers)))  # all are forked
         scores = list(scorer.score(item(f"!burn 0.3#{i}") for i in range(3 * workers)))
         assert [score.status for score in scores] == [Status.GRADED] * len(scores)
-        begun = time.monotonic()
         (late,) = scorer.score([item("!burn 60")])
-    assert late.status is Status.TIMEOUT
-    assert time.monotonic() - begun < 30
+    assert late.status is Status.TIMEOUT, "it would be graded after a minute of work"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +211,5 @@ def test_usable_cpus_are_those_of_the_tightest_quota(
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_text(f"{text}\n")
     (tmp_path / "own").write_text("3:cpu:/a/b\n2:memory:/elsewhere\n0::/a/b\n")
-    monkeypatch.setattr(scoring, "CGROUP_ROOT", tmp_path / "root")
-    monkeypatch.setattr(scoring, "OWN_CGROUPS", tmp_path / "own")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert usable_cpus() == expected
+    assert usable_cpus(tmp_path / "root", tmp_path / "own") == expected

@@ -95,10 +95,10 @@ def test_a_group_of_the_wrong_length_costs_that_group(workers: int) -> None:
 
 def test_a_group_that_hangs_costs_that_group() -> None:
     rows = items(rollout(0, "aa", "x"), rollout(1, "hang", "y"), rollout(2, "a", "y"), rollout(3, "a", "z"))
-    with Scorer(f"{MISBEHAVING}:relative", workers=1, timeout=0.2) as scorer:
+    with Scorer(f"{MISBEHAVING}:relative", workers=1, timeout=1.0) as scorer:
         scores = list(scorer.score(rows))
     assert [result.status.value for result in scores] == ["graded", "timeout", "timeout", "graded"]
-    assert scores[1].reason == "not done after 0.4 s"  # 0.2 s a verdict
+    assert scores[1].reason == "not done after 2 s"  # 1 s a verdict
     assert scores[1].seconds == scores[2].seconds
     assert scores[1].seconds is not None
     assert scores[1].seconds >= 0.2
@@ -188,7 +188,7 @@ def test_the_default_verifier_is_math_and_the_caller_imports_no_algebra(tmp_path
             """
         )
     )
-    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert result.stdout == "[('math', 1.0), ('math', 0.0)]\n[]\n", result.stderr
 
 

@@ -32,7 +32,6 @@ from transformers import (
 )
 
 from rlvr.errors import ConfigError
-from rlvr_trainers.model import head as module
 from rlvr_trainers.model.head import Head, head_logprobs, split
 from rlvr_trainers.model.logprobs import token_logprobs
 
@@ -41,9 +40,7 @@ PLACE_M = torch.tensor([0, 0, 0, 2, 3, 3, 5, 6])  # positions 1 and 4 predict no
 TARGET_M = torch.tensor([4, 4, 10, 0, 3, 7, 9, 2])
 
 
-@pytest.fixture(params=[1, 3 * V, 2**20], ids=["one at a time", "in parts", "at once"])
-def in_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOGITS_AT_ONCE", request.param)
+in_parts = pytest.mark.parametrize("at_once", [1, 3 * V, 2**20], ids=["one at a time", "in parts", "at once"])
 
 
 def plain(logits_PV: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -64,13 +61,13 @@ def linear(bias: bool, dtype: torch.dtype) -> nn.Linear:
     return layer
 
 
-@pytest.mark.usefixtures("in_parts")
+@in_parts
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("changed", [False, True])
-def test_derivatives_in_float64(bias: bool, changed: bool) -> None:
+def test_derivatives_in_float64(bias: bool, changed: bool, at_once: int) -> None:
     """Against differences of the function itself, for the hidden states and each parameter."""
     layer = linear(bias, torch.float64)
-    head = Head(layer, V, scale=0.5, cap=4.0) if changed else Head(layer, V)
+    head = Head(layer, V, *((0.5, 4.0) if changed else ()), logits_at_once=at_once)
 
     def logprobs(hidden_PH: Tensor, *_: Tensor) -> Tensor:
         return head_logprobs(head, hidden_PH, PLACE_M, TARGET_M, 0.7)[0]
@@ -79,10 +76,12 @@ def test_derivatives_in_float64(bias: bool, changed: bool) -> None:
     assert torch.autograd.gradcheck(logprobs, (hidden_PH, *layer.parameters()))
 
 
-@pytest.mark.usefixtures("in_parts")
+@in_parts
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
-def test_values_and_gradients_are_the_plain_formula_s(dtype: torch.dtype, tolerance: float, temperature: float) -> None:
+def test_values_and_gradients_are_the_plain_formula_s(
+    dtype: torch.dtype, tolerance: float, temperature: float, at_once: int
+) -> None:
     layer = linear(True, torch.float32)
     hidden_PH = draw(P, H, dtype=torch.float32, seed=5).requires_grad_()
     weights_M = torch.arange(1.0, 1 + len(TARGET_M))
@@ -92,7 +91,8 @@ def test_values_and_gradients_are_the_plain_formula_s(dtype: torch.dtype, tolera
     (weights_M * logprobs_M).sum().backward()
 
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        found_M, found_P = head_logprobs(Head(layer, V), hidden_PH, PLACE_M, TARGET_M, temperature)
+        head = Head(layer, V, logits_at_once=at_once)
+        found_M, found_P = head_logprobs(head, hidden_PH, PLACE_M, TARGET_M, temperature)
     assert found_M.dtype == found_P.dtype == torch.float32
     assert not found_P.requires_grad
     (weights_M * found_M).sum().backward()
@@ -142,9 +142,8 @@ def test_nothing_to_predict() -> None:
 
 
 @pytest.mark.parametrize("at_once", [100, 1000])
-def test_no_more_logits_than_allowed_are_held(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_logits_than_allowed_are_held(at_once: int) -> None:
     """Forward and backward, the largest tensor of the vocabulary's width."""
-    monkeypatch.setattr(module, "LOGITS_AT_ONCE", at_once)
     sizes: list[int] = []
 
     class Watch(TorchDispatchMode):
@@ -156,7 +155,7 @@ def test_no_more_logits_than_allowed_are_held(at_once: int, monkeypatch: pytest.
 
     hidden_PH = draw(400, H, dtype=torch.float32).requires_grad_()
     place_P = torch.arange(400)
-    head = Head(linear(False, torch.float32), V)
+    head = Head(linear(False, torch.float32), V, logits_at_once=at_once)
     with Watch():
         head_logprobs(head, hidden_PH, place_P, place_P % V, 1.0)[0].sum().backward()
     assert at_once / 2 < max(sizes) <= at_once

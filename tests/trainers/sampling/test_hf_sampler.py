@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Prompt, Sample, SampledGroup, Sampler
@@ -258,13 +259,16 @@ def test_no_global_generator_is_touched(tiny: HFSampler) -> None:
 
 
 @pytest.mark.parametrize("compact_at", [0.0, 1.0])
-def test_when_finished_rows_leave_the_batch_changes_nothing(
-    sampler: HFSampler, monkeypatch: pytest.MonkeyPatch, compact_at: float
-) -> None:
-    requests = ragged(6, max_tokens=60)
-    expected = tokens(sample(sampler, *requests))
-    monkeypatch.setattr(decode, "_COMPACT_AT", compact_at)
-    assert tokens(sample(sampler, *requests)) == expected
+def test_when_finished_rows_leave_the_batch_changes_nothing(sampler: HFSampler, compact_at: float) -> None:
+    def drawn(**settings: float) -> list[list[int]]:
+        prompts, rows = [(5, 6, 7), (8, 9)], [0] * 12 + [1] * 12
+        params = SamplingParams(max_tokens=60)
+        found = decode.decode(sampler.model, prompts, rows, range(24), params, sampler.stop_ids, **settings)
+        return [completion.token_ids for completion in found]
+
+    expected = drawn()
+    assert len({len(ids) for ids in expected}) > 3, "rows end one after the other"
+    assert drawn(compact_at=compact_at) == expected
 
 
 # --- stopping -------------------------------------------------------------------------------------------------------
@@ -621,27 +625,27 @@ def test_it_is_a_sampler_and_lets_go(tiny_model: Path) -> None:
     assert sampler.collect() == []
 
 
+class Copies(TorchDispatchMode):
+    """Counts copies of rows into a buffer: two for each move of a layer's cache, its keys and its values."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten.index_select.out
+        return function(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("name", ["tiny_model", "awkward_model"])
-def test_a_cache_with_room_gives_the_model_s_own_logprobs(
-    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_with_room_gives_the_model_s_own_logprobs(name: str, request: pytest.FixtureRequest) -> None:
     """Over rows that part, end and outgrow the room again and again, each token as a pass over its whole row has it."""
     spec = ModelSpec(str(request.getfixturevalue(name)), device="cpu", dtype="float32")
     model = load_model(spec, master=False)
     prompts, rows, params = [[5, 9, 12], [8, 20]], [0, 0, 0, 1, 1, 1], SamplingParams(temperature=1.0, max_tokens=40)
     stops = range(0, model.config.vocab_size, 25)
     plain = decode.decode(model, prompts, rows, range(6), params, stops)
-    made: list[int] = []
-
-    class Counted(decode._RoomyLayer):
-        def _move(self, index_B: torch.Tensor) -> None:
-            made.append(len(index_B))
-            super()._move(index_B)
-
-    monkeypatch.setattr(decode, "_RoomyLayer", Counted)
-    monkeypatch.setattr(decode, "_ROOM", 3)
-    found = decode.decode(model, prompts, rows, range(6), params, stops)
-    assert len(made) > 8
+    with Copies() as copies:
+        found = decode.decode(model, prompts, rows, range(6), params, stops, room=3)
+    assert copies.count > 2 * 8
     assert [c.token_ids for c in found] == [c.token_ids for c in plain]
     assert len({len(c.token_ids) for c in found}) > 1
     for row, completion in zip(rows, found, strict=True):
