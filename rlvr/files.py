@@ -22,7 +22,10 @@ from typing import Any, BinaryIO, TextIO
 from rlvr.errors import DataError, RequestError, RunError
 
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSED = frozenset(_CODECS)
+"""Endings of compressed files."""
 ENDINGS = (".parquet", ".jsonl", *(f".jsonl{suffix}" for suffix in _CODECS))
+_MAGIC = {"gzip": (b"\x1f\x8b", ".gz"), "zstd": (b"\x28\xb5\x2f\xfd", ".zst")}
 
 # Half of a surrogate pair has no UTF-8. U+0085, U+2028 and U+2029 end a line for some readers.
 _ESCAPED = re.compile("[\ud800-\udfff\x85\u2028\u2029]")
@@ -50,10 +53,11 @@ def is_record_file(path: Path) -> bool:
     return path.name.endswith(ENDINGS) and not path.name.startswith(".") and path.is_file()
 
 
-def expanded(given: Iterable[str | Path]) -> list[Path]:
+def expanded(given: Iterable[str | Path], *, check: Callable[[Path], Path] | None = None) -> list[Path]:
     """Expand folders to the record files in them and patterns (`*`, `?`, `[`, `**`) to what matches, sorted by name.
 
-    Raises RequestError for a path or pattern without a file, and for a file given twice.
+    Each file passes `check`, by default `existing`. Raises RequestError for a path or pattern without a file, and for a
+    file given twice.
     """
     files: list[Path] = []
     for each in given:
@@ -68,22 +72,22 @@ def expanded(given: Iterable[str | Path]) -> list[Path]:
                 raise RequestError(f"no file matches {each}")
         else:
             found = [path]
-        files += map(existing, found)
+        files += map(check or existing, found)
     for i, path in enumerate(files):
         if path in files[:i]:
             raise RequestError(f"{path} is given twice")
     return files
 
 
-def existing(path: Path) -> Path:
-    """Return `path` if it is a readable file with a known ending. Raises RequestError if it is not."""
+def existing(path: Path, *, check: Callable[[Path], object] = ending) -> Path:
+    """Return `path` if it is a readable file whose ending passes `check`. Raises RequestError if it is not."""
     if not path.exists():
         raise RequestError(f"{path} does not exist")
     if not path.is_file():
         raise RequestError(f"{path} is not a file")
     if not os.access(path, os.R_OK):
         raise RequestError(f"{path} may not be read by this user")
-    ending(path)
+    check(path)
     return path
 
 
@@ -180,15 +184,35 @@ def json_faults(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[BinaryIO]:
-    if path.suffix not in _CODECS:
-        with path.open("rb") as file:
+def opened_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Open a file of text for reading, uncompressed as its ending says.
+
+    Raises DataError, with advice, if the content is of another format than the name says.
+    """
+    with path.open("rb") as file:
+        _refuse_other_format(file.peek(64), path)
+        if path.suffix not in _CODECS:
             yield file
-        return
+            return
     import pyarrow as pa
 
     with pa.input_stream(str(path), compression=_CODECS[path.suffix]) as stream:
         yield io.BufferedReader(stream, 1 << 18)
+
+
+def _refuse_other_format(start: bytes, path: Path) -> None:
+    codec = _CODECS.get(path.suffix)
+    for name, (magic, suffix) in _MAGIC.items():
+        if start.startswith(magic) and codec != name:
+            raise DataError(
+                f"{path} is compressed with {name}: rename it to {path.stem if codec else path.name}{suffix}"
+            )
+    if codec is not None and start and not start.startswith(_MAGIC[codec][0]):
+        raise DataError(f"{path} is not compressed with {codec}: rename it to {path.stem}")
+    if start.startswith(b"PAR1"):
+        raise DataError(f"{path} is a Parquet file: rename it to {path.stem}.parquet")
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or (len(start) > 3 and start[1] == 0 != start[0]):
+        raise DataError(f"{path} is UTF-16: convert it to UTF-8, for example: iconv -f UTF-16 -t UTF-8 {path.name}")
 
 
 @contextmanager
@@ -214,7 +238,7 @@ def raw_lines_of(path: Path) -> Iterator[tuple[str, bytes]]:
     skipped. Raises DataError for a damaged compressed file.
     """
     number = 0
-    with _reading(path) as file:
+    with opened_bytes(path) as file:
         try:
             for number, raw in enumerate(file, start=1):
                 line = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).strip(b" \t\r\n")

@@ -25,8 +25,8 @@ Files: TypeAlias = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE",
-        help="Rollouts or any other rows: .parquet, .jsonl, .jsonl.gz, .jsonl.zst; a folder of such files; a "
-        "quoted pattern.",
+        help="Rollouts or any other rows: .parquet, .jsonl (also .gz, .zst), .json, .csv; a folder of .parquet and "
+        ".jsonl files, or of save_to_disk; a quoted pattern; - for standard input.",
     ),
 ]
 Verifiers: TypeAlias = Annotated[
@@ -35,7 +35,12 @@ Verifiers: TypeAlias = Annotated[
 ]
 Out: TypeAlias = Annotated[
     str,
-    typer.Option("--out", "-o", metavar="OUT", help="File to write; ending in /, a folder for a file for each FILE."),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="OUT",
+        help="File to write; ending in /, a folder for a file for each FILE; - for JSON lines on standard output.",
+    ),
 ]
 Mappings: TypeAlias = Annotated[
     Texts,
@@ -138,7 +143,7 @@ def score(
             force=force,
             reporter=_reporter(stack),
         )
-    print(_summary(result))
+    print(_summary(result), file=sys.stderr if out == "-" else sys.stdout)
     _check_error_rate(result, max_error_rate, out)
 
 

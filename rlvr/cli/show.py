@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +20,7 @@ LONG = 4000
 
 
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rollouts or any other rows: .parquet or .jsonl.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Rollouts or any other rows, as for rlvr score.")],
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,18 +51,17 @@ def show(
 
     Control characters in the texts are shown as escapes.
     """
-    from rlvr.files import existing
     from rlvr.record.select import Matching
 
     mapping = column_mapping(mappings or ())
-    found = Matching(existing(file), where=where or (), group=group, mapping=mapping, sidecars=scores or ())
+    found = Matching(files, where=where or (), group=group, mapping=mapping, sidecars=scores or ())
     for fields in found:
         if not limit or found.matching <= limit:
             print(printable(row_text(fields, full), sys.stdout.encoding))
     if limit and found.matching > limit:
         print(f"{found.matching - limit:,} more; --limit 0 shows all")
     elif not found.matching:
-        none = f"none of {found.total:,} rows matches" if found.total else f"{file} has no rows"
+        none = f"none of {found.total:,} rows matches" if found.total else f"{', '.join(files)} has no rows"
         print(none, file=sys.stderr)
 
 
@@ -85,7 +83,7 @@ def row_text(fields: Fields, full: bool) -> str:
 
 def _heading(fields: Fields) -> Iterator[str]:
     yield fields.row.where.rpartition(", ")[2]
-    if (identity := fields.get("id")) is not None:
+    if (identity := fields.get("id")) is not None and fields.row.made_id is None:
         yield f"id {inline(identity)}"
     if (group := fields.get("group_id")) is not None:
         index, size = fields.get("index"), fields.get("group_size")

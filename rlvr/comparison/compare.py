@@ -10,8 +10,8 @@ from typing import Any
 from rlvr.comparison.comparing import RESAMPLES, Change, Comparison, compare_pairs, worst
 from rlvr.comparison.verdict_pairs import KINDS, Flip, Side, pair, read_flips, read_verdicts
 from rlvr.errors import RequestError, RunError
-from rlvr.files import existing
 from rlvr.record.reading import source_of
+from rlvr.record.row_files import row_files
 from rlvr.record.sidecar import Sidecars
 
 
@@ -105,8 +105,11 @@ def compare(
     Raises RequestError if the request is wrong or there is nothing to compare, DataError for a row that cannot be read,
     RunError if a file changes while it is read.
     """
-    files = [Path(each) for each in (file, other) if each is not None]
-    sources = [source_of(existing(path), mapping) for path in files]
+    given = [each for each in (file, other) if each is not None]
+    files = [path for each in given for path in row_files([each])]
+    if len(files) != len(given):
+        raise RequestError(f"{len(files)} files: one with scores by both verifiers, or two")
+    sources = [source_of(path, mapping) for path in files]
     beside = Sidecars(sidecars)
     try:
         sides = [read_verdicts(source, beside) for source in sources]

@@ -7,8 +7,6 @@ last digits of long integers. Their rows are kept as JSON text, parsed on access
 
 from __future__ import annotations
 
-import codecs
-import csv
 import glob
 import hashlib
 import json
@@ -21,7 +19,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rlvr.errors import DataError, RequestError, RlvrError
-from rlvr.files import decoded, from_json, kind_of, lines_of, sha256, to_json
+from rlvr.files import from_json, kind_of, lines_of, sha256
+from rlvr.record.row_files import csv_texts, json_texts
 from rlvr.record.values import LiteralFloat, number_text
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv")
@@ -238,56 +237,18 @@ def _generate(path: str, size: int, modified: int, version: int) -> Iterator[dic
 
 def _jsonl_texts(path: Path) -> Iterator[str]:
     for where, line in lines_of(path):
-        _require_object(from_json(line, where), where)
+        row = from_json(line, where)
+        if not isinstance(row, dict):
+            raise DataError(f"{where} is {kind_of(row)}: expected an object with the columns of a row")
         yield line
 
 
 def _json_texts(path: Path) -> Iterator[str]:
-    """Yield the objects of a list. One object per line is accepted too, because many `.json` files are that."""
-    text = decoded(path.read_bytes().removeprefix(codecs.BOM_UTF8), str(path)).strip()
-    if not text.startswith("["):
-        yield from _jsonl_texts(path)
-        return
-    for number, row in enumerate(from_json(text, str(path)), start=1):
-        _require_object(row, f"{path}, row {number}")
-    scan, end = json.JSONDecoder().raw_decode, 1
-    while text[start := _skip(text, end)] != "]":  # the text is known to be valid
-        _, end = scan(text, start)
-        yield text[start:end]
-
-
-def _skip(text: str, at: int) -> int:
-    """Return the position of the next element of a list, or of its closing bracket."""
-    while text[at] in " \t\r\n,":
-        at += 1
-    return at
+    return (text for _, text in json_texts(path))
 
 
 def _csv_texts(path: Path) -> Iterator[str]:
-    csv.field_size_limit(1 << 30)  # a worked solution may exceed Python's limit of 128 KB
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file, strict=True)
-        try:
-            header = next(lines, None)
-            if header is None:
-                return
-            twice = sorted({name for name in header if header.count(name) > 1})
-            if twice:
-                raise DataError(f"{path}: two columns are called {twice[0]!r}")
-            for number, cells in enumerate(filter(None, lines), start=1):
-                if len(cells) != len(header):
-                    raise DataError(
-                        f"{path}, row {number} (it ends in line {lines.line_num}): {len(cells)} cells under "
-                        f"{len(header)} columns ({', '.join(header)})"
-                    )
-                yield to_json(dict(zip(header, cells, strict=True)))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"{path}, line {lines.line_num} is not CSV: {error}") from error
-
-
-def _require_object(row: Any, where: str) -> None:
-    if not isinstance(row, dict):
-        raise DataError(f"{where} is {kind_of(row)}: expected an object with the columns of a row")
+    return (text for _, text in csv_texts(path))
 
 
 _TEXTS: Mapping[str, Callable[[Path], Iterator[str]]] = {

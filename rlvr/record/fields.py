@@ -74,7 +74,13 @@ class Fields:
         named: dict[str, Any] = {}
         for target, column in self.row.columns.items():
             try:
-                named[target] = self.row.group if target == "group_id" else self.row.text(column)
+                match target:
+                    case "id":
+                        named[target] = self.row.id
+                    case "group_id":
+                        named[target] = self.row.group
+                    case _:
+                        named[target] = self.row.text(column)
             except FieldError:
                 value = self.row.at(column)
                 named[target] = messages_of(value) or value

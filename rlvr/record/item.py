@@ -42,7 +42,7 @@ def item_of(row: Row, *, wants_rollout: bool, wants_extra: bool = True) -> Item:
         return _record_item(row, wants_rollout, wants_extra)
     if not (wants_extra or wants_rollout):
         return Item(row.completion, Task(answer=row.gold))
-    task = Task(row_id=row.id, answer=row.gold, extra=row.extra)
+    task = Task(row_id=row.own_id, answer=row.gold, extra=row.extra)
     completion = row.completion
     has_prompt = row.at(row.columns["prompt"]) is not None
     return Item(completion, task, _rollout(row, completion, task) if wants_rollout and has_prompt else None)

@@ -136,12 +136,14 @@ def _reason(error: Exception) -> str:
 
 def python_rows(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str, Any]]:
     """The batch's rows, as mappings of columns to plain Python values. Raises DataError for one that has none."""
-    columns = {}
+    columns: dict[str, list[Any]] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
             columns[name] = _python_values(column)
         except (*_MISFITS, KeyError) as error:  # a map with a key twice, a timestamp of nanoseconds
             raise DataError(f"{where(0)} and following: column {name!r} cannot be read: {error}") from error
+    if not columns:
+        return [{} for _ in range(batch.num_rows)]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 

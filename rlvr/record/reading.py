@@ -7,7 +7,7 @@ hold the rows as they stand in the file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from typing import Any
 import pyarrow as pa
 
 from rlvr.errors import DataError, RequestError, nearest
-from rlvr.files import decoded, ending, existing, expanded, raw_lines_of
+from rlvr.files import decoded, raw_lines_of
+from rlvr.record.content_ids import ContentIds
 from rlvr.record.foreign_formats import Layout, columns_of, layout_of
 from rlvr.record.lines import Line, line_of
-from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS, batches_of, opened
+from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS
 from rlvr.record.paths import at_path, heads
+from rlvr.record.row_files import arrow_batches, arrow_schema, csv_texts, format_of, json_texts, row_file, row_files
 from rlvr.record.rows import BY_NAME, TARGETS, Columns, Row
 from rlvr.record.sidecar import Sidecars
 from rlvr.record.store import rows_of, upgrade
@@ -42,7 +44,7 @@ def source_of(path: Path, mapping: Mapping[str, str] | None = None) -> Source:
     """Return the file with its columns: those of `mapping`, else those of the format of the file, else by name.
 
     Args:
-        path: A `.parquet` or `.jsonl` file.
+        path: A file or folder of rows (`rlvr.record.row_files`).
         mapping: Target → column, or path into a column.
 
     Raises RequestError for an unknown target, DataError for a file that cannot be read.
@@ -57,10 +59,8 @@ def source_of(path: Path, mapping: Mapping[str, str] | None = None) -> Source:
 
 def _column_names(path: Path) -> set[str]:
     """Return the columns of a file; of lines, those of as many batches as it takes to recognize the format."""
-    existing(path)
-    if ending(path) == ".parquet":
-        with opened(path) as file:
-            return set(file.schema_arrow.names)
+    if format_of(row_file(path)) in _ARROW:
+        return set(arrow_schema(path).names)
     names: set[str] = set()
     for batch in read_batches(path, on_bad_line=lambda error: None):
         names.update(batch.names)
@@ -80,7 +80,8 @@ def open(  # noqa: A001
     """Yield every row of the files, in order, holding one batch in memory.
 
     Args:
-        files: Files, folders of files, or patterns; `.parquet`, `.jsonl`, `.jsonl.gz`, `.jsonl.zst`.
+        files: Files, folders of files, or patterns; `.parquet`, `.jsonl` (also `.gz`, `.zst`), `.json`, `.csv`, folders
+            of `Dataset.save_to_disk`, and `-` for standard input.
         mapping: Target → column of a foreign file, or path into one: `{"answer": "reward_model.ground_truth"}`. Files
             of TRL, verl and others are recognized.
         sidecars: Files of `rlvr score --scores-only`, whose scores follow the rows' own.
@@ -91,7 +92,7 @@ def open(  # noqa: A001
         RequestError: a file does not exist or has an unknown ending; raised at once.
         DataError: a row cannot be read, or a sidecar has no id of any row; raised when that is reached.
     """
-    sources = [source_of(path, mapping) for path in expanded(_listed(files))]
+    sources = [source_of(path, mapping) for path in row_files(_listed(files))]
     return _rows(sources, Sidecars(_listed(sidecars)), without, only)
 
 
@@ -102,8 +103,9 @@ def _listed(paths: str | Path | Iterable[str | Path]) -> Iterable[str | Path]:
 def _rows(
     sources: Iterable[Source], beside: Sidecars, without: frozenset[str], only: frozenset[str] | None
 ) -> Iterator[Row]:
+    ids = ContentIds()
     for source in sources:
-        yield from read_rows(source, beside, without=without, only=only)
+        yield from read_rows(source, beside, without=without, only=only, ids=ids)
     beside.refuse_unused()
 
 
@@ -113,11 +115,28 @@ def read_rows(
     *,
     without: frozenset[str] = frozenset(),
     only: frozenset[str] | None = None,
+    ids: ContentIds | None = None,
 ) -> Iterator[Row]:
-    """Yield the rows of one file, with the scores of sidecars; see `open`."""
+    """Yield the rows of one file, with the scores of sidecars; see `open`.
+
+    A row without an id gets the next one of `ids`, which the files of one request share.
+    """
+    ids = ContentIds() if ids is None else ids
     for batch in read_batches(source.path):
-        rows = batch.rows(source.columns, without=without, only=only)
+        wanted = only
+        if only is not None and not batch.has_every(source.columns["id"]):
+            wanted = only | {source.columns["prompt"], source.columns["completion"]}
+        rows = with_ids(batch.rows(source.columns, without=without, only=wanted), ids)
         yield from rows if beside is None or not beside.paths else (row.joined(beside) for row in rows)
+
+
+def with_ids(rows: Iterable[Row], ids: ContentIds) -> list[Row]:
+    """Return the rows, those without an id of their own with one made from their content."""
+    return [replace(row, made_id=ids.next(row)) if _lacks_id(row) else row for row in rows]
+
+
+def _lacks_id(row: Row) -> bool:
+    return not row.is_record and row.at(row.columns["id"]) is None
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
@@ -128,9 +147,15 @@ class LineBatch:
     """Consecutive lines of a file, as they are written."""
 
     lines: list[Line]
+    ids: Sequence[str | None] | None = None
+    """Ids made from the rows' content."""
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    def has_every(self, path: str) -> bool:
+        """Return True: a line is parsed as a whole."""
+        return True
 
     @property
     def names(self) -> Sequence[str]:
@@ -139,13 +164,23 @@ class LineBatch:
 
     def take(self, places: Sequence[int]) -> LineBatch:
         """Return the lines at these places."""
-        return LineBatch([self.lines[place] for place in places])
+        return LineBatch([self.lines[place] for place in places], _taken(self.ids, places))
 
     def rows(
         self, columns: Columns = BY_NAME, *, without: frozenset[str] = frozenset(), only: frozenset[str] | None = None
     ) -> list[Row]:
         """Return the lines as rows. `without` and `only` change nothing: a line has been parsed as a whole."""
-        return [_line_row(line, columns) for line in self.lines]
+        return _with_made_ids([_line_row(line, columns) for line in self.lines], self.ids)
+
+
+def _taken(ids: Sequence[str | None] | None, places: Sequence[int]) -> Sequence[str | None] | None:
+    return None if ids is None else [ids[place] for place in places]
+
+
+def _with_made_ids(rows: list[Row], ids: Sequence[str | None] | None) -> list[Row]:
+    if ids is None:
+        return rows
+    return [row if made is None else replace(row, made_id=made) for row, made in zip(rows, ids, strict=True)]
 
 
 def _line_row(line: Line, columns: Columns) -> Row:
@@ -164,6 +199,8 @@ class ArrowBatch:
     numbers: Sequence[int]
     """Number of each row in the file, from 1."""
     batch: pa.RecordBatch
+    ids: Sequence[str | None] | None = None
+    """Ids made from the rows' content."""
 
     def __len__(self) -> int:
         rows: int = self.batch.num_rows
@@ -175,13 +212,18 @@ class ArrowBatch:
         names: list[str] = self.batch.schema.names
         return names
 
+    def has_every(self, path: str) -> bool:
+        """Return whether a column is there and has no null, so that no other column is needed in its place."""
+        return path in self.names and self.batch.column(path).null_count == 0
+
     def where(self, i: int) -> str:
         """Return the place of row `i` of the batch, for messages."""
         return f"{self.path}, row {self.numbers[i]}"
 
     def take(self, places: Sequence[int]) -> ArrowBatch:
         """Return the rows at these places."""
-        return ArrowBatch(self.path, [self.numbers[place] for place in places], self.batch.take(pa.array(places)))
+        numbers = [self.numbers[place] for place in places]
+        return ArrowBatch(self.path, numbers, self.batch.take(pa.array(places)), _taken(self.ids, places))
 
     def rows(
         self, columns: Columns = BY_NAME, *, without: frozenset[str] = frozenset(), only: frozenset[str] | None = None
@@ -215,7 +257,7 @@ class ArrowBatch:
                 if not isinstance(at_path(values, path), str | bytes | list | dict | None):
                     literals[path] = _nested_text(values, path, self.batch.schema)
             rows.append(Row(where, values, columns, literals))
-        return rows
+        return _with_made_ids(rows, self.ids)
 
 
 def _texts(column: pa.Array) -> list[str | None] | None:
@@ -269,35 +311,61 @@ def read_batches(path: Path, *, on_bad_line: Callable[[DataError], object] = _ra
     """Yield the rows of a file in batches, none of them empty.
 
     Args:
-        path: A `.parquet` or `.jsonl` file.
-        on_bad_line: Called for a line that is not a JSON object. If it returns, the line is left out.
+        path: A file or folder of rows (`rlvr.record.row_files`).
+        on_bad_line: Called for a line of JSON lines that is not an object. If it returns, the line is left out.
 
     Raises RequestError at once if there is no such file, DataError when a row is reached that cannot be read.
     """
-    existing(path)
-    return _parquet(path) if ending(path) == ".parquet" else _jsonl(path, on_bad_line)
+    kind = format_of(row_file(path))
+    if kind in _ARROW:
+        return _arrow(path)
+    return _in_batches(_lines(path, on_bad_line) if kind == ".jsonl" else _whole_lines(_TEXTS[kind](path)))
 
 
-def _parquet(path: Path) -> Iterator[Batch]:
+_ARROW = frozenset({".parquet", ".arrow"})
+_TEXTS = {".json": json_texts, ".csv": csv_texts}
+
+
+def _arrow(path: Path) -> Iterator[Batch]:
     return (
         ArrowBatch(path, range(first, first + batch.num_rows), batch)
-        for first, batch in batches_of(path)
+        for first, batch in arrow_batches(path)
         if batch.num_rows
     )
 
 
-def _jsonl(path: Path, on_bad_line: Callable[[DataError], object]) -> Iterator[Batch]:
-    lines: list[Line] = []
+def _in_batches(lines: Iterable[Line]) -> Iterator[Batch]:
+    held: list[Line] = []
     size = 0
+    for line in lines:
+        held.append(line)
+        size += len(line.text)
+        if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield LineBatch(held)
+            held, size = [], 0
+    if held:
+        yield LineBatch(held)
+
+
+def _whole_lines(texts: Iterable[tuple[str, str]]) -> Iterator[Line]:
+    return (line_of(text.replace("\r", " ").replace("\n", " "), where) for where, text in texts)
+
+
+def _lines(path: Path, on_bad_line: Callable[[DataError], object]) -> Iterator[Line]:
+    is_first = True
     for where, raw in raw_lines_of(path):
         try:
-            lines.append(line_of(decoded(raw, where), where))
+            yield line_of(decoded(raw, where), where)
         except DataError as error:
-            on_bad_line(error)
-            continue
-        size += len(raw)
-        if len(lines) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield LineBatch(lines)
-            lines, size = [], 0
-    if lines:
-        yield LineBatch(lines)
+            on_bad_line(DataError(f"{error}{_advice(raw, path)}") if is_first else error)
+        is_first = False
+
+
+def _advice(first: bytes, path: Path) -> str:
+    """Return advice for a file whose first line is no row, if it looks like JSON of another kind."""
+    named = f"{path.name.partition('.jsonl')[0]}.json"
+    if first.startswith(b"["):
+        return f": is the file one JSON array? Rename it to {named}"
+    if first == b"{":
+        return f": does each object take several lines? Rename it to {named}, or write one a line (jq -c .)"
+    return ""

@@ -59,6 +59,8 @@ class Row:
     columns: Columns = field(default_factory=lambda: BY_NAME)
     literals: Mapping[str, str | None] = field(default_factory=dict)
     """Column → its number as text, for the columns that targets name."""
+    made_id: str | None = None
+    """Id made from the content (`rlvr.record.content_ids`), for a foreign row without one of its own."""
 
     @property
     def is_record(self) -> bool:
@@ -67,11 +69,17 @@ class Row:
 
     @property
     def id(self) -> str | None:
-        """Identity of the rollout; None if a foreign row has none."""
+        """Identity of the rollout: its own, or the one made from its content. None if a foreign row has neither."""
         if not self.is_record:
-            return self.text(self.columns["id"])
+            own = self.own_id
+            return self.made_id if own is None else own
         identity: str = self._of_kind("id", self.values.get("id"), str)
         return identity
+
+    @property
+    def own_id(self) -> str | None:
+        """Identity that the row itself states; None if a foreign row states none."""
+        return self.id if self.is_record else self.text(self.columns["id"])
 
     @property
     def segment(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice, tee
 from pathlib import Path
@@ -17,12 +17,13 @@ from typing import NamedTuple, TypeAlias
 
 from rlvr.errors import DataError, RequestError, RunError, nearest
 from rlvr.files import replacing, to_json
+from rlvr.record.content_ids import ContentIds
 from rlvr.record.fields import Fields, Where
 from rlvr.record.foreign_formats import suggestion
 from rlvr.record.item import Item, item_of
 from rlvr.record.lines import line_of
 from rlvr.record.paths import heads, paths_in
-from rlvr.record.reading import ArrowBatch, Batch, LineBatch, Source, read_batches
+from rlvr.record.reading import ArrowBatch, Batch, LineBatch, Source, read_batches, with_ids
 from rlvr.record.rows import FieldError, Row
 from rlvr.record.schema import Score, Task
 from rlvr.record.store import TOKEN_COLUMNS
@@ -51,12 +52,16 @@ class Selection:
         return not self.where.conditions and self.limit is None and self.shard is None
 
     def batches(
-        self, sources: Iterable[Source], on_bad_line: Callable[[DataError], object]
+        self,
+        sources: Iterable[Source],
+        on_bad_line: Callable[[DataError], object],
+        ids: Callable[[Source], ContentIds] | None = None,
     ) -> Iterator[tuple[Source, Batch]]:
-        """Yield the selected rows of the sources, in order."""
+        """Yield the selected rows of the sources, in order, with the ids that `ids` makes for all rows of a source."""
         number = chosen = 0
         for source in sources:
-            for batch in read_batches(source.path, on_bad_line=on_bad_line):
+            for read in read_batches(source.path, on_bad_line=on_bad_line):
+                batch = read if ids is None else identified(source, read, ids(source))
                 places: Sequence[int] = range(len(batch))
                 if self.shard is not None:
                     i, n = self.shard
@@ -123,6 +128,13 @@ class Job:
         answer = any(scorer.claims.needs_answer for scorer in self.scorers)
         return frozenset({"completion", "answer"} if answer else {"completion"})
 
+    def batches(self, on_bad_line: Callable[[DataError], object]) -> Iterator[tuple[Source, Batch]]:
+        """Yield the rows to score, in order; for sidecars, every row with an id."""
+        if not self.scores_only:
+            return self.selection.batches(self.sources, on_bad_line)
+        ids = [ContentIds() for _ in self.targets]
+        return self.selection.batches(self.sources, on_bad_line, lambda source: ids[self.places[source.path]])
+
     def written(self, source: Source, batch: Batch) -> Batch:
         """Return what is written of the batch, beside the new scores."""
         return identities(source, batch) if self.scores_only else batch
@@ -141,13 +153,22 @@ class Job:
         return item_of(row, wants_rollout=self.wants_rollout, wants_extra=self.wants_extra)
 
 
+def identified(source: Source, batch: Batch, ids: ContentIds) -> Batch:
+    """Return the batch with ids for the rows that have none."""
+    only = frozenset({"schema_version", *(source.columns[target] for target in ("id", "prompt", "completion"))})
+    return replace(batch, ids=[row.made_id for row in with_ids(batch.rows(source.columns, only=only), ids)])
+
+
 def identities(source: Source, batch: Batch) -> LineBatch:
     """Return each row's id and segment as a line. Raises DataError for a row without an id."""
     lines = []
     for row in batch.rows(source.columns, without=TOKEN_COLUMNS):
         if (identity := row.id) is None:
             column = "id" if row.is_record else source.columns["id"]
-            raise DataError(f"{row.where} has no {column!r}: a sidecar names the row of its scores by the id")
+            raise DataError(
+                f"{row.where} has no {column!r}, and neither a prompt nor a completion to make one of: a sidecar names "
+                "the row of its scores by the id"
+            )
         lines.append(line_of(to_json({"id": identity, "segment": row.segment}), row.where))
     return LineBatch(lines)
 
@@ -199,7 +220,7 @@ class Census:
             (first,) = batch.take([0]).rows(source.columns)
             self.paths[source.path] = [*paths_in(first.values)]
         nested = frozenset(path for path in source.columns.values() if path not in arrow.schema.names)
-        for row in batch.rows(source.columns, only=nested):
+        for row in batch.rows(source.columns, only=nested) if nested else ():
             self.add(source, row)
         self.columns.setdefault(source.path, {}).update(dict.fromkeys(arrow.schema.names))
         for target, column in source.columns.items():
@@ -215,10 +236,15 @@ def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
     verifiers need, and for a mapping to a column that no row has.
     """
     census = Census()
-    for source, batch in job.selection.batches(job.sources, census.note_bad_line):
+    written: list[set[tuple[str, int]]] = [set() for _ in job.targets]
+    for source, batch in job.batches(census.note_bad_line):
         census.rows[source.path] += len(batch)
-        job.outputs[job.places[source.path]].check(job.written(source, batch))
-        if isinstance(batch, ArrowBatch) and "schema_version" not in batch.batch.schema.names:
+        place = job.places[source.path]
+        lines = job.written(source, batch)
+        job.outputs[place].check(lines)
+        if job.scores_only and isinstance(lines, LineBatch):
+            _refuse_doubles(lines, written[place])
+        if isinstance(batch, ArrowBatch) and "schema_version" not in batch.names:
             census.add_columns(source, batch)
             continue
         for row in job.rows(source, batch):
@@ -235,6 +261,18 @@ def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
         for target in job.needs:
             _require_target(job, census, source, target)
     return census
+
+
+def _refuse_doubles(lines: LineBatch, known: set[tuple[str, int]]) -> None:
+    """Add the ids of a sidecar's lines to those so far. Raise DataError for one that is there already."""
+    for line in lines.lines:
+        key = (line.values["id"], line.values["segment"])
+        if key in known:
+            raise DataError(
+                f"{line.where}: the id {key[0]!r} is that of an earlier row too: a sidecar names its rows by the id; "
+                "--map id=COLUMN names another column"
+            )
+        known.add(key)
 
 
 def _require_mapped(job: Job, census: Census, mapping: Mapping[str, str]) -> None:
@@ -298,7 +336,7 @@ def run(job: Job, journal: ScoreJournal, census: Census, report: Report) -> None
         for path in stale_temporaries(target.path):
             path.unlink(missing_ok=True)
     seen: Counter[Path] = Counter()
-    batches = job.selection.batches(job.sources, lambda error: None)
+    batches = job.batches(lambda error: None)
     stream = _scored(job, batches, journal)
     due: ScoredBatch | None = None
     for place, target in enumerate(job.targets):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 from rlvr.errors import RequestError
-from rlvr.files import ending, expanded
+from rlvr.files import ending
 from rlvr.record.fields import Where
 from rlvr.record.reading import Source, source_of
+from rlvr.record.row_files import STDIN, format_of, identity_of, row_files
 from rlvr.record.schema import Score
 from rlvr.rescore.journal import ScoreJournal
 from rlvr.rescore.rescoring import Census, Job, OutputFile, ScoredBatch, Selection, run, take_census
@@ -155,9 +159,10 @@ def score(
     options of `rlvr score`; the arguments have the same names.
 
     Args:
-        rows: Rows, or files, folders and patterns.
+        rows: Rows, or files, folders and patterns; `-` is standard input.
         verifier: A registered name, `FILE.py:FUNCTION` or `package.module:function`; several with `out`.
-        out: File to write, `.parquet` or `.jsonl`; a folder (it exists, or the text ends in `/`) gets a file for each.
+        out: File to write, `.parquet` or `.jsonl`; a folder (it exists, or the text ends in `/`) gets a file for each;
+            `-` is standard output, in JSON lines.
         options: Options of the verifier; with several verifiers, verifier → its options.
         workers: Processes of a verifier; None is one a usable CPU, 0 verifies in this process.
         timeout: Seconds of wall clock a verdict.
@@ -213,9 +218,11 @@ class FileRequest:
 
     def run(self) -> ScoreResult:
         """Score the files. Raises as `score` does."""
+        if str(self.out) == STDIN:
+            return self._run_to_standard_output()
         begin = time.monotonic()
         notes = _Notes(self.reporter or ScoreReporter())
-        sources = [source_of(path, self.mapping) for path in expanded(self.files)]
+        sources = [source_of(path, self.mapping) for path in row_files(self.files)]
         targets = _targets(sources, str(self.out))
         _refuse_to_lose(targets, self._journal_path, self.force)
         where = Where([self.where] if isinstance(self.where, str) else self.where)
@@ -227,6 +234,9 @@ class FileRequest:
             census = take_census(job, self.mapping)
             where.require_known(", ".join(str(source.path) for source in sources))
             notes.missing_columns(census, sources)
+            for output in job.outputs:
+                for text in output.notes():
+                    notes.add(text)
             journal = ScoreJournal(self._journal_path, self._identity(job), scorers, anew=self.force)
             stack.enter_context(closing(journal))
             if journal.rows:
@@ -244,6 +254,15 @@ class FileRequest:
             first_bad_line=census.first_bad_line or None,
             notes=tuple(notes.texts),
         )
+
+    def _run_to_standard_output(self) -> ScoreResult:
+        """Score into a temporary file and copy it, as JSON lines: what is printed is complete."""
+        with tempfile.TemporaryDirectory(prefix="rlvr-stdout-") as folder:
+            result = replace(self, out=Path(folder, "stdout.jsonl")).run()
+            with result.files[0].open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.flush()
+        return replace(result, files=(Path(STDIN),))
 
     @property
     def _journal_path(self) -> Path:
@@ -279,13 +298,8 @@ class FileRequest:
 
     def _identity(self, job: Job) -> dict[str, Any]:
         """Return what makes two requests the same piece of work."""
-
-        def of_file(path: Path) -> list[Any]:
-            about = path.stat()
-            return [str(path.resolve()), about.st_size, about.st_mtime_ns]
-
         return {
-            "files": [of_file(source.path) for source in job.sources],
+            "files": [identity_of(source.path) for source in job.sources],
             "verifiers": [[scorer.name, scorer.version, scorer.config_hash] for scorer in job.scorers],
             "out": str(Path(self.out).resolve()),
             "scores_only": self.scores_only,
@@ -316,7 +330,7 @@ def _targets(sources: Sequence[Source], out: str) -> list[OutputFile]:
         if not Path(out).parent.is_dir():
             raise RequestError(f"{out} cannot be written: No such file or directory: {Path(out).parent}")
         return [OutputFile(Path(out), sources)]
-    targets = [OutputFile(Path(out, source.path.name), [source]) for source in sources]
+    targets = [OutputFile(Path(out, _output_name(source.path)), [source]) for source in sources]
     for i, target in enumerate(targets):
         for other, source in zip(targets[:i], sources, strict=False):
             if other.path == target.path:
@@ -326,6 +340,17 @@ def _targets(sources: Sequence[Source], out: str) -> list[OutputFile]:
     except OSError as error:
         raise RequestError(f"--out {out} cannot be made: {error.strerror}") from error
     return targets
+
+
+def _output_name(source: Path) -> str:
+    """Return the name of a file's output in a folder: its own, with an ending that can be written."""
+    match format_of(source):
+        case ".arrow":
+            return f"{source.name}.parquet"
+        case ".json" | ".csv" as other:
+            return f"{source.name.removesuffix(source.suffix) if source.suffix != other else source.stem}.jsonl"
+        case _:
+            return source.name
 
 
 def _refuse_to_lose(targets: Sequence[OutputFile], journal: Path, force: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -13,12 +15,13 @@ from rlvr.errors import DataError
 from rlvr.files import ending, to_json, writing_lines
 from rlvr.record.column_types import ColumnTypes
 from rlvr.record.lines import Line, Member, line_of
-from rlvr.record.parquet import RowGroups, arrow_column, opened
+from rlvr.record.parquet import RowGroups, arrow_column
 from rlvr.record.reading import ArrowBatch, Batch, LineBatch
+from rlvr.record.row_files import arrow_schema, format_of
 from rlvr.record.rows import scores_in
 from rlvr.record.schema import Score, Status
 from rlvr.record.store import ROLLOUT_SCHEMA, SCORES, record_batch, rollout_of, rows_of
-from rlvr.record.values import json_text
+from rlvr.record.values import json_safe, json_text
 from rlvr.rescore.journal import Scores
 
 # Stands for the new score while a file is checked.
@@ -108,28 +111,38 @@ def _utf8(value: Any) -> Any:
 # --- from one format to the other -----------------------------------------------------------------------------------
 
 
-def lines_from(batch: ArrowBatch) -> Iterator[Line]:
-    """Yield the rows as lines of JSON. Raises DataError for a value that JSON cannot hold."""
+def lines_from(batch: ArrowBatch, changed: Counter[str] | None = None) -> Iterator[Line]:
+    """Yield the rows as lines of JSON.
+
+    What JSON has no type for becomes text or null (`rlvr.record.values.json_safe`): NaN and bytes are null, infinity
+    and time spans text. `changed` counts such values by column.
+    """
+    counts: Counter[str] = Counter() if changed is None else changed
     for i, values in enumerate(rows_of(batch.batch, batch.where)):
+        where = batch.where(i)
         try:
             text = to_json(values, _exact_text)
         except (ValueError, TypeError):
-            for name, value in values.items():
-                try:
-                    to_json(value, _exact_text)
-                except (ValueError, TypeError) as error:
-                    raise DataError(
-                        f"{batch.where(i)}: JSON cannot hold the column {name!r} ({error}); write .parquet instead"
-                    ) from error
-            raise
-        yield line_of(text, batch.where(i))
+            text = to_json({name: _json_value(name, value, counts, where) for name, value in values.items()})
+        yield line_of(text, where)
 
 
 def _exact_text(value: Any) -> str:
     """Return what `json` writes for a value that it does not know. Raises TypeError if there is no text for it."""
-    if (text := json_text(value)) is None:
+    if (text := json_text(value)) is None or isinstance(value, timedelta):
         raise TypeError(f"a value of type {type(value).__name__}")
     return text
+
+
+def _json_value(name: str, value: Any, changed: Counter[str], where: str) -> Any:
+    try:
+        to_json(value, _exact_text)
+    except (ValueError, TypeError):
+        changed[name] += 1
+    try:
+        return json_safe(value)
+    except RecursionError as error:
+        raise DataError(f"{where}: the column {name!r} is nested too deeply for JSON") from error
 
 
 # --- outputs --------------------------------------------------------------------------------------------------------
@@ -145,6 +158,9 @@ class Output(Protocol):
     def check(self, batch: Batch) -> None:
         """Inspect a batch that will be written. Raises DataError for a row that the format cannot hold."""
 
+    def notes(self) -> list[str]:
+        """Return what the user should know of the batches that were checked."""
+
     def writing(self, path: Path) -> AbstractContextManager[Write]:
         """Open `path` for writing; it is closed when the block ends."""
 
@@ -155,11 +171,22 @@ class JsonLinesOutput:
     def __init__(self, name: Path) -> None:
         """Take the file's final name, whose ending says whether it is compressed."""
         self._name = name
+        self._changed: Counter[str] = Counter()
 
     def check(self, batch: Batch) -> None:
         """See `Output`."""
-        for line in batch.lines if isinstance(batch, LineBatch) else lines_from(batch):
+        for line in batch.lines if isinstance(batch, LineBatch) else lines_from(batch, self._changed):
             _scores_of(line)
+
+    def notes(self) -> list[str]:
+        """See `Output`."""
+        if not self._changed:
+            return []
+        columns = ", ".join(f"{name} ({count:,})" for name, count in self._changed.items())
+        return [
+            f"{self._name}: JSON has no NaN, infinity, time spans or bytes: they are written as null or text, in the "
+            f"columns (rows): {columns}; .parquet keeps them"
+        ]
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[Write]:
@@ -185,6 +212,10 @@ class ParquetOutput:
         self._sources = sources
         self._types = ColumnTypes()
         self._kinds: set[bool] = set()  # whether the lines are records
+
+    def notes(self) -> list[str]:
+        """See `Output`."""
+        return []
 
     def check(self, batch: Batch) -> None:
         """See `Output`. Arrow columns need no check beyond that of their schema."""
@@ -217,9 +248,8 @@ class ParquetOutput:
         schema = None
         for source in self._sources or (None,):
             columns = lines
-            if source is not None and ending(source) == ".parquet":
-                with opened(source) as file:
-                    columns = file.schema_arrow
+            if source is not None and format_of(source) in (".parquet", ".arrow"):
+                columns = arrow_schema(source)
             columns = schema_with_scores(columns, str(source))
             try:
                 schema = columns if schema is None else pa.unify_schemas([schema, columns])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,3 +254,162 @@ def test_two_columns_of_one_name_are_refused(score: Run, cli: Run) -> None:
     for done in (score("in.parquet", "--out", "out.jsonl"), cli("show", "in.parquet")):
         assert done.code == 2
         assert done.err == "rlvr: in.parquet has two columns called 'answer': rename one of them\n"
+
+
+# --- formats --------------------------------------------------------------------------------------------------------
+
+ROWS = [{"completion": "1", "answer": "0.10"}, {"completion": "a\nb", "answer": "a\nb"}]
+
+
+CSV = 'completion,answer\n1,0.10\n"a\nb","a\nb"\n'
+
+
+def save_to_disk(path: str) -> None:
+    from datasets import Dataset
+
+    Dataset.from_list([*ROWS, {"completion": "left out", "answer": ""}]).select([0, 1]).save_to_disk(path)
+
+
+FORMATS: dict[str, Callable[[str], object]] = {
+    "in.csv": lambda path: Path(path).write_text(CSV),
+    "in.json": lambda path: Path(path).write_text(json.dumps(ROWS, indent=2)),
+    "lines.json": lambda path: put(path, *ROWS),
+    "pretty.json": lambda path: Path(path).write_text("\n".join(json.dumps(row, indent=2) for row in ROWS)),
+    "in.csv.gz": lambda path: Path(path).write_bytes(gzip.compress(CSV.encode())),
+    "saved": save_to_disk,
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_other_formats_are_read(score: Run, cli: Run, name: str, ending: str) -> None:
+    FORMATS[name](name)
+    done = score(name, "--out", f"out.{ending}")
+    assert done.code == 0, done.err
+    assert rewards(f"out.{ending}") == [0.0, 1.0]
+    assert last_scores(f"out.{ending}")[0]["extracted"] == "0.10"
+    assert score(name, "--out", "folder/").code == 0
+    assert "0.10" in cli("show", name).out
+    assert len(list(Path("folder").iterdir())) == 1
+
+
+def test_the_splits_of_a_saved_data_set_are_read(score: Run) -> None:
+    from datasets import Dataset, DatasetDict
+
+    DatasetDict(train=Dataset.from_list(ROWS[:1]), test=Dataset.from_list(ROWS[1:])).save_to_disk("saved")
+    assert score("saved", "--out", "folder/").code == 0
+    assert (rewards("folder/train.parquet"), rewards("folder/test.parquet")) == ([0.0], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.jsonl", gzip.compress(b"{}"), "in.jsonl is compressed with gzip: rename it to in.jsonl.gz"),
+        ("in.jsonl.gz", b'{"completion": "1"}', "in.jsonl.gz is not compressed with gzip: rename it to in.jsonl"),
+        ("in.jsonl.zst", gzip.compress(b"{}"), "in.jsonl.zst is compressed with gzip: rename it to in.jsonl.gz"),
+        ("in.jsonl", '{"completion": "1"}'.encode("utf-16"), "in.jsonl is UTF-16: convert it to UTF-8"),
+        ("in.jsonl", '{"completion": "1"}'.encode("utf-16-le"), "in.jsonl is UTF-16: convert it to UTF-8"),
+        ("in.jsonl", b'[{"completion": "1"},\n {"completion": "2"}]', "one JSON array? Rename it to in.json"),
+        ("in.jsonl", b'[{"completion": "1"}]', "one JSON array? Rename it to in.json"),
+        ("in.jsonl", b'{\n "completion": "1"\n}', "several lines? Rename it to in.json, or write one a line"),
+        ("in.jsonl", b"PAR1", "in.jsonl is a Parquet file: rename it to in.parquet"),
+        ("in.json", b'[{"completion": "1"}', "in.json is not JSON: "),
+        ("in.json", b'{"completion": "1"} [2]', "in.json, row 2 is a list: expected an object"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [[], ["--skip-bad-lines"]])
+def test_a_file_of_another_format_than_its_name_says_gets_a_hint(
+    score: Run, name: str, content: bytes, message: str, arguments: list[str]
+) -> None:
+    Path(name).write_bytes(content)
+    done = score(name, "--out", "out.jsonl", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert not Path("out.jsonl").exists()
+
+
+def test_skipping_every_line_is_an_error(score: Run) -> None:
+    Path("in.jsonl").write_text("nothing\nhere\n")
+    done = score("in.jsonl", "--out", "out.jsonl", "--skip-bad-lines")
+    assert done.code == 2
+    assert "no line is a row, 2 are left out: in.jsonl, line 1 is not JSON" in done.err
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_comparison_without_scores_says_so(score: Run, cli: Run, ending: str) -> None:
+    source = (put if ending == "jsonl" else put_parquet)(f"in.{ending}", {"completion": "1", "answer": "1"})
+    done = cli("compare", source)
+    assert done.code == 2
+    assert done.err.startswith(f"rlvr: in.{ending} holds no scores: rlvr score gives it some")
+
+
+# --- ids ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sidecar_of_equal_ids_is_refused_at_once(score: Run) -> None:
+    put("in.jsonl", {"id": "a", "completion": "1", "answer": "1"}, {"id": "a", "completion": "2", "answer": "1"})
+    done = score("in.jsonl", "--out", "side.jsonl", "--scores-only")
+    assert done.code == 2
+    assert "in.jsonl, line 2: the id 'a' is that of an earlier row too" in done.err
+    assert not Path("side.jsonl").exists()
+
+
+def test_rows_without_ids_get_them_from_their_content(score: Run, cli: Run) -> None:
+    rows = [
+        {"prompt": [{"role": "user", "content": "p"}], "completion": text, "answer": "1"} for text in ("1", "2", "1")
+    ]
+    put("in.jsonl", *rows)
+    put_parquet("in.parquet", *rows)
+    assert score("in.jsonl", "--out", "side.jsonl", "--scores-only").code == 0
+    ids = [json.loads(line)["id"] for line in Path("side.jsonl").read_text().splitlines()]
+    assert ids[2] == f"{ids[0]}-2" != ids[1]
+    for name in ("in.jsonl", "in.parquet"):  # the same rows in another format have the same ids
+        read = list(rlvr.record.open(name, sidecars="side.jsonl"))
+        assert [row.id for row in read] == ids
+        assert [[each["reward"] for each in row.scores] for row in read] == [[1.0], [0.0], [1.0]]
+    assert score("in.jsonl", "--out", "shard.jsonl", "--scores-only", "--shard", "1/2").code == 0
+    shard = [json.loads(line)["id"] for line in Path("shard.jsonl").read_text().splitlines()]
+    assert shard == [ids[0], ids[2]]
+
+
+def test_two_files_without_ids_are_compared_by_their_content(score: Run, cli: Run) -> None:
+    rows = [{"completion": text, "answer": "1"} for text in ("1", "2", "1")]
+    put("in.jsonl", *rows)
+    put("reversed.jsonl", *rows[::-1])
+    assert score("in.jsonl", "--out", "a.jsonl").code == 0
+    assert score("reversed.jsonl", "--out", "b.parquet", "--as", "again").code == 0
+    done = cli("compare", "a.jsonl", "b.parquet", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["unmatched"] == {"a": 0, "b": 0}
+    assert json.loads(done.out)["matrix"]["right"]["right"] == 2
+
+
+# --- standard input and output --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet", "jsonl.gz"])
+def test_standard_input_and_output(score: Run, ending: str) -> None:
+    name = f"in.{ending}"
+    if ending == "parquet":
+        put_parquet(name, *ROWS)
+    elif ending == "jsonl.gz":
+        put("plain.jsonl", *ROWS)
+        Path(name).write_bytes(gzip.compress(Path("plain.jsonl").read_bytes()))
+    elif ending == "jsonl":
+        put(name, *ROWS)
+    else:
+        FORMATS[name](name)
+    command = [sys.executable, "-m", "rlvr", "score", "-", "--out", "-", "-v", "mine.py:same", "--workers", "0"]
+    done = subprocess.run(command, input=Path(name).read_bytes(), capture_output=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    scored = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert [row["scores"][0]["reward"] for row in scored] == [0.0, 1.0]
+    assert b"rows         2" in done.stderr
+
+
+def test_several_files_are_shown(cli: Run) -> None:
+    assert cli("show", "none.jsonl").code == 2
+    put("a.jsonl", {"completion": "first"})
+    put("b.jsonl", {"completion": "second"})
+    shown = cli("show", "a.jsonl", "b.jsonl").out
+    assert shown.index("first") < shown.index("second")

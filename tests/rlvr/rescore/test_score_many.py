@@ -286,10 +286,11 @@ def test_scores_only_is_joined_by_id(rlvr: Run, source: str, out: str) -> None:
 
 
 def test_a_sidecar_needs_ids_and_must_fit(rlvr: Run) -> None:
-    put("in.jsonl", {"completion": "x", "answer": "1", "uid": 7}, {"completion": "xx", "answer": "1", "uid": 8})
+    put("in.jsonl", {"answer": "1", "uid": 7}, {"completion": "xx", "answer": "1", "uid": 8})
     done = rlvr("in.jsonl", "--out", "side.jsonl", "--scores-only")
     assert done.code == 2
     assert "in.jsonl, line 1 has no 'id'" in done.err
+    put("in.jsonl", {"completion": "x", "answer": "1", "uid": 7}, {"completion": "xx", "answer": "1", "uid": 8})
     assert rlvr("in.jsonl", "--out", "side.jsonl", "--scores-only", "--map", "id=uid").code == 0
     assert [row["id"] for row in lines("side.jsonl")] == ["7", "8"]
     shown = rlvr("in.jsonl", "--map", "id=uid", "--scores", "side.jsonl", "--where", "reward=2", command="show")
