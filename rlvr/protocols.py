@@ -79,6 +79,11 @@ class Prompt:
         if (self.text is None) == (self.messages is None):
             raise ValueError("a prompt has either text or messages")
 
+    @property
+    def asked(self) -> str:
+        """The text; of a chat, that of the last message."""
+        return self.messages[-1].content if self.messages else self.text or ""
+
 
 @runtime_checkable
 class PromptSource(Protocol):
@@ -109,6 +114,15 @@ class PromptSource(Protocol):
     @abstractmethod
     def __getitem__(self, index: int, /) -> Prompt:
         """Return prompt `index`, the same one each time. Raises DataError if the row is at fault."""
+
+    def question(self, index: int) -> str:
+        """Return what prompt `index` asks; a subclass leaves out what its template adds. Equal texts are one question
+        in two data sets."""
+        return self[index].asked
+
+    def questions(self) -> Iterator[str]:
+        """Yield the question of every prompt, if there is an end of them; a subclass may have a faster way."""
+        return (self.question(index) for index in range(self.size or 0))
 
 
 @dataclass(frozen=True)

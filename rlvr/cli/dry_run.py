@@ -5,18 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from rlvr.bench.report import shortened
+from rlvr.cli.texts import printable
 from rlvr.run.plan import Plan
 from rlvr.run.reporting import counted, headline
 from rlvr.run.saved import SavedRollouts
+
+SHOWN = 2000
+"""Characters of the first prompt. A longer one is shown without its middle."""
 
 
 def plan_text(plan: Plan) -> Iterator[str]:
     """Yield what `--dry-run` prints, line by line. Scores the gold answers of the first questions."""
     yield headline(plan)
     yield from _arithmetic(plan)
+    yield from _first_prompt(plan)
     yield from _gold(plan)
     yield from (f"note: {note}" for note in plan.notes)
     yield "\nno weight was loaded and nothing was written (--dry-run)"
+
+
+def _first_prompt(plan: Plan) -> Iterator[str]:
+    if plan.first_prompt is None:
+        return
+    kind = "prompt" if plan.prompts is not None else "held-out prompt"
+    yield f"\nthe first {kind}, as the model sees it:"
+    text = printable(shortened(plan.first_prompt, SHOWN), None)
+    yield from (f"  | {line}" for line in text.split("\n"))
 
 
 def _gold(plan: Plan) -> Iterator[str]:

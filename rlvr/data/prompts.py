@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 
 from rlvr.data.gold_extraction import EXPECTED, EXTRACTORS, Gold
 from rlvr.data.tables import ENDINGS, Table, file_table, hub_table, local_files
+from rlvr.data.templates import QUESTION, columns_in, fill, placeholders
 from rlvr.draws import permuted
 from rlvr.errors import DataError, PluginError, RequestError, nearest
 from rlvr.files import utf8_text
@@ -65,10 +66,12 @@ class DatasetCard(Frozen):
         default="error", description="rows without a gold answer: reject the data set, or leave them out and count them"
     )
     id: str | None = Field(default=None, description="column that identifies a row; default: its number, from 0")
-    plain: str = Field(default="{question}", description="prompt for a base model")
+    plain: str = Field(
+        default="{question}", description="prompt for a base model; {COLUMN} is filled in, {{text}} is literal"
+    )
     stop: tuple[str, ...] = Field(default=(), description="strings that end a base model's completion")
-    system: str | None = Field(default=None, description="system prompt for a chat model")
-    user: str = Field(default="{question}", description="user message for a chat model")
+    system: str | None = Field(default=None, description="system prompt for a chat model, a template like plain")
+    user: str = Field(default="{question}", description="user message for a chat model, a template like plain")
     verifier: str = Field(default="math", description="verifier to use if the run names none")
     licence: str | None = Field(default=None, description="license of the data set")
     source: str | None = Field(default=None, description="where the data set is documented")
@@ -76,7 +79,7 @@ class DatasetCard(Frozen):
     @field_validator("plain", "user")
     @classmethod
     def _asks_the_question(cls, template: str) -> str:
-        if "{question}" not in template:
+        if QUESTION not in placeholders(template):
             raise ValueError("the template lacks {question}")
         return template
 
@@ -97,6 +100,7 @@ class CardSource(PromptSource):
         if not self._first_rows[-1]:
             raise DataError(f"{', '.join(table.where for table in self._tables)}: there are no rows")
         self._question = _question_column(self._tables, card)
+        self._filled = _filled_columns(self._tables, card, chat=self.chat)
         self._golds: list[str] = []
         self._rows = array("Q")  # the row of each prompt, counted over all tables
         for first, table in zip(self._first_rows, self._tables, strict=False):
@@ -136,10 +140,28 @@ class CardSource(PromptSource):
             answer=self._golds[index],
             extra={key: json_safe(value) for key, value in row.items() if key not in used},
         )
+        values = {name: table.text(name, i, row.get(name)) or "" for name in self._filled} | {QUESTION: question}
         if not self.chat:
-            return Prompt(task, text=_fill(card.plain, question))
-        system = [Message(role="system", content=card.system)] if card.system else []
-        return Prompt(task, messages=(*system, Message(role="user", content=_fill(card.user, question))))
+            return Prompt(task, text=fill(card.plain, values))
+        system = [Message(role="system", content=fill(card.system, values))] if card.system else []
+        return Prompt(task, messages=(*system, Message(role="user", content=fill(card.user, values))))
+
+    def question(self, index: int) -> str:
+        """Return the question of prompt `index`, without the template around it."""
+        place = bisect_right(self._first_rows, self._rows[index]) - 1
+        table, i = self._tables[place], self._rows[index] - self._first_rows[place]
+        return table.text(self._question, i, table.rows[i][self._question]) or ""
+
+    def questions(self) -> Iterator[str]:
+        """Yield the question of every prompt. Only the column of the questions is read."""
+        with_gold = iter(self._rows)
+        due = next(with_gold)
+        for first, table in zip(self._first_rows, self._tables, strict=False):
+            cells = table.cells(self._question) if len(table.rows) else ()
+            for row, (value,) in enumerate(cells):
+                if first + row == due:
+                    yield table.text(self._question, row, value) or ""
+                    due = next(with_gold, -1)
 
 
 def load_source(name: str, request: SourceRequest) -> PromptSource:
@@ -186,11 +208,6 @@ def _options(options: Mapping[str, Any]) -> dict[str, Setting]:
     return {key: Setting(value, "dataset.options") for key, value in options.items()}
 
 
-def _fill(template: str, question: str) -> str:
-    """Fill in the question. `str.format` would fail on LaTeX braces in a template."""
-    return template.replace("{question}", question)
-
-
 def _tables(name: str, card: DatasetCard, request: SourceRequest) -> list[Table]:
     if request.split == "train" and set(card.splits) == {"eval"}:
         raise RequestError(
@@ -231,6 +248,30 @@ def _question_column(tables: Sequence[Table], card: DatasetCard) -> str:
                     f"another); there are: {', '.join(table.columns)}"
                 )
     return question
+
+
+def _filled_columns(tables: Sequence[Table], card: DatasetCard, *, chat: bool) -> list[str]:
+    """Return the columns, besides the question, that the templates of this kind of model use.
+
+    Raises ConfigError for a placeholder in any template that no column fills, DataError for a row without the text.
+    """
+    used: list[str] = []
+    for key, template in (("plain", card.plain), ("system", card.system or ""), ("user", card.user)):
+        for table in (table for table in tables if len(table.rows)):
+            setting = f"dataset.options.{key}"
+            found = columns_in(template, table.columns, answer=card.answer, key=setting, where=table.where)
+            if chat != (key == "plain"):
+                _require_cells(table, found, setting)
+                used += found
+    return list(dict.fromkeys(used))
+
+
+def _require_cells(table: Table, columns: Sequence[str], setting: str) -> None:
+    """Raise DataError for a row without text in one of these columns, which the template of `setting` fills in."""
+    for row, cells in enumerate(table.cells(*columns) if columns else ()):
+        for column, value in zip(columns, cells, strict=True):
+            if table.text(column, row, value) is None:
+                raise DataError(f"{table.where}, row {row + 1}: column {column!r} is empty, and {setting} fills it in")
 
 
 def _golds(table: Table, card: DatasetCard, question: str) -> Iterator[tuple[int, str]]:
@@ -421,6 +462,14 @@ class PromptStream:
     def take(self, n: int) -> list[Encoded]:
         """Return the next `n` prompts that are short enough. Raises DataError, and stays, if there seem to be none."""
         return self._take(n, end=None)
+
+    def peek(self, n: int) -> list[Encoded]:
+        """Return what `take` would, and stay."""
+        position, dropped, escaped = self.position, self.dropped, self.escaped
+        try:
+            return self.take(n)
+        finally:
+            self.position, self.dropped, self.escaped = position, dropped, escaped
 
     def first(self, n: int) -> list[Encoded]:
         """Return the first `n` prompts that are short enough, or all, none twice: the questions of an evaluation."""

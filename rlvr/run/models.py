@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from rlvr.errors import RequestError
-from rlvr.files import sha256
+from rlvr.files import from_json, sha256
 from rlvr.protocols import ModelSpec
 from rlvr.record.schema import ModelRef, digest
 
@@ -109,6 +109,25 @@ def _rope_parameters(text: PreTrainedConfig) -> list[dict[str, Any]]:
     found: dict[str, Any] = getattr(text, "rope_parameters", None) or {}
     nested = [value for value in found.values() if isinstance(value, dict)]
     return nested or [found]
+
+
+def end_ids(spec: ModelSpec, tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the token ids that end a completion, without reading weights; empty if none does."""
+    from transformers.utils.hub import cached_file
+
+    file = cached_file(
+        spec.path, "generation_config.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
+    )
+    if file is not None:
+        generation = from_json(Path(file).read_text(encoding="utf-8"), file)
+        return eos_ids(generation.get("eos_token_id"), tokenizer)
+    return eos_ids(load_configuration(spec).get_text_config().eos_token_id, tokenizer)
+
+
+def eos_ids(configured: int | list[int] | None, tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the end-of-sequence ids of a generation configuration together with the tokenizer's."""
+    ids = configured if isinstance(configured, list) else [configured]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
 
 
 def model_ref(spec: ModelSpec, name: str, tokenizer: str) -> ModelRef:

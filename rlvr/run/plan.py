@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from rlvr.alarms import fired
+from rlvr.data.overlap import shared_questions
 from rlvr.data.prompts import Encoded, PromptStream, encode, load_source
 from rlvr.errors import ConfigError, DataError, RequestError, RlvrError, nearest
 from rlvr.offpolicy.lineage import Lineage, lineage_of
@@ -27,7 +28,7 @@ from rlvr.protocols import (
     TrainerOptions,
 )
 from rlvr.record.item import Item
-from rlvr.record.schema import ModelRef, Score
+from rlvr.record.schema import ModelRef, Score, Stop
 from rlvr.registry import registry
 from rlvr.run.config import RunConfig, TrainerConfig, model_config, portion, trainer_options
 from rlvr.run.factories import AnyTrainerFactory, sampler_factory, tracker_factory, trainer_factory
@@ -35,6 +36,7 @@ from rlvr.run.groups import Grader
 from rlvr.run.inputs import model_digests, prompt_digests
 from rlvr.run.models import (
     context_length,
+    end_ids,
     fixed_rope_length,
     load_configuration,
     load_tokenizer,
@@ -79,6 +81,8 @@ class Plan:
     questions: list[Encoded]
     sources: Sources
     """Prompt sources of training and evaluation."""
+    first_prompt: str | None
+    """First prompt of the run as the model sees it, or else the first held-out one; None if nothing is asked."""
     scorer: Scorer | None
     """None if nothing is verified: the rewards come from the files, or from the sampler."""
     grader: Grader
@@ -169,9 +173,7 @@ class Plan:
         """Yield the first questions of the run, each with the verdict on its gold answer in the verifier's own form."""
         if self.prompts is None or self.scorer is None:
             return
-        position = self.prompts.position
-        encoded = self.prompts.take(rows)
-        self.prompts.seek(position)
+        encoded = self.prompts.peek(rows)
         form = self.scorer.claims.answer_form
         items = (Item(form.replace("{answer}", str(e.prompt.task.answer)), e.prompt.task) for e in encoded)
         yield from zip(encoded, self.scorer.score(items), strict=True)
@@ -206,6 +208,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     options, notes = given_options.with_run(max_tokens=config.sampling.max_tokens)
     notes = list(notes)
     asked = _asked(config, model, tokenizer, engine_options, notes)
+    notes += _never_ends(model, tokenizer, asked.first)
     scorer = _scorer(config, asked.verifier, needed=config.samples or bool(asked.questions))
     grader = Grader(
         score_name(asked.verifier) if scorer is None else scorer.name,
@@ -219,6 +222,8 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
             expected = _expected(config, model, tokenizer, behaviour, grader)
             saved = _saved(config, expected, grader, options, told)
             notes += [*saved.notes, *_broken_verdicts(config, saved)]
+            asked_again = sum(saved.asked(question.prompt.asked) for question in asked.questions)
+            _tell_shared(asked_again, len(asked.questions), notes)
             config = _count_steps(config, saved)
         config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
@@ -233,6 +238,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         dataset_size=None if asked.prompts is None else asked.prompts.size,
         questions=asked.questions,
         sources=asked.sources,
+        first_prompt=None if (first := asked.first) is None else _text(first, tokenizer),
         scorer=scorer,
         grader=grader,
         saved=saved,
@@ -301,6 +307,14 @@ class _Asked:
     sources: Sources
     verifier: str
 
+    @property
+    def first(self) -> Encoded | None:
+        """The first prompt to train on, or else the first held-out one."""
+        if self.prompts is None:
+            return self.questions[0] if self.questions else None
+        (first,) = self.prompts.peek(1)
+        return first
+
 
 def _asked(
     config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, engine: SamplerOptions, notes: list[str]
@@ -334,6 +348,8 @@ def _asked(
                 f"{stream.dropped:,} held-out questions are not asked: they have more than {longest} tokens "
                 "(dataset.max_prompt_tokens)"
             )
+        if source is not None:
+            _tell_shared(shared_questions(source, config.dataset.limit, held_out, questions), len(questions), notes)
     defaults = (each.default_verifier for each in (source, held_out) if each is not None)
     by_sampler = asks and engine.gives_rewards and not config.rollouts.files
     default = SAMPLER if by_sampler else next(defaults, None) or "math"
@@ -344,6 +360,31 @@ def _asked(
             "none with these options; name a verifier"
         )
     return _Asked(prompts, questions, Sources(source, held_out), verifier)
+
+
+def _tell_shared(shared: int, questions: int, notes: list[str]) -> None:
+    """Add a warning about held-out questions that are trained on, if there are any."""
+    if shared:
+        notes.append(
+            f"warning: {shared:,} of the {questions:,} held-out questions are also trained on, so held-out accuracy "
+            "overstates what was learned. Name questions that are not, with --set eval.dataset=NAME or "
+            "--set eval.data_files=[FILE]"
+        )
+
+
+def _text(encoded: Encoded, tokenizer: Tokenizer) -> str:
+    return str(tokenizer.decode(list(encoded.token_ids), clean_up_tokenization_spaces=False))
+
+
+def _never_ends(model: ModelSpec, tokenizer: Tokenizer, first: Encoded | None) -> list[str]:
+    """Return a warning if nothing ends a completion of this model before the length limit."""
+    if first is None or first.stop != Stop() or end_ids(model, tokenizer):
+        return []
+    return [
+        f"warning: the model {model.path!r} has no end-of-sequence token, so every completion runs to "
+        "sampling.max_tokens. Set eos_token_id in its generation_config.json, eos_token in its tokenizer, or "
+        "sampling.stop"
+    ]
 
 
 def _saved(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from rlvr.data.overlap import question_mark
 from rlvr.draws import permuted
 from rlvr.errors import DataError
 from rlvr.files import expanded, sha256
@@ -154,6 +155,7 @@ class SavedRollouts:
         """Records that do not tell whether the behavior model sampled them."""
         self._unchecked_versions: set[int] = set()
         self._members: dict[tuple[Any, ...], _Members] = {}
+        self._asked: set[bytes] = set()
         self.segments = 0
         """Usable records that are not the first sequence of their rollout."""
         self._read()
@@ -161,6 +163,10 @@ class SavedRollouts:
         self._tell_unchecked()
         self.groups = self._learnable()
         """Places of each group's members, in the order in which the groups begin."""
+
+    def asked(self, prompt: str) -> bool:
+        """Return True if a usable record answers this prompt: a text, or the last message of a chat."""
+        return question_mark(prompt) in self._asked
 
     def digests(self) -> dict[str, str]:
         """Return file -> SHA-256, sidecars included; a resumed run must find the same."""
@@ -208,6 +214,9 @@ class SavedRollouts:
         self._beside.refuse_unused()
 
     def _join(self, key: tuple[Any, ...], rollout: Rollout, held: list[Rollout], file: int) -> None:
+        if key not in self._members:
+            prompt = rollout.messages[-1].content if rollout.messages else rollout.prompt
+            self._asked.add(question_mark(prompt or ""))
         members = self._members.setdefault(key, _Members())
         place = Place(len(self._chunks), len(held))
         members.places.append(place)

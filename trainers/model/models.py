@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from rlvr.errors import ConfigError, RequestError, nearest
 from rlvr.protocols import ModelSpec
-from rlvr.run.models import cannot_load, check_directory
+from rlvr.run.models import cannot_load, check_directory, eos_ids
 
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -107,8 +107,7 @@ def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
 def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
     """Return the token ids that end a completion: those of the generation configuration, and the tokenizer's."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
-    ids = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+    return eos_ids(configured, tokenizer)
 
 
 def _refuse_stateful(config: PreTrainedConfig) -> None:

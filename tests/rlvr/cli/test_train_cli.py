@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import rlvr_plugins.embedded
 from rlvr.errors import ConfigError
 from rlvr.protocols import TrainerOptions
 from rlvr.record.store import read_rollouts
@@ -104,6 +105,7 @@ def test_a_dry_run_does_the_arithmetic_scores_gold_answers_and_writes_nothing(
         "10 steps = 160 rollouts, 10 optimizer steps",
         "every 10 steps; lag 0 to 9",
         "no held-out questions",
+        "the first prompt, as the model sees it:\n  | <",
     ):
         assert line in done.out
     assert done.out.count("→ 1.0") == 4
@@ -127,6 +129,28 @@ def test_a_dry_run_says_gold_answers_as_the_verifier_declares_and_what_positions
     assert "gold answers, scored in the form #### …:" in done.out
     assert done.out.count("→ 1.0") == 4
     assert "prompts of more than 10 tokens are left out: the model has 256 positions" in done.out
+
+
+def test_questions_that_are_trained_on_and_held_out_are_counted(tmp_path: Path, cli: Cli) -> None:
+    def put(name: str, numbers: range) -> None:
+        rows = [{"question": f"{i}+{i}", "answer": 2 * i} for i in numbers]
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    put("train.jsonl", range(10, 40))
+    put("eval.jsonl", range(30, 50))
+    model = str(Path(rlvr_plugins.embedded.__file__).parent / "model")
+    arguments = ("train", "--model", model, "--max-tokens", "8", "--dry-run", "--dataset", "train.jsonl")
+    plain = ("--set", "dataset.options.plain='{question}='", "--set", "eval.dataset=eval.jsonl")
+    done = cli(*arguments, *plain)
+    assert done.code == 0, done.err
+    assert "warning: 10 of the 20 held-out questions are also trained on" in done.out
+    assert "the first prompt, as the model sees it:\n  | " in done.out
+    fewer = cli(*arguments, *plain, "--set", "dataset.limit=5")
+    assert fewer.code == 0, fewer.err
+    assert "trained on" not in fewer.out
+    wrong = cli(*arguments, "--set", "dataset.options.plain='{question}={anwser}'")
+    assert wrong.code == 2
+    assert "{anwser} names no column of train.jsonl" in wrong.err
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -91,6 +91,36 @@ def test_published_layouts_from_local_files(
     assert first.task.split == split
 
 
+def test_a_template_takes_further_columns(tmp_path: Path) -> None:
+    rows = [{"question": f"{i}?", "answer": "1", "context": f"About {i}"} for i in range(3)]
+    options = {"plain": "{context}: {question}", "system": r"{context}, in \boxed{{n}}", "user": "{question} {context}"}
+    file = write(tmp_path / "q.jsonl", rows)
+    assert load_source(str(file), request(**options))[1].text == "About 1: 1?"
+    chat = load_source(str(file), request(chat=True, **options))[2].messages or ()
+    assert [turn.content for turn in chat] == [r"About 2, in \boxed{n}", "2? About 2"]
+
+
+def test_a_template_that_the_columns_do_not_fill_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "q.jsonl", [{"question": "1?", "answer": "1", "note": None}])
+    with pytest.raises(
+        ConfigError, match=r"dataset.options.user: \{nots\} names no column of .*q.jsonl \(did you mean"
+    ):
+        load_source(str(file), request(user="{question} {nots}"))
+    with pytest.raises(DataError, match=r"row 1: column 'note' is empty, and dataset.options.plain fills it in"):
+        load_source(str(file), request(plain="{question} {note}"))
+    with pytest.raises(ConfigError, match=r"the template lacks {question}"):
+        load_source(str(file), request(plain="{{question}}"))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_questions_are_those_of_the_prompts(tmp_path: Path, ending: str) -> None:
+    rows = [{"question": f"{i}?", "answer": "#### 1" if i % 3 else "none"} for i in range(7)]
+    files = [write(tmp_path / f"{name}.{ending}", rows) for name in ("a", "b")]
+    source = load_source("gsm8k", request(*files, without_gold="drop"))
+    assert source.size == 8
+    assert list(source.questions()) == [source.question(i) for i in range(8)] == ["1?", "2?", "4?", "5?"] * 2
+
+
 def test_the_rest_of_a_row_travels_along(tmp_path: Path) -> None:
     task = load_source("math500", request(write(tmp_path / "m.jsonl", MATH500), split="eval"))[0].task
     assert task.row_id == "test/algebra/1.json"
@@ -118,7 +148,7 @@ def test_several_files_and_globs_make_one_source(tmp_path: Path) -> None:
 
 def test_somebodys_own_card_and_own_columns(tmp_path: Path) -> None:
     card = tmp_path / "mine.yaml"
-    card.write_text('question: q\nanswer: a\ngold: boxed\nplain: "Q: {question} {x}"\n')
+    card.write_text('question: q\nanswer: a\ngold: boxed\nplain: "Q: {question} {{x}}"\n')
     file = write(tmp_path / "d.jsonl", [{"q": "1+1?", "a": r"\boxed{2}"}])
     prompt = load_source(str(card), request(file))[0]
     assert (prompt.text, prompt.task.answer) == ("Q: 1+1? {x}", "2")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from rlvr.errors import RequestError
 from rlvr.protocols import ModelSpec
-from rlvr.run.models import check_directory, load_tokenizer, tokenizer_hash, weights_hash
+from rlvr.run.models import check_directory, end_ids, load_tokenizer, tokenizer_hash, weights_hash
+from rlvr.run.plan import make_plan
+from small_runs import small_config
 
 # --- tokenizers -----------------------------------------------------------------------------------------------------
 
@@ -34,6 +38,28 @@ def test_a_directory_without_a_tokenizer_is_refused(copy_of_awkward: Path) -> No
         file.unlink()
     with pytest.raises(RequestError, match="cannot load the tokenizer"):
         load_tokenizer(ModelSpec(str(copy_of_awkward)))
+
+
+def strip_end_tokens(model: Path) -> None:
+    """Take the end-of-sequence token out of a saved model's files."""
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        file = model / name
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({key: value for key, value in content.items() if not key.startswith("eos_token")}))
+
+
+def test_a_model_without_an_end_token_is_warned_of(tiny_model: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_model, tmp_path / "copy"))
+    (copy / "generation_config.json").unlink()
+    spec = ModelSpec(str(copy))
+    assert end_ids(spec, load_tokenizer(spec)) == {1}
+    shutil.copytree(tiny_model, copy, dirs_exist_ok=True)
+    strip_end_tokens(copy)
+    assert end_ids(spec, load_tokenizer(spec)) == set()
+    with make_plan(small_config(copy)) as plan:
+        assert any("has no end-of-sequence token, so every completion runs to" in note for note in plan.notes)
+    with make_plan(small_config(tiny_model)) as plan:
+        assert not any("end-of-sequence" in note for note in plan.notes)
 
 
 # --- identity -------------------------------------------------------------------------------------------------------

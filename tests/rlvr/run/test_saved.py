@@ -53,6 +53,19 @@ def rescored(rollout: Rollout, reward: float, verifier: str = "digits", version:
     return rollout.with_score(Score(status=Status.GRADED, reward=reward, verifier=verifier, version=version))
 
 
+def test_held_out_questions_that_saved_rollouts_answer_are_counted(
+    tiny_model: Path, tmp_path: Path, records: list[Rollout]
+) -> None:
+    asked = list(dict.fromkeys(record.prompt for record in records))
+    assert len(asked) == 9
+    rows = [{"question": prompt, "answer": 1} for prompt in [*asked[:3], "1+1=?"]]
+    (tmp_path / "eval.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rollouts(tmp_path / "records.parquet", records)
+    eval_set = {"eval__questions": 4, "eval__dataset": str(tmp_path / "eval.jsonl")}
+    with plan_of(tiny_model, tmp_path / "records.parquet", **eval_set) as plan:
+        assert any("warning: 3 of the 4 held-out questions are also trained on" in note for note in plan.notes)
+
+
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 Change = Callable[[Rollout], dict[str, Any]]

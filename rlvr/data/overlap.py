@@ -1,0 +1,25 @@
+"""Questions that two data sets have in common."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from itertools import islice
+
+from rlvr.data.prompts import Encoded
+from rlvr.protocols import PromptSource
+
+
+def question_mark(question: str) -> bytes:
+    """Return 8 bytes that identify a question, whatever white space separates its words."""
+    return hashlib.blake2b(" ".join(question.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def shared_questions(trained: PromptSource, limit: int | None, held_out: PromptSource, asked: Sequence[Encoded]) -> int:
+    """Return how many of the questions asked of `held_out` are among the first `limit` of `trained`.
+
+    An endless source cannot be searched: 0.
+    """
+    wanted = [question_mark(held_out.question(each.index)) for each in asked]
+    trained_on = set(map(question_mark, islice(trained.questions(), limit)))
+    return sum(mark in trained_on for mark in wanted)
