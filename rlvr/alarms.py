@@ -43,7 +43,7 @@ class Alarms(Frozen):
     ess: Alarm = _default(0.1, "warn", "effective sample size of the tokens, as a share")
     mismatch: Alarm = _default(0.1, "warn", "mean |log π - log α| at lag 0, sampler against trainer, in nats")
     no_signal: Alarm = _default(10, "warn", "batches in a row without a group whose rewards differ")
-    verdicts: Alarm = _default(0.05, "stop", "share of a batch's verdicts that are `error` or `invalid`")
+    verdicts: Alarm = _default(0.05, "stop", "share of a batch's verdicts that are `error`, `invalid` or `timeout`")
     no_step: Alarm = _default(3, "stop", "batches in a row with a signal of which masks or corrections left no token")
     skipped: Alarm = _default(3, "stop", "batches in a row with a skipped step that newer samples would not fix")
 
@@ -137,7 +137,7 @@ RULES: Mapping[str, Rule] = {
     "ess": Rule(("ess/token",), "<", ".3f", high=1),
     "mismatch": Rule(("mismatch/mean",), ">", ".3f"),
     "no_signal": Rule(("signal/none_in_a_row",), "≥", ".0f"),
-    "verdicts": Rule(("verdict/error", "verdict/invalid"), ">", ".1%", high=1, combine=_total),
+    "verdicts": Rule(("verdict/error", "verdict/invalid", "verdict/timeout"), ">", ".1%", high=1, combine=_total),
     "no_step": Rule(("train/no_step_in_a_row",), "≥", ".0f"),
     "skipped": Rule(("train/skipped_in_a_row",), "≥", ".0f"),
 }

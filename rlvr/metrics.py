@@ -59,7 +59,7 @@ CATALOG: tuple[Metric, ...] = (
     Metric("verdict/graded", _VERDICTS, "Verdicts with a reward."),
     Metric("verdict/unparsed", _VERDICTS, "Completions without a readable answer."),
     Metric("verdict/abstained", _VERDICTS, "Verdicts where the verifier had no opinion."),
-    Metric("verdict/timeout", _VERDICTS, "Verdicts that took too long."),
+    Metric("verdict/timeout", _VERDICTS, "Verdicts that took too long.", high=0),
     Metric("verdict/invalid", _VERDICTS, "Rows that cannot be scored.", high=0),
     Metric("verdict/error", _VERDICTS, "Verifier errors.", high=0),
     Metric("seconds/verdict", "seconds", "Mean time per verdict, without queueing."),

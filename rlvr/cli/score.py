@@ -201,7 +201,7 @@ def _summary(result: ScoreResult) -> str:
 def _counts(summary: VerifierSummary) -> list[tuple[str, str]]:
     mean = "none: no verdict counts"
     if summary.mean_reward is not None:
-        mean = f"{summary.mean_reward:.4f} over {summary.counted:,} rows (unparsed and timeout count as 0)"
+        mean = f"{summary.mean_reward:.4f} over {summary.counted:,} rows (unparsed counts as 0)"
     return [("mean reward", mean), *((status, f"{count:,}") for status, count in summary.statuses.items())]
 
 

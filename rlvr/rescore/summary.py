@@ -17,7 +17,7 @@ class VerifierSummary:
 
     verifier: str
     mean_reward: float | None
-    """Mean over `counted` rewards as training uses them: unparsed and timeout count as 0. None if nothing counts."""
+    """Mean over `counted` rewards as training uses them: unparsed counts as 0. None if nothing counts."""
     counted: int
     """Scores that training keeps."""
     statuses: Mapping[str, int]

@@ -513,8 +513,8 @@ def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:
     notes = []
     for alarm in fired(saved.verdicts, config.alarms):
         notes.append(
-            f"{alarm.text}: so many of the saved scores by {saved.grader.verifier} are `error` or `invalid`, which "
-            "says that something other than the policy is broken"
+            f"{alarm.text}: so many of the saved scores by {saved.grader.verifier} are `error`, `invalid` or "
+            "`timeout`, which says that something other than the policy is broken"
         )
         if alarm.consequence == "stop":
             raise DataError(

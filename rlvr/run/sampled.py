@@ -18,8 +18,8 @@ from rlvr.record.token_columns import Array, columns_of
 from rlvr.run.groups import Grader, by_group, stats_of, verdict_shares
 from rlvr.verify.scoring import Scorer, training_reward
 
-BROKEN = (Status.ERROR, Status.INVALID)
-"""Verdicts which say that something other than the policy is broken."""
+BROKEN = (Status.ERROR, Status.INVALID, Status.TIMEOUT)
+"""Verdicts which say nothing about the answer: the alarm `verdicts` counts them."""
 
 SAMPLER = "sampler"
 """Verifier name of the rewards that a sampler gives by itself."""

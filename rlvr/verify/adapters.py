@@ -196,7 +196,7 @@ def to_trl(
 ) -> TrlReward:
     """Return a reward function for TRL's trainers.
 
-    Unparsed and timed-out verdicts are 0.0. Abstained, invalid and failed ones are None, which TRL leaves out of the
+    Unparsed verdicts are 0.0. Abstained, invalid, timed-out and failed ones are None, which TRL leaves out of the
     reward. Their shares are logged as the metrics `NAME/STATUS`. Completions may be text or messages.
 
     Args:
@@ -218,7 +218,7 @@ def to_verl(
     """Return a `compute_score` for verl: `custom_reward_function.path=FILE custom_reward_function.name=NAME`.
 
     verl cannot leave out a rollout. If rlvr would drop it, the score is 0.0, and the number under its status (`error`,
-    `invalid`, `abstained`), which verl logs beside the score, is 1.0.
+    `timeout`, `invalid`, `abstained`), which verl logs beside the score, is 1.0.
 
     Arguments and errors are those of `to_trl`; `gold` names a key of `extra_info` that replaces `ground_truth`.
     """

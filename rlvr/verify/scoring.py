@@ -38,13 +38,17 @@ PythonRow: TypeAlias = Rollout | Row | Item | Mapping[str, Any]
 DEFAULT_REWARDS: Mapping[Status, float | None] = MappingProxyType(
     {
         Status.UNPARSED: 0.0,
-        Status.TIMEOUT: 0.0,
+        Status.TIMEOUT: None,
         Status.ABSTAINED: None,
         Status.INVALID: None,
         Status.ERROR: None,
     }
 )
-"""Rewards in training of verdicts without a reward: a number, or None to drop the rollout."""
+"""Rewards in training of verdicts without a reward: a number, or None to drop the rollout.
+
+Only an answer that cannot be read counts as wrong. A time-out or an error says nothing about the answer: a slow service
+or a broken worker must not teach the policy that its answer was wrong.
+"""
 
 
 def training_reward(score: Score, policy: Mapping[Status, float | None] = DEFAULT_REWARDS) -> float | None:

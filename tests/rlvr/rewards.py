@@ -25,6 +25,12 @@ def broken(completion: str, task: rlvr.Task) -> float:
     return 1.0
 
 
+@rlvr.verifier(name="slow", version="1", needs_answer=False)
+def slow(completion: str, task: rlvr.Task) -> float | rlvr.Verdict:
+    """Runs out of time on completions without a digit."""
+    return digits(completion, task) or rlvr.Verdict(status="timeout", reason="not done in time")
+
+
 @rlvr.verifier(name="shy", version="1", needs_answer=False)
 def shy(completion: str, task: rlvr.Task) -> float | None:
     """Has no opinion on completions without a digit."""

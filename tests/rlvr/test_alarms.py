@@ -58,6 +58,7 @@ def test_a_healthy_step_sets_off_nothing_and_neither_does_an_empty_one() -> None
         ({"mismatch/mean": 0.2}, "mismatch 0.200 > 0.1 (warn)"),
         ({"signal/none_in_a_row": 10}, "no_signal 10 ≥ 10 (warn)"),
         ({"verdict/error": 0.02}, "verdicts 6.0% > 0.05 (stop)"),
+        ({"verdict/timeout": 0.02}, "verdicts 7.0% > 0.05 (stop)"),
         ({"train/no_step_in_a_row": 3}, "no_step 3 ≥ 3 (stop)"),
         ({"train/skipped_in_a_row": 3}, "skipped 3 ≥ 3 (stop)"),
     ],

@@ -713,7 +713,7 @@ def test_the_summary_says_what_the_mean_is_over(rlvr: Run) -> None:
     done = rlvr("score", "in.jsonl", "--out", "out.jsonl")
     assert re.sub(r"rows/s .*", "rows/s", done.out).split("\n") == [
         "rows         5",
-        "mean reward  2.0000 over 3 rows (unparsed and timeout count as 0)",
+        "mean reward  2.0000 over 3 rows (unparsed counts as 0)",
         "graded       2",
         "unparsed     1",
         "abstained    1",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import small_runs
 from rlvr.errors import RequestError, RunError
 from rlvr.protocols import SampledGroup
-from rlvr.record.schema import Rollout
+from rlvr.record.schema import GroupStats, Rollout, Status
 from rlvr.record.store import read_rollouts
-from rlvr.run.groups import Drawn, Grader
+from rlvr.run.groups import Drawn, Grader, by_group
 from rlvr.run.loop import Run, rollout_metrics
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory
@@ -244,6 +245,24 @@ def test_abstentions_leave_the_batch_and_broken_verdicts_stop_the_run(tiny_model
     broken = small_runs.small_config(tiny_model, verifier=f"{small_runs.REWARDS}:broken", steps=1)
     with pytest.raises(RunError, match=r"verdicts at step 0 are broken, e.g. error: .*alarms.verdicts.threshold"):
         small_runs.start(broken, tmp_path / "broken")
+
+
+def test_sampled_verdicts_that_timed_out_leave_their_groups_and_stop_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"verifier": f"{small_runs.REWARDS}:slow", "steps": 1, "eval__questions": 0}
+    with pytest.raises(RunError, match=r"of 12 verdicts at step 0 are broken, e.g. timeout: not done in time"):
+        small_runs.start(small_runs.small_config(tiny_model, **changes), tmp_path / "stopped")
+    config = small_runs.small_config(tiny_model, alarms__verdicts__threshold=0.99, **changes)
+    small_runs.start(config, tmp_path / "run")
+    line = metrics_of(tmp_path / "run")[0]
+    stored = list(read_rollouts(tmp_path / "run" / "rollouts"))
+    rewards = [score.reward for rollout in stored for score in rollout.scores if score.reward is not None]
+    late = [rollout for rollout in stored if rollout.scores[0].status is Status.TIMEOUT]
+    assert 0 < len(late) < len(stored) == len(late) + len(rewards)
+    assert line["verdict/timeout"] == pytest.approx(len(late) / len(stored))
+    assert line["reward/mean"] == pytest.approx(sum(rewards) / len(rewards)), "no time-out counts as 0"
+    for members in by_group(stored):
+        graded = [score.reward for rollout in members for score in rollout.scores if score.reward is not None]
+        assert members[0].group_stats == (GroupStats.of(graded) if graded else None)
 
 
 def test_a_batch_without_a_single_reward_trains_nothing_and_can_be_saved(tiny_model: Path, tmp_path: Path) -> None:

@@ -211,6 +211,25 @@ def test_broken_verdicts_of_saved_rollouts_set_the_alarm_off(
         assert len(plan.notes) == 1
 
 
+@pytest.mark.parametrize("status", [Status.TIMEOUT, Status.ERROR, Status.INVALID])
+def test_saved_verdicts_that_say_nothing_about_the_answer_are_never_a_reward_of_0(
+    tiny_model: Path, tmp_path: Path, records: list[Rollout], status: Status
+) -> None:
+    broken = Score(status=status, verifier="digits", version="2")
+    write_rollouts(tmp_path / "r.parquet", [r.with_score(broken) if i in (1, 3) else r for i, r in enumerate(records)])
+    with pytest.raises(DataError, match=r"verdicts 5.6% > 0.05 \(stop\)"):
+        plan_of(tiny_model, tmp_path / "r.parquet")
+    with plan_of(tiny_model, tmp_path / "r.parquet", alarms__verdicts__threshold=0.1) as plan:
+        group = plan.saved.group(0)
+        assert [rollout.id for rollout in group.rollouts] == [records[0].id, records[2].id]
+        kept = [records[i].scores[0].reward for i in (0, 2)]
+        assert list(group.rewards) == kept
+        assert group.stats == GroupStats.of([reward for reward in kept if reward is not None])
+    zero = {"verifier__rewards": {status.value: 0.0}, "alarms__verdicts__threshold": 0.1}
+    with plan_of(tiny_model, tmp_path / "r.parquet", **zero) as plan:
+        assert [plan.saved.group(0).rewards[i] for i in (1, 3)] == [0.0, 0.0], "if somebody asks for it"
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [

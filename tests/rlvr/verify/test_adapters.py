@@ -66,7 +66,7 @@ def chat(text: str | None) -> list[dict[str, Any]]:
 
 def test_statuses_become_what_training_makes_of_them(trl: TrlReward) -> None:
     deeds = ["1", "0", "", "!hang", "!raise", "!None", "!segfault"]
-    assert trl(["p"] * 7, deeds, answer=["1"] * 7) == [1.0, 0.0, 0.0, 0.0, None, None, None]
+    assert trl(["p"] * 7, deeds, answer=["1"] * 7) == [1.0, 0.0, 0.0, None, None, None, None]
     assert trl(["p"] * 2, ["1", "1"], answer=["1", None]) == [1.0, None]
 
 
@@ -282,16 +282,19 @@ def test_verl_s_gold_may_be_elsewhere() -> None:
 
 
 def test_the_event_loop_goes_on_while_an_answer_hangs(reward: VerifiersReward) -> None:
-    async def main() -> tuple[list[float], int]:
+    async def main() -> tuple[list[float | BaseException], int]:
         ticks = 0
-        waiting = asyncio.gather(*(reward(completion=deed, answer="1") for deed in ["!hang", "1", "0", "1"]))
+        asked = (reward(completion=deed, answer="1") for deed in ["!hang", "1", "0", "1"])
+        waiting = asyncio.gather(*asked, return_exceptions=True)
         while not waiting.done():
             ticks += 1
             await asyncio.sleep(0.01)
         return await waiting, ticks
 
-    rewards, ticks = asyncio.run(main())
-    assert rewards == [0.0, 1.0, 0.0, 1.0]
+    (late, *rewards), ticks = asyncio.run(main())
+    assert isinstance(late, RunError)
+    assert "verifier 'misbehaving': timeout: not done after" in str(late)
+    assert rewards == [1.0, 0.0, 1.0]
     assert ticks > 5
 
 

@@ -229,7 +229,7 @@ def test_what_training_makes_of_a_score() -> None:
     assert training_reward(of(Status.GRADED, -0.5), DEFAULT_REWARDS) == -0.5
     assert training_reward(of(Status.GRADED, 0.0), {}) == 0.0
     made_of_it = {status.value: training_reward(of(status)) for status in Status if status is not Status.GRADED}
-    assert made_of_it == {"unparsed": 0.0, "timeout": 0.0, "abstained": None, "invalid": None, "error": None}
+    assert made_of_it == {"unparsed": 0.0, "timeout": None, "abstained": None, "invalid": None, "error": None}
     assert training_reward(of(Status.ERROR), {**DEFAULT_REWARDS, Status.ERROR: -1.0}) == -1.0
     with pytest.raises(ConfigError, match="no reward is configured for the status 'error'"):
         training_reward(of(Status.ERROR), {})
