@@ -51,6 +51,18 @@ Mappings: TypeAlias = Annotated[
         "answer=reward_model.ground_truth; repeatable. Files of TRL, verl and others are recognized.",
     ),
 ]
+Gold: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--gold",
+        metavar="FILE",
+        help="File of gold answers, joined by --on; --map answer=COLUMN names its column, if it is not answer.",
+    ),
+]
+On: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--on", metavar="KEY", help="Key of --gold: a column of both files, or KEY=KEY_OF_GOLD."),
+]
 Options: TypeAlias = Annotated[
     Texts,
     typer.Option(
@@ -101,6 +113,8 @@ def score(
     verifiers: Verifiers,
     out: Out,
     mappings: Mappings = None,
+    gold: Gold = None,
+    on: On = None,
     options: Options = None,
     label: Label = None,
     where: WhereTexts = None,
@@ -131,6 +145,8 @@ def score(
             out=out,
             options=given if len(verifiers) > 1 else given[verifiers[0]],
             mapping=column_mapping(mappings or ()),
+            gold=gold,
+            on=on,
             label=label,
             where=where or (),
             limit=limit,

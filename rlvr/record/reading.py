@@ -243,7 +243,7 @@ class ArrowBatch:
         texts = {
             name: column
             for name in columns.values()
-            if name in names and (column := _texts(self.batch.column(name))) is not None
+            if name in names and (column := column_texts(self.batch.column(name))) is not None
         }
         nested = [path for path in columns.values() if path not in names]
         rows = []
@@ -260,7 +260,7 @@ class ArrowBatch:
         return _with_made_ids(rows, self.ids)
 
 
-def _texts(column: pa.Array) -> list[str | None] | None:
+def column_texts(column: pa.Array) -> list[str | None] | None:
     """Return a column of numbers, bools or times as text; None for a column of text, bytes or lists."""
     kind = column.type
     if pa.types.is_floating(kind):

@@ -20,6 +20,7 @@ from rlvr.files import replacing, to_json
 from rlvr.record.content_ids import ContentIds
 from rlvr.record.fields import Fields, Where
 from rlvr.record.foreign_formats import suggestion
+from rlvr.record.gold_join import GoldAnswers
 from rlvr.record.item import Item, item_of
 from rlvr.record.lines import line_of
 from rlvr.record.paths import heads, paths_in
@@ -98,12 +99,18 @@ class Job:
     scores_only: bool = False
     """Write sidecars: `id`, `segment` and new scores of each row."""
     skip_bad_lines: bool = False
+    gold: GoldAnswers | None = None
+    """Answers of another file that the rows get."""
 
     @cached_property
     def outputs(self) -> list[Output]:
         """The format of each target."""
         return [
-            output_for([] if self.scores_only else [source.path for source in target.sources], target.path)
+            output_for(
+                [] if self.scores_only else [source.path for source in target.sources],
+                target.path,
+                answered=self.gold is not None,
+            )
             for target in self.targets
         ]
 
@@ -129,11 +136,11 @@ class Job:
         return frozenset({"completion", "answer"} if answer else {"completion"})
 
     def batches(self, on_bad_line: Callable[[DataError], object]) -> Iterator[tuple[Source, Batch]]:
-        """Yield the rows to score, in order; for sidecars, every row with an id."""
-        if not self.scores_only:
-            return self.selection.batches(self.sources, on_bad_line)
+        """Yield the rows to score, in order, with their gold answers; for sidecars, every row with an id."""
         ids = [ContentIds() for _ in self.targets]
-        return self.selection.batches(self.sources, on_bad_line, lambda source: ids[self.places[source.path]])
+        ids_of = (lambda source: ids[self.places[source.path]]) if self.scores_only else None
+        for source, batch in self.selection.batches(self.sources, on_bad_line, ids_of):
+            yield source, batch if self.gold is None else self.gold.join(source, batch)
 
     def written(self, source: Source, batch: Batch) -> Batch:
         """Return what is written of the batch, beside the new scores."""
@@ -256,6 +263,8 @@ def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
         raise DataError(f"{census.first_bad_line}{more}; --skip-bad-lines leaves such lines out")
     if census.bad_lines and not census.rows:
         raise DataError(f"no line is a row, {census.bad_lines:,} are left out: {census.first_bad_line}")
+    if job.gold is not None:
+        job.gold.require_joined()
     _require_mapped(job, census, mapping or {})
     for source in job.sources:
         for target in job.needs:

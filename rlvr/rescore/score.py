@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, overload
 from rlvr.errors import RequestError
 from rlvr.files import ending
 from rlvr.record.fields import Where
+from rlvr.record.gold_join import GoldAnswers
 from rlvr.record.reading import Source, source_of
 from rlvr.record.row_files import STDIN, format_of, identity_of, row_files
 from rlvr.record.schema import Score
@@ -125,6 +126,8 @@ def score(
     workers: int | None = ...,
     timeout: float = ...,
     mapping: Mapping[str, str] | None = ...,
+    gold: str | Path | None = ...,
+    on: str | None = ...,
     label: str | None = ...,
     where: str | Sequence[str] = ...,
     limit: int | None = ...,
@@ -166,7 +169,10 @@ def score(
         options: Options of the verifier; with several verifiers, verifier → its options.
         workers: Processes of a verifier; None is one a usable CPU, 0 verifies in this process.
         timeout: Seconds of wall clock a verdict.
-        mapping: Target → column of foreign files: `{"completion": "response"}`.
+        mapping: Target → column of foreign files, or path into one: `{"completion": "response"}`.
+        gold: File of gold answers, which are joined with the rows and written with them. With it, `mapping["answer"]`
+            is a column of this file.
+        on: Key of the join, a column or path: `KEY`, or `KEY=KEY_OF_GOLD`.
         label: Name of this variant: the scores are by `NAME@LABEL`.
         where: Conditions that rows must meet, as in `rlvr show`: `"status=error"`.
         limit: Score only the first so many of the rows.
@@ -206,6 +212,8 @@ class FileRequest:
     workers: int | None = None
     timeout: float = 5.0
     mapping: Mapping[str, str] | None = None
+    gold: str | Path | None = None
+    on: str | None = None
     label: str | None = None
     where: str | Sequence[str] = ()
     limit: int | None = None
@@ -222,17 +230,22 @@ class FileRequest:
             return self._run_to_standard_output()
         begin = time.monotonic()
         notes = _Notes(self.reporter or ScoreReporter())
-        sources = [source_of(path, self.mapping) for path in row_files(self.files)]
+        gold, mapping = self._gold()
+        sources = [source_of(path, mapping) for path in row_files(self.files)]
+        if gold is not None:
+            sources = [gold.source(source) for source in sources]
         targets = _targets(sources, str(self.out))
         _refuse_to_lose(targets, self._journal_path, self.force)
         where = Where([self.where] if isinstance(self.where, str) else self.where)
         selection = Selection(where, self.limit, _checked_shard(self.shard))
         with ExitStack() as stack:
             scorers = self._scorers(stack)
-            job = Job(sources, targets, scorers, selection, self.scores_only, self.skip_bad_lines)
+            job = Job(sources, targets, scorers, selection, self.scores_only, self.skip_bad_lines, gold)
             notes.layouts(sources)
-            census = take_census(job, self.mapping)
+            census = take_census(job, mapping)
             where.require_known(", ".join(str(source.path) for source in sources))
+            if gold is not None:
+                notes.add(gold.note())
             notes.missing_columns(census, sources)
             for output in job.outputs:
                 for text in output.notes():
@@ -254,6 +267,15 @@ class FileRequest:
             first_bad_line=census.first_bad_line or None,
             notes=tuple(notes.texts),
         )
+
+    def _gold(self) -> tuple[GoldAnswers | None, Mapping[str, str]]:
+        """Return the gold answers, and the mapping of the rows' own columns."""
+        mapping = dict(self.mapping or {})
+        if (self.gold is None) != (self.on is None):
+            raise RequestError("--gold FILE and --on KEY belong together: answers are joined with rows by a key")
+        if self.gold is None or self.on is None:
+            return None, mapping
+        return GoldAnswers(self.gold, self.on, mapping.pop("answer", None)), mapping
 
     def _run_to_standard_output(self) -> ScoreResult:
         """Score into a temporary file and copy it, as JSON lines: what is printed is complete."""
@@ -308,6 +330,7 @@ class FileRequest:
             "limit": self.limit,
             "shard": None if self.shard is None else list(self.shard),
             "map": dict(self.mapping or {}),
+            "gold": None if job.gold is None else [self.on, *map(identity_of, job.gold.files)],
             "timeout": self.timeout,
         }
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from rlvr.errors import DataError
 from rlvr.files import ending, to_json, writing_lines
 from rlvr.record.column_types import ColumnTypes
+from rlvr.record.gold_join import answered_schema
 from rlvr.record.lines import Line, Member, line_of
 from rlvr.record.parquet import RowGroups, arrow_column
 from rlvr.record.reading import ArrowBatch, Batch, LineBatch
@@ -207,9 +208,12 @@ class ParquetOutput:
     Rows of several files have the columns of all files; columns of one name have one type.
     """
 
-    def __init__(self, sources: Sequence[Path]) -> None:
-        """Take the files that the rows are from; without files, the rows are lines."""
-        self._sources = sources
+    def __init__(self, sources: Sequence[Path], *, answered: bool = False) -> None:
+        """Take the files that the rows are from; without files, the rows are lines.
+
+        `answered` rows have been joined with gold answers.
+        """
+        self._sources, self._answered = sources, answered
         self._types = ColumnTypes()
         self._kinds: set[bool] = set()  # whether the lines are records
 
@@ -249,7 +253,7 @@ class ParquetOutput:
         for source in self._sources or (None,):
             columns = lines
             if source is not None and format_of(source) in (".parquet", ".arrow"):
-                columns = arrow_schema(source)
+                columns = answered_schema(arrow_schema(source)) if self._answered else arrow_schema(source)
             columns = schema_with_scores(columns, str(source))
             try:
                 schema = columns if schema is None else pa.unify_schemas([schema, columns])
@@ -278,6 +282,6 @@ class ParquetOutput:
         return record_batch([rollout_of(line.values, line.where) for line in lines], lambda i: lines[i].where)
 
 
-def output_for(sources: Sequence[Path], path: Path) -> Output:
+def output_for(sources: Sequence[Path], path: Path, *, answered: bool = False) -> Output:
     """Return the format that the ending of `path` says. Raises RequestError for an unknown ending."""
-    return ParquetOutput(sources) if ending(path) == ".parquet" else JsonLinesOutput(path)
+    return ParquetOutput(sources, answered=answered) if ending(path) == ".parquet" else JsonLinesOutput(path)

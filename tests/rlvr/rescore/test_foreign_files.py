@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import rlvr.record
+from rlvr.record.schema import Rollout
+from rlvr.record.store import read_rollouts, write_rollouts
 
 # The reward is 1 where completion and gold are equal; `extracted` is the gold, `reason` the group's size.
 MINE = """
@@ -413,3 +415,80 @@ def test_several_files_are_shown(cli: Run) -> None:
     put("b.jsonl", {"completion": "second"})
     shown = cli("show", "a.jsonl", "b.jsonl").out
     assert shown.index("first") < shown.index("second")
+
+
+# --- gold answers of another file -----------------------------------------------------------------------------------
+
+ANSWERS = [
+    {"key": "a", "answer": "1"},
+    {"key": "b", "answer": 0.10},
+    {"key": "b", "answer": 0.10},
+    {"key": "c", "answer": "1"},
+    {"key": "c", "answer": "2"},
+    {"key": "unused", "answer": "1"},
+]
+KEYED = [{"key": key, "completion": "1"} for key in ("a", "b", "c", "d", None)]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_gold_answers_are_joined_by_a_key(score: Run, ending: str) -> None:
+    source = (put if ending == "jsonl" else put_parquet)(f"in.{ending}", *KEYED)
+    put("gold.jsonl", *ANSWERS)
+    Path("gold.jsonl").write_text(Path("gold.jsonl").read_text().replace("0.1}", "0.10}"))
+    done = score(source, "--out", f"out.{ending}", "--gold", "gold.jsonl", "--on", "key")
+    assert done.code == 0, done.err
+    assert (
+        "gold answers joined on key: 2 of 5 rows; 2 rows have a key without an answer there; 1 rows have no key; "
+        "2 keys are there twice, 1 of them with different answers, which are not used; 1 answers belong to no row\n"
+    ) in done.err
+    assert [each["extracted"] for each in last_scores(f"out.{ending}")] == ["1", "0.10", None, None, None]
+    assert [each["status"] for each in last_scores(f"out.{ending}")] == ["graded"] * 2 + ["invalid"] * 3
+    written = list(rlvr.record.open(f"out.{ending}"))
+    assert [row.gold for row in written] == ["1", "0.10", None, None, None]
+
+
+def test_the_key_and_the_answer_may_have_other_names(score: Run) -> None:
+    row = {"id": "b1", "custom_id": "q1", "response": {"status_code": 200, "body": BODY}, "error": None}
+    put("in.jsonl", row)
+    put_parquet("gold.parquet", {"question_id": 7, "solution": "41"}, {"question_id": 1, "solution": "42"})
+    put("keyed.jsonl", {**row, "n": 1})
+    arguments = ["--gold", "gold.parquet", "--map", "answer=solution"]
+    done = score("keyed.jsonl", "--out", "out.jsonl", *arguments, "--on", "n=question_id")
+    assert done.code == 0, done.err
+    assert rewards("out.jsonl") == [1.0]
+    done = score("in.jsonl", "--out", "no.jsonl", *arguments, "--on", "custom_id=question_id")
+    assert done.code == 2
+    assert "--gold gold.parquet: none of the rows' 'custom_id' is there; --on names the key" in done.err
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_records_get_gold_answers(score: Run, ending: str) -> None:
+    write_rollouts(f"in.{ending}", [Rollout(id=str(i), prompt="p", completion="1", token_ids=(1,)) for i in range(2)])
+    put("gold.jsonl", {"id": 0, "answer": "1"}, {"id": 1, "answer": "2"})
+    done = score(f"in.{ending}", "--out", f"out.{ending}", "--gold", "gold.jsonl", "--on", "id")
+    assert done.code == 0, done.err
+    assert [(each.task.answer, each.scores[0].reward) for each in read_rollouts(f"out.{ending}")] == [
+        ("1", 1.0),
+        ("2", 0.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gold", "gold.jsonl"], "--gold FILE and --on KEY belong together"),
+        (["--on", "key"], "--gold FILE and --on KEY belong together"),
+        (["--gold", "none.jsonl", "--on", "key"], "none.jsonl does not exist"),
+        (["--gold", "gold.jsonl", "--on", "kee"], "--on: no row of gold.jsonl has 'kee'; it has: key, answer"),
+        (["--gold", "gold.jsonl", "--on", "kee=key"], "no row has 'kee'; --on names the key"),
+        (["--gold", "gold.jsonl", "--on", "key="], "--on key=: write KEY, or KEY=KEY_OF_THE_GOLD_FILE"),
+        (["--gold", "gold.jsonl", "--on", "key", "--map", "answer=x"], "--gold gold.jsonl: no row has the column 'x'"),
+    ],
+)
+def test_a_wrong_join_is_refused(score: Run, arguments: list[str], message: str) -> None:
+    put("in.jsonl", *KEYED)
+    put("gold.jsonl", *ANSWERS)
+    done = score("in.jsonl", "--out", "out.jsonl", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert not Path("out.jsonl").exists()
