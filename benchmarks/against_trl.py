@@ -18,6 +18,7 @@ Writes `results/against_trl_SIZE.md` beside itself.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -27,13 +28,16 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from random_models import PROMPT_TOKENS, SHAPES, write_model, write_questions
+
+if TYPE_CHECKING:
+    from rlvr.run.plan import Plan
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 1
@@ -127,14 +131,38 @@ def measure_trl(settings: Path, steps: int, folder: Path) -> tuple[list[dict[str
 # --- TRL's side, in its own process ---------------------------------------------------------------------------------
 
 
-def train_with_trl(settings: Path, steps: int, out: Path) -> None:
-    """Trains as the settings say, with TRL; writes what `measure_trl` returns."""
-    warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)  # TRL reads it
-    import torch
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
+class StopWatch:
+    """Times of the parts of each optimizer step, in seconds, and the mean completion length."""
 
+    def __init__(self) -> None:
+        self.steps: list[dict[str, float]] = []
+        self.tokens = 0.0
+        self._spent = dict.fromkeys(PARTS, 0.0)
+        self._last = 0.0
+
+    @contextlib.contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Add the time that the block takes to a part of the step."""
+        began = time.perf_counter()
+        yield
+        self._spent[part] += time.perf_counter() - began
+
+    def start(self) -> None:
+        """Note that training begins."""
+        self._last = time.perf_counter()
+
+    def end_step(self) -> None:
+        """Note that an optimizer step is done."""
+        now = time.perf_counter()
+        spent, self._last = {**self._spent, "step": now - self._last}, now
+        spent["train"] = spent["step"] - spent["sample"] - spent["score"]  # what is neither, as a whole
+        self.steps.append({**spent, "length": self.tokens})
+        self._spent = dict.fromkeys(PARTS, 0.0)
+
+
+def train_with_trl(settings: Path, steps: int, out: Path) -> None:
+    """Train as the settings say, with TRL; write what `measure_trl` returns."""
+    warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)  # TRL reads it
     from rlvr.record.item import Item
     from rlvr.run.config import resolve
     from rlvr.run.models import load_tokenizer
@@ -144,11 +172,10 @@ def train_with_trl(settings: Path, steps: int, out: Path) -> None:
 
     pairs = json.loads(settings.read_text()).items()
     config = resolve({key: Setting(value, "benchmark") for key, value in pairs})
-    measured: list[dict[str, float]] = []
+    watch = StopWatch()
     with make_plan(config) as plan, tempfile.TemporaryDirectory() as folder:
-        sampling, options = config.sampling, plan.options
         tokenizer = load_tokenizer(plan.model)
-        asked = plan.prompts.take(steps * sampling.prompts_per_step)
+        asked = plan.prompts.take(steps * config.sampling.prompts_per_step)
         prompts = [question.prompt.text for question in asked]
         tasks = {text: question.prompt.task for text, question in zip(prompts, asked, strict=True)}
         assert [tuple(ids) for ids in tokenizer(prompts)["input_ids"]] == [question.token_ids for question in asked]
@@ -157,76 +184,87 @@ def train_with_trl(settings: Path, steps: int, out: Path) -> None:
             items = (Item(completion, tasks[prompt]) for prompt, completion in zip(prompts, completions, strict=True))
             return [training_reward(score, config.verifier.rewards) for score in plan.scorer.score(items)]
 
-        spent = dict.fromkeys(PARTS, 0.0)
-        tokens = 0.0
+        trl_trainer(plan, steps, folder, watch, reward, prompts, tokenizer).train()
+    out.write_text(json.dumps(watch.steps))
 
-        class Timed(GRPOTrainer):
-            """A GRPOTrainer that times sampling and scoring."""
 
-            def _generate(self, *args: Any, **kwargs: Any) -> Any:
-                nonlocal tokens
-                began = time.perf_counter()
+def trl_trainer(
+    plan: Plan,
+    steps: int,
+    folder: str,
+    watch: StopWatch,
+    reward: Callable[..., list[float | None]],
+    prompts: Sequence[str],
+    tokenizer: Any,
+) -> Any:
+    """Return a GRPOTrainer for the plan's model that trains on the prompts in their order, timed by the watch."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, TrainerCallback
+    from trl import GRPOTrainer
+
+    class Timed(GRPOTrainer):
+        """A GRPOTrainer that times sampling and scoring."""
+
+        def _generate(self, *args: Any, **kwargs: Any) -> Any:
+            with watch.timing("sample"):
                 result = super()._generate(*args, **kwargs)
-                spent["sample"] += time.perf_counter() - began
-                completions = result[1]
-                tokens = sum(map(len, completions)) / len(completions)
-                return result
+            completions = result[1]
+            watch.tokens = sum(map(len, completions)) / len(completions)
+            return result
 
-            def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Any:
-                began = time.perf_counter()
-                result = super()._calculate_rewards(*args, **kwargs)
-                spent["score"] += time.perf_counter() - began
-                return result
+        def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Any:
+            with watch.timing("score"):
+                return super()._calculate_rewards(*args, **kwargs)
 
-        class Steps(TrainerCallback):
-            """Reads the stop-watch when an optimizer step is done."""
+    class Steps(TrainerCallback):
+        """Reads the stop-watch when an optimizer step is done."""
 
-            last = 0.0
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            watch.start()
 
-            def on_train_begin(self, *_: Any, **__: Any) -> None:
-                self.last = time.perf_counter()
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            watch.end_step()
 
-            def on_step_end(self, *_: Any, **__: Any) -> None:
-                now = time.perf_counter()
-                spent["step"], self.last = now - self.last, now
-                spent["train"] = spent["step"] - spent["sample"] - spent["score"]  # what is neither, as a whole
-                measured.append({**spent, "length": tokens})
-                spent.update(dict.fromkeys(PARTS, 0.0))
+    return Timed(
+        AutoModelForCausalLM.from_pretrained(plan.model.path, dtype=torch.float32),
+        reward,
+        args=trl_config(plan, steps, folder),
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
+        processing_class=tokenizer,
+        callbacks=[Steps()],
+    )
 
-        arguments = GRPOConfig(
-            output_dir=folder,
-            max_steps=steps,
-            per_device_train_batch_size=plan.rollouts_per_step,
-            num_generations=sampling.group_size,
-            max_completion_length=sampling.max_tokens,
-            temperature=sampling.temperature,
-            learning_rate=options.lr,
-            lr_scheduler_type="constant",
-            adam_beta1=options.betas[0],
-            adam_beta2=options.betas[1],
-            weight_decay=options.weight_decay,
-            max_grad_norm=options.max_grad_norm,
-            epsilon=options.epsilon,
-            beta=options.beta,
-            loss_type="grpo",
-            bf16=False,
-            activation_checkpointing=False,
-            use_cpu=True,
-            report_to=[],
-            save_strategy="no",
-            disable_tqdm=True,
-            seed=config.seed,
-        )
-        trainer = Timed(
-            AutoModelForCausalLM.from_pretrained(plan.model.path, dtype=torch.float32),
-            reward,
-            args=arguments,
-            train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
-            processing_class=tokenizer,
-            callbacks=[Steps()],
-        )
-        trainer.train()
-    out.write_text(json.dumps(measured))
+
+def trl_config(plan: Plan, steps: int, folder: str) -> Any:
+    """Return the plan's settings as TRL's."""
+    from trl import GRPOConfig
+
+    sampling, options = plan.config.sampling, plan.options
+    return GRPOConfig(
+        output_dir=folder,
+        max_steps=steps,
+        per_device_train_batch_size=plan.rollouts_per_step,
+        num_generations=sampling.group_size,
+        max_completion_length=sampling.max_tokens,
+        temperature=sampling.temperature,
+        learning_rate=options.lr,
+        lr_scheduler_type="constant",
+        adam_beta1=options.betas[0],
+        adam_beta2=options.betas[1],
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        epsilon=options.epsilon,
+        beta=options.beta,
+        loss_type="grpo",
+        bf16=False,
+        activation_checkpointing=False,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        seed=plan.config.seed,
+    )
 
 
 # --- the table ------------------------------------------------------------------------------------------------------

@@ -122,21 +122,12 @@ def diagnose(
     """
     paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
     spec = _spec(str(model), device, dtype)
-    tokenizer, configuration = tokenizer_hash(load_tokenizer(spec)), load_configuration(spec)
+    expected = _expected_by(spec)
     temperature = _first(paths, _temperature) if temperature is None else temperature
     verifier = _first(paths, _verifier) if verifier is None else verifier
     score = None if verifier is None else score_name(verifier)
-    sample = RecordSample(
-        limit,
-        tokenizer_hash=tokenizer,
-        vocabulary=vocabulary_size(configuration),
-        positions=context_length(configuration),
-        temperature=temperature,
-        verifier=score,
-    )
-    for source, file, rollout in _records(paths):
-        sample.add(source, rollout, str(file))
-        progress(f"{sample.records:,} records read")
+    sample = RecordSample(limit, **expected, temperature=temperature, verifier=score)
+    _read(paths, sample, progress)
     if score is not None:
         require_score(score, sample.scored, f"--verifier {verifier}: {' '.join(map(str, paths))}")
     parts = _measured(sample, trainer, spec, temperature, score, progress)
@@ -177,6 +168,23 @@ def _records(paths: Sequence[Path]) -> Iterator[tuple[str, Path, Rollout]]:
                 yield str(path), file, rollout
     if empty:
         raise RequestError(f"{' '.join(map(str, paths))}: there is no record to diagnose")
+
+
+def _expected_by(spec: ModelSpec) -> dict[str, Any]:
+    """Return what a record that the model can read must fit. Raises RequestError if there is no such model."""
+    tokenizer, configuration = load_tokenizer(spec), load_configuration(spec)
+    return {
+        "tokenizer_hash": tokenizer_hash(tokenizer),
+        "vocabulary": vocabulary_size(configuration),
+        "positions": context_length(configuration),
+    }
+
+
+def _read(paths: Sequence[Path], sample: RecordSample, progress: Progress) -> None:
+    """Offer every record to the sample. Raises as `_records`."""
+    for source, file, rollout in _records(paths):
+        sample.add(source, rollout, str(file))
+        progress(f"{sample.records:,} records read")
 
 
 def _first(paths: Sequence[Path], value_of: Callable[[Rollout], T | None]) -> T | None:

@@ -210,11 +210,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     asked = _asked(config, model, tokenizer, engine_options, notes)
     notes += _never_ends(model, tokenizer, asked.first)
     scorer = _scorer(config, asked.verifier, needed=config.samples or bool(asked.questions))
-    grader = Grader(
-        score_name(asked.verifier) if scorer is None else scorer.name,
-        config.verifier.rewards,
-        config.rollouts.single_version,
-    )
+    grader = _grader(config, asked.verifier, scorer)
     behaviour = _behaviour(config, model)
     saved = None
     try:
@@ -250,6 +246,11 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         trackers=trackers,
         notes=notes,
     )
+
+
+def _grader(config: RunConfig, verifier: str, scorer: Scorer | None) -> Grader:
+    name = score_name(verifier) if scorer is None else scorer.name
+    return Grader(name, config.verifier.rewards, config.rollouts.single_version)
 
 
 def _spelled_out(

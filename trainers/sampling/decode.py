@@ -77,10 +77,7 @@ def decode(
     ended_BC = torch.zeros(token_ids_BC.shape, dtype=torch.bool, device=device)
     for t in range(params.max_tokens):
         distribution_NV = log_distribution(logits_NV, params)
-        if params.temperature == 0:
-            token_B = distribution_NV.argmax(-1)[node_B]
-        else:
-            token_B = choose(distribution_NV.to(exact), node_B.to(exact), uniform(seeds_B, t)).to(device)
+        token_B = _drawn(distribution_NV, node_B, seeds_B, t, greedy=params.temperature == 0)
         token_ids_BC[place_B, t] = token_B
         logprobs_BC[place_B, t] = distribution_NV[node_B, token_B]
         ended_B = stops_V[token_B]
@@ -99,10 +96,21 @@ def decode(
         else:  # no row has branched, and few nodes have ended: these stay, and get a token that is ignored
             node_B, token_N = parent_N[node_B], token_N.new_zeros(forward.size).scatter_(0, parent_N, token_N)
         logits_NV = forward.step(token_N)
+    return _completions(token_ids_BC, logprobs_BC, ended_BC, t + 1)
 
-    # The last token of a row that has ended is marked; zeros follow.
+
+def _drawn(distribution_NV: Tensor, node_B: Tensor, seeds_B: Tensor, t: int, *, greedy: bool) -> Tensor:
+    """Return the t-th token of each row: the likeliest, or one drawn in float64 with the row's random number."""
+    if greedy:
+        return distribution_NV.argmax(-1)[node_B]
+    exact = seeds_B.device  # where float64 exists
+    return choose(distribution_NV.to(exact), node_B.to(exact), uniform(seeds_B, t)).to(distribution_NV.device)
+
+
+def _completions(token_ids_BC: Tensor, logprobs_BC: Tensor, ended_BC: Tensor, drawn: int) -> list[Completion]:
+    """Return each row up to the token that is marked in `ended_BC`, or its first `drawn` tokens; zeros follow."""
     stopped_B = ended_BC.any(-1)
-    length_B = torch.where(stopped_B, ended_BC.int().argmax(-1) + 1, t + 1)
+    length_B = torch.where(stopped_B, ended_BC.int().argmax(-1) + 1, drawn)
     columns = (token_ids_BC.tolist(), logprobs_BC.tolist(), length_B.tolist(), stopped_B.tolist())
     return [
         Completion(ids[:length], logprobs[:length], stopped)

@@ -12,7 +12,8 @@ from functools import lru_cache
 
 from rlvr import Status, Task, Verdict, verifier
 
-from .answers import judge, readable
+from .answers import Judgement, judge, readable
+from .claims import Found
 from .extract import final_answer, gold_answer, kind_of
 from .options import Assume, Options, Units
 
@@ -88,6 +89,11 @@ def check(
         judgement = judge(gold, found.text, options)
     except RecursionError:
         return Verdict(status=Status.UNPARSED, reason="nested too deeply")
+    return _verdict(found, judgement)
+
+
+def _verdict(found: Found, judgement: Judgement) -> Verdict:
+    """Return the verdict on an answer that was found and judged."""
     extracted = found.text if len(found.text) <= 1000 else found.text[:1000] + "…"
     if judgement.status == "invalid":
         return Verdict(status=Status.INVALID, extracted=extracted, reason=judgement.reason)

@@ -150,12 +150,10 @@ def _residue(*key: object) -> int:
 
 
 def _modular(node: Expr, env: dict[str, int], k: int) -> int:
+    """Return the value of an expression modulo `PRIME` at the k-th point. Raises Unsupported and Undefined."""
     op, args = node
     if op == "num":
-        value: Fraction = args[0]
-        if value.denominator == 1:
-            return value.numerator % PRIME
-        return value.numerator * pow(value.denominator, -1, PRIME) % PRIME
+        return _residue_of(args[0])
     if op == "sym":
         return env[args[0]] if args[0] in env else _residue("sym", args[0], k)
     if op == "const":
@@ -184,37 +182,53 @@ def _modular(node: Expr, env: dict[str, int], k: int) -> int:
     if op == "pct":
         return _modular(args[0], env, k) * pow(100, -1, PRIME) % PRIME
     if op == "pow":
-        exponent = _rational(_bound(args[1], env))
-        if exponent.denominator != 1:
-            raise Unsupported
-        base = _modular(args[0], env, k)
-        if base == 0 and exponent < 0:
-            raise Undefined
-        return int(pow(base, int(exponent), PRIME))
+        return _modular_power(args[0], args[1], env, k)
     if op == "call":
         return _residue("call", args[0], k, *(_modular(a, env, k) for a in args[1:]))
     if op == "big":
         value_in = lambda body, inner: _modular(body, inner, k)  # noqa: E731
         return int(_big(node, env, value_in, lambda a, b: (a + b) % PRIME, lambda a, b: a * b % PRIME))
-    if op == "fun" and args[0] == "binom":
-        n, r = _rational(_bound(args[1], env)), _rational(_bound(args[2], env))
-        if n.denominator == r.denominator == 1 and 0 <= r <= n <= MAX_FACTORIAL:
-            return math.comb(int(n), int(r)) % PRIME
-        raise Unsupported
-    if op == "fact":
-        n = _rational(_bound(args[0], env))
-        if n.denominator != 1 or not 0 <= n <= MAX_FACTORIAL:
-            raise Unsupported
-        product = 1
-        for factor in range(2, int(n) + 1):
-            product = product * factor % PRIME
-        return product
+    if op == "fact" or (op == "fun" and args[0] == "binom"):
+        return _modular_count(node, env)
     if op == "fun":
-        exact = _rational(_bound(node, env))
-        return exact.numerator * pow(exact.denominator, -1, PRIME) % PRIME
+        return _residue_of(_rational(_bound(node, env)))
     if op == "base":
         return based(args[0], args[1]) % PRIME
     raise Unsupported
+
+
+def _residue_of(value: Fraction) -> int:
+    """Return a rational number modulo `PRIME`."""
+    if value.denominator == 1:
+        return value.numerator % PRIME
+    return value.numerator * pow(value.denominator, -1, PRIME) % PRIME
+
+
+def _modular_power(base: Expr, exponent: Expr, env: dict[str, int], k: int) -> int:
+    """Return a power modulo `PRIME`; its exponent must be an integer at this point."""
+    power = _rational(_bound(exponent, env))
+    if power.denominator != 1:
+        raise Unsupported
+    value = _modular(base, env, k)
+    if value == 0 and power < 0:
+        raise Undefined
+    return int(pow(value, int(power), PRIME))
+
+
+def _modular_count(node: Expr, env: dict[str, int]) -> int:
+    """Return a factorial or a binomial coefficient modulo `PRIME`; its arguments must be integers at this point."""
+    arguments = node.args if node.op == "fact" else node.args[1:]
+    n, *below = [_rational(_bound(argument, env)) for argument in arguments]
+    if n.denominator != 1 or not 0 <= n <= MAX_FACTORIAL:
+        raise Unsupported
+    if below:
+        if below[0].denominator != 1 or not 0 <= below[0] <= n:
+            raise Unsupported
+        return math.comb(int(n), int(below[0])) % PRIME
+    product = 1
+    for factor in range(2, int(n) + 1):
+        product = product * factor % PRIME
+    return product
 
 
 def _bound(node: Expr, env: dict[str, Any]) -> Expr:
