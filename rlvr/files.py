@@ -30,6 +30,8 @@ _MAGIC = {"gzip": (b"\x1f\x8b", ".gz"), "zstd": (b"\x28\xb5\x2f\xfd", ".zst")}
 # Half of a surrogate pair has no UTF-8. U+0085, U+2028 and U+2029 end a line for some readers.
 _ESCAPED = re.compile("[\ud800-\udfff\x85\u2028\u2029]")
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # `json.dumps` makes an encoder a call
+BAD_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+"""Errors of a path that cannot be used as the request says."""
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a full or broken disk, which are no fault of the request."""
 _KINDS = {bool: "a bool", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
@@ -62,33 +64,56 @@ def expanded(given: Iterable[str | Path], *, check: Callable[[Path], Path] | Non
     files: list[Path] = []
     for each in given:
         path = Path(each)
-        if path.is_dir():
+        if os.path.isdir(path):
             found = sorted(filter(is_record_file, path.iterdir()))
             if not found:
                 raise RequestError(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
-        elif not path.exists() and glob.has_magic(str(each)):
+        elif not os.path.exists(path) and glob.has_magic(str(each)):
             found = sorted(filter(Path.is_file, map(Path, glob.glob(str(each), recursive=True))))
             if not found:
                 raise RequestError(f"no file matches {each}")
         else:
             found = [path]
         files += map(check or existing, found)
-    for i, path in enumerate(files):
-        if path in files[:i]:
-            raise RequestError(f"{path} is given twice")
+    refuse_twice(files)
     return files
+
+
+def refuse_twice(files: Iterable[Path]) -> None:
+    """Raise RequestError for a file that is given twice, also by different spellings or links."""
+    seen: dict[tuple[int, int], Path] = {}
+    for path in files:
+        about = path.stat()
+        before = seen.setdefault((about.st_dev, about.st_ino), path)
+        if before is not path:
+            raise RequestError(f"{path} is given twice" + ("" if before == path else f" (also as {before})"))
 
 
 def existing(path: Path, *, check: Callable[[Path], object] = ending) -> Path:
     """Return `path` if it is a readable file whose ending passes `check`. Raises RequestError if it is not."""
-    if not path.exists():
-        raise RequestError(f"{path} does not exist")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise RequestError(f"{path} does not exist") from None
+    except OSError as error:  # a loop of symbolic links, a name that is too long, a folder that may not be searched
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from error
     if not path.is_file():
         raise RequestError(f"{path} is not a file")
     if not os.access(path, os.R_OK):
         raise RequestError(f"{path} may not be read by this user")
     check(path)
     return path
+
+
+def short_name(path: Path) -> str:
+    """Return the name of `path`, cut to 200 bytes, so that a name made of it has not more than the 255 of a file name.
+
+    A name that is cut ends in a hash of the whole.
+    """
+    name = os.fsencode(path.name)
+    if len(name) <= 200:
+        return path.name
+    return f"{name[:180].decode('utf-8', 'ignore')}~{hashlib.sha256(name).hexdigest()[:16]}"
 
 
 @contextmanager
@@ -100,7 +125,7 @@ def replacing(path: Path, before_rename: Callable[[Path], object] | None = None)
     written to, RunError if the disk fails later.
     """
     target = Path(os.path.realpath(path))  # a symbolic link stays, and its target is replaced
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".{short_name(target)}.{secrets.token_hex(4)}.tmp")
     try:
         # Not tempfile: it makes files that only their owner may read.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

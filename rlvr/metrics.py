@@ -11,6 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlvr.errors import DataError
+from rlvr.files import decoded, from_json, raw_lines_of
 
 
 @dataclass(frozen=True)
@@ -166,3 +171,37 @@ def table() -> Iterator[str]:
     for metric in CATALOG:
         doc = metric.doc.removesuffix(".").replace("|", "\\|")
         yield f"| `{metric.name}` | {metric.unit} | {metric.healthy} | {doc} |"
+
+
+# --- metrics of a run -------------------------------------------------------------------------------------------------
+
+
+def read_metrics(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of a file, one step at a time, without a last line that is still being written.
+
+    Raises DataError, with file and line, for a line that does not hold the metrics of a step.
+    """
+    with file.open("rb") as content:
+        content.seek(max(0, file.stat().st_size - 1))
+        ended = content.read() in (b"", b"\n")
+    lines = raw_lines_of(file)
+    before = next(lines, None)
+    while before is not None:
+        line = next(lines, None)
+        if line is not None or ended:
+            yield _step_metrics(*before)
+        before = line
+
+
+def _step_metrics(where: str, line: bytes) -> dict[str, Any]:
+    """Return the metrics in a line. Raises DataError if it holds something else."""
+    try:
+        value = from_json(decoded(line, where), where)
+    except DataError as error:
+        raise DataError(f"{error}; delete the line: nothing is trained on it") from error
+    alarms = value.get("alarms", []) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(value.get("step"), int):
+        raise DataError(f"{where} is not the metrics of a step: expected an object with a whole number `step`")
+    if not isinstance(alarms, list) or not all(isinstance(each, dict) and "alarm" in each for each in alarms):
+        raise DataError(f"{where} is not the metrics of a step: `alarms` is not a list of alarms")
+    return value

@@ -71,9 +71,12 @@ def main() -> None:
         print(f"rlvr: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        from rlvr.files import DISK_FAULTS
+        from rlvr.files import BAD_PATHS, DISK_FAULTS
 
         # Code that opens a file names it in its error. An error without a name is about standard output.
+        if error.filename is not None and error.errno in (*BAD_PATHS, *DISK_FAULTS):
+            print(f"rlvr: {error.filename}: {error.strerror}", file=sys.stderr)
+            sys.exit(2 if error.errno in BAD_PATHS else 1)
         if error.filename is not None or error.errno not in DISK_FAULTS:
             raise
         sys.stdout = None  # its buffer cannot be written at exit either

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,18 +135,12 @@ def plot(
 
 def read_metrics(path: Path) -> Lines:
     """Return a run's metrics, one step each, without a last line that is still being written. Raises RequestError."""
-    from rlvr.files import decoded, from_json, raw_lines_of
+    from rlvr.metrics import read_metrics as read_lines
 
     file = path / "metrics.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise RequestError(f"{path} is no run: there is no {file}")
-    raw = list(raw_lines_of(file))
-    if raw and not file.read_bytes().endswith(b"\n"):
-        raw.pop()
-    lines = [from_json(decoded(line, where), where) for where, line in raw]
-    for (where, _), line in zip(raw, lines, strict=True):
-        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-            raise RequestError(f"{where} is not the metrics of a step: expected an object with a whole number `step`")
+    lines = list(read_lines(file))
     if not lines:
         raise RequestError(f"{file} holds no step yet")
     return lines
@@ -153,7 +148,10 @@ def read_metrics(path: Path) -> Lines:
 
 def _names(paths: Sequence[Path]) -> dict[str, Path]:
     """Return label → path: the label is the shortest end of each path that is unique."""
-    runs = [path.parent if path.name == "metrics.jsonl" else path for path in map(Path.resolve, paths)]
+    runs = [
+        path.parent if path.name == "metrics.jsonl" else path
+        for path in (Path(os.path.realpath(path)) for path in paths)
+    ]
     for place, run in enumerate(runs):
         if run in runs[:place]:
             raise RequestError(f"{paths[place]} is given twice: name each run once")

@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ def local_files(name: str, patterns: tuple[Path, ...]) -> list[Path]:
     """
     found: list[Path] = []
     for pattern in patterns:
-        matches = [pattern] if pattern.exists() else [Path(path) for path in sorted(glob.glob(str(pattern)))]
+        matches = [pattern] if os.path.exists(pattern) else [Path(path) for path in sorted(glob.glob(str(pattern)))]
         if not matches:
             raise RequestError(f"dataset {name}: there is no file {pattern}")
         for path in matches:
@@ -104,7 +105,7 @@ def local_files(name: str, patterns: tuple[Path, ...]) -> list[Path]:
                 raise RequestError(f"dataset {name}: {path} is not a file (a glob names many: {path}/*.parquet)")
             if path.suffix not in ENDINGS:
                 raise RequestError(f"dataset {name}: {path}: a data file ends in {', '.join(ENDINGS)}")
-            if path.resolve() in (other.resolve() for other in found):
+            if any(path.samefile(other) for other in found):
                 raise RequestError(f"dataset {name}: {path} is named twice")
             found.append(path)
     return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlvr.errors import DataError
+from rlvr.files import from_json
 from rlvr.record.schema import Rollout, VersionRun
 
 
@@ -41,10 +43,22 @@ class Lineage:
 
 
 def lineage_of(path: str, weights_hash: str | None) -> Lineage:
-    """Return the lineage of the model at `path` (a directory or a hub name), from the run around a checkpoint."""
-    folder = Path(path).resolve()
+    """Return the lineage of the model at `path` (a directory or a hub name), from the run around a checkpoint.
+
+    Raises DataError if the files of that run cannot be read.
+    """
+    folder = Path(os.path.realpath(path))
     state, manifest = folder / "run.json", folder.parent.parent / "manifest.json"
     if not (state.is_file() and manifest.is_file()):
         return Lineage(weights_hash=weights_hash)
-    version = json.loads(state.read_text())["metrics"]["policy_version"]
-    return Lineage(json.loads(manifest.read_text())["run_id"], version, weights_hash)
+    metrics, run_id = _member(state, "metrics"), _member(manifest, "run_id")
+    version = metrics.get("policy_version") if isinstance(metrics, dict) else None
+    if not isinstance(version, int) or not isinstance(run_id, str):
+        raise DataError(f"{state} and {manifest} do not say which policy version of which run this model is")
+    return Lineage(run_id, version, weights_hash)
+
+
+def _member(file: Path, key: str) -> object:
+    """Return a member of the JSON object in a file; None if it has none."""
+    value = from_json(file.read_text(encoding="utf-8", errors="replace"), str(file))
+    return value.get(key) if isinstance(value, dict) else None

@@ -141,10 +141,20 @@ def python_rows(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict
         try:
             columns[name] = _python_values(column)
         except (*_MISFITS, KeyError) as error:  # a map with a key twice, a timestamp of nanoseconds
-            raise DataError(f"{where(0)} and following: column {name!r} cannot be read: {error}") from error
+            raise unreadable(name, column, where, error) from error
     if not columns:
         return [{} for _ in range(batch.num_rows)]
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def unreadable(name: str, column: pa.Array, where: Callable[[int], str], error: Exception) -> DataError:
+    """Return the error for a column that has no Python values, which names the first row that has none."""
+    for row in range(len(column)):
+        try:
+            column[row].as_py(maps_as_pydicts="strict")
+        except (*_MISFITS, KeyError):
+            return DataError(f"{where(row)}: column {name!r} cannot be read: {error}")
+    return DataError(f"{where(0)} and following: column {name!r} cannot be read: {error}")
 
 
 def _python_values(column: pa.Array) -> list[Any]:

@@ -19,7 +19,7 @@ from rlvr.files import decoded, raw_lines_of
 from rlvr.record.content_ids import ContentIds
 from rlvr.record.foreign_formats import Layout, columns_of, layout_of
 from rlvr.record.lines import Line, line_of
-from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS
+from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS, unreadable
 from rlvr.record.paths import at_path, heads
 from rlvr.record.row_files import arrow_batches, arrow_schema, csv_texts, format_of, json_texts, row_file, row_files
 from rlvr.record.rows import BY_NAME, TARGETS, Columns, Row
@@ -220,6 +220,14 @@ class ArrowBatch:
         """Return the place of row `i` of the batch, for messages."""
         return f"{self.path}, row {self.numbers[i]}"
 
+    def _texts(self, name: str) -> list[str | None] | None:
+        """Return `column_texts` of a column. Raises DataError for text that is not UTF-8."""
+        column = self.batch.column(name)
+        try:
+            return column_texts(column)
+        except UnicodeDecodeError as error:
+            raise unreadable(name, column, self.where, error) from error
+
     def take(self, places: Sequence[int]) -> ArrowBatch:
         """Return the rows at these places."""
         numbers = [self.numbers[place] for place in places]
@@ -241,9 +249,7 @@ class ArrowBatch:
             unwanted |= set(names) - heads(only)
         wanted = self.batch.select([name for name in names if name not in unwanted]) if unwanted else self.batch
         texts = {
-            name: column
-            for name in columns.values()
-            if name in names and (column := column_texts(self.batch.column(name))) is not None
+            name: column for name in columns.values() if name in names and (column := self._texts(name)) is not None
         }
         nested = [path for path in columns.values() if path not in names]
         rows = []

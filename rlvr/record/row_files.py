@@ -11,6 +11,7 @@ import codecs
 import csv
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,18 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from rlvr.errors import DataError, RequestError
-from rlvr.files import COMPRESSED, ENDINGS, existing, expanded, from_json, kind_of, opened_bytes, sha256, to_json
+from rlvr.files import (
+    COMPRESSED,
+    ENDINGS,
+    existing,
+    expanded,
+    from_json,
+    kind_of,
+    opened_bytes,
+    refuse_twice,
+    sha256,
+    to_json,
+)
 from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS, batches_of, opened
 
 STDIN = "-"
@@ -52,7 +64,7 @@ def format_of(path: Path) -> str:
 
 def is_saved_dataset(path: Path) -> bool:
     """Return whether a folder is one that `Dataset.save_to_disk` wrote."""
-    return (path / _STATE).is_file() and (path / "dataset_info.json").is_file()
+    return os.path.isfile(path / _STATE) and os.path.isfile(path / "dataset_info.json")
 
 
 def row_files(given: Iterable[str | Path]) -> list[Path]:
@@ -69,9 +81,7 @@ def row_files(given: Iterable[str | Path]) -> list[Path]:
     found: list[Path] = []
     for each in paths:
         found += [spooled_input()] if str(each) == STDIN else _named(each)
-    for i, path in enumerate(found):
-        if path in found[:i]:
-            raise RequestError(f"{path} is given twice")
+    refuse_twice(found)
     return found
 
 
@@ -79,7 +89,7 @@ def _named(given: str | Path) -> Sequence[Path]:
     path = Path(given)
     if is_saved_dataset(path):
         return [path]
-    if (path / _SPLITS).is_file():
+    if os.path.isfile(path / _SPLITS):
         splits = from_json((path / _SPLITS).read_text(encoding="utf-8"), str(path / _SPLITS))["splits"]
         return [path / split for split in splits]
     return expanded([path], check=row_file)
@@ -99,7 +109,7 @@ def identity_of(path: Path) -> list[object]:
         return [STDIN, path.stat().st_size, sha256(path)]
     files = arrow_files(path) if is_saved_dataset(path) else [path]
     about = [file.stat() for file in files]
-    return [str(path.resolve()), sum(each.st_size for each in about), max(each.st_mtime_ns for each in about)]
+    return [os.path.realpath(path), sum(each.st_size for each in about), max(each.st_mtime_ns for each in about)]
 
 
 # --- standard input -------------------------------------------------------------------------------------------------

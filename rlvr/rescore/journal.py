@@ -10,14 +10,15 @@ from __future__ import annotations
 import fcntl
 import glob
 import json
+import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from rlvr.errors import RequestError, RunError
-from rlvr.files import to_json
+from rlvr.files import short_name, to_json
 from rlvr.record.schema import Score, Verdict
 from rlvr.verify.scoring import Scorer
 
@@ -31,17 +32,26 @@ SYNC_EVERY = 10.0  # seconds: what a power cut may cost
 class Journal:
     """Entries of one request, those of an earlier attempt first. An entry is any JSON value."""
 
-    def __init__(self, path: Path, request: Mapping[str, Any], *, anew: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        request: Mapping[str, Any],
+        *,
+        anew: bool = False,
+        is_entry: Callable[[Any], bool] = lambda value: True,
+    ) -> None:
         """Open the journal of `request`, or begin one.
 
         Args:
             path: The file.
             request: What makes two requests the same; plain JSON values.
             anew: Discard the journal of another request, which is an error otherwise.
+            is_entry: Returns whether a value can be an entry; others are damage.
 
         Raises RequestError if another process holds the journal, or if it belongs to another request.
         """
         self.path = path
+        self._is_entry = is_entry
         self._file = _locked(path)
         try:
             self.entries = self._adopt(request, anew)
@@ -76,7 +86,7 @@ class Journal:
         end = self._file.tell()
         for line in self._file:
             entries = _parsed(line) if line.endswith(b"\n") else None
-            if not isinstance(entries, list):
+            if not isinstance(entries, list) or not all(map(self._is_entry, entries)):
                 break
             count += len(entries)
             end += len(line)
@@ -195,8 +205,8 @@ class ScoreJournal:
         self, path: Path, request: Mapping[str, Any], scorers: Sequence[Scorer], *, anew: bool = False
     ) -> None:
         """Open the journal of `request`, or begin one; see `Journal`. The scorers give their scores' provenance."""
-        self._journal = Journal(path, {**request, "format": self._FORMAT}, anew=anew)
         self._scorers = scorers
+        self._journal = Journal(path, {**request, "format": self._FORMAT}, anew=anew, is_entry=self._is_entry)
         self._pending: tuple[list[Any], object] | None = None  # the newest row of a group, and the group
 
     @property
@@ -208,6 +218,20 @@ class ScoreJournal:
         """Yield the scores of these rows."""
         for entry in self._journal.replayed():
             yield tuple(_restored(scorer, fields) for scorer, fields in zip(self._scorers, entry, strict=True))
+
+    def _is_entry(self, entry: Any) -> bool:
+        """Return whether an entry holds a score of each scorer."""
+        if not isinstance(entry, list) or len(entry) != len(self._scorers):
+            return False
+        try:
+            for fields in entry:
+                _verdict(fields)
+                seconds = fields["seconds"]
+                if not isinstance(fields["created_at"], str) or not 0 <= seconds < math.inf:
+                    return False
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return False
+        return True
 
     def add(self, scores: Scores, group: object = None) -> None:
         """Append the scores of the next row.
@@ -250,11 +274,13 @@ def _stored(score: Score) -> dict[str, Any]:
 
 
 def _restored(scorer: Scorer, fields: Mapping[str, Any]) -> Score:
-    seconds, created_at = fields["seconds"], fields["created_at"]
-    verdict = {name: value for name, value in fields.items() if name in Verdict.model_fields}
-    return scorer.score_of(Verdict.model_validate(verdict), seconds, created_at)
+    return scorer.score_of(_verdict(fields), fields["seconds"], fields["created_at"])
+
+
+def _verdict(fields: Mapping[str, Any]) -> Verdict:
+    return Verdict.model_validate({name: value for name, value in fields.items() if name in Verdict.model_fields})
 
 
 def stale_temporaries(path: Path) -> Sequence[Path]:
     """Return the temporary files that killed writers of `path` left. The holder of its journal may delete them."""
-    return sorted(path.parent.glob(f".{glob.escape(path.name[:200])}.????????.tmp"))
+    return sorted(path.parent.glob(f".{glob.escape(short_name(path))}.????????.tmp"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 from rlvr.errors import RequestError
-from rlvr.files import ending
+from rlvr.files import ending, short_name
 from rlvr.record.fields import Where
 from rlvr.record.gold_join import GoldAnswers
 from rlvr.record.reading import Source, source_of
@@ -323,7 +324,7 @@ class FileRequest:
         return {
             "files": [identity_of(source.path) for source in job.sources],
             "verifiers": [[scorer.name, scorer.version, scorer.config_hash] for scorer in job.scorers],
-            "out": str(Path(self.out).resolve()),
+            "out": os.path.realpath(self.out),
             "scores_only": self.scores_only,
             "skip_bad_lines": self.skip_bad_lines,
             "where": [self.where] if isinstance(self.where, str) else list(self.where),
@@ -339,7 +340,7 @@ class FileRequest:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name[:200]}.journal")
+    return path.with_name(f".{short_name(path)}.journal")
 
 
 def _is_folder(out: str) -> bool:

@@ -558,7 +558,7 @@ def _eval_source(config: RunConfig, chat: bool, notes: list[str]) -> PromptSourc
         return None
     known = {entry.name for entry in registry().entries("prompt_source")}
     own_files = config.eval.dataset is None and not config.eval.data_files
-    shared = {path.resolve() for path in config.dataset.data_files} & {p.resolve() for p in config.eval.data_files}
+    shared = set(map(os.path.realpath, config.dataset.data_files)) & set(map(os.path.realpath, config.eval.data_files))
     if shared:
         raise ConfigError(
             f"{min(shared)} is in dataset.data_files and in eval.data_files: held-out means not trained on"

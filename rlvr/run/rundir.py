@@ -18,6 +18,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,8 @@ from typing import Any, Self
 from uuid import uuid4
 
 from rlvr.errors import RequestError, RlvrError, RunError
-from rlvr.files import replacing, sha256, sync, to_json
+from rlvr.files import kind_of, replacing, sha256, sync, to_json
+from rlvr.metrics import read_metrics as read_lines
 from rlvr.record.parquet import batches_of
 from rlvr.record.schema import Rollout, utc_now
 from rlvr.record.store import read_rollouts, rollout_of, rows_of, write_rollouts
@@ -42,6 +44,8 @@ from rlvr.settings import Setting, read_settings, validate
 # what is correct.
 MAY_CHANGE = ("steps ", "eval.", "checkpoint.", "alarms.", "trackers ", "verifier.workers ", "verifier.timeout ")
 """Settings that may change when a run is resumed."""
+CHECKPOINT = re.compile(r"step-\d{6,}")
+"""Names of checkpoints."""
 _VERSIONED = ("torch", "transformers", "datasets", "sympy", "mpmath", "pyarrow", "pydantic")
 
 
@@ -56,17 +60,23 @@ class RunDirectory:
         """True if the run may continue with a changed version of code that decides what is learned."""
         self._made: list[Path] = []
         self._sums = Checksums(path / "rollouts")
-        self._lock = (path / ".lock").open("w")
+        try:
+            self._lock = (path / ".lock").open("w")
+        except OSError as error:
+            raise RequestError(f"{path} cannot be written to: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._lock.close()
             raise RequestError(f"{path} is in use by another run") from error
+        except OSError as error:
+            self._lock.close()
+            raise RequestError(f"{path} cannot be locked: {error.strerror}") from error
 
     @classmethod
     def create(cls, path: Path, config: RunConfig) -> Self:
         """Begin a new run in an empty or new directory. Raises RequestError if the directory is not empty."""
-        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        made = [folder for folder in (path, *path.parents) if not os.path.exists(folder)]
         try:
             path.mkdir(parents=True, exist_ok=True)
             used = not _barely_begun(path)
@@ -96,8 +106,12 @@ class RunDirectory:
         except RequestError:
             directory._lock.close()
             raise
-        for torn in [*path.glob(".*.tmp"), *path.glob("*/.*.tmp")]:  # what a kill left half-written
-            shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
+        try:
+            for torn in [*path.glob(".*.tmp"), *path.glob("*/.*.tmp")]:  # what a kill left half-written
+                shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
+        except OSError as error:
+            directory._lock.close()
+            raise RequestError(f"{path} cannot be written to: {error.strerror}: {error.filename}") from error
         return directory
 
     def __enter__(self) -> Self:
@@ -130,7 +144,14 @@ class RunDirectory:
     @property
     def manifest(self) -> dict[str, Any]:
         """Seed and configuration of the run's start, current versions, and the history of their changes."""
-        return _json_of(self.path / "manifest.json")
+        file = self.path / "manifest.json"
+        manifest = _json_of(file)
+        changes = manifest.get("changes", [])
+        whole = isinstance(manifest.get("run_id"), str) and isinstance(manifest.get("versions"), dict)
+        whole = whole and isinstance(changes, list)
+        if not whole or not all(isinstance(each, dict) and "settings" in each for each in changes):
+            raise RequestError(f"{file} is not the manifest of a run: run_id, versions or changes are missing or wrong")
+        return manifest
 
     def go_on(
         self,
@@ -309,7 +330,7 @@ class RunDirectory:
     def newest_checkpoint(self) -> tuple[int, Path] | None:
         """Return the newest checkpoint: the number of batches it has seen, and its folder; None if there is none."""
         found = self._checkpoints()
-        return (int(found[-1].name.removeprefix("step-")), found[-1]) if found else None
+        return (_step_of(found[-1]), found[-1]) if found else None
 
     def intact_checkpoint(self) -> tuple[int, Path] | None:
         """Return the newest checkpoint, after checking its files.
@@ -328,16 +349,19 @@ class RunDirectory:
         )
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((self.path / "checkpoints").glob("step-*"))
+        """Return the folders that `checkpoint` has named, oldest first. Others, such as renamed ones, do not count."""
+        entries = (self.path / "checkpoints").glob("step-*")
+        return sorted((each for each in entries if CHECKPOINT.fullmatch(each.name) and each.is_dir()), key=_step_of)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def read_metrics(directory: Path) -> Iterator[dict[str, Any]]:
-    """Yield the metrics of a run directory, one step at a time, without a last line that is still being written."""
+    """Yield the metrics of a run directory; see `rlvr.metrics.read_metrics`."""
     path = directory / "metrics.jsonl"
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+    return read_lines(path) if path.exists() else iter(())
 
 
 def _barely_begun(path: Path) -> bool:
@@ -348,9 +372,11 @@ def _barely_begun(path: Path) -> bool:
 
 def _json_of(file: Path) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        value: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{file} cannot be read, so the run cannot be resumed: {error}") from error
+    if not isinstance(value, dict):
+        raise RequestError(f"{file} is {kind_of(value)}, so the run cannot be resumed: expected an object")
     return value
 
 

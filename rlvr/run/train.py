@@ -13,6 +13,7 @@ from rlvr.alarms import summary
 from rlvr.errors import ConfigError
 from rlvr.run.config import RunConfig, resolve
 from rlvr.run.loop import Run
+from rlvr.run.paths import with_absolute_paths
 from rlvr.run.plan import Plan, make_plan
 from rlvr.run.reporting import TrainReporter, headline
 from rlvr.run.rundir import RunDirectory, read_metrics
@@ -126,7 +127,7 @@ def _configuration(
 
 
 def _start(config: RunConfig, out: Path | None, reporter: TrainReporter) -> TrainResult:
-    with make_plan(config, reporter.progress) as plan:
+    with make_plan(with_absolute_paths(config), reporter.progress) as plan:
         config = plan.config
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{Path(config.recipe or config.trainer.name).stem}"
         with RunDirectory.create(out or Path("runs") / name, config) as directory:

@@ -72,9 +72,8 @@ class VerdictCache:
             if known is not None:
                 self._memory.move_to_end(key)
             elif self._file is not None:
-                found = self._file.execute("SELECT verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
-                if found is not None:
-                    known = Verdict.unpacked(json.loads(found[0]))
+                known = self._read(self._file, key)
+                if known is not None:
                     self._remember(key, known)
         return known
 
@@ -99,6 +98,23 @@ class VerdictCache:
                 self._file.close()
                 self._file = None
 
+    def _read(self, file: sqlite3.Connection, key: bytes) -> Verdict | None:
+        """Return the verdict in the file; None if there is none, or something else: it is verified again, and replaced.
+
+        Raises RunError if the file is damaged as a whole.
+        """
+        from sqlite3 import Error
+
+        try:
+            found = file.execute("SELECT verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
+        except Error as error:
+            raise RunError(f"the cache {self._path} cannot be read: {error}; delete it, or use another file") from error
+        try:
+            verdict = None if found is None else Verdict.unpacked(json.loads(found[0]))
+        except (ValueError, TypeError, RecursionError):
+            return None
+        return verdict if verdict is not None and verdict.status in KEPT else None
+
     def _remember(self, key: bytes, verdict: Verdict) -> None:
         if key in self._memory:
             return
@@ -122,7 +138,10 @@ class VerdictCache:
 
 
 def _size(verdict: Verdict) -> int:
-    return 512 + len(verdict.extracted or "") + len(verdict.reason or "")
+    """Return about how many bytes a verdict holds, those of its parts included."""
+    parts = (verdict.parts or {}).items()
+    own = 512 + len(verdict.extracted or "") + len(verdict.reason or "")
+    return own + sum(len(name) + _size(part) for name, part in parts)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,32 @@ def scorer(tmp_path: Path) -> Iterator[Scorer]:
 def numbered(scorer: Scorer, i: int) -> tuple[Score, ...]:
     verdict = Verdict(status="graded", reward=i / 3, extracted=f"{i}\ud800\u2028", reason=None)
     return (scorer.score_of(verdict, 0.25 * i, "2026-01-01T00:00:00Z"),)
+
+
+BAD_ENTRIES = [
+    "5", "[]", "[5]", "[{}]", '[{"status": "graded", "reward": 1.0}]',
+    '[{"status": "graded", "reward": null, "seconds": 0.1, "created_at": "now"}]',
+    '[{"status": "graded", "reward": 1.0, "seconds": "long", "created_at": "now"}]',
+    '[{"status": "good", "seconds": 0.1, "created_at": "now"}]',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", BAD_ENTRIES)
+def test_a_bad_entry_and_all_after_it_are_verified_again(tmp_path: Path, scorer: Scorer, entry: str) -> None:
+    path, good = tmp_path / "journal", [numbered(scorer, i) for i in range(3)]
+    for scores in good:  # a line each
+        journal = ScoreJournal(path, {}, [scorer])
+        journal.add(scores)
+        journal.close()
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:3], f"[{entry}]\n", *lines[3:]]))
+    journal = ScoreJournal(path, {}, [scorer])
+    assert journal.rows == 2
+    assert list(journal.replayed()) == good[:2]
+    journal.add(good[2])
+    journal.close()
+    with closing(ScoreJournal(path, {}, [scorer])) as journal:
+        assert list(journal.replayed()) == good
 
 
 @pytest.mark.parametrize(

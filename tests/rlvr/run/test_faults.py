@@ -6,6 +6,7 @@ import json
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+import rlvr
 import small_runs
 from rlvr.errors import DataError, RequestError, RlvrError, RunError
 from rlvr.record.store import read_rollouts, write_rollouts
@@ -287,6 +289,116 @@ def test_an_unreadable_manifest_is_an_error(run: Path) -> None:
     cut(run / "manifest.json")
     with pytest.raises(RequestError, match=r"manifest.json cannot be read, so the run cannot be resumed"):
         small_runs.resume(run)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "manifest.json is a list, so the run cannot be resumed: expected an object"),
+        ("{}", "manifest.json is not the manifest of a run: run_id, versions or changes are missing or wrong"),
+        ('{"run_id": "x", "versions": {}, "changes": [5]}', "run_id, versions or changes are missing or wrong"),
+        ('{"run_id": "x", "versions": {}, "changes": 5}', "run_id, versions or changes are missing or wrong"),
+        ("[" * 100_000, "manifest.json cannot be read, so the run cannot be resumed"),
+        ('{"run_id": "x", "versions": {}, "config": "grpo"}', "manifest.json"),
+    ],
+)
+def test_a_manifest_of_another_kind_is_an_error(run: Path, text: str, message: str) -> None:
+    (run / "manifest.json").write_text(text)
+    with pytest.raises(RequestError, match=message):
+        small_runs.resume(run)
+
+
+def test_a_bad_line_inside_the_metrics_is_named_and_can_be_deleted(run: Path, whole: Path) -> None:
+    metrics = run / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join([*lines[:2], "{broken\n", *lines[3:]]))
+    before = contents(run)
+    with pytest.raises(DataError, match=r"metrics.jsonl, line 3 is not JSON: .*; delete the line: nothing is trained"):
+        small_runs.resume(run)
+    assert contents(run) == before
+    metrics.write_text("".join([*lines[:2], *lines[3:]]))
+    assert small_runs.resume(run).finished
+    assert small_runs.final_state(run) == small_runs.final_state(whole)
+
+
+def test_metrics_without_a_last_newline_are_written_again(run: Path, whole: Path) -> None:
+    shutil.rmtree(run / "checkpoints" / "step-000006")
+    metrics = run / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().rstrip("\n"))
+    small_runs.resume(run)
+    assert small_runs.timeless(run) == small_runs.timeless(whole)
+
+
+def test_checkpoints_are_ordered_by_number_and_renamed_ones_do_not_count(tiny_model: Path, tmp_path: Path) -> None:
+    """As text, step 1,000,000 comes before step 999,999, and would be deleted as it is written."""
+    with RunDirectory.create(tmp_path / "run", config_of(tiny_model)) as directory:
+        others = ["step-000004.bak", "step-9999999x", "step-", "step-12"]
+        for name in others:
+            (directory.path / "checkpoints" / name).mkdir()
+        (directory.path / "checkpoints" / "step-9999999").write_text("a file")
+        for step in (999_998, 999_999, 1_000_000, 1_000_001):
+            with directory.checkpoint(step, keep=2) as folder:
+                (folder / "run.json").write_text("{}")
+        newest = directory.path / "checkpoints" / "step-1000001"
+        assert directory.newest_checkpoint() == (1_000_001, newest)
+        assert directory.intact_checkpoint() == (1_000_001, newest)
+        names = {entry.name for entry in newest.parent.iterdir()}
+        assert names == {*others, "step-9999999", "step-1000000", "step-1000001"}
+
+
+READ_ONLY = """
+import ctypes, os, sys
+from pathlib import Path
+from rlvr.errors import RequestError
+from rlvr.run.rundir import RunDirectory
+for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, by which root ignores permissions
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+if len(sys.argv) == 2:
+    os.execv(sys.executable, [sys.executable, __file__, sys.argv[1], "again"])
+try:
+    RunDirectory.resume(Path(sys.argv[1]))
+except RequestError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_read_only_run_directory_is_an_error(run: Path, tmp_path: Path, locked: bool) -> None:
+    (run / ".lock").chmod(0o400 if locked else 0o600)
+    (run / ".x.tmp").touch()
+    run.chmod(0o500)
+    script = tmp_path / "read_only.py"
+    script.write_text(READ_ONLY)
+    try:
+        done = subprocess.run([sys.executable, script, run], capture_output=True, text=True, check=False)
+    finally:
+        run.chmod(0o700)
+    assert done.stdout.startswith(f"{run} cannot be written to: Permission denied"), done.stderr
+
+
+def test_a_run_is_resumed_from_another_working_directory(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths are stored absolute."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "judge.py").write_text("def judge(completion, task):\n    return len(completion) % 2\n")
+    rows = [{"question": f"{a}+1=", "answer": str(a + 1)} for a in range(12)]
+    for name in ("train-1.jsonl", "held-out.jsonl"):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "card.yaml").write_text("question: question\n")
+    settings = {**small_runs.SMALL, "model": "model", "dataset": "card.yaml", "verifier": "judge.py:judge", "steps": 1}
+    settings |= {"dataset.data_files": ["train-*.jsonl"], "eval.data_files": ["held-out.jsonl"]}
+    monkeypatch.chdir(tmp_path)
+    first = rlvr.train(settings, out="run")
+    assert (first.steps, first.metrics["eval/policy_version"]) == (1, 1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert rlvr.train(resume=tmp_path / "run", overrides={"steps": 2}).finished
+    saved = {"rollouts.files": ["../run"], "model": "../model", "verifier": "../judge.py:judge", "steps": 1}
+    given = {key: value for key, value in small_runs.SMALL.items() if not key.startswith(("dataset", "sampling.g"))}
+    rlvr.train({**given, **saved, "eval.questions": 0}, out="saved")
+    monkeypatch.chdir(tmp_path)
+    assert rlvr.train(resume="elsewhere/saved", overrides={"steps": 2}).finished
 
 
 def test_a_run_that_was_killed_before_its_configuration_was_written_can_be_started_again(

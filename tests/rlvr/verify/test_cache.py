@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlvr.errors import RequestError
+from rlvr.errors import RequestError, RunError
 from rlvr.record.item import Item
 from rlvr.record.schema import Status, Task, Verdict
-from rlvr.verify.cache import VerdictCache, cache_key
+from rlvr.verify.cache import IN_MEMORY, VerdictCache, cache_key
 from rlvr.verify.scoring import Scorer
 
 COUNTING = """
@@ -54,6 +55,40 @@ def calls(folder: Path) -> list[str]:
     made = path.read_text().split() if path.exists() else []
     path.unlink(missing_ok=True)
     return made
+
+
+@pytest.mark.parametrize(
+    "row", ["{", "[]", '["graded"]', '["error", null, null, null]', '["graded", "x", 1, 2]', b"\xff"]
+)
+def test_a_damaged_row_is_verified_again_and_replaced(tmp_path: Path, row: str | bytes) -> None:
+    path, key, verdict = tmp_path / "cache", b"k" * 16, Verdict(status="graded", reward=0.5)
+    VerdictCache(path).close()
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("INSERT INTO verdicts VALUES (?, ?)", (key, row))
+    with closing(VerdictCache(path)) as cached:
+        assert cached.get(key) is None
+        cached.put(key, verdict)
+    with closing(VerdictCache(path)) as cached:
+        assert cached.get(key) == verdict
+
+
+def test_a_file_that_is_damaged_while_it_is_in_use_ends_the_run_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    cached = VerdictCache(path)
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("DROP TABLE verdicts")
+    with pytest.raises(RunError, match=r"/cache cannot be read: no such table.*; delete it, or use another"):
+        cached.get(b"k" * 16)
+
+
+def test_parts_of_verdicts_count_in_memory() -> None:
+    """Otherwise a verifier with large parts would keep far more than the limit."""
+    part = Verdict(status="graded", reward=1.0, extracted="x" * 100_000)
+    cached = VerdictCache()
+    for i in range(200):
+        cached.put(bytes([i]) * 16, Verdict(status="graded", reward=1.0, parts={"a": part, "b": part}))
+    known = sum(cached.get(bytes([i]) * 16) is not None for i in range(200))
+    assert 0 < known <= IN_MEMORY // 200_000
 
 
 def item(completion: str | None, answer: str = "1", row: str | None = None, **extra: object) -> Item:

@@ -1,0 +1,46 @@
+"""Absolute paths in the configuration of a run, so that it can be resumed from any working directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from rlvr.run.config import RunConfig
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return the configuration with every path of a file or folder made absolute. Registered and hub names stay."""
+    model, dataset, rollouts, evaluation = config.model, config.dataset, config.rollouts, config.eval
+    changes = {
+        "model": {"path": os.path.abspath(model.location)} if os.path.isdir(model.location) else {},
+        "dataset": {"name": _file(dataset.name), "data_files": _all(dataset.data_files)},
+        "verifier": {"name": _function(config.verifier.name)},
+        "rollouts": {
+            "files": _all(rollouts.files),
+            "scores": _all(rollouts.scores),
+            "behaviour_model": _folder(rollouts.behaviour_model),
+        },
+        "eval": {"dataset": _file(evaluation.dataset), "data_files": _all(evaluation.data_files)},
+    }
+    return config.model_copy(
+        update={name: getattr(config, name).model_copy(update=update) for name, update in changes.items()}
+    )
+
+
+def _all(paths: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(path.absolute() for path in paths)
+
+
+def _file(name: str | None) -> str | None:
+    return os.path.abspath(name) if name is not None and os.path.isfile(name) else name
+
+
+def _folder(name: str | None) -> str | None:
+    return os.path.abspath(name) if name is not None and os.path.isdir(name) else name
+
+
+def _function(ref: str | None) -> str | None:
+    """Return `FILE.py:FUNCTION` with an absolute FILE; other names unchanged."""
+    place, colon, function = (ref or "").rpartition(":")
+    return f"{os.path.abspath(place)}:{function}" if colon and place.endswith(".py") else ref
