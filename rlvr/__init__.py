@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from rlvr.rescore.score import score as score
     from rlvr.run.diagnose import Diagnosis as Diagnosis
     from rlvr.run.diagnose import diagnose as diagnose
+    from rlvr.run.generate import GenerateReporter as GenerateReporter
+    from rlvr.run.generate import GenerateResult as GenerateResult
+    from rlvr.run.generate import generate as generate
     from rlvr.run.reporting import ProgressLines as ProgressLines
     from rlvr.run.reporting import TrainReporter as TrainReporter
     from rlvr.run.train import TrainResult as TrainResult
@@ -43,6 +46,9 @@ _HOME = {
     "Diagnosis": "rlvr.run.diagnose",
     "check": "rlvr.bench.check",
     "diagnose": "rlvr.run.diagnose",
+    "GenerateReporter": "rlvr.run.generate",
+    "GenerateResult": "rlvr.run.generate",
+    "generate": "rlvr.run.generate",
     "ProgressLines": "rlvr.run.reporting",
     "TrainReporter": "rlvr.run.reporting",
     "TrainResult": "rlvr.run.train",

@@ -476,6 +476,12 @@ class PromptStream:
         self.seek(0)
         return self._take(n, end=self.size)
 
+    def batches(self, n: int) -> Iterator[list[Encoded]]:
+        """Yield every prompt that is short enough once, from the current position on, in lists of `n`."""
+        while self.position != self.size:
+            if batch := self._take(n, end=self.size):
+                yield batch
+
     def _take(self, n: int, end: int | None) -> list[Encoded]:
         taken: list[Encoded] = []
         too_long: list[int] = []  # lengths, since the last prompt that was short enough
@@ -493,7 +499,7 @@ class PromptStream:
                 too_long.append(len(token_ids))
                 dropped += 1
             position += 1
-            if len(too_long) == enough or (position == end and not taken):
+            if len(too_long) == enough or (position == end and not taken and self.position == 0):
                 raise DataError(
                     f"{len(too_long):,} prompts in a row have more than {self._max_prompt_tokens} tokens (the shortest "
                     f"has {min(too_long):,}): raise dataset.max_prompt_tokens or, if the model's positions "

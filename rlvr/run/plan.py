@@ -10,12 +10,11 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from rlvr.alarms import fired
 from rlvr.data.overlap import shared_questions
-from rlvr.data.prompts import Encoded, PromptStream, encode, load_source
+from rlvr.data.prompts import Encoded, PromptStream, load_source
 from rlvr.errors import ConfigError, DataError, RequestError, RlvrError, nearest
 from rlvr.offpolicy.lineage import Lineage, lineage_of
 from rlvr.protocols import (
@@ -37,7 +36,6 @@ from rlvr.run.inputs import model_digests, prompt_digests
 from rlvr.run.models import (
     context_length,
     end_ids,
-    fixed_rope_length,
     load_configuration,
     load_tokenizer,
     local_weights_hash,
@@ -45,9 +43,10 @@ from rlvr.run.models import (
     tokenizer_hash,
     vocabulary_size,
 )
+from rlvr.run.prompting import Prompting
 from rlvr.run.sampled import SAMPLER
 from rlvr.run.saved import Expected, SavedRollouts
-from rlvr.run.stopping import end_of_turn, stop_conditions, uses_chat_template
+from rlvr.run.stopping import uses_chat_template
 from rlvr.settings import sampler_options
 from rlvr.verify.cache import VerdictCache
 from rlvr.verify.score_names import can_judge, score_name
@@ -322,31 +321,22 @@ def _asked(
 ) -> _Asked:
     """Load the prompts of training and the held-out questions. Adds to `notes`."""
     chat = uses_chat_template(tokenizer, config.model.chat)
-    template_kwargs = config.model.chat_template_kwargs
-    if template_kwargs and not chat:
-        raise ConfigError("model.chat_template_kwargs does nothing: no chat template is used (model.chat)")
-    turn = end_of_turn(tokenizer, template_kwargs) if chat else None
-    vocabulary = vocabulary_size(load_configuration(model))
     source = _train_source(config, chat) if config.samples else None
     held_out = _eval_source(config, chat, notes)
     asks = source is not None or held_out is not None
-    longest = _longest_prompt(config, model, notes) if asks else config.dataset.max_prompt_tokens
-    to_ids = partial(encode, tokenizer=tokenizer, template_kwargs=template_kwargs)
-    prompts = None
+    prompts, questions = None, []
+    if asks:
+        prompting = Prompting.of(config, model, tokenizer, notes)
     if source is not None:
         if source.without_gold:
             notes.append(f"{source.without_gold:,} rows of {config.dataset.name} have no gold answer and are left out")
-        limit = config.dataset.limit
-        stop = stop_conditions(tokenizer, config.sampling.stop, source.stop, vocabulary, turn)
-        prompts = PromptStream(source, to_ids, seed=config.seed, max_prompt_tokens=longest, limit=limit, stop=stop)
-    questions: list[Encoded] = []
+        prompts = prompting.stream(source, seed=config.seed, limit=config.dataset.limit)
     if held_out is not None:
-        stop = stop_conditions(tokenizer, config.sampling.stop, held_out.stop, vocabulary, turn)
-        stream = PromptStream(held_out, to_ids, seed=EVAL_SEED, max_prompt_tokens=longest, stop=stop)
+        stream = prompting.stream(held_out, seed=EVAL_SEED)
         questions = stream.first(config.eval.questions)
         if stream.dropped:
             notes.append(
-                f"{stream.dropped:,} held-out questions are not asked: they have more than {longest} tokens "
+                f"{stream.dropped:,} held-out questions are not asked: they have more than {prompting.longest} tokens "
                 "(dataset.max_prompt_tokens)"
             )
         if source is not None:
@@ -404,30 +394,6 @@ def _saved(
     _refuse_ageless(saved, options.needs_lag)
     _refuse_segments(saved, options.needs_whole_rollouts)
     return saved
-
-
-def _longest_prompt(config: RunConfig, model: ModelSpec, notes: list[str]) -> int:
-    """Return the limit on prompt tokens. Raises ConfigError if completions leave no room for a prompt."""
-    asked, completion = config.dataset.max_prompt_tokens, config.sampling.max_tokens
-    configuration = load_configuration(model)
-    positions = context_length(configuration)
-    if positions is None or asked + completion <= positions:
-        return asked
-    if fixed_rope_length(configuration) is not None:
-        notes.append(
-            f"the model's rotary embedding changes for all positions beyond {positions:,} tokens, where samples and "
-            "training would disagree: that is the limit of prompt and completion together"
-        )
-    if completion >= positions:
-        raise ConfigError(
-            f"sampling.max_tokens {completion:,} leaves no room for a prompt: the model {config.model.name!r} has "
-            f"{positions:,} positions"
-        )
-    notes.append(
-        f"prompts of more than {positions - completion:,} tokens are left out: the model has {positions:,} positions, "
-        f"and sampling.max_tokens takes {completion:,}"
-    )
-    return positions - completion
 
 
 def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:

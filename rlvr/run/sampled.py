@@ -50,7 +50,7 @@ class SampleRecorder:
 
         def items() -> Iterator[Item]:
             for group in groups:
-                for rollout, sample in zip(self._records(group), group.samples, strict=True):
+                for rollout, sample in zip(self.records(group), group.samples, strict=True):
                     made.append(rollout)
                     own.append(sampler_score(sample, rollout))
                     yield Item(rollout.completion, rollout.task, rollout)
@@ -78,7 +78,8 @@ class SampleRecorder:
             ]
         return scored
 
-    def _records(self, group: SampledGroup) -> Iterator[Rollout]:
+    def records(self, group: SampledGroup) -> Iterator[Rollout]:
+        """Yield the records of a group, without scores."""
         request = group.request
         timings, now = Timings(sample=group.seconds / max(1, len(group.samples))), utc_now()
         for index, sample in enumerate(group.samples):
