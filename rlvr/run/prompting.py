@@ -1,4 +1,4 @@
-"""From questions to requests: chat template or plain text, token ids, length limit and stop conditions of a run."""
+"""Prompting of a run: chat template or plain text, token ids, length limit and stop conditions."""
 
 from __future__ import annotations
 
