@@ -115,7 +115,7 @@ def _reporter(stack: ExitStack) -> GenerateReporter:
     """Return a reporter that prints notes and progress to standard error."""
     from rlvr.run.generate import GenerateReporter
 
-    class Printed(GenerateReporter):
+    class BatchLines(GenerateReporter):
         heartbeat = Heartbeat()
 
         def note(self, text: str) -> None:
@@ -128,7 +128,7 @@ def _reporter(stack: ExitStack) -> GenerateReporter:
             )
 
     stack.push(_tell_how_to_resume)
-    return Printed()
+    return BatchLines()
 
 
 def _tell_how_to_resume(kind: type[BaseException] | None, *_: object) -> None:

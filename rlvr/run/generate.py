@@ -262,7 +262,7 @@ class _Generation:
         self._tokens = self._replayed = done = 0
         self._seconds = 0.0
         with ExitStack() as stack:
-            ask: _Sampling | None = None
+            ask: _LoadedSampler | None = None
             for number, batch in enumerate(self.stream.batches(self.config.sampling.prompts_per_step)):
                 part = self.partial / f"{number:06d}.parquet"
                 parts.append(part)
@@ -271,7 +271,7 @@ class _Generation:
                     self._replayed += len(batch)
                     continue
                 if ask is None:
-                    ask = _Sampling(self, scorer, stack)
+                    ask = _LoadedSampler(self, scorer, stack)
                 began = time.monotonic()
                 rollouts = ask.rollouts(batch)
                 write_rollouts(part, rollouts)
@@ -282,7 +282,7 @@ class _Generation:
         return parts
 
 
-class _Sampling:
+class _LoadedSampler:
     """A loaded sampler, and the verifier."""
 
     def __init__(self, of: _Generation, scorer: Scorer | None, stack: ExitStack) -> None:

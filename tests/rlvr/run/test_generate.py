@@ -23,7 +23,7 @@ class StopAfter(rlvr.GenerateReporter):
         self.left = batches
 
     def advance(self, progress: Any) -> None:
-        """Count a batch."""
+        """Count a batch of questions."""
         self.left -= 1
         if not self.left:
             raise KeyboardInterrupt
