@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rlvr.record.schema import Verdict as Verdict
     from rlvr.record.select import ShowResult as ShowResult
     from rlvr.record.select import show as show
+    from rlvr.rescore.export import ExportResult as ExportResult
+    from rlvr.rescore.export import export as export
     from rlvr.rescore.score import ScoreReporter as ScoreReporter
     from rlvr.rescore.score import ScoreResult as ScoreResult
     from rlvr.rescore.score import score as score
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 _HOME = {
     "CompareResult": "rlvr.comparison.compare",
     "compare": "rlvr.comparison.compare",
+    "ExportResult": "rlvr.rescore.export",
+    "export": "rlvr.rescore.export",
     "ShowResult": "rlvr.record.select",
     "show": "rlvr.record.select",
     "Diagnosis": "rlvr.run.diagnose",

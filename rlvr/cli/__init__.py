@@ -15,6 +15,7 @@ from rlvr.cli.command import Command
 from rlvr.cli.compare import compare
 from rlvr.cli.diagnose import diagnose
 from rlvr.cli.doctor import doctor
+from rlvr.cli.export import export
 from rlvr.cli.generate import generate
 from rlvr.cli.plot import plot
 from rlvr.cli.plugins import plugins
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, generate, score, compare, show, diagnose, plot, settings, plugins, doctor):
+for command in (train, generate, score, compare, show, export, diagnose, plot, settings, plugins, doctor):
     app.command(cls=Command)(command)
 
 
