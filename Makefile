@@ -8,8 +8,9 @@ PIP    := $(BIN)/python -m pip
 # Installed with the pinned build backend instead of an isolated, unpinned one.
 INSTALL := $(PIP) install -c constraints.txt --no-build-isolation
 
-# Two processes with one thread each: torch's own threads would fight over the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two processes with one thread each: torch's own threads would fight over the cores. Files go to whichever is free, in
+# the order of tests/conftest.py: the longest first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: train test quick lint types unit docs constraints clean
 

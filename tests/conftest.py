@@ -58,6 +58,7 @@ SLOW = (
     "rlvr/data/test_tables.py",
     "rlvr/rescore/test_score_many.py",
     "rlvr/verify/test_adapters.py",
+    "rlvr/verify/test_isolation.py",
     "rlvr/verify/test_pool.py",
     "test_dependencies.py",
     "test_example_plugin.py",
@@ -78,6 +79,23 @@ SLOW_TESTS = (
 """Tests like these in other files, by name."""
 
 
+LONG = (
+    "rlvr/run/test_loop.py",
+    "rlvr/bench/test_bench.py",
+    "rlvr/rescore/test_score_many.py",
+    "rlvr/cli/test_score_cli.py",
+    "rlvr/verify/test_pool.py",
+    "test_wheel.py",
+    "rlvr/cli/test_train_cli.py",
+    "test_study.py",
+    "trainers/sampling/test_hf_sampler.py",
+    "verifiers/test_math_corpus.py",
+    "rlvr/run/test_saved.py",
+    "rlvr/test_alarms.py",
+)
+"""Files that take longest, the longest first."""
+
+
 @cache
 def markers_of(path: Path) -> tuple[str, ...]:
     """Markers of all tests in a file."""
@@ -86,8 +104,21 @@ def markers_of(path: Path) -> tuple[str, ...]:
     return tuple(m for m, places in marked.items() if any(f"{name}/".startswith(f"{place}/") for place in places))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the file they stand in."""
+def place_of(path: Path) -> int:
+    """Where a file stands in `LONG`; other files come after."""
+    name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
+    return LONG.index(name) if name in LONG else len(LONG)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by the file they stand in. Processes that share the files begin with the longest.
+
+    Within a file, and among the other files, the order stays the random one. A long file that comes last would keep one
+    process busy while the other has nothing left to do.
+    """
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist
+        items.sort(key=lambda item: place_of(item.path))
     for item in items:
         for marker in markers_of(item.path):
             item.add_marker(marker)

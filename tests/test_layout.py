@@ -8,6 +8,7 @@ import importlib
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib.metadata import version
 from pathlib import Path
@@ -56,6 +57,12 @@ def ignored(path: Path) -> bool:
     return any(fnmatch.fnmatch(part, pattern) for part in path.relative_to(ROOT).parts for pattern in patterns)
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """The file's syntax tree; parsed once for all rules."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
 def files(folder: str, pattern: str) -> list[Path]:
     return [path for path in sorted((ROOT / folder).rglob(pattern)) if not ignored(path)]
 
@@ -75,7 +82,7 @@ def imported(path: Path, package: str = "", late: bool = True) -> Iterator[str]:
 
     `package` is the dotted package of the file, for relative imports. Of `from a import b`, both a and a.b are given.
     """
-    for node in nodes(ast.parse(path.read_text(), str(path)), late):
+    for node in nodes(tree(path), late):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -113,7 +120,7 @@ def test_functions_are_short(folder: str) -> None:
     lengths = {
         f"{path.relative_to(ROOT)}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
         for path in files(folder, "*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert not {name for name, lines in lengths.items() if lines > LONGEST}
@@ -169,7 +176,7 @@ def test_the_core_has_no_import_cycle() -> None:
 def test_the_core_imports_no_part(path: Path) -> None:
     heads = {name.partition(".")[0] for name in imported(path)}
     assert not heads & {*MAPPED, *MAPPED.values()}
-    texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+    texts = [node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant)]
     named = [text for text in texts if isinstance(text, str) and re.match(rf"({'|'.join(MAPPED.values())})[.:]", text)]
     assert not named, "a part is reached through the registry, by the name of what it offers"
 
@@ -300,7 +307,7 @@ def test_constraints_name_no_machine() -> None:
 def test_no_class_name_is_used_for_two_things() -> None:
     found: dict[str, list[str]] = {}
     for path in [path for folder in ("rlvr", *PARTS) for path in files(folder, "*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     assert not {name: paths for name, paths in found.items() if len(paths) > 1}
@@ -354,17 +361,17 @@ def is_private(name: str) -> bool:
 @pytest.mark.parametrize("path", files("tests", "*.py"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_test_patches_what_is_private(path: Path) -> None:
     """A test that does breaks when the code is arranged anew: what it changes should be an argument."""
-    tree = ast.parse(path.read_text())
+    parsed = tree(path)
     modules = {
         (alias.asname or alias.name).partition(".")[0]
-        for node in ast.walk(tree)
+        for node in ast.walk(parsed)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    found = [name for node in ast.walk(tree) if isinstance(node, ast.Call) and (name := patched(node))]
+    found = [name for node in ast.walk(parsed) if isinstance(node, ast.Call) and (name := patched(node))]
     found += [
         target.attr
-        for node in ast.walk(tree)
+        for node in ast.walk(parsed)
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id in modules

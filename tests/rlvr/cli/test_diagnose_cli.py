@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 
 import small_runs
-from rlvr.cli import main
 from rlvr.protocols import ModelSpec
 from rlvr.record.schema import ModelRef, Rollout, Score, Status
 from rlvr.record.store import read_rollouts, write_rollouts
@@ -32,14 +30,11 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def diagnose(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["rlvr", "diagnose", *map(str, arguments), "--device", "cpu"])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        assert exit_.value.code in (None, 0, 2)
-        captured = capsys.readouterr()
-        return captured.err if exit_.value.code else captured.out
+def diagnose(cli: Callable[..., Any]) -> Callable[..., str]:
+    def call(*arguments: str | Path) -> str:
+        done = cli("diagnose", *arguments, "--device", "cpu")
+        assert done.code in (0, 2)
+        return str(done.err if done.code else done.out)
 
     return call
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from matplotlib.image import imread
 
-from rlvr.cli import main
 from rlvr.cli.plot import COLORS, LOOKS, PANELS, Panel, chosen, draw, read_metrics
 
 
@@ -190,13 +189,10 @@ def test_many_runs_are_told_apart_on_a_page_of_the_same_size() -> None:
 
 
 @pytest.fixture
-def plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["rlvr", "plot", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        captured = capsys.readouterr()
-        return int(exit_.value.code or 0), captured.out + captured.err
+def plot(cli: Callable[..., Any]) -> Callable[..., tuple[int, str]]:
+    def call(*arguments: str | Path) -> tuple[int, str]:
+        done = cli("plot", *arguments)
+        return done.code, done.out + done.err
 
     return call
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rlvr.cli import main
 from rlvr.registry import registry
 from rlvr.run.config import read_recipe
 
+Cli = Callable[..., Any]
 RECIPES = [entry.name for entry in registry().entries("recipe")]
 NAMED = {
     *("paper-v10-i1", "paper-v1-i10", "paper-v1-i1", "dapo", "dr-grpo", "gspo", "cispo", "m2po", "dppo-tv"),
@@ -20,25 +22,15 @@ NAMED = {
 }
 
 
-def rlvr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["rlvr", *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        main()
-    told = capsys.readouterr()
-    return int(exit_.value.code or 0), told.out, told.err
-
-
-def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    code, out, _ = rlvr(capsys, monkeypatch, "recipes")
+def test_the_list_has_a_line_for_each(cli: Cli) -> None:
+    code, out, _ = cli("recipes")
     assert code == 0
     assert {line.split()[0] for line in out.splitlines()[1:]} == set(RECIPES) >= NAMED
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_show_prints_formula_source_composition_and_settings(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, err = rlvr(capsys, monkeypatch, "recipes", "show", name)
+def test_show_prints_formula_source_composition_and_settings(name: str, cli: Cli) -> None:
+    code, out, err = cli("recipes", "show", name)
     assert code == 0, err
     recipe, settings = read_recipe(name)
     assert recipe.title in out
@@ -62,31 +54,25 @@ def test_a_recipe_leaves_alone_what_depends_on_the_model(name: str) -> None:
     assert not {key for key in settings if key.startswith("sampling.") and key != "sampling.refill"}
 
 
-def test_the_recipe_of_the_document_is_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_recipe_of_the_document_is_one(tmp_path: Path, cli: Cli) -> None:
     page = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text()
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "mine.yaml").write_text(text)
-    code, out, err = rlvr(capsys, monkeypatch, "recipes", "show", str(tmp_path / "mine.yaml"))
+    code, out, err = cli("recipes", "show", str(tmp_path / "mine.yaml"))
     assert code == 0, err
     assert "c = clip(w, lo, hi); w = π_k/α of the token, [lo, hi] = [0, 2] (TIS" in out
     assert "denominator         iterate " in out
     assert "the band is around the policy that sampled" not in out
 
 
-def test_a_dry_run_says_what_a_constant_aggregation_divides_by(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, err = rlvr(capsys, monkeypatch, "train", "--recipe", "dr-grpo", "--dry-run", "--max-tokens", "20")
+def test_a_dry_run_says_what_a_constant_aggregation_divides_by(cli: Cli) -> None:
+    code, out, err = cli("train", "--recipe", "dr-grpo", "--dry-run", "--max-tokens", "20")
     assert code == 0, err
     assert "note: trainer.aggregation=constant divides by 20 tokens a rollout, the run's sampling.max_tokens" in out
 
 
-def test_parts_name_everything_that_an_option_may_say(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, out, _ = rlvr(capsys, monkeypatch, "recipes", "parts")
+def test_parts_name_everything_that_an_option_may_say(cli: Cli) -> None:
+    code, out, _ = cli("recipes", "parts")
     assert code == 0
     rows = [line.split(maxsplit=2) for line in out.splitlines()[1:]]
     assert all(len(row) == 3 for row in rows), "each with a line of what it stands for"
@@ -128,15 +114,8 @@ def test_what_only_prints_text_imports_nothing_heavy(arguments: list[str]) -> No
         ),
     ],
 )
-def test_a_wrong_request_is_one_line_and_exit_code_2(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, _, err = rlvr(capsys, monkeypatch, *arguments)
+def test_a_wrong_request_is_one_line_and_exit_code_2(arguments: list[str], message: str, cli: Cli) -> None:
+    code, _, err = cli(*arguments)
     assert code == 2
     assert message in err
     assert len(err.splitlines()) == 1
