@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -180,8 +181,12 @@ def test_declared_cases_that_are_missing_are_named(tmp_path: Path) -> None:
     assert str(error.value) == f"cases: there is no file {tmp_path}/gone.jsonl"
 
 
-def test_the_verifier_math_passes() -> None:
-    report = run_bench("math")
+def test_the_verifier_math_passes(tmp_path: Path) -> None:
+    """With every seventh of its cases; tests/verifiers/test_math_corpus.py judges them all."""
+    corpus = (files("rlvr_verifiers.math") / "corpus.jsonl").read_text("utf-8").splitlines(keepends=True)
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text("".join(corpus[::7]), "utf-8")
+    report = run_bench("math", cases=[cases])
     assert report.passed, [(check.name, check.faults[:3]) for check in report.failed]
     assert report.total is not None
     assert report.total.false_positives.hits == 0
