@@ -157,6 +157,8 @@ class ModelSpec:
     attn_implementation: str | None = None
     """Attention of transformers: "eager", "sdpa", "flash_attention_2", "flex_attention"; None is the fastest that
     the model supports without further packages."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Pass it to every `from_pretrained`."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ def diagnose(
     trainer: Annotated[str, typer.Option(help="Trainer whose code computes log-probabilities.")] = "grpo",
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Compute dtype: auto, float32, bfloat16.")] = "auto",
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run Python code that the model brings, with your rights."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say how far ROLLOUTS are from a model, by age; how many are usable; and which recipe fits.
@@ -55,6 +59,7 @@ def diagnose(
         trainer=trainer,
         device=device,
         dtype=dtype,
+        trust_remote_code=trust_remote_code,
         progress=Heartbeat(),
     )
     print(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(_text(found)))

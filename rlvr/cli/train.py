@@ -58,6 +58,9 @@ MaxTokens: TypeAlias = Annotated[int | None, typer.Option(help="Length limit of 
 PushEvery: TypeAlias = Annotated[int | None, typer.Option(help="Batches between two weight syncs (v in the paper).")]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
 Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Compute dtype: auto, float32, bfloat16.")]
+TrustRemoteCode: TypeAlias = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings, with your rights.")
+]
 Trackers: TypeAlias = Annotated[Texts, typer.Option("--tracker", help="Also log to this tracker; repeatable.")]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Random seed.")]
 ConfigFile: TypeAlias = Annotated[Path | None, typer.Option(help="YAML file of settings.")]
@@ -97,6 +100,7 @@ def train(
     push_every: PushEvery = None,
     device: Device = None,
     dtype: Dtype = None,
+    trust_remote_code: TrustRemoteCode = False,
     tracker: Trackers = None,
     seed: Seed = None,
     config: ConfigFile = None,
@@ -142,6 +146,7 @@ FLAGS = {
     "push_every": ("--push-every", "trainer.push_every"),
     "device": ("--device", "model.device"),
     "dtype": ("--dtype", "model.dtype"),
+    "trust_remote_code": ("--trust-remote-code", "model.trust_remote_code"),
     "tracker": ("--tracker", "trackers"),
     "seed": ("--seed", "seed"),
 }

@@ -208,7 +208,7 @@ def hub_table(name: str, repository: str, configuration: str | None, split: str,
 
     where = f"{repository}{f' ({configuration})' if configuration else ''}, split {split!r}"
     try:
-        rows = load_dataset(repository, configuration, split=split, revision=revision)
+        rows = load_dataset(repository, configuration, split=split, revision=revision, trust_remote_code=False)
     except Exception as error:  # the hub's client raises OSError, httpx's errors, its own and ValueError
         raise RequestError(
             f"dataset {name}: {where} could not be loaded ({type(error).__name__}: {first_line(error)}); without a "

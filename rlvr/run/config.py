@@ -41,6 +41,10 @@ class ModelConfig(Frozen):
         description="attention: eager, sdpa, flash_attention_2, flex_attention; null is the model's default "
         "(eager for Gemma 2 and gpt-oss)",
     )
+    trust_remote_code: bool = Field(
+        default=False,
+        description="run Python code that the model's repository brings, in this process and with your rights",
+    )
     chat: Literal["auto"] | bool = Field(
         default="auto", description="use the chat template: on, off (for a base model), auto (if the tokenizer has one)"
     )
@@ -56,7 +60,14 @@ class ModelConfig(Frozen):
     @property
     def spec(self) -> ModelSpec:
         """Description of the model for samplers and trainers, which load it."""
-        return ModelSpec(self.location, self.revision, self.device, self.dtype, self.attn_implementation)
+        return ModelSpec(
+            self.location,
+            self.revision,
+            self.device,
+            self.dtype,
+            self.attn_implementation,
+            trust_remote_code=self.trust_remote_code,
+        )
 
 
 class DatasetConfig(Frozen):

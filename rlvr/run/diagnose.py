@@ -100,6 +100,7 @@ def diagnose(
     trainer: str = "grpo",
     device: str = "auto",
     dtype: str = "auto",
+    trust_remote_code: bool = False,
     progress: Progress = lambda text: None,
 ) -> Diagnosis:
     """Measure how far saved rollouts are from a model. Nothing is trained and nothing is written.
@@ -115,13 +116,14 @@ def diagnose(
         trainer: Trainer whose code computes log-probabilities.
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: Compute dtype: auto, float32, bfloat16.
+        trust_remote_code: Run Python code that the model's repository brings, in this process and with your rights.
         progress: Called often with a text that says how far the work is.
 
     Raises RequestError for files without records, an unknown model, or a verifier without scores there, and DataError
     for a broken record.
     """
     paths = [Path(files)] if isinstance(files, str | Path) else [Path(file) for file in files]
-    spec = _spec(str(model), device, dtype)
+    spec = _spec(str(model), device, dtype, trust_remote_code)
     expected = _expected_by(spec)
     temperature = _first(paths, _temperature) if temperature is None else temperature
     verifier = _first(paths, _verifier) if verifier is None else verifier
@@ -149,9 +151,8 @@ def diagnose(
     )
 
 
-def _spec(model: str, device: str, dtype: str) -> ModelSpec:
-    named = model_config(model, device=device, dtype=dtype)
-    return ModelSpec(named.location, revision=named.revision, device=named.device, dtype=named.dtype)
+def _spec(model: str, device: str, dtype: str, trust_remote_code: bool) -> ModelSpec:
+    return model_config(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code).spec
 
 
 def _records(paths: Sequence[Path]) -> Iterator[tuple[str, Path, Rollout]]:

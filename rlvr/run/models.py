@@ -38,9 +38,14 @@ def load_tokenizer(spec: ModelSpec) -> Tokenizer:
             spec.path, "tokenizer.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
         )
         loader: Any = AutoTokenizer if serialized is None else PreTrainedTokenizerFast
-        return cast("Tokenizer", loader.from_pretrained(spec.path, revision=spec.revision))
+        return cast("Tokenizer", loader.from_pretrained(spec.path, **_hub_arguments(spec)))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise cannot_load("tokenizer", spec, error) from error
+
+
+def _hub_arguments(spec: ModelSpec) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` that say what of a repository is used."""
+    return {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
@@ -59,7 +64,7 @@ def load_configuration(spec: ModelSpec) -> PreTrainedConfig:
 
     check_directory(spec)
     try:
-        return cast("PreTrainedConfig", AutoConfig.from_pretrained(spec.path, revision=spec.revision))
+        return cast("PreTrainedConfig", AutoConfig.from_pretrained(spec.path, **_hub_arguments(spec)))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise cannot_load("configuration of the model", spec, error) from error
 
@@ -181,5 +186,10 @@ def cannot_load(what: str, spec: ModelSpec, error: Exception) -> RequestError:
     """Return the error for something that could not be loaded, with what to do."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     place = f"{spec.path!r}" if spec.revision is None else f"{spec.path!r} at revision {spec.revision!r}"
+    if "trust_remote_code" in str(error):
+        return RequestError(
+            f"cannot load the {what} {place}: it brings Python code of its own. Read that code; "
+            "--trust-remote-code (model.trust_remote_code=true) runs it in this process, with your rights"
+        )
     hint = "" if Path(spec.path).is_dir() else " (give a local directory, or a hub name and a network that reaches it)"
     return RequestError(f"cannot load the {what} {place}: {reason}{hint}")

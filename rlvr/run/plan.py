@@ -205,7 +205,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     model = config.model.spec
     tokenizer = load_tokenizer(model)
     options, notes = given_options.with_run(max_tokens=config.sampling.max_tokens)
-    notes = list(notes)
+    notes = [*notes, *_trusted(config)]
     asked = _asked(config, model, tokenizer, engine_options, notes)
     notes += _never_ends(model, tokenizer, asked.first)
     scorer = _scorer(config, asked.verifier, needed=config.samples or bool(asked.questions))
@@ -394,6 +394,13 @@ def _saved(
     _refuse_ageless(saved, options.needs_lag)
     _refuse_segments(saved, options.needs_whole_rollouts)
     return saved
+
+
+def _trusted(config: RunConfig) -> list[str]:
+    """Return a note if code of the model's repository is trusted."""
+    if not config.model.trust_remote_code:
+        return []
+    return [f"model.trust_remote_code: Python code of {config.model.location} runs in this process, with your rights"]
 
 
 def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:

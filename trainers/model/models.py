@@ -73,12 +73,13 @@ def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
     spec = resolve(spec)
     dtype = torch.float32 if master else DTYPES[spec.dtype]
     try:
-        config = AutoConfig.from_pretrained(spec.path, revision=spec.revision)
+        config = AutoConfig.from_pretrained(spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
         _zero_dropout(config)
         _refuse_stateful(config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             spec.path,
             revision=spec.revision,
+            trust_remote_code=spec.trust_remote_code,
             config=config,
             dtype=dtype,
             attn_implementation=spec.attn_implementation,
