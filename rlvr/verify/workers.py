@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+import secrets
 import signal
 import socket
 import subprocess
@@ -122,6 +123,7 @@ class Workers:
         shared = _shared_file(8 * zygote.CELLS * self._count)
         self.control, theirs = socket.socketpair()
         self._incoming_deaths = bytearray()
+        self._scratch = os.path.join(tempfile.gettempdir(), f"rlvr-{secrets.token_hex(8)}")
         try:
             self._cells = zygote.shared_cells(shared)
             self._process = subprocess.Popen(
@@ -141,15 +143,24 @@ class Workers:
             theirs.close()
             os.close(shared)
         try:
-            return self._load()
+            description = self._load()
+            os.mkdir(self._scratch, 0o700)  # last, so that the zygote is there to remove it
+        except OSError as error:
+            self._kill()
+            raise RunError(
+                f"cannot make a folder for the temporary files of workers: {self._scratch}: {error.strerror}; "
+                "TMPDIR says where"
+            ) from error
         except BaseException:
             self._kill()
             raise
+        return description
 
     def _load(self) -> Mapping[str, Any]:
         """Have the zygote load the verifier, and return its description."""
         path = [entry or os.getcwd() for entry in sys.path]
         order = {"path": path, "ref": self._ref, "options": self._options, "memory": self._memory}
+        order["scratch"] = self._scratch
         answer = None
         self.control.settimeout(self._load_timeout)
         try:
@@ -227,10 +238,9 @@ class Workers:
     def close(self) -> None:
         """End all processes and wait for that."""
         self.control.close()  # the zygote kills its workers and ends
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._kill()
+        self._kill()
 
     def _kill(self) -> None:
         """Kill the zygote and its process group; on Linux its workers die with it."""
@@ -239,6 +249,7 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        zygote.remove_folder(self._scratch)  # the zygote has done that, unless it was killed
 
     def disown(self) -> None:
         """In a forked child: close the stream, which must end when the parent's end does, and nothing else."""

@@ -16,7 +16,11 @@ its neighbors.
 
 Every worker leads a process group. On Linux, worker and zygote are subreapers too: a process that a verifier forks
 stays below its worker while that lives and moves to the zygote afterwards, even a daemon, and is killed there. When the
-control stream ends, because the parent closed it or was killed, everything is killed.
+control stream ends, because the parent closed it or was killed, everything is killed. A zygote that is stopped then is
+continued by the kernel.
+
+Every worker has a scratch folder, where `tempfile` puts its files. It is removed when the worker is dead, whatever the
+verifier left in it.
 """
 
 from __future__ import annotations
@@ -32,10 +36,12 @@ import os
 import pickle
 import resource
 import select
+import shutil
 import signal
 import socket
 import struct
 import sys
+import tempfile
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -96,8 +102,10 @@ class Zygote:
         verifier: FunctionVerifier,
         memory: int,
         make_worker: type[Worker],
+        scratch: str,
     ) -> None:
         self._control = control
+        self._scratch = scratch
         self._make_worker = make_worker
         self._cells = cells
         self._verifier = verifier
@@ -170,6 +178,8 @@ class Zygote:
             _limit(resource.RLIMIT_CORE, 0)
             if sys.platform == "linux":
                 _limit(resource.RLIMIT_AS, _address_space() + self._memory)
+            tempfile.tempdir = os.environ["TMPDIR"] = self._scratch_of(slot)
+            os.makedirs(tempfile.tempdir, mode=0o700, exist_ok=True)
             self._cells[CELLS * slot + 2] = os.getpid()
             self._make_worker(self._cells, slot, self._verifier).serve(socket.socket(fileno=fd))
             code = 0
@@ -185,8 +195,12 @@ class Zygote:
         _, status = os.waitpid(pid, 0)
         slot = self._slots.pop(pid)
         self._kill_orphans()
+        remove_folder(self._scratch_of(slot))
         with contextlib.suppress(ConnectionError):  # the parent is gone: the end of the stream is read next
             self._control.sendall(DEATH.pack(slot, status))
+
+    def _scratch_of(self, slot: int) -> str:
+        return os.path.join(self._scratch, str(slot))
 
     def _bury(self) -> None:
         """Handle workers that died by themselves. Their group is killed first: reaping its leader frees its id."""
@@ -207,7 +221,22 @@ class Zygote:
             self._end(pid)
         self._helpers.clear()
         self._kill_orphans()
+        remove_folder(self._scratch)
         os._exit(code)
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder and all in it, also what its owner may not enter or write. A folder that is not there is fine."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not os.path.isdir(folder):
+        return
+    with contextlib.suppress(OSError):  # something else removes it too
+        os.chmod(folder, 0o700)
+        for parent, folders, _ in os.walk(folder):
+            for path in (os.path.join(parent, name) for name in folders):
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _process_control(option: int, value: int) -> None:
@@ -266,6 +295,7 @@ def main(control_fd: int, cells_fd: int) -> None:
     if request is None:
         return
     _process_control(_PR_SET_CHILD_SUBREAPER, 1)
+    _process_control(_PR_SET_PDEATHSIG, signal.SIGCONT)  # a stopped process would not notice that the stream has ended
     _end_with_parent(control, True)
     order: dict[str, Any] = pickle.loads(request)
     sys.path.extend(entry for entry in order["path"] if entry not in sys.path)
@@ -291,7 +321,7 @@ def main(control_fd: int, cells_fd: int) -> None:
     send_frame(control, json.dumps(description).encode())
     gc.collect()
     gc.freeze()  # so that garbage collection in workers does not write to pages shared with the zygote
-    Zygote(control, cells, verifier, memory, Worker).serve()
+    Zygote(control, cells, verifier, memory, Worker, order["scratch"]).serve()
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rlvr import Rollout, Task, Verdict, verifier
+from rlvr import Rollout, Status, Task, Verdict, verifier
 
 
 class NotAnException(BaseException):
@@ -53,6 +54,16 @@ def _replace_a_module() -> bool:
     sys.modules["json"] = sys.modules["os"]
     sys.modules["misbehaving_neighbor"] = sys.modules["os"]
     return True
+
+
+def _fill_scratch() -> Verdict:
+    """Leave files, a folder that nobody may enter and a link; say where."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "link").symlink_to(DIRECTORY)
+    (folder / "closed" / "inner").mkdir(parents=True)
+    (folder / "closed" / "inner" / "file").write_text("left")
+    (folder / "closed").chmod(0)
+    return Verdict(status=Status.GRADED, reward=1.0, extracted=str(folder))
 
 
 def _leave_a_child() -> bool:
@@ -195,6 +206,13 @@ def _call(name: str) -> object:
         "burn 0.3": lambda: _burn(0.3),
         "burn 60": lambda: _burn(60),
         "kill the zygote": _kill_the_zygote,
+        "temporary file": lambda: tempfile.mkstemp()[0] > 0,
+        "scratch": _fill_scratch,
+        "1e300": lambda: 1e300,
+        "surrogates": lambda: Verdict.model_construct(
+            status=Status.GRADED, reward=1.0, extracted="\ud800 \udfff", reason="\udc80", parts=None
+        ),
+        "raise surrogates": lambda: _change_and_fail(lambda: (_ for _ in ()).throw(ValueError("\ud800"))),
         "long": lambda: Verdict(status="graded", reward=1.0, extracted="x" * 10**6, reason="y" * 10**6),  # type: ignore[arg-type]
         "frame: empty": lambda: _answer("[]"),
         "frame: nothing": lambda: _answer(""),
@@ -213,6 +231,12 @@ def check(completion: str, task: Task) -> object:
     if name.startswith("!"):
         return _call(name[1:])
     return completion == task.answer
+
+
+@verifier(name="confined", version="1", memory=256 << 20)
+def confined(completion: str, task: Task) -> object:
+    """Do the same, with less memory to fill."""
+    return check(completion, task)
 
 
 @verifier(name="counting", version="1")

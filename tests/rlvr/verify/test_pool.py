@@ -357,6 +357,50 @@ def test_a_verifier_that_hangs_while_it_is_loaded_ends_with_the_caller(tmp_path:
     wait_until_dead(int(log.read_text()))
 
 
+def test_a_stopped_zygote_ends_with_the_caller(tmp_path: Path) -> None:
+    script = (
+        "from rlvr.record.item import Item\nfrom rlvr.record.schema import Task\n"
+        "from rlvr.verify.scoring import Scorer\n"
+        f"scorer = Scorer({ref()!r}, workers=1, timeout=600)\n"
+        "pids = [next(scorer.score([Item(what, Task(answer='1'))])).reward for what in ('!zygote', '!pid')]\n"
+        "print(*map(int, pids), flush=True)\ninput()\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as caller:
+        assert caller.stdout is not None
+        zygote, worker = map(int, caller.stdout.readline().split())
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(zygote, signal.SIGSTOP)
+        caller.kill()
+    wait_until_dead(zygote, worker)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("end", ["close", "crash", "kill the zygote"])
+def test_what_a_worker_leaves_in_its_scratch_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Scorer(ref(), workers=1, timeout=600) as scorer:
+        left, again = scorer.score([item("!scratch#1"), item("!scratch#2")])
+        scratch = Path(left.extracted or "").parent
+        assert scratch.parent.parent == tmp_path
+        assert Path(again.extracted or "").parent == scratch
+        assert (scratch / Path(left.extracted or "").name / "closed").is_dir()
+        if end != "close":
+            list(scorer.score([item("!os._exit" if end == "crash" else f"!{end}")]))
+            assert not Path(left.extracted or "").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_for_scratch_folders_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(RunError, match=r"cannot make a folder for the temporary files of workers: .*TMPDIR"):
+        Scorer(ref(), workers=1)
+
+
 def result_of(scorer: Scorer, *items: Item) -> Any:
     """Of scoring in a thread: what never ends fails the test in place of stopping it."""
     results: SimpleQueue[Any] = SimpleQueue()
