@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from rlvr.cli.command import Command
+from rlvr.cli.json_output import print_json
 from rlvr.cli.options import verifier_options
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
@@ -97,9 +97,11 @@ def verifier(
         max_false_negative_rate=max_false_negative_rate,
         progress=_progress(),
     )
-    text = json.dumps(report.to_dict(), indent=2) if as_json else report_text(report, errors)
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        encoding = sys.stdout.encoding or "utf-8"
+        print(report_text(report, errors).encode(encoding, "backslashreplace").decode(encoding))
     if not report.passed:
         raise typer.Exit(1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlvr.cli.columns import column_mapping
+from rlvr.cli.json_output import print_json
 from rlvr.cli.texts import inline, printable
 from rlvr.columns import columns
 from rlvr.errors import RequestError
@@ -63,7 +63,7 @@ def compare(
         sidecars=scores or (),
     )
     if as_json:
-        print(json.dumps(result.to_dict(), indent=2))
+        print_json(result.to_dict())
     else:
         print(printable(_text(result), sys.stdout.encoding))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rlvr.cli.json_output import print_json
 from rlvr.cli.progress import Heartbeat
 from rlvr.columns import columns
 
@@ -62,7 +62,10 @@ def diagnose(
         trust_remote_code=trust_remote_code,
         progress=Heartbeat(),
     )
-    print(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(_text(found)))
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print("\n".join(_text(found)))
 
 
 def _text(found: Diagnosis) -> Iterator[str]:

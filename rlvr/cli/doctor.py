@@ -7,7 +7,6 @@ down, so a pin that another package has overridden (often antlr's runtime) is fo
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from rlvr.cli.json_output import print_json
 from rlvr.columns import columns
 from rlvr.errors import PluginError, RunError
 
@@ -50,7 +50,7 @@ def doctor(
         raise RunError("rlvr runs from a folder and is not installed: pip install -e . in its checkout") from None
     findings = [*_machine(), *_dependencies(), *_torch(), *_extras(), *_plugins()]
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         rows = [
             (line.status, line.section, line.name, f"{line.detail}; {line.remedy}" if line.remedy else line.detail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from rlvr.bench.report import shortened
 from rlvr.cli.texts import printable
@@ -23,6 +24,46 @@ def plan_text(plan: Plan) -> Iterator[str]:
     yield from _gold(plan)
     yield from (f"note: {note}" for note in plan.notes)
     yield "\nno weight was loaded and nothing was written (--dry-run)"
+
+
+def plan_summary(plan: Plan) -> dict[str, Any]:
+    """Return what `--dry-run --json` prints: the resolved settings, and what the run would do."""
+    saved = plan.saved
+    config = plan.config
+    return {
+        "headline": headline(plan),
+        "config": config.model_dump(mode="json"),
+        "steps": config.steps,
+        "optimizer_steps": config.steps * plan.options.steps_per_batch,
+        "rollouts_per_step": plan.rollouts_per_step if config.samples else 0,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "questions": plan.dataset_size,
+        "held_out_questions": len(plan.questions),
+        "device": plan.model.device,
+        "dtype": plan.model.dtype,
+        "first_prompt": plan.first_prompt,
+        "gold": [
+            {
+                "row_id": encoded.prompt.task.row_id,
+                "answer": encoded.prompt.task.answer,
+                "status": score.status.value,
+                "reward": score.reward,
+                "reason": score.reason,
+            }
+            for encoded, score in (plan.try_gold() if plan.scorer is not None else ())
+        ],
+        "saved": None
+        if saved is None
+        else {
+            "files": [str(file) for file in saved.files],
+            "rollouts": saved.members,
+            "groups": len(saved.groups),
+            "groups_per_step": plan.saved_groups,
+            "signal": saved.signal,
+            "lags": None if saved.lags is None else list(saved.lags),
+        },
+        "notes": list(plan.notes),
+    }
 
 
 def _first_prompt(plan: Plan) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from rlvr.cli.json_output import print_json
 from rlvr.cli.progress import Heartbeat
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def generate(
     config: ConfigFile = None,
     set_: Sets = None,
     force: Force = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Sample completions of a data set's questions and write them to OUT as records, without training.
 
@@ -103,7 +105,10 @@ def generate(
             force=force,
             reporter=_reporter(stack),
         )
-    print(_summary(result))
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print(_summary(result))
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,10 @@ import json
 import sys
 from typing import Any, TextIO
 
+from rlvr.record.values import json_safe
+
 
 def print_json(value: Any, *, file: TextIO | None = None) -> None:
-    """Print a value of JSON types, in ASCII, to standard output or another stream."""
-    print(json.dumps(value, indent=2), file=sys.stdout if file is None else file)
+    """Print a value, in ASCII, to standard output or another stream. NaN is null, as JSON has no other word for it."""
+    text = json.dumps(json_safe(value), indent=2, allow_nan=False)
+    print(text, file=sys.stdout if file is None else file)

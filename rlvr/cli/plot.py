@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from rlvr.cli.json_output import print_json
 from rlvr.errors import RequestError, nearest
 from rlvr.metrics import bucket_names, find
 
@@ -114,6 +115,7 @@ def plot(
     metrics: Annotated[
         str | None, typer.Option(help="Only these metrics, one panel each, e.g. reward/mean,kl/k3.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Draw the metrics of one or several runs over each other, on one page."""
     if out.suffix not in FORMATS:
@@ -130,7 +132,10 @@ def plot(
     page = draw(lines, panels, by_lag=metrics is None)
     with replacing(out) as temporary:
         page.savefig(temporary, format=out.suffix[1:], dpi=110)
-    print(f"{out}: {len(page.axes)} panels of {len(lines)} run{'s' if len(lines) > 1 else ''}")
+    if as_json:
+        print_json({"file": str(out), "panels": len(page.axes), "runs": list(lines)})
+    else:
+        print(f"{out}: {len(page.axes)} panels of {len(lines)} run{'s' if len(lines) > 1 else ''}")
 
 
 def read_metrics(path: Path) -> Lines:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
+from rlvr.cli.json_output import print_json
 from rlvr.columns import columns
 
 
@@ -19,6 +19,6 @@ def plugins(
     fields = ("kind", "name", "distribution", "version", "target")
     rows = [[str(getattr(entry, field)) for field in fields] for entry in registry().entries()]
     if as_json:
-        print(json.dumps([dict(zip(fields, row, strict=True)) for row in rows], indent=2))
+        print_json([dict(zip(fields, row, strict=True)) for row in rows])
     else:
         print(columns([[field.upper() for field in fields], *rows]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from rlvr.cli.columns import column_mapping
+from rlvr.cli.json_output import print_json
 from rlvr.cli.options import verifier_options
 from rlvr.cli.progress import progress_of
 from rlvr.errors import RequestError, RunError
@@ -127,6 +128,7 @@ def score(
     max_error_rate: MaxErrorRate = 0.05,
     skip_bad_lines: SkipBadLines = False,
     force: Force = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify every row of each FILE and write the rows to OUT, each with new scores in its list `scores`.
 
@@ -159,7 +161,11 @@ def score(
             force=force,
             reporter=_reporter(stack),
         )
-    print(_summary(result), file=sys.stderr if out == "-" else sys.stdout)
+    stream = sys.stderr if out == "-" else sys.stdout
+    if as_json:
+        print_json(result.to_dict(), file=stream)
+    else:
+        print(_summary(result), file=stream)
     _check_error_rate(result, max_error_rate, out)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
+from rlvr.cli.json_output import print_json
 from rlvr.columns import columns
 
 
@@ -24,7 +24,7 @@ def settings(
     for note in found.notes:
         print(f"rlvr: {note}", file=sys.stderr)
     if as_json:
-        print(json.dumps([doc.to_dict() for doc in found.settings], indent=2))
+        print_json([doc.to_dict() for doc in found.settings])
         return
     rows = [["KEY", "DEFAULT", "VALUES", "MEANING"]]
     for doc in found.settings:

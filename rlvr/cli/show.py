@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rlvr.cli.columns import column_mapping
+from rlvr.cli.json_output import print_json
 from rlvr.cli.texts import inline, printable
 from rlvr.files import as_text
 
@@ -46,14 +47,20 @@ def show(
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show the middle of long texts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print rollouts: prompt, completion, verdicts, group, policy version, how sampling ended.
 
     Control characters in the texts are shown as escapes.
     """
     from rlvr.record.select import Matching
+    from rlvr.record.select import show as run
 
     mapping = column_mapping(mappings or ())
+    if as_json:
+        result = run(files, where=where or (), group=group, limit=limit, mapping=mapping, sidecars=scores or ())
+        print_json(result.to_dict())
+        return
     found = Matching(files, where=where or (), group=group, mapping=mapping, sidecars=scores or ())
     for fields in found:
         if not limit or found.matching <= limit:

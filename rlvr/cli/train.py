@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from rlvr.cli.json_output import print_json
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
 
@@ -77,6 +80,9 @@ AcceptChanges: TypeAlias = Annotated[
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Check everything that needs no weights, then stop.")
 ]
+AsJson: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object at the end; progress goes to standard error.")
+]
 
 
 def train(
@@ -109,6 +115,7 @@ def train(
     resume: Resume = None,
     accept_changes: AcceptChanges = False,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model on questions whose answers can be verified.
 
@@ -118,13 +125,24 @@ def train(
     settings = _settings(context.params, set_ or [])
     if resume is not None:
         others = [flag for flag, given in (("--config", config), ("--out", out), ("--dry-run", dry_run)) if given]
-        _finish(_resume(resume, settings, others, accept_changes))
+        with _progress_elsewhere(as_json):
+            result = _resume(resume, settings, others, accept_changes)
+        _finish(result, as_json)
     elif accept_changes:
         raise RequestError("--accept-changes needs --resume: a new run has nothing that could have changed")
     elif dry_run:
-        _dry_run(settings, config)
+        _dry_run(settings, config, as_json)
     else:
-        _finish(_start(settings, config, out))
+        with _progress_elsewhere(as_json):
+            result = _start(settings, config, out)
+        _finish(result, as_json)
+
+
+@contextmanager
+def _progress_elsewhere(as_json: bool) -> Iterator[None]:
+    """Send what is printed to standard error, so that standard output holds only the JSON."""
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        yield
 
 
 FLAGS = {
@@ -194,12 +212,15 @@ def _resume(path: Path, settings: Settings, others: Sequence[str], accept_change
     return run(resume=path, overrides=steps, accept_changes=accept_changes, reporter=_lines())
 
 
-def _dry_run(settings: Settings, config: Path | None) -> None:
-    from rlvr.cli.dry_run import plan_text
+def _dry_run(settings: Settings, config: Path | None, as_json: bool) -> None:
+    from rlvr.cli.dry_run import plan_summary, plan_text
     from rlvr.run.config import resolve
     from rlvr.run.plan import make_plan
 
     with make_plan(resolve(settings, config), Heartbeat()) as plan:
+        if as_json:
+            print_json(plan_summary(plan))
+            return
         for line in plan_text(plan):
             print(line)
 
@@ -220,8 +241,13 @@ def _lines() -> TrainReporter:
     return Lines()
 
 
-def _finish(result: TrainResult) -> None:
+def _finish(result: TrainResult, as_json: bool) -> None:
     """Print where the run is. Exits with 130 if it was interrupted."""
+    if as_json:
+        print_json(result.to_dict())
+        if not result.finished:
+            raise typer.Exit(INTERRUPTED)
+        return
     if result.checkpoint is not None:
         print(f"checkpoint: {result.checkpoint} (reads with AutoModelForCausalLM.from_pretrained)")
     if not result.finished:
