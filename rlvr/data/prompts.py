@@ -28,6 +28,9 @@ from rlvr.errors import DataError, PluginError, RequestError, nearest
 from rlvr.files import utf8_text
 from rlvr.frozen import Frozen
 from rlvr.protocols import Prompt, PromptSource, SourceRequest
+from rlvr.record.foreign_formats import likely_column
+from rlvr.record.paths import at_path
+from rlvr.record.row_files import is_saved_dataset
 from rlvr.record.schema import Message, Stop, Task, digest
 from rlvr.record.values import json_safe
 from rlvr.registry import registry
@@ -41,6 +44,9 @@ _log = logging.getLogger("rlvr")
 Role: TypeAlias = Literal["train", "eval"]
 
 _QUESTION_COLUMNS = ("question", "prompt", "problem")
+VERL_ANSWER = "reward_model.ground_truth"
+"""Path of the gold answers in verl's data sets."""
+
 _ENCODABLE: WeakKeyDictionary[Any, dict[str, bool]] = (
     WeakKeyDictionary()
 )  # per tokenizer: whether it can encode a character
@@ -56,8 +62,10 @@ class DatasetCard(Frozen):
     )
     revision: str | None = Field(default=None, description="branch, tag or commit")
     splits: dict[Role, str] = Field(default_factory=dict, description="the split for training, and the held-out split")
-    question: str | None = Field(default=None, description="column with the question")
-    answer: str = Field(default="answer", description="column that holds the gold answer")
+    question: str | None = Field(
+        default=None, description="column with the question, text or a chat, or a path into one"
+    )
+    answer: str = Field(default="answer", description="column that holds the gold answer, or a path into one")
     gold: Gold = Field(
         default="whole",
         description="where the gold answer is: whole (the column), hashes (after the last ####), boxed (the last box)",
@@ -92,10 +100,11 @@ class CardSource(PromptSource):
 
         Raises RequestError if the data set or its split is not available, DataError for a bad column or row.
         """
+        self._tables = _tables(name, card, request)
+        card = _with_verls_answer(card, self._tables)
         self.name, self.card, self.chat, self.split = name, card, request.chat, request.split
         self.default_verifier = card.verifier
         self.stop = () if request.chat else card.stop
-        self._tables = _tables(name, card, request)
         self._first_rows = _running_sum(len(table.rows) for table in self._tables)
         if not self._first_rows[-1]:
             raise DataError(f"{', '.join(table.where for table in self._tables)}: there are no rows")
@@ -130,7 +139,8 @@ class CardSource(PromptSource):
         place = bisect_right(self._first_rows, number) - 1
         table, i = self._tables[place], number - self._first_rows[place]
         row = table.rows[i]
-        question = table.text(self._question, i, row[self._question])
+        asked = at_path(row, self._question)
+        question = table.question(self._question, i, asked)
         assert question is not None, "every question was read when the source was made"
         used = {self._question, card.answer} if card.gold == "whole" else {self._question}
         task = Task(
@@ -140,17 +150,23 @@ class CardSource(PromptSource):
             answer=self._golds[index],
             extra={key: json_safe(value) for key, value in row.items() if key not in used},
         )
-        values = {name: table.text(name, i, row.get(name)) or "" for name in self._filled} | {QUESTION: question}
+        values = {name: table.text(name, i, row.get(name)) or "" for name in self._filled}
+        turns = table.chat(self._question, i, asked) or [{"role": "user", "content": question}]
         if not self.chat:
-            return Prompt(task, text=fill(card.plain, values))
-        system = [Message(role="system", content=fill(card.system, values))] if card.system else []
-        return Prompt(task, messages=(*system, Message(role="user", content=fill(card.user, values))))
+            return Prompt(
+                task, text=fill(card.plain, values | {QUESTION: _as_text(turns, f"{table.where}, row {i + 1}")})
+            )
+        user = Message(role="user", content=fill(card.user, values | {QUESTION: question}))
+        before = [Message(**turn) for turn in turns[:-1]]
+        if card.system and all(turn.role != "system" for turn in before):
+            before = [Message(role="system", content=fill(card.system, values | {QUESTION: question})), *before]
+        return Prompt(task, messages=(*before, user))
 
     def question(self, index: int) -> str:
         """Return the question of prompt `index`, without the template around it."""
         place = bisect_right(self._first_rows, self._rows[index]) - 1
         table, i = self._tables[place], self._rows[index] - self._first_rows[place]
-        return table.text(self._question, i, table.rows[i][self._question]) or ""
+        return table.question(self._question, i, at_path(table.rows[i], self._question)) or ""
 
     def questions(self) -> Iterator[str]:
         """Yield the question of every prompt. Only the column of the questions is read."""
@@ -160,7 +176,7 @@ class CardSource(PromptSource):
             cells = table.cells(self._question) if len(table.rows) else ()
             for row, (value,) in enumerate(cells):
                 if first + row == due:
-                    yield table.text(self._question, row, value) or ""
+                    yield table.question(self._question, row, value) or ""
                     due = next(with_gold, -1)
 
 
@@ -176,7 +192,7 @@ def load_source(name: str, request: SourceRequest) -> PromptSource:
         if not path.is_file():
             raise RequestError(f"dataset: there is no file {name}")
         return CardSource(path.stem, _card(path, request.options), request)
-    if path.suffix in ENDINGS:
+    if path.suffix in ENDINGS or is_saved_dataset(path):
         if request.data_files and request.split == "train":
             raise RequestError(f"dataset {name} is a file of its own: leave out {request.data_files[0]}, or name it")
         card = validate(DatasetCard, _options(request.options), "dataset.options.")
@@ -186,7 +202,7 @@ def load_source(name: str, request: SourceRequest) -> PromptSource:
     if name not in known:
         raise PluginError(
             f"there is no dataset {name!r}{nearest(name, known)} (a file of questions ends in "
-            f"{', '.join(ENDINGS)}, a description of a data set in .yaml)"
+            f"{', '.join(ENDINGS)}, or is a folder of save_to_disk; a description of a data set ends in .yaml)"
         )
     target = registry().load("prompt_source", name)
     if isinstance(target, Path):
@@ -242,12 +258,34 @@ def _question_column(tables: Sequence[Table], card: DatasetCard) -> str:
         question = found[0]
     for table in filled:
         for column, what in ((question, "question"), (card.answer, "answer"), (card.id, "id")):
-            if column is not None and column not in table.columns:
+            if column is not None and not table.has(column):
+                likely = likely_column(what, table.columns)
+                hint = f", for example {likely}" if likely else ""
                 raise DataError(
                     f"{table.where}: there is no column {column!r} for the {what} (dataset.options.{what} names "
-                    f"another); there are: {', '.join(table.columns)}"
+                    f"another{hint}); there are: {', '.join(table.columns)}"
                 )
     return question
+
+
+def _with_verls_answer(card: DatasetCard, tables: Sequence[Table]) -> DatasetCard:
+    """Return the card, with the gold answers where verl's data sets have them if there is no column `answer`."""
+    filled = [table for table in tables if len(table.rows)]
+    if card.answer != "answer" or not filled or any(table.has("answer") for table in filled):
+        return card
+    verls = all(isinstance(at_path(table.rows[0], VERL_ANSWER), str | int | float) for table in filled)
+    return card.model_copy(update={"answer": VERL_ANSWER}) if verls else card
+
+
+def _as_text(turns: Sequence[Mapping[str, str]], where: str) -> str:
+    """Return a chat of one question as text for a base model, its system prompt first.
+
+    Raises DataError for a chat of several turns.
+    """
+    if any(turn["role"] not in ("system", "user") for turn in turns) or len(turns) > 2:
+        roles = ", ".join(turn["role"] for turn in turns)
+        raise DataError(f"{where}: a base model takes text, and the prompt is a chat ({roles}): use a chat model")
+    return "\n\n".join(turn["content"] for turn in turns)
 
 
 def _filled_columns(tables: Sequence[Table], card: DatasetCard, *, chat: bool) -> list[str]:
@@ -279,7 +317,7 @@ def _golds(table: Table, card: DatasetCard, question: str) -> Iterator[tuple[int
     if not len(table.rows):
         return
     for row, (asked, answer) in enumerate(table.cells(question, card.answer)):
-        if not (table.text(question, row, asked) or "").strip():
+        if not (table.question(question, row, asked) or "").strip():
             raise DataError(
                 f"{table.where}, row {row + 1}: column {question!r} holds no question; {_columns(table, row)}"
             )

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,7 +21,9 @@ from typing import Any, Protocol
 
 from rlvr.errors import DataError, RequestError, RlvrError
 from rlvr.files import from_json, kind_of, lines_of, sha256
-from rlvr.record.row_files import csv_texts, json_texts
+from rlvr.record.paths import at_path, heads
+from rlvr.record.row_files import csv_texts, is_saved_dataset, json_texts
+from rlvr.record.rows import FieldError, chat_of, plain_messages
 from rlvr.record.values import LiteralFloat, number_text
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv")
@@ -62,12 +64,51 @@ class Table:
         """Return a SHA-256 of the content: the file's, or that of all rows."""
         return sha256(self.file) if self.file is not None else _digest_of_rows(self.rows)
 
+    def has(self, path: str) -> bool:
+        """Return whether there is a column that a path (`rlvr.record.paths`) is, or begins in."""
+        return not heads([path]).isdisjoint(self.columns)
+
     def cells(self, *names: str) -> Iterator[tuple[Any, ...]]:
-        """Yield these columns row by row; None if a row lacks the key."""
+        """Yield these columns, or paths into columns, row by row; None if a row lacks the key."""
         if isinstance(self.rows, _JsonRows):
-            return (tuple(row.get(name) for name in names) for row in self.rows)
+            return (tuple(at_path(row, name) for name in names) for row in self.rows)
         rows: Any = self.rows  # a datasets.Dataset, which reads only these columns
-        return zip(*(rows[name] for name in names), strict=True)
+        return zip(*(self._column(rows, name) for name in names), strict=True)
+
+    def _column(self, rows: Any, name: str) -> Iterable[Any]:
+        if name in self.columns:
+            return rows[name]  # type: ignore[no-any-return]
+        read = [column for column in self.columns if column in heads([name])]
+        columns = (rows[column] for column in read)
+        return (at_path(dict(zip(read, values, strict=True)), name) for values in zip(*columns, strict=True))
+
+    def question(self, name: str, row: int, value: Any) -> str | None:
+        """Return the question of a cell: its text or, of a chat, the text of the last user message.
+
+        Raises DataError for a chat that asks nothing, and for what `text` refuses.
+        """
+        turns = self.chat(name, row, value)
+        return self.text(name, row, value) if turns is None else turns[-1]["content"]
+
+    def chat(self, name: str, row: int, value: Any) -> list[dict[str, str]] | None:
+        """Return the messages of a cell that is a chat, or its JSON text; None for anything else.
+
+        Raises DataError for a chat that does not end with a question, or holds something else than text.
+        """
+        turns = chat_of(value)
+        if turns is None:
+            return None
+        where = f"{self.where}, row {row + 1}"
+        try:
+            plain = plain_messages(turns, name)
+        except FieldError as error:
+            raise DataError(f"{where}: {error.reason}") from error
+        if plain[-1]["role"] != "user":
+            raise DataError(
+                f"{where}: the chat in {name!r} ends with a message of {plain[-1]['role']!r}: a prompt ends with a "
+                "message of 'user'"
+            )
+        return plain
 
     def text(self, name: str, row: int, value: Any) -> str | None:
         """Return a cell as text; None for null and NaN. Raises DataError for lists, booleans and the like.
@@ -101,9 +142,9 @@ def local_files(name: str, patterns: tuple[Path, ...]) -> list[Path]:
         if not matches:
             raise RequestError(f"dataset {name}: there is no file {pattern}")
         for path in matches:
-            if not path.is_file():
+            if not path.is_file() and not is_saved_dataset(path):
                 raise RequestError(f"dataset {name}: {path} is not a file (a glob names many: {path}/*.parquet)")
-            if path.suffix not in ENDINGS:
+            if path.is_file() and path.suffix not in ENDINGS:
                 raise RequestError(f"dataset {name}: {path}: a data file ends in {', '.join(ENDINGS)}")
             if any(path.samefile(other) for other in found):
                 raise RequestError(f"dataset {name}: {path} is named twice")
@@ -113,6 +154,8 @@ def local_files(name: str, patterns: tuple[Path, ...]) -> list[Path]:
 
 def file_table(path: Path) -> Table:
     """Return the rows of a local file. Raises DataError, with file and line, if it cannot be read."""
+    if is_saved_dataset(path):
+        return _saved_table(path)
     if path.suffix == ".parquet":
         return _parquet_table(path)
     about = path.stat()
@@ -151,9 +194,21 @@ def _parquet_table(path: Path) -> Table:
             return Table(str(path), tuple(file.schema_arrow.names), (), file=path)
     with _faults(path):
         rows = Dataset.from_parquet(glob.escape(str(path)))
+    return Table(str(path), tuple(rows.column_names), rows, bits=_bits(rows), file=path)
+
+
+def _saved_table(path: Path) -> Table:
+    """Return the rows of a folder of `Dataset.save_to_disk`."""
+    from datasets import load_from_disk
+
+    with _faults(path):
+        rows: Any = load_from_disk(str(path))
+    return Table(str(path), tuple(rows.column_names), rows, bits=_bits(rows))
+
+
+def _bits(rows: Any) -> dict[str, int]:
     sizes = {"float16": 16, "float32": 32}
-    bits = {name: sizes[_dtype(kind)] for name, kind in rows.features.items() if _dtype(kind) in sizes}
-    return Table(str(path), tuple(rows.column_names), rows, bits=bits, file=path)
+    return {name: sizes[_dtype(kind)] for name, kind in rows.features.items() if _dtype(kind) in sizes}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 
 from rlvr.files import kind_of
-from rlvr.record.rows import FieldError, Row
+from rlvr.record.rows import FieldError, Row, plain_messages
 from rlvr.record.schema import Rollout, Task
 
 
@@ -63,12 +63,14 @@ def _record_item(row: Row, wants_rollout: bool, wants_extra: bool) -> Item:
 
 
 def _rollout(row: Row, completion: str | None, task: Task) -> Rollout:
-    prompt = row.prompt
-    given = {"prompt": prompt} if isinstance(prompt, str) else {"messages": prompt}
+    prompt, column = row.prompt, row.columns["prompt"]
+    try:
+        given = {"prompt": prompt} if isinstance(prompt, str) else {"messages": plain_messages(prompt or (), column)}
+    except FieldError as error:
+        raise FieldError(error.reason, row.where) from error
     fields = {"id": task.row_id or row.where, "group_id": row.group, "completion": completion, "task": task}
     try:
         return Rollout.model_validate(fields | given)
     except ValidationError as error:
-        column = row.columns["prompt"]
         kind = kind_of(row.at(column))
         raise FieldError(f"{column!r} is {kind}: expected text or messages", row.where) from error

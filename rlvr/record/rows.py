@@ -108,9 +108,10 @@ class Row:
             return messages or text
         column = self.columns["prompt"]
         value = self.at(column)
-        if value is None or isinstance(value, str) or messages_of(value) is not None:
-            prompt: Prompt | None = value
-            return prompt
+        if value is None or isinstance(value, str):
+            return chat_of(value) or value
+        if (turns := messages_of(value)) is not None:
+            return turns
         raise FieldError(f"{column!r} is {kind_of(value)}: expected text or messages", self.where)
 
     @property
@@ -234,6 +235,26 @@ def messages_of(value: Any) -> list[Mapping[str, Any]] | None:
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, list) and all(isinstance(turn, Mapping) for turn in value) else None
+
+
+def chat_of(value: Any) -> list[Mapping[str, Any]] | None:
+    """Return the messages of a chat, from a list of mappings with roles or its JSON text; None for anything else."""
+    if isinstance(value, str) and not value.lstrip().startswith("[{"):
+        return None
+    turns = messages_of(value)
+    return turns if turns and all(isinstance(turn.get("role"), str) for turn in turns) else None
+
+
+def plain_messages(turns: Sequence[Mapping[str, Any]], column: str) -> list[dict[str, str]]:
+    """Return the messages of a prompt with role and text alone. Raises FieldError for a part that is no text."""
+    plain = []
+    for turn in turns:
+        role, content = turn.get("role"), turn.get("content")
+        parts = content if isinstance(content, list | tuple) else []
+        if not isinstance(role, str) or not all(isinstance(message_field(part, "text"), str) for part in parts):
+            raise FieldError(f"{column!r} is {kind_of(turns)}: expected text or messages of role and text")
+        plain.append({"role": role, "content": message_text(content)})
+    return plain
 
 
 def last_said(messages: Sequence[Any], column: str) -> str | None:

@@ -188,7 +188,7 @@ def test_an_empty_file_and_an_empty_question_are_known_before_a_prompt_is_asked(
     rows = [GSM8K[0], {"question": " ", "answer": "#### 1"}]
     with pytest.raises(DataError, match=r"q.jsonl, row 2: column 'question' holds no question"):
         load_source("gsm8k", request(write(tmp_path / "q.jsonl", rows)))
-    rows = [{"prompt": [{"role": "user", "content": "1+1?"}], "answer": "2"}]
+    rows = [{"prompt": ["1+1?"], "answer": "2"}]
     with pytest.raises(DataError, match=r"l.jsonl, row 1: column 'prompt' holds a list: expected text"):
         load_source(str(write(tmp_path / "l.jsonl", rows)), request())
 
