@@ -199,7 +199,7 @@ def _short(value: Any, limit: int = 120) -> str:
 class ScoreJournal:
     """Scores of a request's rows, in row order. A group is kept whole or not at all: its rows were scored together."""
 
-    _FORMAT = 2  # of the entries
+    _FORMAT = 3  # of the entries and their order
 
     def __init__(
         self, path: Path, request: Mapping[str, Any], scorers: Sequence[Scorer], *, anew: bool = False

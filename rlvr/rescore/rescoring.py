@@ -32,7 +32,7 @@ from rlvr.rescore.journal import ScoreJournal, Scores, stale_temporaries
 from rlvr.rescore.scored import Output, output_for
 from rlvr.verify.scoring import Scorer
 
-Report: TypeAlias = Callable[["ScoredBatch"], object]
+Report: TypeAlias = Callable[["ScoredRows"], object]
 
 
 # --- what is asked for ----------------------------------------------------------------------------------------------
@@ -324,6 +324,14 @@ def _listed(names: Iterable[str], most: int = 40) -> str:
 # --- the second reading ---------------------------------------------------------------------------------------------
 
 
+class ScoredRows(NamedTuple):
+    """Rows that were verified, or replayed from an earlier attempt."""
+
+    source: Source
+    scores: Sequence[Scores]
+    replayed: int
+
+
 class ScoredBatch(NamedTuple):
     """Consecutive rows of one file with their scores."""
 
@@ -334,10 +342,17 @@ class ScoredBatch(NamedTuple):
     """Number of rows, the first ones, whose scores are from an earlier attempt."""
 
 
-def run(job: Job, journal: ScoreJournal, census: Census, report: Report) -> None:
+def run(
+    job: Job,
+    journal: ScoreJournal,
+    census: Census,
+    report: Report,
+    scored: Iterator[ScoredBatch] | None = None,
+) -> None:
     """Verify what the journal does not have and write every output file.
 
-    An output file gets its name only when it is complete. `report` is called with each batch of rows.
+    An output file gets its name only when it is complete. `report` is called with each batch of rows, unless `scored`
+    yields the batches instead of the verifiers, in the order of the files.
 
     Raises RunError if a file has changed since the census, or if verifying cannot go on; the journal stays then.
     """
@@ -345,8 +360,7 @@ def run(job: Job, journal: ScoreJournal, census: Census, report: Report) -> None
         for path in stale_temporaries(target.path):
             path.unlink(missing_ok=True)
     seen: Counter[Path] = Counter()
-    batches = job.batches(lambda error: None)
-    stream = _scored(job, batches, journal)
+    stream = _scored(job, job.batches(lambda error: None), journal) if scored is None else scored
     due: ScoredBatch | None = None
     for place, target in enumerate(job.targets):
         with replacing(target.path) as temporary, job.outputs[place].writing(temporary) as write:
@@ -354,7 +368,8 @@ def run(job: Job, journal: ScoreJournal, census: Census, report: Report) -> None
             while due is not None and job.places[due.source.path] == place:
                 write(job.written(due.source, due.batch), due.scores)
                 seen[due.source.path] += len(due.scores)
-                report(due)
+                if scored is None:
+                    report(ScoredRows(due.source, due.scores, due.replayed))
                 due = next(stream, None)
             for source in target.sources:
                 if seen[source.path] != census.rows[source.path]:
@@ -376,6 +391,14 @@ def _scored(job: Job, batches: Iterator[tuple[Source, Batch]], journal: ScoreJou
             yield ScoredBatch(source, batch, scores, len(scores))
 
 
+def read_row(job: Job, row: Row) -> tuple[Item, str | None]:
+    """Return what verifying a row needs, and the reason if it cannot be verified."""
+    try:
+        return job.item(row), None
+    except FieldError as error:
+        return Item(None, Task()), error.reason
+
+
 @dataclass
 class _Waiting:
     """A batch whose scores are due, and what is known of its rows."""
@@ -390,10 +413,7 @@ class _Waiting:
         """Return what verifying the rows needs, without the first `skip` rows."""
         items = []
         for row in job.rows(self.source, self.batch)[skip:]:
-            try:
-                item, fault = job.item(row), None
-            except FieldError as error:
-                item, fault = Item(None, Task()), error.reason
+            item, fault = read_row(job, row)
             items.append(item)
             self.faults.append(fault)
             self.groups.append(item.rollout.group_id if item.rollout else None)
@@ -423,7 +443,7 @@ def _fresh(
         due = waiting[0]
         place = len(scores) - skipped
         fault = due.faults[place]
-        scores.append(row if fault is None else tuple(_because(score, fault) for score in row))
+        scores.append(row if fault is None else tuple(because(score, fault) for score in row))
         journal.add(scores[-1], due.groups[place] if in_groups else None)
         if len(scores) == len(due.batch):
             waiting.popleft()
@@ -431,5 +451,6 @@ def _fresh(
             scores, skipped = [], 0
 
 
-def _because(score: Score, reason: str) -> Score:
+def because(score: Score, reason: str) -> Score:
+    """Return the score with another reason."""
     return score.model_copy(update={"reason": reason})

@@ -22,8 +22,9 @@ from rlvr.record.gold_join import GoldAnswers
 from rlvr.record.reading import Source, source_of
 from rlvr.record.row_files import STDIN, format_of, identity_of, row_files
 from rlvr.record.schema import Score
+from rlvr.rescore.groups import read_groups, scored_by_group
 from rlvr.rescore.journal import ScoreJournal
-from rlvr.rescore.rescoring import Census, Job, OutputFile, ScoredBatch, Selection, run, take_census
+from rlvr.rescore.rescoring import Census, Job, OutputFile, ScoredRows, Selection, run, take_census
 from rlvr.rescore.summary import Tally, VerifierSummary
 from rlvr.verify.cache import VerdictCache
 from rlvr.verify.score_names import LABEL
@@ -251,13 +252,19 @@ class FileRequest:
             for output in job.outputs:
                 for text in output.notes():
                     notes.add(text)
+            groups = read_groups(job) if any(scorer.takes_groups for scorer in scorers) else None
+            for text in () if groups is None else groups.notes:
+                notes.add(text)
             journal = ScoreJournal(self._journal_path, self._identity(job), scorers, anew=self.force)
             stack.enter_context(closing(journal))
             if journal.rows:
                 notes.add(f"{journal.rows:,} rows were verified before, going on from there")
             counting = _Counting(job, census.rows.total(), notes.reporter)
             notes.reporter.start(counting.total, journal.rows)
-            run(job, journal, census, counting)
+            scored = None
+            if groups is not None and not groups.in_order:
+                scored = scored_by_group(job, groups, journal, counting)
+            run(job, journal, census, counting, scored)
         return ScoreResult(
             files=tuple(target.path for target in targets),
             scored=counting.rows,
@@ -438,7 +445,7 @@ class _Counting:
         self.rows, self.total, self.replayed = 0, total, 0
         self._reporter = reporter
 
-    def __call__(self, done: ScoredBatch) -> None:
+    def __call__(self, done: ScoredRows) -> None:
         self.rows += len(done.scores)
         self.replayed += done.replayed
         for scores, tally in zip(zip(*done.scores, strict=True), self.tallies, strict=True):

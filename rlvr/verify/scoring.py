@@ -6,7 +6,7 @@ import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -17,6 +17,7 @@ from rlvr.record.item import Item, item_of
 from rlvr.record.rows import Row, row_of
 from rlvr.record.schema import Rollout, Score, Status, Verdict, digest
 from rlvr.verify.cache import KEPT, VerdictCache, cache_key
+from rlvr.verify.grouping import group_key, score_by_group
 from rlvr.verify.pool import Call, Pool, UnitResult, WorkUnit
 from rlvr.verify.verifying import (
     DESCRIPTION_FIELDS,
@@ -81,6 +82,8 @@ class Scorer:
     """Whether the verifier sees more of the task than the gold answer."""
     takes_groups: bool
     """Whether the verifier judges the rollouts of a group together."""
+    min_group: int
+    """Rollouts that a group needs at least for a verdict; 1 for verifiers that do not take groups."""
 
     def __init__(
         self,
@@ -130,6 +133,7 @@ class Scorer:
         self.name = description["name"] if label is None else f"{description['name']}@{label}"
         self.version, self.config = description["version"], description["config"]
         self.takes_groups, self.wants_rollout = description["takes_groups"], description["wants_rollout"]
+        self.min_group = description["min_group"]
         self._sees: Sees = description["sees"]
         self.wants_extra = self._sees == "task"
         self.config_hash = digest(self.config)
@@ -147,10 +151,19 @@ class Scorer:
         """Yield a score for each item, in order.
 
         Items are read as needed, a bounded number ahead of the next score. A verifier that takes groups gets
-        consecutive items with one `rollout.group_id` as a group. Raises RunError if workers cannot be kept running or
-        the Scorer is closed.
+        consecutive items with one `rollout.group_id` (of one run) as a group. Raises RunError if workers cannot be kept
+        running or the Scorer is closed, DataError if other items stand between those of a group.
         """
         units = self._units(items)
+        return self._score_units(units)
+
+    def score_groups(self, groups: Iterable[Sequence[Item]]) -> Iterator[Score]:
+        """Yield a score for each item of each group, in order; otherwise like `score`."""
+        if self.takes_groups:
+            return self._score_units(map(list, groups))
+        return self.score(item for group in groups for item in group)
+
+    def _score_units(self, units: Iterator[list[Item]]) -> Iterator[Score]:
         return self._score_here(units) if self._pool is None else self._score_there(self._pool.call(), units)
 
     def close(self) -> None:
@@ -171,11 +184,12 @@ class Scorer:
             yield from ([item] for item in items)
             return
         # An item without a group is a group of its own, because consecutive ones have different keys.
-        keyed = (
-            (item.rollout.group_id if item.rollout and item.rollout.group_id is not None else place, item)
-            for place, item in enumerate(items)
-        )
-        for _, members in groupby(keyed, key=lambda pair: pair[0]):
+        keyed = ((place if (key := group_key(item)) is None else key, item) for place, item in enumerate(items))
+        done: set[Hashable] = set()
+        for key, members in groupby(keyed, key=lambda pair: pair[0]):
+            if key in done:
+                raise DataError(f"the rollouts of group {key[-1]!r} do not stand together: give them one after another")
+            done.add(key)
             yield [item for _, item in members]
 
     def _score_here(self, units: Iterator[list[Item]]) -> Iterator[Score]:
@@ -292,14 +306,15 @@ def score_rows(
     workers: int | None = None,
     timeout: float = 5.0,
 ) -> Iterator[Score]:
-    """Yield a score for each row, in order.
+    """Yield a score for each row, in order. A verifier that takes groups gets the rows of one `group_id` together.
 
     A row is a `Rollout`, an `Item`, a `Row` of `rlvr.record.open`, or a mapping: a record (it has a `schema_version`),
     or any other with the keys `completion`, `answer`, `prompt`, `id`, `group_id` as far as they are known; its other
     keys are `task.extra`. Raises as `Scorer` does, and DataError for a row that is none of these.
     """
     with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
-        yield from scorer.score(item(row, f"row {place}") for place, row in enumerate(rows))
+        items = (item(row, f"row {place}") for place, row in enumerate(rows))
+        yield from score_by_group(scorer, items) if scorer.takes_groups else scorer.score(items)
 
 
 def item(row: PythonRow, where: str) -> Item:

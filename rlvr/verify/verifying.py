@@ -36,7 +36,7 @@ Form: TypeAlias = Literal["completion", "rollout", "group", "trl", "verl"]
 Sees: TypeAlias = Literal["task", "answer"]
 F = TypeVar("F", bound=Callable[..., Any])
 
-DESCRIPTION_FIELDS = ("name", "version", "config", "takes_groups", "wants_rollout", "sees", "repeatable")
+DESCRIPTION_FIELDS = ("name", "version", "config", "takes_groups", "min_group", "wants_rollout", "sees", "repeatable")
 """Attributes of a verifier that the process which has loaded it reports to the others."""
 EXTRACTED_LIMIT, REASON_LIMIT = 10_000, 2_000
 """Characters of a verdict's `extracted` and `reason`; longer text is cut and ends in "…"."""
@@ -76,6 +76,7 @@ class Declaration:
     sees: Sees = "task"
     deterministic: bool = True
     files: tuple[str | Path, ...] = ()
+    min_group: int = 2
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def verifier(
     sees: Sees = "task",
     deterministic: bool = True,
     files: Sequence[str | Path] = (),
+    min_group: int = 2,
 ) -> Callable[[F], F]:
     """Declare that a function is a verifier, and return it unchanged.
 
@@ -137,14 +139,29 @@ def verifier(
             it to False for a judge that asks a model or reads the clock.
         files: Data files that verdicts depend on, relative to the function's own file. They are part of a version that
             is a hash.
+        min_group: Rollouts that a group needs for a verdict, for a verifier that takes groups; those of a smaller group
+            are `invalid`. Set it to 1 if a rollout can be judged by itself.
 
     Raises:
-        PluginError: `answer_form` lacks `{answer}`.
+        PluginError: `answer_form` lacks `{answer}`, or `min_group` is less than 1.
     """
+    if min_group < 1:
+        raise PluginError(f"@rlvr.verifier(min_group={min_group}): a group has at least 1 rollout")
     if answer_form is not None:
         require_place(answer_form, "@rlvr.verifier(answer_form=...)")
     declaration = Declaration(
-        name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic, tuple(files)
+        name,
+        version,
+        takes,
+        needs_answer,
+        memory,
+        preload,
+        answer_form,
+        cases,
+        sees,
+        deterministic,
+        tuple(files),
+        min_group,
     )
 
     def mark(function: F) -> F:
@@ -175,6 +192,7 @@ class FunctionVerifier:
         self._parameters = parameters
         self._form, _ = _form(name, parameters, declared)
         self.takes_groups = self._form == "group"
+        self.min_group = declared.min_group if self.takes_groups else 1
         self.wants_rollout = self._form in ("rollout", "group", "trl")  # completion and task are not enough
         self.sees: Sees = declared.sees if self._form == "completion" else "task"
         self.repeatable = declared.deterministic and self._form == "completion"
@@ -213,8 +231,8 @@ class FunctionVerifier:
     def verify(self, completion: str | None, task: Task, rollout: Rollout | None = None) -> Verdict:
         """Return the verdict on one completion, in this process: a hang hangs, and a crash crashes.
 
-        Every exception except KeyboardInterrupt becomes the verdict `error`. A verifier that takes a group gets a group
-        of one.
+        Every exception except KeyboardInterrupt becomes the verdict `error`. For a verifier that takes groups it is a
+        group of one, which is `invalid` unless the verifier declares `min_group=1`.
         """
         return self.verify_items([Item(completion, task, rollout)])[0]
 
@@ -234,6 +252,13 @@ class FunctionVerifier:
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """Return the verdicts like `verify_items`, but let the function's exceptions through."""
         refusals = [self._refuse(item) for item in items]
+        if 0 < (judged := refusals.count(None)) < self.min_group:
+            alone = Verdict(
+                status=Status.INVALID,
+                reason=f"verifier {self.name!r} judges groups of at least {self.min_group} rollouts, and this one has "
+                f"{judged} that can be judged",
+            )
+            return [alone if refusal is None else refusal for refusal in refusals]
         asked = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
         if self._form == "group":
             answers = iter(self._ask_group(asked) if asked else ())

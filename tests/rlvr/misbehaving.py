@@ -317,7 +317,7 @@ def eating(completion: str, task: Task) -> float:
     return float(len(bytearray(int(completion) << 20)) >> 20)
 
 
-@verifier(name="relative", version="1", takes="group", needs_answer=False)
+@verifier(name="relative", version="1", takes="group", needs_answer=False, min_group=1)
 def relative(rollouts: list[Rollout], *, cut: int = 0) -> list[float | None]:
     """Length rank within the group; `cut` results are missing."""
     if any(rollout.completion == "hang" for rollout in rollouts):

@@ -43,6 +43,7 @@ ALWAYS = ["verifier", "version", "config_hash", "status", "reward", "extracted",
 # Says what it was given: the gold as `extracted`, the rest of the row as `reason`.
 ECHO = """
 import json, time
+import rlvr
 from rlvr.record.schema import Verdict
 
 def check(completion, task, *, weight: float = 1.0):
@@ -58,6 +59,7 @@ def surrogate(completion, task):
 def prompted(prompts, completions, **columns):
     return [float(len(prompts[0]) * 100 + len(columns))]
 
+@rlvr.verifier(min_group=1)
 def together(rollouts):
     return [len(rollouts)] * len(rollouts)
 """

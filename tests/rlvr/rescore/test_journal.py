@@ -81,6 +81,6 @@ def test_a_group_is_kept_whole_or_not_at_all(
 def test_a_journal_of_another_format_is_that_of_another_request(tmp_path: Path, scorer: Scorer) -> None:
     path = tmp_path / "journal"
     path.write_text('{"request": 1}\n[[["graded", 1.0, null, null, 0, null]]]\n')
-    with pytest.raises(RequestError, match=r"journal of another request .*format: null there, 2 here"):
+    with pytest.raises(RequestError, match=r"journal of another request .*format: null there, 3 here"):
         ScoreJournal(path, {"request": 1}, [scorer])
     ScoreJournal(path, {"request": 1}, [scorer], anew=True).remove()

@@ -318,11 +318,19 @@ def without_times(path: Path) -> Any:
     return rows
 
 
-@pytest.mark.parametrize(("verifier", "out"), [("slow", "out.jsonl"), ("together", "out.parquet")])
+@pytest.mark.parametrize(
+    ("verifier", "out"), [("slow", "out.jsonl"), ("together", "out.parquet"), ("together", "a.jsonl")]
+)
 def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path, verifier: str, out: str) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     rows = [
-        {"id": i, "prompt": "p", "group_id": i // 5, "completion": f"{i}", "answer": "1"}
+        {
+            "id": i,
+            "prompt": "p",
+            "group_id": i % 120 if out == "a.jsonl" else i // 5,
+            "completion": f"{i}",
+            "answer": "1",
+        }
         for i in range(1200 if verifier == "slow" else 600)
     ]
     put(str(tmp_path / "in.jsonl"), *rows[:700])

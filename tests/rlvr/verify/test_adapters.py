@@ -97,7 +97,7 @@ def test_a_verifier_sees_the_row_and_its_group(tmp_path: Path) -> None:
         "import rlvr\n"
         "@rlvr.verifier(needs_answer=False)\n"
         "def level(completion, task): return task.extra['level'] + len(task.extra)\n"
-        "@rlvr.verifier(takes='group', needs_answer=False)\n"
+        "@rlvr.verifier(takes='group', needs_answer=False, min_group=1)\n"
         "def rank(rollouts): return [len(rollouts) + 10 * (r.prompt == 'q') for r in rollouts]\n"
     )
     level = rlvr.to_trl(f"{tmp_path}/mine.py:level", workers=0)

@@ -77,7 +77,7 @@ def test_a_group_is_consecutive_rollouts_of_one_group_id(workers: int) -> None:
         rollout(3, "aaaa", "y"),
         rollout(4, "a", None),
         rollout(5, "aa", None),
-        rollout(6, "aaaaa", "x"),
+        rollout(6, "aaaaa", "z"),
     )
     with Scorer(f"{MISBEHAVING}:relative", workers=workers) as scorer:
         assert [result.reward for result in scorer.score(rows)] == [2, 0, 1, 0, 0, 0, 0]

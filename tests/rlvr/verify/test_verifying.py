@@ -220,7 +220,22 @@ def test_a_verifier_may_take_a_group() -> None:
     assert [verdict.reward for verdict in made(longest).verify_group(group)] == [0, 1, 0]
     assert {verdict.status for verdict in made(longest).verify_group(group[:1] * 2)} == {Status.ABSTAINED}
     assert [verdict.reward for verdict in made(longest, tie=0.5).verify_group(group[:1] * 2)] == [0.5, 0.5]
-    assert made(longest).verify("4", TASK, group[0]).reward == 1
+
+
+def test_a_group_that_is_too_small_is_invalid_unless_the_verifier_declares_otherwise() -> None:
+    verdict = made(longest).verify("4", TASK, rollout("4"))
+    assert (verdict.status, verdict.reason) == (
+        Status.INVALID,
+        "verifier 'made' judges groups of at least 2 rollouts, and this one has 1 that can be judged",
+    )
+    found = made(longest).verify_group([rollout("4"), rollout(" "), rollout(None)])
+    assert [each.status.value for each in found] == ["invalid", "unparsed", "invalid"]
+    alone = verifier(takes="group", min_group=1)(lambda rollouts: [1.0] * len(rollouts))
+    assert made(alone).verify("4", TASK, rollout("4")).reward == 1
+    three = verifier(takes="group", min_group=3)(lambda rollouts: [1.0] * len(rollouts))
+    assert {each.status for each in made(three).verify_group([rollout("4")] * 2)} == {Status.INVALID}
+    with pytest.raises(PluginError, match="a group has at least 1 rollout"):
+        verifier(takes="group", min_group=0)
 
 
 def test_members_that_cannot_be_judged_are_left_out_of_the_group() -> None:
