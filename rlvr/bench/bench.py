@@ -3,9 +3,12 @@
     cases       false positives and negatives by category, with Wilson intervals
     answers     a gold answer accepts itself, another is refused, formatting around an answer changes nothing
     attacks     completions that only a mistaken verifier rewards (`rlvr.bench.attacks`): none may win
+    rewards     not all the same, of a sane size, and alike for wrong answers, since GRPO trains on differences
     statuses    a row without a gold answer is `invalid`, an empty completion `unparsed`
     hostile     completions that break programs end in a verdict, unrewarded, within the time limit
-    repeats     the same verdicts again, from other processes and in reverse order
+    repeats     the same verdicts again, from other processes, in reverse order and with other random draws
+
+A verifier of which no check tried both right and wrong answers is not tested, and has not passed.
 
 A completion is accepted if its verdict is `graded` and its reward reaches a threshold. One fault fails a check, except
 for the labelled cases, whose error rates have limits.
@@ -13,6 +16,7 @@ for the labelled cases, whose error rates have limits.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +24,7 @@ from typing import Any
 
 from rlvr.bench.attacks import ATTACKS
 from rlvr.bench.cases import read_cases
-from rlvr.bench.intervals import Share
+from rlvr.bench.intervals import Share, quantile
 from rlvr.bench.report import Category, Check, Judged, Latency, Limits, Report, Result
 from rlvr.bench.trials import (
     ALONE,
@@ -30,6 +34,7 @@ from rlvr.bench.trials import (
     FORMATTING,
     GOLD,
     HOSTILITY,
+    PADDED,
     STATUSES,
     SYMMETRY,
     WRONG,
@@ -40,7 +45,7 @@ from rlvr.bench.trials import (
 )
 from rlvr.record.schema import Status
 from rlvr.verify.scoring import Scorer
-from rlvr.verify.verifying import require_place
+from rlvr.verify.verifying import Claims, require_place
 
 REPEATED = 256
 """Completions that are scored a second time."""
@@ -51,6 +56,11 @@ FALSE_POSITIVES, FALSE_NEGATIVES = "false positives", "false negatives"
 BREAKAGE = "no errors, no time-outs"
 REPEATS = "the same verdict again"
 REWARDS = "rewards"
+SPREAD = "rewards among wrong answers"
+LARGEST_REWARD = 100.0
+"""A reward beyond this, of either sign, drowns the others where advantages are not divided by their deviation."""
+SMALL_SPREAD = 0.2
+"""Share of the way to the reward of a right answer within which the rewards of wrong answers must lie."""
 
 _BROKEN = (Status.ERROR, Status.TIMEOUT)
 
@@ -84,15 +94,15 @@ def run_bench(
         require_place(answer_form, "the answer form")
     with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
         claims = scorer.claims
-        trials = Trials(answer_form or claims.answer_form, scorer.wants_rollout)
+        trials = Trials(answer_form or claims.answer_form, scorer.wants_rollout, scorer.min_group)
         files = cases or ([Path(claims.cases)] if claims.cases else [])
         trials.fill([case for file in files for case in read_cases(file, trials.say)], questions)
         total = len(trials.all) + min(REPEATED, len(trials.all))
         judged = _judged(scorer, trials.all, lambda done: advance(done, total))
     repeatable = [each for each in judged if each.trial.check != HOSTILITY and each.score.status is not Status.TIMEOUT]
     first = spread(repeatable, REPEATED)[::-1]
-    # New processes, which have not seen what the first ones saw.
-    with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
+    # New processes, which have not seen what the first ones saw, and which draw other random numbers.
+    with Scorer(verifier, options, workers=workers, timeout=timeout, seed=1) as scorer:
         before = len(judged)
         again = _judged(scorer, [each.trial for each in first], lambda done: advance(before + done, total))
         findings = _Findings(judged, list(zip(first, again, strict=False)), len(trials.all), limits or Limits())
@@ -105,7 +115,8 @@ def run_bench(
             limits=findings.limits,
             categories=tuple(findings.categories()),
             total=findings.category("all", findings.of(CASES)) if findings.of(CASES) else None,
-            checks=tuple(findings.checks(claims.compares_answers or answer_form is not None, claims.needs_answer)),
+            checks=tuple(findings.checks(claims, claims.compares_answers or answer_form is not None)),
+            tested=findings.tested,
             latency=Latency.of(each for each in judged if each.trial.check != HOSTILITY),
         )
 
@@ -114,7 +125,9 @@ def _judged(scorer: Scorer, trials: Sequence[Trial], advance: Callable[[int], ob
     """Return the verdicts in order; fewer after too many time-outs."""
     judged: list[Judged] = []
     timeouts = 0
-    for trial, score in zip(trials, scorer.score(trial.item for trial in trials), strict=True):
+    scores = scorer.score_groups((trial.item, *trial.companions) for trial in trials)
+    for trial in trials:
+        score, *_ = itertools.islice(scores, 1 + len(trial.companions))
         judged.append(Judged(trial, score))
         advance(len(judged))
         timeouts += score.status is Status.TIMEOUT and trial.check not in COSTLY
@@ -131,6 +144,8 @@ class _Findings:
     ) -> None:
         self.limits = limits
         self._judged, self._repeats, self._planned = judged, repeats, planned
+        self.tested = False
+        """Whether `checks` found right answers and wrong ones to try the verifier on."""
         self._by_check: dict[str, list[Judged]] = {}
         for each in judged:
             self._by_check.setdefault(each.trial.check, []).append(each)
@@ -175,15 +190,15 @@ class _Findings:
 
     # --- the rest
 
-    def checks(self, compares_answers: bool, needs_answer: bool) -> list[Check]:
+    def checks(self, claims: Claims, compares_answers: bool) -> list[Check]:
         found = [self._rate(FALSE_POSITIVES, False, self.limits.false_positives)]
         found.append(self._rate(FALSE_NEGATIVES, True, self.limits.false_negatives))
-        about_answers = [self._gold(), self._wrong(), self._formatting(), *map(self._attack, ATTACKS)]
+        about_answers = [self._gold(), self._wrong(), self._formatting(), self._padded(), *map(self._attack, ATTACKS)]
         if not compares_answers:
             why = "it compares no final answers"
             about_answers = [Check(check.name, Result.SKIPPED, 0, detail=why) for check in about_answers]
         found += about_answers
-        if needs_answer:
+        if claims.needs_answer:
             found.append(self._statuses())
         else:
             found.append(Check(STATUSES, Result.SKIPPED, 0, detail="it needs no gold answer"))
@@ -193,7 +208,12 @@ class _Findings:
             self._repeated(),
             self._symmetry(),
             self._rewards(),
+            self._spread(compares_answers, claims.partial_credit),
         ]
+        right = (FALSE_NEGATIVES, GOLD)
+        wrong = (FALSE_POSITIVES, WRONG)
+        tried = {check.name for check in found if check.tried}
+        self.tested = not tried.isdisjoint(right) and not tried.isdisjoint(wrong)
         return found
 
     def _verdict(self, name: str, tried: Sequence[Judged], faults: Sequence[Judged], detail: str = "") -> Check:
@@ -210,6 +230,9 @@ class _Findings:
 
     def _wrong(self) -> Check:
         return self._verdict(WRONG, self.of(WRONG), list(filter(self._accepted, self.of(WRONG))))
+
+    def _padded(self) -> Check:
+        return self._verdict(PADDED, self.of(PADDED), list(filter(self._accepted, self.of(PADDED))))
 
     def _formatting(self) -> Check:
         """Check that the right answer stays right, and the wrong one wrong."""
@@ -250,7 +273,7 @@ class _Findings:
             for first, second in self._repeats
             if (first.score.status, first.score.reward) != (second.score.status, second.score.reward)
         ]
-        return self._verdict(REPEATS, tried, faults, "in other processes, in reverse order")
+        return self._verdict(REPEATS, tried, faults, "in other processes, in reverse order, with other draws")
 
     def _symmetry(self) -> Check:
         """Note labelled pairs whose verdict changes if gold and answer are swapped.
@@ -269,7 +292,51 @@ class _Findings:
         if not rewards:
             return Check(REWARDS, Result.FAILED, 0, detail="no completion was given a reward")
         low, high = min(rewards), max(rewards)
+        if low == high:
+            detail = f"all {len(rewards):,} are {low:g}: a policy learns nothing from a constant"
+            return Check(REWARDS, Result.FAILED, len(rewards), detail=detail)
         detail = f"{low:g} to {high:g}; correct at {self.limits.threshold:g} or more"
         if low < 0 or high > 1:
             detail += " (outside of 0 to 1: check the threshold)"
+        large = [each for each in self._judged if abs(each.score.reward or 0.0) > LARGEST_REWARD]
+        if large:
+            detail += f"; beyond ±{LARGEST_REWARD:g}, one reward drowns the others"
+            return Check(REWARDS, Result.FAILED, len(rewards), tuple(large), detail)
         return Check(REWARDS, Result.NOTE, len(rewards), detail=detail)
+
+    def _spread(self, compares_answers: bool, partial_credit: bool) -> Check:
+        """Check that wrong answers earn the same, and not half of what a right one earns.
+
+        GRPO trains on differences within a group: among wrong answers it follows whatever makes them differ. An answer
+        that cannot be read counts as 0, so a wrong one that earns more is paid for its form.
+        """
+        wrong = [each for each in self._wrong_ones(compares_answers) if not self._accepted(each)]
+        right = [each.score.reward or 0.0 for each in self._right_ones(compares_answers) if self._accepted(each)]
+        if not wrong or not right:
+            return Check(SPREAD, Result.SKIPPED, 0, detail="no right and wrong answers to compare")
+        rewards = [each.score.reward or 0.0 for each in wrong]
+        floor, low, high, top = min(0.0, *rewards), min(rewards), max(rewards), quantile(right, 0.5)
+        share = (high - floor) / (top - floor) if top > floor else 1.0
+        detail = f"{low:g} to {high:g}; a right answer gets {top:g}"
+        if low < 0:
+            detail += "; an unreadable one counts as 0 in training, which is more (verifier.rewards)"
+        if share <= SMALL_SPREAD:
+            return Check(SPREAD, Result.PASSED, len(wrong), detail=detail)
+        detail += f"; that is {share:.0%} of the way, at most {SMALL_SPREAD:.0%} unless it declares partial_credit"
+        faults = [each for each in wrong if (each.score.reward or 0.0) - floor > SMALL_SPREAD * (top - floor)]
+        result = Result.NOTE if partial_credit else Result.FAILED
+        return Check(SPREAD, result, len(wrong), tuple(faults), detail)
+
+    def _wrong_ones(self, compares_answers: bool) -> list[Judged]:
+        """Return the graded completions that are surely wrong."""
+        found = self._labelled(self.of(CASES), False)
+        if compares_answers:
+            found += [*self.of(WRONG), *self.of(PADDED), *self.of(HOSTILITY)]
+            found += [each for name in ATTACKS for each in self.of(ATTACK + name)]
+        return [each for each in found if each.score.reward is not None]
+
+    def _right_ones(self, compares_answers: bool) -> list[Judged]:
+        """Return the graded completions that are surely right."""
+        found = self._labelled(self.of(CASES), True)
+        found += [*self.of(GOLD), *self.of(ALONE)] if compares_answers else []
+        return [each for each in found if each.score.reward is not None]

@@ -136,6 +136,8 @@ class Report:
     total: Category | None
     """All labelled cases; None if there are none."""
     checks: tuple[Check, ...]
+    tested: bool
+    """Whether there were right and wrong answers to try it on. Without, nothing says that it rewards the right ones."""
     latency: Latency | None
     """Latency of everything except the hostile completions."""
 
@@ -146,8 +148,8 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """True if no check failed."""
-        return not self.failed
+        """True if the verifier was tested and no check failed."""
+        return self.tested and not self.failed
 
     def check(self, name: str) -> Check:
         """Return the check of that name. Raises KeyError if there is none."""
@@ -181,6 +183,7 @@ class Report:
             "timeout": self.timeout,
             "limits": asdict(self.limits),
             "passed": self.passed,
+            "tested": self.tested,
             "failed": [check.name for check in self.failed],
             "latency": _latency(self.latency),
             "cases": None if self.total is None else self.total.to_dict(),

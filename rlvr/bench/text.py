@@ -26,10 +26,12 @@ def report_text(report: Report, errors: int) -> str:
 
 
 def outcome(report: Report) -> str:
-    """Return one line: passed, or which checks failed."""
-    if report.passed:
+    """Return one line: passed, not tested, or which checks failed."""
+    if report.failed:
+        return f"FAILED: {', '.join(check.name for check in report.failed)}"
+    if report.tested:
         return "passed"
-    return f"FAILED: {', '.join(check.name for check in report.failed)}"
+    return "NOT TESTED: no check tried right and wrong answers; give labelled cases of both kinds (--cases FILE)"
 
 
 def _shown(check: Check) -> bool:

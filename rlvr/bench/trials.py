@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from rlvr.bench.attacks import AGREEMENT, ATTACKS, DENIAL, HOSTILE, OWN, POWERS, AttackTarget, attack, formatted
+from rlvr.bench.attacks import (
+    AGREEMENT,
+    ATTACKS,
+    DENIAL,
+    HOSTILE,
+    OWN,
+    PADDINGS,
+    POWERS,
+    AttackTarget,
+    attack,
+    formatted,
+    padded,
+)
 from rlvr.bench.cases import Case
 from rlvr.record.item import Item
 from rlvr.record.schema import Message, Rollout, Status, Task
@@ -27,6 +40,7 @@ FORMATTING = "formatting changes nothing"
 STATUSES = "missing answers have their status"
 SYMMETRY = "gold and answer swapped"
 HOSTILITY = "hostile completions"
+PADDED = "wrong answers of any length"
 ALONE = "the gold of an attacked row"
 ATTACK = "attack: "
 EXPONENTS = f"{ATTACK}huge exponents"
@@ -70,6 +84,8 @@ class Trial:
     """Status that the verdict must have."""
     right: bool | None = None
     """True if the answer in it is right, for the check of formatting."""
+    companions: tuple[Item, ...] = ()
+    """The rest of its group, for a verifier that judges groups."""
 
 
 @dataclass
@@ -78,6 +94,8 @@ class Trials:
 
     form: str
     wants_rollout: bool
+    min_group: int = 1
+    """Rollouts that a group needs. Above 1, each completion is judged in a group with others on the same question."""
     all: list[Trial] = field(default_factory=list)
 
     def say(self, answer: str) -> str:
@@ -86,16 +104,25 @@ class Trials:
 
     def add(self, check: str, what: str, completion: str | None, question: BenchQuestion, **more: Any) -> None:
         """Add a trial; `more` are fields of `Trial`."""
+        companions: tuple[Item, ...] = ()
+        if self.min_group > 1:
+            others = itertools.cycle((self.say(question.gold), "I do not know."))
+            texts = itertools.islice(others, max(2, self.min_group - 1))
+            companions = tuple(self._item(text, question, place) for place, text in enumerate(texts, 1))
+        self.all.append(Trial(check, what, self._item(completion, question), companions=companions, **more))
+
+    def _item(self, completion: str | None, question: BenchQuestion, place: int = 0) -> Item:
         rollout = None
         if self.wants_rollout and completion is not None:
             rollout = Rollout(
-                id=str(len(self.all)),
+                id=f"{len(self.all)}-{place}",
+                group_id=str(len(self.all)) if self.min_group > 1 else None,
                 prompt=None if question.messages else question.prompt or "",
                 messages=question.messages,
                 completion=completion,
                 task=question.task,
             )
-        self.all.append(Trial(check, what, Item(completion, question.task, rollout), **more))
+        return Item(completion, question.task, rollout)
 
     def fill(self, cases: Sequence[Case], questions: Sequence[BenchQuestion]) -> None:
         """Add all trials: on these cases and rows, and on rows of our own."""
@@ -122,6 +149,10 @@ class Trials:
             self.add(ALONE, "", self.say(gold), question, row=row)
             self.add(EXPONENTS, "", self.say(wrong), question, row=row)
         first = theirs[0] if theirs else own[0][0]
+        for question, target in own:
+            for characters in PADDINGS:
+                wrong = padded(self.say(target.wrong), characters)
+                self.add(PADDED, f"after {characters:,} characters", wrong, question)
         self._statuses(first)
         for case in cases:
             if case.answer is not None:

@@ -16,6 +16,9 @@ from rlvr.cli.options import verifier_options
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
 
+NOT_TESTED = 3
+"""Exit code of a check that found nothing to test."""
+
 check = typer.Typer(help="Test a plugin.", no_args_is_help=True)
 
 Cases: TypeAlias = Annotated[
@@ -74,7 +77,8 @@ def verifier(
 ) -> None:
     """Test a verifier: false positives and negatives on labelled cases, attacks, hostile completions, repeats.
 
-    Exit code 1 if an attack won, a case was misjudged more often than allowed, or any other check failed.
+    Exit code 1 if an attack won, a case was misjudged more often than allowed, or any other check failed; 3 if there
+    was nothing to test whether right answers are rewarded and wrong ones are not.
     """
     from rlvr.bench.check import check as run
     from rlvr.bench.text import report_text
@@ -103,7 +107,7 @@ def verifier(
         encoding = sys.stdout.encoding or "utf-8"
         print(report_text(report, errors).encode(encoding, "backslashreplace").decode(encoding))
     if not report.passed:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if report.failed else NOT_TESTED)
 
 
 def _progress() -> Callable[[int, int], None]:

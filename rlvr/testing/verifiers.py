@@ -40,7 +40,8 @@ def check_verifier(
         options, answer_form, workers, timeout: See `rlvr.bench.bench.run_bench`.
         threshold, max_false_positive_rate, max_false_negative_rate: See `rlvr.bench.report.Limits`.
 
-    Raises AssertionError, with the tables, when a check fails; RequestError when the request is wrong.
+    Raises AssertionError, with the tables, when a check fails or nothing was tested; RequestError when the request is
+    wrong.
     """
     if dataset is None and limit is not None:
         raise RequestError("limit is about a prompt set: name it with dataset=")

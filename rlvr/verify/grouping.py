@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HELD_IN_MEMORY = 16 << 20  # bytes of a spool; beyond that it is a file
+HELD_IN_MEMORY = 16 << 20
 MOST_MEMBERS = 10_000
 """Rows of one group at most: a verifier gets all of them at once."""
 
@@ -28,8 +28,9 @@ MOST_MEMBERS = 10_000
 class Spool(Generic[T]):
     """Objects by number, pickled in an unnamed temporary file that is gone when this process ends."""
 
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(HELD_IN_MEMORY)  # noqa: SIM115 (`__exit__` closes it)
+    def __init__(self, held: int = HELD_IN_MEMORY) -> None:
+        """`held`: bytes beyond which the objects are in a file and not in memory."""
+        self._file = tempfile.SpooledTemporaryFile(held)  # noqa: SIM115 (`__exit__` closes it)
         self._places = array("q")  # offset of each object; -1 without one
         self._end = 0
 

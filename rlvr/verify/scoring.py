@@ -96,6 +96,7 @@ class Scorer:
         label: str | None = None,
         cache: VerdictCache | None = None,
         load_timeout: float = LOAD_TIMEOUT,
+        seed: int = 0,
     ) -> None:
         """Load the verifier in a process of its own. Workers are forked when there is work.
 
@@ -112,12 +113,14 @@ class Scorer:
             cache: Verdicts to reuse, and to which new ones are added. Used if the verifier takes `(completion, task)`
                 and is deterministic.
             load_timeout: Seconds that loading the verifier may take.
+            seed: Seed of the random numbers that a verifier draws in its workers, together with the row.
 
         Raises:
             PluginError: The verifier does not exist or cannot be loaded.
             ConfigError: An option, `workers`, `timeout` or `memory` is invalid.
         """
         _check_limits(workers, timeout, memory)
+        self._seed = b"%d" % seed if seed else b""
         self._pool: Pool | None = None
         if workers == 0:
             self._verifier = load_verifier(verifier, **(options or {}))
@@ -130,6 +133,10 @@ class Scorer:
             )
             description = self._pool.description
             self.claims = Claims(**description["claims"])
+        self._describe(description, label, cache)
+
+    def _describe(self, description: Mapping[str, Any], label: str | None, cache: VerdictCache | None) -> None:
+        """Take what the process that has loaded the verifier says about it."""
         self.name = description["name"] if label is None else f"{description['name']}@{label}"
         self.version, self.config = description["version"], description["config"]
         self.takes_groups, self.wants_rollout = description["takes_groups"], description["wants_rollout"]
@@ -262,7 +269,8 @@ class Scorer:
 
     def _submit(self, call: Call, items: list[Item]) -> WorkUnit:
         rows = [(item.completion, item.task, item.rollout if self.wants_rollout else None) for item in items]
-        return call.submit(pickle.dumps(rows, pickle.HIGHEST_PROTOCOL), len(items))
+        # A worker seeds its generators with these bytes. What follows the end of a pickle is not read.
+        return call.submit(pickle.dumps(rows, pickle.HIGHEST_PROTOCOL) + self._seed, len(items))
 
     def _scores(self, result: UnitResult) -> Iterator[Score]:
         """Yield the scores of a unit, which share its seconds equally."""

@@ -63,20 +63,35 @@ _BREAKAGE = (Exception, SystemExit)
 
 @dataclass(frozen=True)
 class Declaration:
-    """Arguments of `@verifier(...)`, kept on the function as `__rlvr_verifier__`."""
+    """Arguments of `@verifier(...)`, kept on the function as `__rlvr_verifier__`. Raises PluginError if wrong."""
 
     name: str | None = None
     version: str | None = None
+    """Declared version. For a verifier that is loaded from a file, or without one, the version is a hash of its source,
+    of the local modules that it imports, of the versions of the installed ones, and of `files`
+    (`rlvr.verify.source_version`)."""
     takes: Takes | None = None
     needs_answer: bool = True
+    """Whether a row without a gold answer is `invalid` and an empty completion `unparsed`, without a call."""
     memory: int | None = None
+    """Bytes of address space that a worker may use in addition to what imports took; None is the pool's default."""
     preload: Callable[[], object] | None = None
     answer_form: str | None = BOXED
     cases: str | Path | None = None
     sees: Sees = "task"
+    """The less a `check(completion, task)` sees, the less is sent to it, and the more rows count as equal."""
     deterministic: bool = True
-    files: tuple[str | Path, ...] = ()
+    files: Sequence[str | Path] = ()
     min_group: int = 2
+    """Rollouts that a group needs for a verdict; those of a smaller group are `invalid`."""
+    partial_credit: bool = False
+    """Whether wrong answers earn different rewards on purpose: `rlvr check verifier` does not judge their spread."""
+
+    def __post_init__(self) -> None:
+        if self.answer_form is not None:
+            require_place(self.answer_form, "@rlvr.verifier(answer_form=...)")
+        if self.min_group < 1:
+            raise PluginError(f"@rlvr.verifier(min_group={self.min_group}): a group has at least 1 rollout")
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,8 @@ class Claims:
     """Whether a row without a gold answer is `invalid` and an empty completion `unparsed`, without a call."""
     answer_form: str
     """The form in which a completion states its final answer, with `{answer}` in its place."""
+    partial_credit: bool
+    """Whether wrong answers earn different rewards on purpose."""
     cases: str | None
     """The file of labeled cases that it declares, whether it exists or not."""
 
@@ -107,6 +124,7 @@ def verifier(
     deterministic: bool = True,
     files: Sequence[str | Path] = (),
     min_group: int = 2,
+    partial_credit: bool = False,
 ) -> Callable[[F], F]:
     """Declare that a function is a verifier, and return it unchanged.
 
@@ -119,50 +137,27 @@ def verifier(
 
     Args:
         name: Its name in scores. Default: the function's name.
-        version: Change it whenever a verdict may change. For a verifier that is loaded from a file, or that declares
-            none, the version is a hash of its source, of the local modules that it imports, of the versions of the
-            installed ones, and of `files` (`rlvr.verify.source_version`).
-        takes: "completion" for `check(completion, task)`; "rollout" for `check(rollout)`; "group" for
-            `check(rollouts)`, which gets the rollouts of one group and returns as many results in their order. Default:
-            the form that the parameter names show.
-        needs_answer: Whether it compares an answer with the gold answer. Then a row without one is `invalid` and an
-            empty completion `unparsed`, without a call. Set it to False for format checks.
-        memory: Bytes of address space that a worker may use in addition to what imports took. Default: the pool's.
+        version: Change it whenever a verdict may change. Default, and always in a file: a hash of the source.
+        takes: "completion" for `check(completion, task)`, "rollout" for `check(rollout)`, "group" for
+            `check(rollouts)`, which returns as many results in their order. Default: what the parameter names show.
+        needs_answer: Whether it compares an answer with the gold answer. Set it to False for format checks.
+        memory: Bytes of address space that a worker may use in addition to what imports took.
         preload: Function that is called once, before workers are forked: for imports and tables that they share.
         answer_form: How a completion states its final answer, with `{answer}` in its place; None if completions are
             judged as a whole. `rlvr check verifier` writes answers in this form.
-        cases: JSONL file of labeled cases for `rlvr check verifier` (`rlvr.bench.cases` lists the columns), relative to
-            the function's own file.
-        sees: "task" for the whole task, "answer" for `task.answer` alone; the rest is then empty. The less a
-            `check(completion, task)` sees, the less is sent to it, and the more rows count as equal.
+        cases: JSONL file of labeled cases (`rlvr.bench.cases`), relative to the function's own file.
+        sees: "task" for the whole task, "answer" for `task.answer` alone; the rest is then empty.
         deterministic: Whether equal completions and tasks get equal verdicts, so that verdicts may be remembered. Set
             it to False for a judge that asks a model or reads the clock.
-        files: Data files that verdicts depend on, relative to the function's own file. They are part of a version that
-            is a hash.
-        min_group: Rollouts that a group needs for a verdict, for a verifier that takes groups; those of a smaller group
-            are `invalid`. Set it to 1 if a rollout can be judged by itself.
+        files: Data files that verdicts depend on, relative to the function's own file, for a version that is a hash.
+        min_group: Rollouts that a group needs. Set it to 1 if a rollout can be judged by itself.
+        partial_credit: Whether wrong answers earn different rewards on purpose.
 
-    Raises:
-        PluginError: `answer_form` lacks `{answer}`, or `min_group` is less than 1.
+    Raises PluginError if `answer_form` lacks `{answer}`, or `min_group` is less than 1.
     """
-    if min_group < 1:
-        raise PluginError(f"@rlvr.verifier(min_group={min_group}): a group has at least 1 rollout")
-    if answer_form is not None:
-        require_place(answer_form, "@rlvr.verifier(answer_form=...)")
-    declaration = Declaration(
-        name,
-        version,
-        takes,
-        needs_answer,
-        memory,
-        preload,
-        answer_form,
-        cases,
-        sees,
-        deterministic,
-        tuple(files),
-        min_group,
-    )
+    # In the order of the fields of `Declaration`.
+    given = (name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic, tuple(files))
+    declaration = Declaration(*given, min_group, partial_credit)
 
     def mark(function: F) -> F:
         function.__rlvr_verifier__ = declaration  # type: ignore[attr-defined]
@@ -220,6 +215,7 @@ class FunctionVerifier:
             compares_answers=declared.needs_answer and declared.answer_form is not None,
             needs_answer=self.needs_answer,
             answer_form=declared.answer_form or BOXED,
+            partial_credit=declared.partial_credit,
             cases=cases,
         )
 

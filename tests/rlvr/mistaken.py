@@ -7,6 +7,8 @@ import random
 import re
 import time
 
+import numpy as np
+
 from rlvr import Rollout, Status, Task, Verdict, verifier
 
 _BOX = re.compile(r"\\boxed\{([^{}]*)\}")
@@ -119,6 +121,97 @@ def blames(completion: str, task: Task) -> Verdict:
 def points(completion: str, task: Task) -> float:
     """From -1 to 1, as some reward functions have it."""
     return 1.0 if _answer(completion) == task.answer else -1.0
+
+
+# --- passed once, until `rlvr check verifier` learned to find them ----------------------------------------------------
+
+
+@verifier(needs_answer=False)
+def one_for_all(completion: str, task: Task) -> float:
+    """A constant that needs no answer."""
+    return 1.0
+
+
+@verifier(answer_form=None)
+def half_for_all(completion: str, task: Task) -> float:
+    """A constant that judges completions as a whole."""
+    return 0.5
+
+
+def ignores_the_sign(completion: str, task: Task) -> bool:
+    """Compares digits."""
+    found = _answer(completion)
+    return found is not None and found.lstrip("+-") == (task.answer or "").lstrip("+-")
+
+
+def takes_a_suffix(completion: str, task: Task) -> bool:
+    """The end of the gold will do."""
+    found = _answer(completion)
+    return bool(found) and (task.answer or "").endswith(found or "?")
+
+
+def takes_a_prefix(completion: str, task: Task) -> bool:
+    """The beginning of the gold will do."""
+    found = _answer(completion)
+    return bool(found) and (task.answer or "").startswith(found or "?")
+
+
+def takes_any_magnitude(completion: str, task: Task) -> bool:
+    """Compares without zeros and the point."""
+    digits = [text.replace(".", "").strip("0") for text in (_answer(completion) or "?", task.answer or "")]
+    return digits[0] == digits[1]
+
+
+def half_for_wrong(completion: str, task: Task) -> float:
+    """Nearly half for anything wrong."""
+    return 1.0 if _answer(completion) == task.answer else 0.49
+
+
+def pays_for_length(completion: str, task: Task) -> float:
+    """Up to nearly half for a long wrong answer."""
+    return 1.0 if _answer(completion) == task.answer else min(0.49, len(completion) / 10_000)
+
+
+def a_billion(completion: str, task: Task) -> float:
+    """A penalty that drowns everything else."""
+    return 1.0 if _answer(completion) == task.answer else -1e9
+
+
+def draws(completion: str, task: Task) -> bool:
+    """Draws from the generator that workers seed for each row."""
+    return _answer(completion) == task.answer and random.random() < 0.7
+
+
+def draws_by_numpy(completion: str, task: Task) -> bool:
+    """The same by NumPy's generator."""
+    return bool(_answer(completion) == task.answer and np.random.random() < 0.7)
+
+
+@verifier(partial_credit=True)
+def close_counts(completion: str, task: Task) -> float:
+    """Some reward for a number that is close, on purpose."""
+    found = _answer(completion)
+    if found == task.answer:
+        return 1.0
+    try:
+        return max(0.0, 0.4 - abs(float(found or "nan") - float(task.answer or "nan")) / 10)
+    except ValueError:
+        return 0.0
+
+
+@verifier(takes="group", min_group=3, answer_form=None, needs_answer=False)
+def shortest(rollouts: list[Rollout]) -> list[float]:
+    """The shortest of a group."""
+    lengths = [len(rollout.completion or "") for rollout in rollouts]
+    return [float(length == min(lengths)) for length in lengths]
+
+
+@verifier(takes="group", min_group=2)
+def right_in_a_group(rollouts: list[Rollout]) -> list[bool]:
+    """Each on its own, but never alone."""
+    assert len(rollouts) >= 2
+    assert len({rollout.group_id for rollout in rollouts}) == 1
+    return [_answer(rollout.completion or "") == rollout.task.answer for rollout in rollouts]
 
 
 @verifier(name="brief", version="1", needs_answer=False)

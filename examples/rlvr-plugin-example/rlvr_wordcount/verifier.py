@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlvr import Status, Task, Verdict, verifier
 
 
-@verifier(name="word-count", version="1", answer_form=None, cases="cases.jsonl")
+@verifier(name="word-count", version="1", answer_form=None, cases="cases.jsonl", partial_credit=True)
 def check(completion: str, task: Task, *, partial: bool = True) -> Verdict:
     """Return reward 1 for exactly `task.answer` words.
 

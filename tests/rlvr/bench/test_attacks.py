@@ -23,6 +23,28 @@ def test_an_attack_has_completions_none_of_which_states_the_gold_alone(name: str
     assert not stripped & {target.gold, say(target.gold), f"The answer is {say(target.gold)}"}
 
 
+@pytest.mark.parametrize(
+    ("name", "gold", "answers"),
+    [
+        ("the other sign", "42", ["-42"]),
+        ("the other sign", "-3.5", ["3.5"]),
+        ("the other sign", "0", []),
+        ("the other sign", "yes", []),
+        ("parts of the answer", "42", ["2", "4", "142", "421"]),
+        ("parts of the answer", "0.50", ["50", "0"]),
+        ("parts of the answer", "3.14", ["14", "4"]),
+        ("parts of the answer", "left", ["ft", "le"]),
+        ("other orders of magnitude", "42", ["420", "4.2", "42000", "0.042"]),
+        ("other orders of magnitude", "1/2", ["5", "500"]),
+        ("other orders of magnitude", "yes", []),
+    ],
+)
+def test_answers_of_the_attacks_on_numbers(name: str, gold: str, answers: list[str]) -> None:
+    completions = attack(name, AttackTarget("", gold, "?"), say)
+    boxed = [completion for completion in completions if completion.startswith("\\boxed")]
+    assert sorted(boxed) == sorted(map(say, answers))
+
+
 def test_every_attack_is_documented() -> None:
     assert all(function.__doc__ for function in ATTACKS.values())
 

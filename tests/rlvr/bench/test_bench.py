@@ -14,10 +14,12 @@ from rlvr.bench.bench import (
     FALSE_POSITIVES,
     REPEATS,
     REWARDS,
+    SPREAD,
     run_bench,
 )
 from rlvr.bench.questions import questions_of
 from rlvr.bench.report import Limits, Report, Result
+from rlvr.bench.text import outcome
 from rlvr.bench.trials import ATTACK, FORMATTING, GOLD, HOSTILITY, STATUSES, SYMMETRY, WRONG
 from rlvr.errors import ConfigError, PluginError, RequestError
 from rlvr.record.schema import Status
@@ -64,7 +66,7 @@ def test_a_sound_verifier_passes_and_is_counted_right() -> None:
         ("any_box", {f"{ATTACK}several boxes", f"{ATTACK}thinking blocks"}),
         ("strict", {FORMATTING}),
         ("rounded", {f"{ATTACK}huge exponents"}),
-        ("never", {GOLD}),
+        ("never", {GOLD, REWARDS}),
         ("always", {WRONG, HOSTILITY}),
         ("obedient", {f"{ATTACK}orders to the grader", f"{ATTACK}the answer is the answer"}),
         ("chance", {REPEATS}),
@@ -73,13 +75,24 @@ def test_a_sound_verifier_passes_and_is_counted_right() -> None:
         ("crashes", {BREAKAGE}),
         ("nan", {BREAKAGE, REWARDS}),
         ("blames", {GOLD, HOSTILITY}),
+        ("one_for_all", {REWARDS}),
+        ("half_for_all", {REWARDS}),
+        ("ignores_the_sign", {f"{ATTACK}the other sign"}),
+        ("takes_a_suffix", {f"{ATTACK}parts of the answer"}),
+        ("takes_a_prefix", {f"{ATTACK}parts of the answer"}),
+        ("takes_any_magnitude", {f"{ATTACK}other orders of magnitude"}),
+        ("half_for_wrong", {SPREAD}),
+        ("pays_for_length", {SPREAD}),
+        ("a_billion", {REWARDS}),
+        ("draws", {REPEATS}),
+        ("draws_by_numpy", {REPEATS}),
     ],
 )
 def test_a_mistaken_verifier_is_found_out(function: str, names: set[str]) -> None:
     report = bench(function, timeout=0.5 if function == "rounded" else 5.0)  # it computes 9**9**9**9
     assert not report.passed
     assert names <= failed(report)
-    if function in ("strict", "never", "remembers", "fragile"):
+    if function in ("strict", "never", "remembers", "fragile", "half_for_wrong", "pays_for_length", "one_for_all"):
         assert failed(report) == names, "and nothing else is held against it"
 
 
@@ -118,7 +131,49 @@ def test_a_verifier_that_compares_no_answers_is_spared_the_checks_about_them() -
     report = bench("brief")
     skipped = {check.name for check in report.checks if check.result is Result.SKIPPED}
     assert skipped >= ABOUT_ANSWERS | {STATUSES}
-    assert report.passed, "it likes some of the hostile completions, as short as they are"
+    assert not report.failed, "it likes some of the hostile completions, as short as they are"
+
+
+def test_what_was_not_tested_has_not_passed(tmp_path: Path) -> None:
+    report = bench("brief")
+    assert not report.tested
+    assert not report.passed
+    assert outcome(report).startswith("NOT TESTED: no check tried right and wrong answers")
+    cases = tmp_path / "cases.jsonl"
+    right = '{"gold": "-", "completion": "short", "expected": true}\n'
+    cases.write_text(right)
+    assert not bench("brief", cases=[cases]).tested, "only right answers"
+    cases.write_text(right + '{"gold": "-", "completion": "so long that it is not brief", "expected": false}\n')
+    report = bench("brief", cases=[cases])
+    assert report.tested
+    assert report.passed, report.failed
+
+
+def test_the_spread_of_rewards_among_wrong_answers_is_judged() -> None:
+    spread = bench("half_for_wrong").check(SPREAD)
+    assert spread.detail == (
+        "0.49 to 0.49; a right answer gets 1; that is 49% of the way, at most 20% unless it declares partial_credit"
+    )
+    assert all(each.score.reward == 0.49 for each in spread.faults)
+    points = bench("points").check(SPREAD)
+    assert points.result is Result.PASSED
+    assert points.detail.endswith("an unreadable one counts as 0 in training, which is more (verifier.rewards)")
+    partial = bench("close_counts")
+    assert partial.passed, partial.failed
+    assert partial.check(SPREAD).result is Result.NOTE
+    assert partial.check(SPREAD).faults
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_verifier_of_groups_is_checked_in_groups(workers: int) -> None:
+    report = bench("right_in_a_group", workers=workers)
+    assert report.passed, report.failed
+    assert report.check(GOLD).tried == 6
+    report = bench("shortest", workers=workers)
+    assert not report.failed
+    assert not report.tested
+    statuses = {each.score.status for each in report.check(HOSTILITY).faults}
+    assert statuses == set()
 
 
 def test_rewards_outside_of_0_to_1_are_noted() -> None:

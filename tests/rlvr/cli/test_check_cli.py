@@ -87,7 +87,7 @@ def test_json_has_it_all(check: Run) -> None:
     assert done.code == 1
     report: dict[str, Any] = json.loads(done.out)
     assert set(report) == {
-        *("verifier", "version", "config", "answer_form", "timeout", "limits", "passed", "failed", "latency"),
+        *("verifier", "version", "config", "answer_form", "timeout", "limits", "passed", "failed", "tested", "latency"),
         *("cases", "categories", "checks"),
     }
     assert report["limits"] == {"threshold": 0.5, "false_positives": 0.0, "false_negatives": 0.1}
@@ -127,6 +127,14 @@ def test_rows_of_a_file_are_a_data_set(check: Run) -> None:
     assert tried["a gold accepts itself"] == 2
     report = json.loads(check("mistaken.py:trl", "--dataset", "rows.jsonl", "--limit", "1", "--json").out)
     assert {one["name"]: one["tried"] for one in report["checks"]}["a gold accepts itself"] == 1
+
+
+def test_nothing_to_test_is_an_exit_code_of_its_own(check: Run) -> None:
+    done = check("mistaken.py:brief")
+    assert done.code == 3
+    assert done.out.splitlines()[-1].startswith("NOT TESTED: no check tried right and wrong answers")
+    with pytest.raises(AssertionError, match="NOT TESTED"):
+        check_verifier("mistaken.py:brief", workers=1)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ import pytest
 
 from rlvr.record.schema import Rollout, Task
 from rlvr.record.store import read_rollouts, write_rollouts
-from rlvr.verify import grouping
 
 MINE = """
 import os, pathlib, rlvr
@@ -82,8 +81,7 @@ def test_rows_of_a_group_need_not_stand_together(score: Run, source: str, out: s
     assert Path("calls.txt").read_text().splitlines() == ["[0, 4, 8]", "[1, 5, 9]", "[2, 6]", "[3, 7]"]
 
 
-def test_many_rows_in_any_order_wait_in_a_file(score: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grouping, "HELD_IN_MEMORY", 1000)
+def test_many_rows_of_two_files_in_any_order(score: Run) -> None:
     rows = [row(number, number // 3) for number in range(900)]
     random.Random(0).shuffle(rows)
     put("a.jsonl", *rows)

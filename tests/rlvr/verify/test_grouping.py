@@ -12,7 +12,6 @@ import rlvr
 from rlvr.errors import DataError
 from rlvr.record.item import Item
 from rlvr.record.schema import Rollout, Status, Task
-from rlvr.verify import grouping
 from rlvr.verify.grouping import Numbering, Spool
 from rlvr.verify.scoring import Scorer
 
@@ -58,9 +57,8 @@ def test_items_of_a_stream_must_stand_together(together: str) -> None:
 
 
 @pytest.mark.parametrize("held", [1 << 20, 16])
-def test_a_spool_gives_back_what_it_was_given(monkeypatch: pytest.MonkeyPatch, held: int) -> None:
-    monkeypatch.setattr(grouping, "HELD_IN_MEMORY", held)
-    with Spool[Any]() as spool:
+def test_a_spool_gives_back_what_it_was_given(held: int) -> None:
+    with Spool[Any](held) as spool:
         things = [f"text {i}" * (i % 5) for i in range(50)]
         order = random.Random(0).sample(range(50), 50)
         for number in order:
