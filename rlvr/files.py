@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -284,3 +285,16 @@ def decoded(line: bytes, where: str) -> str:
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the lines as `raw_lines_of` does, decoded. Raises DataError for a line that is not UTF-8."""
     return ((where, decoded(line, where)) for where, line in raw_lines_of(path))
+
+
+def say_at_once(text: str) -> None:
+    """Print a line to standard error from a signal handler.
+
+    A `print` that interrupts another one is an error, so the text goes past the stream's buffer.
+    """
+    stream = sys.__stderr__
+    if stream is not None and stream is sys.stderr:
+        begin = "\n" if stream.isatty() else ""  # the terminal shows ^C
+        os.write(stream.fileno(), f"{begin}{text}\n".encode(stream.encoding, "backslashreplace"))
+    else:
+        print(text, file=sys.stderr, flush=True)

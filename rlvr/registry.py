@@ -1,12 +1,14 @@
 """Find plugins, refuse conflicts, and import a name's target when it is first used.
 
 pluggy's own loading skips a second entry point of the same name, ignores a misspelled hook, and lets the last of two
-claims win. Here each of these is an error that names the distributions.
+claims win. Here two claims to one name are an error that names the distributions. A plugin that is broken by itself is
+reported, and is an error only for who asks for a name that it might offer.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -18,6 +20,8 @@ import pluggy
 from rlvr import hookspecs
 from rlvr.errors import PluginError, nearest
 from rlvr.requirements import extra_that_brings
+
+_log = logging.getLogger(__name__)
 
 GROUP = "rlvr"
 KINDS = {
@@ -58,11 +62,25 @@ class Entry:
             ) from error
 
 
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that failed to load, or one of its hooks."""
+
+    plugin: str
+    distribution: str
+    version: str
+    kinds: tuple[str, ...]
+    """Kinds of names that it might offer."""
+    error: str
+    """Message that names the plugin and its distribution."""
+
+
 class Registry:
     """All names that plugins offer, by kind and name."""
 
     def __init__(self) -> None:
-        """Load every entry point of the group. Raises PluginError if one is broken."""
+        """Load every entry point of the group. Raises PluginError if two of them claim one name."""
+        self.broken: list[Broken] = []
         self._entries: dict[tuple[str, str], Entry] = {}
         manager = pluggy.PluginManager(GROUP)
         manager.add_hookspecs(hookspecs)
@@ -81,13 +99,12 @@ class Registry:
                 manager.register(plugin, name=point.name)
                 _check_hooks(manager, plugin)
             except _BREAKAGE as error:
-                raise PluginError(
-                    f"plugin {point.name!r} of {owner} {version} failed to load: {type(error).__name__}: {error}"
-                    f"{_remedy(error, owner)}"
-                ) from error
-            self._collect(manager, plugin, owner, version)
+                what = f"plugin {point.name!r} of {owner} {version} failed to load: {_one_line(error)}"
+                self.broken.append(Broken(point.name, owner, version, tuple(KINDS), what + _remedy(error, owner)))
+                continue
+            self._collect(manager, plugin, point.name, owner, version)
 
-    def _collect(self, manager: pluggy.PluginManager, plugin: object, owner: str, version: str) -> None:
+    def _collect(self, manager: pluggy.PluginManager, plugin: object, point: str, owner: str, version: str) -> None:
         for kind, hook in KINDS.items():
             for implementation in getattr(manager.hook, hook).get_hookimpls():
                 if implementation.plugin is not plugin:
@@ -95,7 +112,9 @@ class Registry:
                 try:
                     offered = {name: _checked(target) for name, target in implementation.function().items()}
                 except _BREAKAGE as error:
-                    raise PluginError(f"{hook} of {owner} {version} failed: {type(error).__name__}: {error}") from error
+                    what = f"{hook} of {owner} {version} failed: {_one_line(error)}"
+                    self.broken.append(Broken(point, owner, version, (kind,), what))
+                    continue
                 for name, target in offered.items():
                     self._add(Entry(kind, name, target, owner, version))
 
@@ -118,7 +137,12 @@ class Registry:
             return self._entries[kind, name]
         except KeyError:
             known = [entry.name for entry in self.entries(kind)]
-            raise PluginError(f"there is no {_words(kind)} {name!r}{nearest(name, known)}") from None
+            raise PluginError(f"there is no {_words(kind)} {name!r}{nearest(name, known)}{self.hint(kind)}") from None
+
+    def hint(self, kind: str) -> str:
+        """Return the broken plugins that might offer an unknown name, for its message; "" if there is none."""
+        errors = [broken.error for broken in self.broken if kind in broken.kinds]
+        return f"; or a broken plugin offers it: {'; '.join(errors)}" if errors else ""
 
     def load(self, kind: str, name: str) -> Any:
         """Import and return the target of a name."""
@@ -127,8 +151,11 @@ class Registry:
 
 @cache
 def registry() -> Registry:
-    """Return this process's registry, loaded on first use."""
-    return Registry()
+    """Return this process's registry, loaded on first use. Broken plugins are logged then, as warnings."""
+    found = Registry()
+    for broken in found.broken:
+        _log.warning("%s", broken.error)
+    return found
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
@@ -139,6 +166,10 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: object) -> None:
             raise ValueError(f"there is no hook {caller.name!r}{nearest(caller.name, KINDS.values())}")
     if not callers:
         raise ValueError("it implements no hook: is a function decorated with @rlvr.hookimpl?")
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _checked(target: object) -> str | Path:

@@ -54,6 +54,8 @@ SLOW = (
     "rlvr/bench",
     "rlvr/cli/test_check_cli.py",
     "rlvr/cli/test_cli.py",
+    "rlvr/cli/test_interrupts.py",
+    "rlvr/cli/test_streams.py",
     "rlvr/cli/test_score_cli.py",
     "rlvr/data/test_tables.py",
     "rlvr/rescore/test_score_many.py",

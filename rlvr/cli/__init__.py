@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from typing import Annotated
@@ -23,6 +22,7 @@ from rlvr.cli.recipes import recipes
 from rlvr.cli.score import score
 from rlvr.cli.settings import settings
 from rlvr.cli.show import show
+from rlvr.cli.streams import logged, prepare_streams
 from rlvr.cli.train import train
 from rlvr.errors import RlvrError
 
@@ -63,10 +63,11 @@ app.add_typer(recipes, name="recipes")
 
 def main() -> None:
     """Run the command line. An `RlvrError` is one line on standard error and an exit code."""
-    _open_standard_streams()
+    prepare_streams()
     try:
         try:
-            app()
+            with logged():
+                app()
         finally:
             sys.stdout.flush()
     except RlvrError as error:
@@ -84,15 +85,3 @@ def main() -> None:
         sys.stdout = None  # its buffer cannot be written at exit either
         print(f"rlvr: standard output cannot be written: {error.strerror}", file=sys.stderr)
         sys.exit(1)
-
-
-def _open_standard_streams() -> None:
-    """Open closed standard streams (`>&-`) to /dev/null, so that no other file takes their place."""
-    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number, inheritable=True)
-                os.close(nowhere)
-            os.set_inheritable(number, True)
-            setattr(sys, name, os.fdopen(number, mode))

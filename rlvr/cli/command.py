@@ -7,11 +7,18 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperOption
 
+from rlvr.cli.interrupts import answered
 from rlvr.errors import RequestError
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given twice, unless it takes a list: the first value would be lost."""
+    """A command that answers Ctrl-C, and refuses an option given twice unless it takes a list: the first value would be
+    lost."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with answered("interrupted"):
+            return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments. Raises RequestError for an option given twice."""

@@ -172,6 +172,8 @@ def _plugins() -> Iterator[Finding]:
             missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else "rlvr"
             status: Literal["note", "fail"] = "fail" if (missing or "rlvr").startswith("rlvr") else "note"
             yield Finding("plugin", entry.name, status, str(error))
+    for each in registry().broken:
+        yield Finding("plugin", each.plugin, "fail", each.error, f"uninstall or update {each.distribution}")
     owners = sorted({f"{entry.distribution} {entry.version}" for entry in entries})
     yield Finding("plugin", "registry", "ok", f"{len(entries) - broken} names load, from {', '.join(owners)}")
     try:

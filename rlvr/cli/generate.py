@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from rlvr.cli.interrupts import answered
 from rlvr.cli.json_output import print_json
 from rlvr.cli.progress import Heartbeat
 
@@ -132,13 +133,8 @@ def _reporter(stack: ExitStack) -> GenerateReporter:
                 f"{progress.tokens:,} tokens"
             )
 
-    stack.push(_tell_how_to_resume)
+    stack.enter_context(answered("interrupted; the same command goes on from here"))
     return BatchLines()
-
-
-def _tell_how_to_resume(kind: type[BaseException] | None, *_: object) -> None:
-    if kind is not None and issubclass(kind, KeyboardInterrupt):
-        print("rlvr: interrupted; the same command goes on from here", file=sys.stderr)
 
 
 def _summary(result: GenerateResult) -> str:

@@ -13,11 +13,15 @@ from rlvr.columns import columns
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array, one object per entry.")] = False,
 ) -> None:
-    """List verifiers, prompt sources, samplers, trainers, trackers, recipes and presets, each with its distribution."""
+    """List verifiers, prompt sources, samplers, trainers, trackers, recipes and presets, each with its distribution.
+
+    A plugin that failed to load has the kind `broken`, and the reason as its target.
+    """
     from rlvr.registry import registry
 
     fields = ("kind", "name", "distribution", "version", "target")
     rows = [[str(getattr(entry, field)) for field in fields] for entry in registry().entries()]
+    rows += [["broken", each.plugin, each.distribution, each.version, each.error] for each in registry().broken]
     if as_json:
         print_json([dict(zip(fields, row, strict=True)) for row in rows])
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from rlvr.cli.columns import column_mapping
+from rlvr.cli.interrupts import answered
 from rlvr.cli.json_output import print_json
 from rlvr.cli.options import verifier_options
 from rlvr.cli.progress import progress_of
@@ -190,7 +191,7 @@ def _reporter(stack: ExitStack) -> ScoreReporter:
             print(f"rlvr: {text}", file=sys.stderr)
 
         def start(self, total: int, replayed: int) -> None:
-            stack.push(_tell_how_to_resume)
+            stack.enter_context(answered("interrupted; the same command goes on from here"))
             self.shown = stack.enter_context(progress_of(total))
 
         def advance(self, progress: ScoreProgress) -> None:
@@ -200,11 +201,6 @@ def _reporter(stack: ExitStack) -> ScoreReporter:
             self.rows, self.replayed = progress.rows, progress.replayed
 
     return Printed()
-
-
-def _tell_how_to_resume(kind: type[BaseException] | None, *_: object) -> None:
-    if kind is not None and issubclass(kind, KeyboardInterrupt):
-        print("rlvr: interrupted; the same command goes on from here", file=sys.stderr)
 
 
 def _summary(result: ScoreResult) -> str:

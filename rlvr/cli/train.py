@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from rlvr.cli.interrupts import INTERRUPTED
 from rlvr.cli.json_output import print_json
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from rlvr.run.reporting import TrainReporter
     from rlvr.run.train import TrainResult
     from rlvr.settings import Settings
-
-INTERRUPTED = 130  # the shell's own code for an end by Ctrl-C
 
 # The options' types: a list of files, a text, and what help says of each.
 Files: TypeAlias = list[Path] | None
@@ -196,7 +195,8 @@ def _start(settings: Settings, config: Path | None, out: Path | None) -> TrainRe
     from rlvr.run.config import resolve
     from rlvr.run.train import train as run
 
-    return run(resolve(settings, config), out=out, reporter=_lines())
+    with _lines() as lines:
+        return run(resolve(settings, config), out=out, reporter=lines)
 
 
 def _resume(path: Path, settings: Settings, others: Sequence[str], accept_changes: bool) -> TrainResult:
@@ -209,7 +209,8 @@ def _resume(path: Path, settings: Settings, others: Sequence[str], accept_change
             f"not {', '.join(others)}"
         )
     steps = {key: setting.value for key, setting in settings.items()}
-    return run(resume=path, overrides=steps, accept_changes=accept_changes, reporter=_lines())
+    with _lines() as lines:
+        return run(resume=path, overrides=steps, accept_changes=accept_changes, reporter=lines)
 
 
 def _dry_run(settings: Settings, config: Path | None, as_json: bool) -> None:
@@ -225,20 +226,33 @@ def _dry_run(settings: Settings, config: Path | None, as_json: bool) -> None:
             print(line)
 
 
-def _lines() -> TrainReporter:
-    """Return the reporter that prints to the terminal."""
+@contextmanager
+def _lines() -> Iterator[TrainReporter]:
+    """Yield the reporter that prints to the terminal. After Ctrl-C it says how to continue the run."""
     from rlvr.run.reporting import ProgressLines
 
     class Lines(ProgressLines):
         """`ProgressLines`, and the progress of long work on standard error."""
 
         heartbeat = Heartbeat()
+        directory: Path | None = None
 
         def progress(self, text: str) -> None:
             """Print it now and then."""
             self.heartbeat(text)
 
-    return Lines()
+        def start(self, headline: str, directory: Path) -> None:
+            """Print what the run does and where it writes."""
+            self.directory = directory
+            super().start(headline, directory)
+
+    lines = Lines()
+    try:
+        yield lines
+    except KeyboardInterrupt:
+        if lines.directory is not None:
+            print(f"rlvr: stopped; continue with: rlvr train --resume {lines.directory}", file=sys.stderr)
+        raise
 
 
 def _finish(result: TrainResult, as_json: bool) -> None:

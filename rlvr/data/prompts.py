@@ -203,6 +203,7 @@ def load_source(name: str, request: SourceRequest) -> PromptSource:
         raise PluginError(
             f"there is no dataset {name!r}{nearest(name, known)} (a file of questions ends in "
             f"{', '.join(ENDINGS)}, or is a folder of save_to_disk; a description of a data set ends in .yaml)"
+            f"{registry().hint('prompt_source')}"
         )
     target = registry().load("prompt_source", name)
     if isinstance(target, Path):

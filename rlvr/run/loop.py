@@ -45,6 +45,9 @@ class Reporter(Protocol):
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         """Report a finished step (`metrics["step"]` of `total`)."""
 
+    def stopping(self) -> None:
+        """Report that the run was asked to end after the current step."""
+
 
 @dataclass
 class Outcome:
@@ -276,10 +279,10 @@ class Run:
             if self.sampler is not None:
                 self.sampler.save(folder / "sampler")
             state = {"step": self.step, "source": self.source.state(), "metrics": metrics}
-            (folder / "run.json").write_text(to_json(state))
+            (folder / "run.json").write_text(to_json(state), encoding="utf-8")
 
     def _restore(self, step: int, folder: Path) -> None:
-        state = json.loads((folder / "run.json").read_text())
+        state = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         self.trainer.load(folder)
         if self.sampler is not None:
             self.sampler.load(folder / "sampler")
@@ -305,6 +308,7 @@ class Run:
             if self.stopping:
                 raise KeyboardInterrupt
             self.stopping = True
+            self.reporter.stopping()
 
         before = {signum: signal.signal(signum, ask_to_stop) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -410,8 +410,9 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
     if config.rollouts.files and not can_judge(verifier):
         known = {entry.name for entry in registry().entries("verifier")}
         raise ConfigError(
-            f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}. Where the saved records hold "
-            "scores of that name, sample nothing and ask no held-out questions: --set eval.questions=0"
+            f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}{registry().hint('verifier')}. "
+            "Where the saved records hold scores of that name, sample nothing and ask no held-out questions: "
+            "--set eval.questions=0"
         )
     return Scorer(
         verifier,

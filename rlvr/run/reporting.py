@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvr.alarms import Fired
+from rlvr.files import say_at_once
 from rlvr.run.plan import Plan
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -28,6 +29,9 @@ class TrainReporter:
 
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         """A step is done: number `metrics["step"]`, counted from 0, of `total`."""
+
+    def stopping(self) -> None:
+        """Ctrl-C or SIGTERM came: the run ends after this step and is saved. Called within the signal's handler."""
 
     def end(self, alarms: str) -> None:
         """The run is over, also if an error ended it. `alarms` is a summary of those that fired, or empty."""
@@ -70,6 +74,10 @@ class ProgressLines(TrainReporter):
         done = step - self._first
         left = (now - self._began) / done * (total - step) if done else None
         print(step_line(metrics, total, left), flush=True)
+
+    def stopping(self) -> None:
+        """Print to standard error that the run ends after this step."""
+        say_at_once("rlvr: finishing this step, then saving; press again to stop now")
 
     def end(self, alarms: str) -> None:
         """Print the summary of alarms, if any fired."""

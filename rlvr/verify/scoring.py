@@ -16,6 +16,7 @@ from rlvr.errors import ConfigError, DataError
 from rlvr.record.item import Item, item_of
 from rlvr.record.rows import Row, row_of
 from rlvr.record.schema import Rollout, Score, Status, Verdict, digest
+from rlvr.registry import registry
 from rlvr.verify.cache import KEPT, VerdictCache, cache_key
 from rlvr.verify.grouping import group_key, score_by_group
 from rlvr.verify.pool import Call, Pool, UnitResult, WorkUnit
@@ -119,7 +120,7 @@ class Scorer:
             PluginError: The verifier does not exist or cannot be loaded.
             ConfigError: An option, `workers`, `timeout` or `memory` is invalid.
         """
-        _check_limits(workers, timeout, memory)
+        _check_request(verifier, workers, timeout, memory)
         self._seed = b"%d" % seed if seed else b""
         self._pool: Pool | None = None
         if workers == 0:
@@ -284,8 +285,13 @@ class Scorer:
         return self._blank.model_copy(update={**vars(verdict), "seconds": seconds, "created_at": at})
 
 
-def _check_limits(workers: int | None, timeout: float, memory: int | None) -> None:
-    """Raise ConfigError for limits that make no sense."""
+def _check_request(verifier: str, workers: int | None, timeout: float, memory: int | None) -> None:
+    """Raise ConfigError for limits that make no sense, and PluginError for a name that is not registered.
+
+    The name is looked up in this process because worker processes do not report broken plugins.
+    """
+    if ":" not in verifier and not verifier.endswith(".py"):
+        registry().entry("verifier", verifier)
     if workers is not None and workers < 0:
         raise ConfigError(f"workers is {workers}: expected None (one per CPU), 0 (in this process) or more")
     if not timeout > 0:

@@ -31,6 +31,7 @@ import fcntl
 import gc
 import importlib.util
 import json
+import logging
 import mmap
 import os
 import pickle
@@ -300,6 +301,7 @@ def main(control_fd: int, cells_fd: int) -> None:
     order: dict[str, Any] = pickle.loads(request)
     sys.path.extend(entry for entry in order["path"] if entry not in sys.path)
     _same_rlvr()
+    logging.getLogger("rlvr.registry").disabled = True  # the caller reports broken plugins
     from rlvr.errors import ConfigError, PluginError
     from rlvr.verify.verifying import DESCRIPTION_FIELDS, describe, load_verifier
     from rlvr.verify.worker import Worker

@@ -124,10 +124,18 @@ def test_a_plugin_that_does_not_load_is_named_with_its_distribution(
     install: Install, source: str, message: str
 ) -> None:
     install("rlvr-polite", "polite = polite_plugin", polite_plugin=source)
+    found = Registry()
+    (broken,) = found.broken
+    assert (broken.plugin, broken.distribution, broken.version) == ("polite", "rlvr-polite", "1.0")
+    assert broken.error.startswith("plugin 'polite' of rlvr-polite 1.0 failed to load: ")
+    assert message in broken.error
+    assert "\n" not in broken.error
+    assert found.entries() == [each for each in Registry().entries() if each.distribution != "rlvr-polite"]
     with pytest.raises(PluginError) as caught:
-        Registry()
-    assert str(caught.value).startswith("plugin 'polite' of rlvr-polite 1.0 failed to load: ")
-    assert message in str(caught.value)
+        found.entry("verifier", "polite")
+    assert str(caught.value).startswith("there is no verifier 'polite'; ")
+    assert str(caught.value).endswith(f"; or a broken plugin offers it: {broken.error}")
+    assert found.load("verifier", "math") is registry().load("verifier", "math")
 
 
 @pytest.mark.parametrize(
@@ -143,10 +151,23 @@ def test_a_plugin_that_does_not_load_is_named_with_its_distribution(
 def test_a_hook_that_returns_nonsense_is_named_with_its_distribution(install: Install, body: str, message: str) -> None:
     source = f"import rlvr\n\ncheck = print\n\n@rlvr.hookimpl\ndef rlvr_verifiers():\n    {body}\n"
     install("rlvr-polite", "polite = polite_plugin", polite_plugin=source)
-    with pytest.raises(PluginError) as caught:
-        Registry()
-    assert str(caught.value).startswith("rlvr_verifiers of rlvr-polite 1.0 failed: ")
-    assert message in str(caught.value)
+    found = Registry()
+    (broken,) = found.broken
+    assert broken.error.startswith("rlvr_verifiers of rlvr-polite 1.0 failed: ")
+    assert message in broken.error
+    assert broken.kinds == ("verifier",)
+    with pytest.raises(PluginError, match=r"or a broken plugin offers it: rlvr_verifiers of rlvr-polite 1\.0 failed: "):
+        found.entry("verifier", "polite")
+    with pytest.raises(PluginError, match=r"there is no trainer 'polite'; known: [\w, -]+$"):
+        found.entry("trainer", "polite")
+
+
+def test_the_other_hooks_of_a_plugin_work_if_one_is_broken(install: Install) -> None:
+    source = f"{VERIFIER}\n    @rlvr.hookimpl\n    def rlvr_trainers():\n        return 1 / 0\n"
+    install("rlvr-polite", "polite = polite_plugin", polite_plugin=source, polite_checks="check = print")
+    found = Registry()
+    assert found.load("verifier", "polite") is print
+    assert [broken.kinds for broken in found.broken] == [("trainer",)]
 
 
 @pytest.mark.parametrize(

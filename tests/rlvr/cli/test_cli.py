@@ -84,10 +84,10 @@ def test_importing_rlvr_imports_nothing_else() -> None:
 
 
 def test_help_loads_no_plugin(install: Install) -> None:
-    """A broken one would end it."""
+    """One that breaks would be reported."""
     site = install("rlvr-broken", "broken = broken_plugin", **BROKEN)
-    assert rlvr("--help", site=site).returncode == 0
-    assert rlvr("plugins", site=site).returncode == 2
+    assert (rlvr("--help", site=site).returncode, rlvr("--help", site=site).stderr) == (0, "")
+    assert rlvr("plugins", site=site).stderr == REPORT
 
 
 def test_help_names_every_command() -> None:
@@ -144,14 +144,80 @@ def test_no_arguments_print_the_help() -> None:
 
 
 def test_an_error_is_one_line_and_its_exit_code(install: Install) -> None:
-    site = install("rlvr-broken", "broken = broken_plugin", version="0.3", **BROKEN)
+    site = install("rlvr-polite", "polite = polite_plugin", polite_plugin=POLITE)
+    site = install("rlvr-rude", "rude = rude_plugin", version="0.3", rude_plugin=POLITE)
     done = rlvr("plugins", site=site)
     assert done.stderr == (
-        "rlvr: plugin 'broken' of rlvr-broken 0.3 failed to load: "
-        "ModuleNotFoundError: No module named 'no_such_module'\n"
+        "rlvr: verifier 'polite' is offered by two distributions, rlvr-polite 1.0 and rlvr-rude 0.3: uninstall one, or "
+        "rename one\n"
     )
     assert done.stdout == ""
     assert done.returncode == 2
+
+
+# --- one broken plugin ----------------------------------------------------------------------------------------------
+
+REPORT = (
+    "rlvr: plugin 'broken' of rlvr-broken 1.0 failed to load: ModuleNotFoundError: No module named 'no_such_module'\n"
+)
+ROW = '{"id": "a", "completion": "\\\\boxed{3}", "answer": "3"}\n'
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plugins"],
+        ["recipes"],
+        ["settings", "trainer"],
+        ["score", "in.jsonl", "-v", "math", "-o", "out.jsonl", "--workers", "1"],
+        ["train", "--dry-run", "--set", "verifier.workers=1"],
+    ],
+    ids=" ".join,
+)
+def test_a_broken_plugin_is_reported_once_and_blocks_nothing_else(
+    install: Install, tmp_path: Path, command: list[str]
+) -> None:
+    site = install("rlvr-broken", "broken = broken_plugin", **BROKEN)
+    (tmp_path / "in.jsonl").write_text(ROW)
+    done = rlvr(*command, site=site, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, REPORT)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["score", "in.jsonl", "-v", "theirs", "-o", "out.jsonl"],
+        ["check", "verifier", "theirs"],
+        ["train", "--trainer", "theirs"],
+        ["train", "--model", "embedded", "--dataset", "theirs"],
+        ["train", "--recipe", "theirs"],
+        ["train", "--tracker", "theirs"],
+        ["train", "--set", "sampling.engine=theirs"],
+    ],
+    ids=lambda command: " ".join(command[-2:]),
+)
+def test_a_name_that_a_broken_plugin_may_offer_names_it(
+    install: Install, cli: Callable[..., Any], tmp_path: Path, command: list[str]
+) -> None:
+    install("rlvr-broken", "broken = broken_plugin", **BROKEN)
+    (tmp_path / "in.jsonl").write_text(ROW)
+    registry.cache_clear()
+    try:
+        done = cli(*command)
+    finally:
+        registry.cache_clear()
+    reported, error = done.err.splitlines(keepends=True)
+    assert (done.code, reported) == (2, REPORT)
+    assert "'theirs'" in error
+    assert error.endswith(f"a broken plugin offers it: {REPORT.removeprefix('rlvr: ')}")
+
+
+def test_the_list_of_plugins_has_the_broken_one(install: Install) -> None:
+    site = install("rlvr-broken", "broken = broken_plugin", **BROKEN)
+    listed = json.loads(rlvr("plugins", "--json", site=site).stdout)
+    target = REPORT.removeprefix("rlvr: ").rstrip()
+    broken = {"kind": "broken", "name": "broken", "distribution": "rlvr-broken", "version": "1.0", "target": target}
+    assert [each for each in listed if each["kind"] == "broken"] == [broken]
 
 
 def test_a_reader_that_goes_away_is_told_nothing() -> None:
@@ -309,8 +375,9 @@ def test_doctor_imports_what_is_installed(install: Install, capsys: pytest.Captu
 def test_doctor_survives_a_broken_plugin_and_names_it(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
     install("rlvr-broken", "broken = broken_plugin", **BROKEN)
     report = Report(capsys)
-    assert report["plugin", "registry"][0] == "fail"
-    assert "plugin 'broken' of rlvr-broken 1.0 failed to load" in report["plugin", "registry"][1]
+    assert report["plugin", "broken"][0] == "fail"
+    assert "plugin 'broken' of rlvr-broken 1.0 failed to load" in report["plugin", "broken"][1]
+    assert report["plugin", "registry"][0] == "ok"
     assert report.error is not None
 
 
