@@ -18,7 +18,10 @@ hookimpl = pluggy.HookimplMarker("rlvr")
 
 @hookspec
 def rlvr_verifiers() -> Mapping[str, str]:  # type: ignore[empty-body]
-    """Verifiers: functions decorated with `rlvr.verifier`, or reward functions written for TRL or verl."""
+    """Verifiers: functions decorated with `rlvr.verifier`, or reward functions written for TRL or verl.
+
+    They run in worker processes that see only the environment variables which the decorator's `env=[…]` declares.
+    """
 
 
 @hookspec

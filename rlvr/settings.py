@@ -17,6 +17,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 
 from rlvr.errors import ConfigError, nearest
+from rlvr.secret_options import is_secret, secret_value
 from rlvr.validation_messages import validation_message
 
 
@@ -163,7 +164,8 @@ M = TypeVar("M", bound=BaseModel)
 def validate(model: type[M], settings: Settings, prefix: str = "") -> M:
     """Return a model made of flat settings. Raises ConfigError that names every fault.
 
-    `prefix` comes before the keys in messages.
+    `prefix` comes before the keys in messages. Secret fields get their values from the environment
+    (`rlvr.secret_options`).
     """
     nested: dict[str, Any] = {}
     for dotted, setting in settings.items():
@@ -174,6 +176,9 @@ def validate(model: type[M], settings: Settings, prefix: str = "") -> M:
             if not isinstance(place, dict):
                 raise ConfigError(f"{dotted} ({setting.source}): {section!r} is given a value of its own as well")
         place[key] = setting.value
+    for name, field in model.model_fields.items():
+        if name in nested and is_secret(name, field.annotation, field.default):
+            nested[name] = secret_value(name, nested[name], f"{prefix}{name}")
     try:
         return model.model_validate(nested)
     except ValidationError as error:

@@ -96,6 +96,10 @@ Workers: TypeAlias = Annotated[
     int | None, typer.Option("--workers", min=0, help="Processes of a verifier. [default: one a CPU; 0 is in process]")
 ]
 Timeout: TypeAlias = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Wall-clock limit a verdict.")]
+WriteProtect: TypeAlias = Annotated[
+    bool,
+    typer.Option("--write-protect", help="Let workers write to their scratch folders only (Landlock, Linux 6.2)."),
+]
 MaxErrorRate: TypeAlias = Annotated[
     float,
     typer.Option(
@@ -126,6 +130,7 @@ def score(
     cache: Cache = None,
     workers: Workers = None,
     timeout: Timeout = 5.0,
+    write_protect: WriteProtect = False,
     max_error_rate: MaxErrorRate = 0.05,
     skip_bad_lines: SkipBadLines = False,
     force: Force = False,
@@ -158,6 +163,7 @@ def score(
             cache=cache,
             workers=workers,
             timeout=timeout,
+            write_protect=write_protect,
             skip_bad_lines=skip_bad_lines,
             force=force,
             reporter=_reporter(stack),

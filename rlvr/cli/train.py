@@ -60,6 +60,10 @@ MaxTokens: TypeAlias = Annotated[int | None, typer.Option(help="Length limit of 
 PushEvery: TypeAlias = Annotated[int | None, typer.Option(help="Batches between two weight syncs (v in the paper).")]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
 Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Compute dtype: auto, float32, bfloat16.")]
+WriteProtect: TypeAlias = Annotated[
+    bool,
+    typer.Option("--write-protect", help="Let verifiers write to scratch folders only (Landlock, Linux 6.2)."),
+]
 TrustRemoteCode: TypeAlias = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings, with your rights.")
 ]
@@ -106,6 +110,7 @@ def train(
     device: Device = None,
     dtype: Dtype = None,
     trust_remote_code: TrustRemoteCode = False,
+    write_protect: WriteProtect = False,
     tracker: Trackers = None,
     seed: Seed = None,
     config: ConfigFile = None,
@@ -164,6 +169,7 @@ FLAGS = {
     "device": ("--device", "model.device"),
     "dtype": ("--dtype", "model.dtype"),
     "trust_remote_code": ("--trust-remote-code", "model.trust_remote_code"),
+    "write_protect": ("--write-protect", "verifier.write_protect"),
     "tracker": ("--tracker", "trackers"),
     "seed": ("--seed", "seed"),
 }

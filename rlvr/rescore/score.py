@@ -127,6 +127,7 @@ def score(
     options: Options | None = ...,
     workers: int | None = ...,
     timeout: float = ...,
+    write_protect: bool = ...,
     mapping: Mapping[str, str] | None = ...,
     gold: str | Path | None = ...,
     on: str | None = ...,
@@ -171,6 +172,7 @@ def score(
         options: Options of the verifier; with several verifiers, verifier → its options.
         workers: Processes of a verifier; None is one a usable CPU, 0 verifies in this process.
         timeout: Seconds of wall clock a verdict.
+        write_protect: Let workers write to their scratch folders only, as Landlock of Linux 6.2 or newer enforces.
         mapping: Target → column of foreign files, or path into one: `{"completion": "response"}`.
         gold: File of gold answers, which are joined with the rows and written with them. With it, `mapping["answer"]`
             is a column of this file.
@@ -213,6 +215,7 @@ class FileRequest:
     options: Options | None = None
     workers: int | None = None
     timeout: float = 5.0
+    write_protect: bool = False
     mapping: Mapping[str, str] | None = None
     gold: str | Path | None = None
     on: str | None = None
@@ -312,9 +315,10 @@ class FileRequest:
             if unknown := set(options) - set(self.verifiers):
                 raise RequestError(f"options of {min(unknown)!r}, which is none of the verifiers")
         cache = stack.enter_context(closing(VerdictCache(None if self.cache is None else Path(self.cache))))
-        limits: dict[str, Any] = {"workers": self.workers, "timeout": self.timeout, "label": self.label}
+        limits: dict[str, Any] = {"workers": self.workers, "timeout": self.timeout, "write_protect": self.write_protect}
         scorers = [
-            stack.enter_context(Scorer(each, options.get(each, {}), cache=cache, **limits)) for each in self.verifiers
+            stack.enter_context(Scorer(each, options.get(each, {}), cache=cache, label=self.label, **limits))
+            for each in self.verifiers
         ]
         for name, count in Counter(scorer.name for scorer in scorers).items():
             if count > 1:

@@ -89,6 +89,9 @@ class VerifierConfig(Frozen):
         default=None, ge=0, description="worker processes; null is one per CPU, 0 verifies in this process"
     )
     timeout: float = Field(default=5.0, gt=0, description="seconds per verdict")
+    write_protect: bool = Field(
+        default=False, description="let workers write to their scratch folders only (Landlock; Linux 6.2 or newer)"
+    )
     rewards: dict[Status, float | None] = Field(
         default_factory=lambda: dict(DEFAULT_REWARDS),
         description="reward of a verdict without one, by status; null drops the rollout",

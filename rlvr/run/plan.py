@@ -47,6 +47,7 @@ from rlvr.run.prompting import Prompting
 from rlvr.run.sampled import SAMPLER
 from rlvr.run.saved import Expected, SavedRollouts
 from rlvr.run.stopping import uses_chat_template
+from rlvr.secret_options import MASK, secret_values, writable_model
 from rlvr.settings import sampler_options
 from rlvr.verify.cache import VerdictCache
 from rlvr.verify.score_names import can_judge, score_name
@@ -258,16 +259,18 @@ def _spelled_out(
     """Return the configuration with the name of the verifier and every option of the plugins, defaults included.
 
     Options that take their value from the run stay null. An option whose default is a mapping or an object is left out
-    unless it was given: without an annotation, its JSON could not be turned back into it.
+    unless it was given: without an annotation, its JSON could not be turned back into it. So is a secret of the code.
     """
     given = config.verifier.options
     judged = {} if scorer is None else scorer.config
-    judging = {key: value for key, value in judged.items() if key in given or not isinstance(value, Mapping)}
+    judging = {
+        key: value for key, value in judged.items() if key in given or not (isinstance(value, Mapping) or value == MASK)
+    }
     return config.model_copy(
         update={
-            "trainer": TrainerConfig(name=config.trainer.name, **trainer.model_dump(mode="json")),
+            "trainer": TrainerConfig(name=config.trainer.name, **writable_model(trainer, config.trainer.options)),
             "verifier": config.verifier.model_copy(update={"name": verifier, "options": {**given, **judging}}),
-            "sampling": config.sampling.model_copy(update={"options": engine.model_dump(mode="json")}),
+            "sampling": config.sampling.model_copy(update={"options": writable_model(engine, config.sampling.options)}),
         }
     )
 
@@ -419,6 +422,7 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
         config.verifier.options,
         workers=config.verifier.workers,
         timeout=config.verifier.timeout,
+        write_protect=config.verifier.write_protect,
         cache=VerdictCache(),  # a policy that learns says the same again: equal answers are judged once
     )
 
@@ -516,7 +520,7 @@ def _train_source(config: RunConfig, chat: bool) -> PromptSource:
             split="train",
             seed=config.seed,
             chat=chat,
-            options=config.dataset.options,
+            options=secret_values(config.dataset.options, "dataset.options."),
             data_files=config.dataset.data_files,
         ),
     )
@@ -547,7 +551,7 @@ def _eval_source(config: RunConfig, chat: bool, notes: list[str]) -> PromptSourc
         split="eval",
         seed=EVAL_SEED,
         chat=chat,
-        options={} if config.eval.dataset else config.dataset.options,
+        options={} if config.eval.dataset else secret_values(config.dataset.options, "dataset.options."),
         data_files=config.eval.data_files,
     )
     try:

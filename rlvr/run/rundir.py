@@ -42,7 +42,16 @@ from rlvr.settings import Setting, read_settings, validate
 
 # A longer verifier.timeout lets a run continue that stopped because of slow verdicts. It changes how long to wait, not
 # what is correct.
-MAY_CHANGE = ("steps ", "eval.", "checkpoint.", "alarms.", "trackers ", "verifier.workers ", "verifier.timeout ")
+MAY_CHANGE = (
+    "steps ",
+    "eval.",
+    "checkpoint.",
+    "alarms.",
+    "trackers ",
+    "verifier.workers ",
+    "verifier.timeout ",
+    "verifier.write_protect ",
+)
 """Settings that may change when a run is resumed."""
 CHECKPOINT = re.compile(r"step-\d{6,}")
 """Names of checkpoints."""

@@ -132,6 +132,7 @@ class Pool:
         workers: int,
         timeout: float,
         memory: int | None = None,
+        write_protect: bool = False,
         load_timeout: float = LOAD_TIMEOUT,
         batch_units: int = BATCH_UNITS,
         recycle_after: int = RECYCLE_AFTER,
@@ -145,6 +146,7 @@ class Pool:
             timeout: Time limit for each verdict of a unit, in seconds; see the module's documentation.
             memory: Bytes of address space that a worker may use in addition to what imports took. None means what the
                 verifier declares, or 2 GiB.
+            write_protect: Let workers write to their scratch folders only (`rlvr.verify.landlock`).
             load_timeout: Seconds that loading the verifier may take.
             batch_units: Largest number of units that a worker is sent at a time.
             recycle_after: Units after which a worker is replaced, so that a verifier's leaks stay bounded.
@@ -153,7 +155,7 @@ class Pool:
         Raises:
             PluginError, ConfigError: Loading the verifier raised it.
         """
-        processes = Workers(ref, options, workers, memory, load_timeout)
+        processes = Workers(ref, options, workers, memory, load_timeout, write_protect=write_protect)
         self.description = processes.description
         """The verifier's `verifying.DESCRIPTION_FIELDS`, its `claims`, and the `memory` that a worker may use."""
         limits = _Limits(timeout, batch_units, recycle_after, end_grace)

@@ -96,6 +96,7 @@ class Scorer:
         memory: int | None = None,
         label: str | None = None,
         cache: VerdictCache | None = None,
+        write_protect: bool = False,
         load_timeout: float = LOAD_TIMEOUT,
         seed: int = 0,
     ) -> None:
@@ -113,14 +114,15 @@ class Scorer:
             label: Name of this variant of the verifier: its scores are by `NAME@LABEL`.
             cache: Verdicts to reuse, and to which new ones are added. Used if the verifier takes `(completion, task)`
                 and is deterministic.
+            write_protect: Let workers write to their scratch folders only, as Landlock of Linux 6.2 or newer enforces.
             load_timeout: Seconds that loading the verifier may take.
             seed: Seed of the random numbers that a verifier draws in its workers, together with the row.
 
         Raises:
             PluginError: The verifier does not exist or cannot be loaded.
-            ConfigError: An option, `workers`, `timeout` or `memory` is invalid.
+            ConfigError: An option, `workers`, `timeout` or `memory` is invalid, or the kernel cannot write-protect.
         """
-        _check_request(verifier, workers, timeout, memory)
+        _check_request(verifier, workers, timeout, memory, write_protect)
         self._seed = b"%d" % seed if seed else b""
         self._pool: Pool | None = None
         if workers == 0:
@@ -130,7 +132,13 @@ class Scorer:
         else:
             count = usable_cpus() if workers is None else workers
             self._pool = Pool(
-                verifier, options or {}, workers=count, timeout=timeout, memory=memory, load_timeout=load_timeout
+                verifier,
+                options or {},
+                workers=count,
+                timeout=timeout,
+                memory=memory,
+                write_protect=write_protect,
+                load_timeout=load_timeout,
             )
             description = self._pool.description
             self.claims = Claims(**description["claims"])
@@ -285,7 +293,7 @@ class Scorer:
         return self._blank.model_copy(update={**vars(verdict), "seconds": seconds, "created_at": at})
 
 
-def _check_request(verifier: str, workers: int | None, timeout: float, memory: int | None) -> None:
+def _check_request(verifier: str, workers: int | None, timeout: float, memory: int | None, write_protect: bool) -> None:
     """Raise ConfigError for limits that make no sense, and PluginError for a name that is not registered.
 
     The name is looked up in this process because worker processes do not report broken plugins.
@@ -298,6 +306,8 @@ def _check_request(verifier: str, workers: int | None, timeout: float, memory: i
         raise ConfigError(f"timeout is {timeout}: expected seconds, more than 0")
     if memory is not None and memory <= 0:
         raise ConfigError(f"memory is {memory}: expected bytes, more than 0")
+    if write_protect and workers == 0:
+        raise ConfigError("write protection is for worker processes: with 0 workers, the verifier runs in this one")
 
 
 class _Due(NamedTuple):

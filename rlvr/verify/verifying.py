@@ -29,6 +29,7 @@ from rlvr.errors import ConfigError, PluginError, nearest
 from rlvr.files import utf8_text
 from rlvr.record.item import Item
 from rlvr.record.schema import Rollout, Status, Task, Verdict
+from rlvr.secret_options import is_secret, secret_value, writable
 from rlvr.verify.source_version import code_version
 
 Takes: TypeAlias = Literal["completion", "rollout", "group"]
@@ -86,12 +87,18 @@ class Declaration:
     """Rollouts that a group needs for a verdict; those of a smaller group are `invalid`."""
     partial_credit: bool = False
     """Whether wrong answers earn different rewards on purpose: `rlvr check verifier` does not judge their spread."""
+    env: Sequence[str] = ()
+    """Names of the environment variables that its workers see, beside those of `rlvr.verify.environment`."""
 
     def __post_init__(self) -> None:
         if self.answer_form is not None:
             require_place(self.answer_form, "@rlvr.verifier(answer_form=...)")
         if self.min_group < 1:
             raise PluginError(f"@rlvr.verifier(min_group={self.min_group}): a group has at least 1 rollout")
+        if isinstance(self.env, str) or not all(isinstance(each, str) and each for each in self.env):
+            raise PluginError(
+                f"@rlvr.verifier(env=...) is {self.env!r}: expected a list of names of environment variables"
+            )
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ def verifier(
     files: Sequence[str | Path] = (),
     min_group: int = 2,
     partial_credit: bool = False,
+    env: Sequence[str] = (),
 ) -> Callable[[F], F]:
     """Declare that a function is a verifier, and return it unchanged.
 
@@ -152,12 +160,14 @@ def verifier(
         files: Data files that verdicts depend on, relative to the function's own file, for a version that is a hash.
         min_group: Rollouts that a group needs. Set it to 1 if a rollout can be judged by itself.
         partial_credit: Whether wrong answers earn different rewards on purpose.
+        env: Environment variables that it reads; its workers see no others but those of `rlvr.verify.environment`. They
+            are set when the function and `preload` are called, not yet when the file is imported.
 
-    Raises PluginError if `answer_form` lacks `{answer}`, or `min_group` is less than 1.
+    Raises PluginError if `answer_form` lacks `{answer}`, `min_group` is less than 1, or `env` is no list.
     """
     # In the order of the fields of `Declaration`.
     given = (name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic, tuple(files))
-    declaration = Declaration(*given, min_group, partial_credit)
+    declaration = Declaration(*given, min_group, partial_credit, env)
 
     def mark(function: F) -> F:
         function.__rlvr_verifier__ = declaration  # type: ignore[attr-defined]
@@ -194,9 +204,11 @@ class FunctionVerifier:
         """Whether verdicts depend only on completion, task and options, and may be remembered."""
         # A TRL function may not use the gold answer: that depends on the columns that it names.
         self.needs_answer = declared.needs_answer and self._form != "trl"
-        self._options = _resolve(name, function, _offered(name, parameters, declared), options)
+        self.env = tuple(declared.env)
+        """Names of the environment variables that it declares."""
+        self._options, secrets = _resolve(name, function, _offered(name, parameters, declared), options)
         try:
-            self.config: Mapping[str, Any] = to_jsonable_python(self._options)
+            self.config: Mapping[str, Any] = to_jsonable_python(writable(self._options, secrets, options))
         except PydanticSerializationError as error:
             raise PluginError(f"verifier {name!r} has an option that JSON cannot hold: {error}") from error
 
@@ -573,8 +585,9 @@ def _hints(function: Callable[..., Any], parameters: Mapping[str, inspect.Parame
 
 def _resolve(
     name: str, function: Callable[..., Any], offered: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return every option's value: the given one, validated and coerced, or the unchanged default."""
+) -> tuple[dict[str, Any], set[str]]:
+    """Return every option's value (the given one, validated and coerced, or the unchanged default), and the names of
+    those that are secret."""
     named = {key: p for key, p in offered.items() if p.kind not in _VAR}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in offered.values())
     unknown = [key for key in given if key not in named]
@@ -585,17 +598,20 @@ def _resolve(
         raise ConfigError(f"verifier {name!r} needs a value for its option {missing[0]!r}")
     values = {key: p.default for key, p in named.items()} | dict(given)
     try:
-        hints = _hints(function, {key: p for key, p in named.items() if key in given})
-        adapters = {key: pydantic.TypeAdapter[Any](hint) for key, hint in hints.items()}
+        hints = _hints(function, named)
+        adapters = {key: pydantic.TypeAdapter[Any](hint) for key, hint in hints.items() if key in given}
     except (NameError, TypeError, pydantic.errors.PydanticUserError) as error:
         raise PluginError(f"verifier {name!r}: an option's annotation cannot be used: {error}") from error
+    secrets = {key for key, value in values.items() if is_secret(key, hints.get(key, Any), value)}
+    for key in secrets & given.keys():
+        values[key] = secret_value(key, given[key], f"verifier {name!r}: option {key!r}")
     for key, adapter in adapters.items():
         try:
             values[key] = adapter.validate_python(values[key])
         except pydantic.ValidationError as error:
             problem = error.errors(include_url=False)[0]["msg"]
             raise ConfigError(f"verifier {name!r}: option {key!r} is {_shown(given[key])}: {problem}") from error
-    return values
+    return values, secrets
 
 
 # --- results --------------------------------------------------------------------------------------------------------

@@ -18,7 +18,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlvr.errors import ConfigError, PluginError, RunError
-from rlvr.verify import zygote
+from rlvr.secret_options import variables
+from rlvr.verify import landlock, zygote
+from rlvr.verify.environment import worker_environment
 from rlvr.verify.worker import waited_for_cpu
 
 MAX_FRAME = 256 << 20  # bytes; capped verdicts of a whole batch are far smaller
@@ -98,9 +100,23 @@ class Workers:
     """The stream to the zygote; readable if there are deaths. `restart` replaces it."""
 
     def __init__(
-        self, ref: str, options: Mapping[str, Any], count: int, memory: int | None, load_timeout: float = LOAD_TIMEOUT
+        self,
+        ref: str,
+        options: Mapping[str, Any],
+        count: int,
+        memory: int | None,
+        load_timeout: float = LOAD_TIMEOUT,
+        *,
+        write_protect: bool = False,
     ) -> None:
-        """Raises PluginError and ConfigError, as loading the verifier in the zygote did."""
+        """Raises PluginError and ConfigError, as loading the verifier in the zygote did.
+
+        With `write_protect`, workers may write to their scratch folders only (`rlvr.verify.landlock`); ConfigError if
+        the kernel cannot do that.
+        """
+        if write_protect:
+            landlock.require()
+        self._write_protect, self._variables = write_protect, variables(options)
         self._ref, self._count, self._memory, self._load_timeout = ref, count, memory, load_timeout
         try:
             self._options = pickle.dumps(dict(options))
@@ -134,7 +150,8 @@ class Workers:
                 stderr=_standard_error(),
                 pass_fds=(theirs.fileno(), shared),
                 start_new_session=True,  # Ctrl-C is the caller's to handle
-                env={"PYTHONHASHSEED": "0", **os.environ},  # the same verdicts in every run
+                # The hash seed: the same verdicts in every run.
+                env={"PYTHONHASHSEED": "0", **worker_environment(os.environ, self._variables)},
             )
         except BaseException:
             self.control.close()
@@ -160,12 +177,16 @@ class Workers:
         """Have the zygote load the verifier, and return its description."""
         path = [entry or os.getcwd() for entry in sys.path]
         order = {"path": path, "ref": self._ref, "options": self._options, "memory": self._memory}
-        order["scratch"] = self._scratch
+        order |= {"scratch": self._scratch, "write_protect": self._write_protect}
         answer = None
         self.control.settimeout(self._load_timeout)
         try:
             zygote.send_frame(self.control, pickle.dumps(order))
             answer = zygote.receive_frame(self.control)
+            if answer is not None and "env" in (declared := json.loads(answer)):
+                values = {name: os.environ[name] for name in declared["env"] if name in os.environ}
+                zygote.send_frame(self.control, json.dumps(values).encode())
+                answer = zygote.receive_frame(self.control)
         except ConnectionError:  # it has ended without reading the order
             pass
         except TimeoutError as error:

@@ -3,7 +3,8 @@
 `rlvr.verify.workers` starts it. Workers are forked from a small process without threads, and the caller needs no
 `__main__` guard. Besides the verifier, the zygote holds:
 
-- control: a stream to the parent. One frame in (what to load), one frame out (the verifier's description), then
+- control: a stream to the parent. One frame in (what to load), one frame out (the names of the environment variables
+  that the verifier declares), one frame in (their values), one frame out (the verifier's description), then
   commands in (`COMMAND`: fork a worker for a slot, with its channel attached; kill the worker of a slot) and deaths out
   (`DEATH`).
 - cells: shared memory, `CELLS` doubles per slot: the row of the batch that a worker is at, when it began
@@ -104,9 +105,11 @@ class Zygote:
         memory: int,
         make_worker: type[Worker],
         scratch: str,
+        write_protect: bool,
     ) -> None:
         self._control = control
         self._scratch = scratch
+        self._write_protect = write_protect
         self._make_worker = make_worker
         self._cells = cells
         self._verifier = verifier
@@ -181,6 +184,10 @@ class Zygote:
                 _limit(resource.RLIMIT_AS, _address_space() + self._memory)
             tempfile.tempdir = os.environ["TMPDIR"] = self._scratch_of(slot)
             os.makedirs(tempfile.tempdir, mode=0o700, exist_ok=True)
+            if self._write_protect:
+                from rlvr.verify.landlock import allow_writing_only  # not before `_same_rlvr`
+
+                allow_writing_only([tempfile.tempdir], ["/dev/null"])
             self._cells[CELLS * slot + 2] = os.getpid()
             self._make_worker(self._cells, slot, self._verifier).serve(socket.socket(fileno=fd))
             code = 0
@@ -308,6 +315,12 @@ def main(control_fd: int, cells_fd: int) -> None:
 
     try:
         verifier = load_verifier(order["ref"], **pickle.loads(order["options"]))
+        _end_with_parent(control, False)  # the parent's answer must not end this process
+        send_frame(control, json.dumps({"env": verifier.env}).encode())
+        if (values := receive_frame(control)) is None:
+            return
+        _end_with_parent(control, True)
+        os.environ.update(json.loads(values))
         verifier.preload()
         memory = order["memory"] or verifier.memory or DEFAULT_MEMORY
     except ConfigError as error:
@@ -323,7 +336,7 @@ def main(control_fd: int, cells_fd: int) -> None:
     send_frame(control, json.dumps(description).encode())
     gc.collect()
     gc.freeze()  # so that garbage collection in workers does not write to pages shared with the zygote
-    Zygote(control, cells, verifier, memory, Worker, order["scratch"]).serve()
+    Zygote(control, cells, verifier, memory, Worker, order["scratch"], order["write_protect"]).serve()
 
 
 if __name__ == "__main__":
