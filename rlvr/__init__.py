@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rlvr.record.select import show as show
     from rlvr.rescore.export import ExportResult as ExportResult
     from rlvr.rescore.export import export as export
+    from rlvr.rescore.merging import MergeResult as MergeResult
+    from rlvr.rescore.merging import merge as merge
     from rlvr.rescore.score import ScoreReporter as ScoreReporter
     from rlvr.rescore.score import ScoreResult as ScoreResult
     from rlvr.rescore.score import score as score
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 _HOME = {
     "CompareResult": "rlvr.comparison.compare",
     "compare": "rlvr.comparison.compare",
+    "MergeResult": "rlvr.rescore.merging",
+    "merge": "rlvr.rescore.merging",
     "ExportResult": "rlvr.rescore.export",
     "export": "rlvr.rescore.export",
     "ShowResult": "rlvr.record.select",

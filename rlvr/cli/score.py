@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -32,7 +33,7 @@ Files: TypeAlias = Annotated[
     ),
 ]
 Verifiers: TypeAlias = Annotated[
-    list[str],
+    Texts,
     typer.Option("--verifier", "-v", metavar="NAME", help="Verifier: a name, or FILE.py:FUNCTION; repeatable."),
 ]
 Out: TypeAlias = Annotated[
@@ -109,15 +110,20 @@ MaxErrorRate: TypeAlias = Annotated[
 SkipBadLines: TypeAlias = Annotated[
     bool, typer.Option("--skip-bad-lines", help="Leave out lines that are not JSON objects.")
 ]
+Merge: TypeAlias = Annotated[
+    bool, typer.Option("--merge", help="Merge the outputs of --shard 1/N to N/N, FILE..., into OUT; verifies nothing.")
+]
 Force: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Replace OUT if it exists; discard what another request has begun.")
 ]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def score(
+    context: typer.Context,
     files: Files,
-    verifiers: Verifiers,
     out: Out,
+    verifiers: Verifiers = None,
     mappings: Mappings = None,
     gold: Gold = None,
     on: On = None,
@@ -133,8 +139,9 @@ def score(
     write_protect: WriteProtect = False,
     max_error_rate: MaxErrorRate = 0.05,
     skip_bad_lines: SkipBadLines = False,
+    merge: Merge = False,
     force: Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Verify every row of each FILE and write the rows to OUT, each with new scores in its list `scores`.
 
@@ -143,8 +150,12 @@ def score(
 
     The same command, run again after an interrupt, continues where it stopped.
     """
+    if merge:
+        _merge(context.params, as_json)
+        return
     from rlvr.rescore.score import score as run
 
+    verifiers = _required(verifiers)
     given = verifier_options(options or (), verifiers)
     with ExitStack() as stack:
         result = run(
@@ -168,12 +179,36 @@ def score(
             force=force,
             reporter=_reporter(stack),
         )
-    stream = sys.stderr if out == "-" else sys.stdout
-    if as_json:
-        print_json(result.to_dict(), file=stream)
-    else:
-        print(_summary(result), file=stream)
+    _print(result, out, as_json)
     _check_error_rate(result, max_error_rate, out)
+
+
+def _required(verifiers: Texts) -> list[str]:
+    if not verifiers:
+        raise RequestError("missing option --verifier: name one, for example --verifier math")
+    return verifiers
+
+
+def _merge(given: Mapping[str, Any], as_json: bool) -> None:
+    """Merge shards. Raises RequestError for options that have no meaning then."""
+    from rlvr.rescore.merging import merge
+
+    allowed = {"files", "out", "merge", "force", "as_json", "workers", "timeout", "max_error_rate", "cache"}
+    if others := [name for name, value in given.items() if value and name not in allowed]:
+        names = {"verifiers": "verifier", "mappings": "map", "options": "option", "label": "as"}
+        shown = ", ".join(f"--{names.get(name, name).replace('_', '-')}" for name in others)
+        raise RequestError(f"--merge verifies nothing: leave out {shown}")
+    result = merge(given["files"], given["out"], force=given["force"])
+    if not result.in_order:
+        print(
+            "rlvr: the sizes of the shards show that rows were selected: they follow each other, shard after shard",
+            file=sys.stderr,
+        )
+    if as_json:
+        print_json(result.to_dict())
+        return
+    by = ", ".join(result.verifiers)
+    print(f"{'rows':<12} {result.written:,} of {len(result.shards)} shards, scores by {by}\nwritten to {result.file}")
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
@@ -207,6 +242,15 @@ def _reporter(stack: ExitStack) -> ScoreReporter:
             self.rows, self.replayed = progress.rows, progress.replayed
 
     return Printed()
+
+
+def _print(result: ScoreResult, out: str, as_json: bool) -> None:
+    """Print the summary, to standard error if the rows went to standard output."""
+    stream = sys.stderr if out == "-" else sys.stdout
+    if as_json:
+        print_json(result.to_dict(), file=stream)
+    else:
+        print(_summary(result), file=stream)
 
 
 def _summary(result: ScoreResult) -> str:
