@@ -88,13 +88,16 @@ def run_bench(
         limits: What counts as correct, and how often cases may be misjudged.
         advance: Called after each verdict with the number of verdicts so far and the total.
 
-    Raises the errors of `Scorer` and `read_cases`, and PluginError for an answer form without `{answer}`.
+    Raises the errors of `Scorer` and `read_cases`, RequestError if no row has a column that the verifier declares, and
+    PluginError for an answer form without `{answer}`.
     """
     if answer_form is not None:
         require_place(answer_form, "the answer form")
     with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
         claims = scorer.claims
-        trials = Trials(answer_form or claims.answer_form, scorer.wants_rollout, scorer.min_group)
+        trials = Trials(
+            answer_form or claims.answer_form, scorer.wants_rollout, scorer.min_group, columns=claims.columns
+        )
         files = cases or ([Path(claims.cases)] if claims.cases else [])
         trials.fill([case for file in files for case in read_cases(file, trials.say)], questions)
         total = len(trials.all) + min(REPEATED, len(trials.all))

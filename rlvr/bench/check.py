@@ -9,6 +9,7 @@ from typing import Any, Literal
 from rlvr.bench.bench import run_bench
 from rlvr.bench.questions import questions_of
 from rlvr.bench.report import Limits, Report
+from rlvr.bench.trials import BenchQuestion
 from rlvr.errors import RequestError
 
 
@@ -20,6 +21,7 @@ def check(
     dataset: str | None = None,
     split: Literal["train", "eval"] = "train",
     data_files: Sequence[Path | str] = (),
+    dataset_options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     answer_form: str | None = None,
     workers: int | None = None,
@@ -38,6 +40,7 @@ def check(
         dataset: Prompt set, or a file of questions and answers, whose gold answers must accept themselves.
         split: Split of the prompt set.
         data_files: Local files of the prompt set.
+        dataset_options: Options of the prompt set, as in `dataset.options` of a run: `{"question": "problem"}`.
         limit: Questions of the prompt set; all by default, 1,000 of an endless one.
         answer_form: How a completion states its answer (`#### {answer}`); by default what the verifier declares, or
             `\boxed{answer}`.
@@ -51,15 +54,18 @@ def check(
     Raises RequestError for a wrong request, PluginError for a verifier that cannot be loaded, DataError for a broken
     case. A check that fails does not raise.
     """
-    if dataset is None and (data_files or limit is not None):
-        option = "data_files" if data_files else "limit"
+    if dataset is None and (data_files or dataset_options or limit is not None):
+        option = "data_files" if data_files else "dataset_options" if dataset_options else "limit"
         raise RequestError(f"{option} needs a prompt set: give dataset as well")
     files = [Path(file) for file in data_files]
+    questions: Sequence[BenchQuestion] = ()
+    if dataset is not None:
+        questions = questions_of(dataset, split=split, files=files, limit=limit, options=dataset_options)
     return run_bench(
         verifier,
         options,
         cases=[Path(cases)] if isinstance(cases, str | Path) else [Path(file) for file in cases],
-        questions=questions_of(dataset, split=split, files=files, limit=limit) if dataset is not None else (),
+        questions=questions,
         answer_form=answer_form,
         workers=workers,
         timeout=timeout,

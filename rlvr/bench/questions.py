@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rlvr.bench.trials import BenchQuestion
 from rlvr.data.prompts import load_source
@@ -15,7 +15,12 @@ OF_AN_ENDLESS_SET = 1000
 
 
 def questions_of(
-    dataset: str, *, split: Literal["train", "eval"] = "train", files: Sequence[Path] = (), limit: int | None = None
+    dataset: str,
+    *,
+    split: Literal["train", "eval"] = "train",
+    files: Sequence[Path] = (),
+    limit: int | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> list[BenchQuestion]:
     """Return the first `limit` questions of a prompt set; by default all, or 1,000 of an endless one.
 
@@ -23,10 +28,11 @@ def questions_of(
         dataset: A registered name, a `.yaml` card, or a file of questions and answers.
         split: Split of the prompt set.
         files: Local files to read instead of the hub.
+        options: Options of the prompt set (`dataset.options`).
 
     Raises the errors of `load_source`, and RequestError if no question has a gold answer.
     """
-    source = load_source(dataset, SourceRequest(split=split, seed=0, data_files=tuple(files)))
+    source = load_source(dataset, SourceRequest(split=split, seed=0, options=options or {}, data_files=tuple(files)))
     size = OF_AN_ENDLESS_SET if source.size is None else source.size
     prompts = (source[i] for i in range(size if limit is None else min(limit, source.size or limit)))
     questions = [BenchQuestion(prompt.task, prompt.text, prompt.messages) for prompt in prompts if prompt.task.answer]

@@ -23,6 +23,7 @@ from rlvr.bench.attacks import (
     padded,
 )
 from rlvr.bench.cases import Case
+from rlvr.errors import RequestError
 from rlvr.record.item import Item
 from rlvr.record.schema import Message, Rollout, Status, Task
 
@@ -96,6 +97,8 @@ class Trials:
     wants_rollout: bool
     min_group: int = 1
     """Rollouts that a group needs. Above 1, each completion is judged in a group with others on the same question."""
+    columns: Sequence[str] = ()
+    """Columns that the verifier declares; rows of our own get their values from one of the given rows."""
     all: list[Trial] = field(default_factory=list)
 
     def say(self, answer: str) -> str:
@@ -130,7 +133,8 @@ class Trials:
             self.add(CASES, case.category, case.completion, _asked(case, case.gold), case=case)
         golds = list({case.gold: _asked(case, case.gold) for case in cases if case.expected}.values())
         theirs = [*questions, *golds]
-        own = [(BenchQuestion(Task(answer=target.gold), target.question), target) for target in OWN]
+        extra = self._declared(theirs)
+        own = [(BenchQuestion(Task(answer=target.gold, extra=extra), target.question), target) for target in OWN]
         for question in theirs or [question for question, _ in own]:
             self.add(GOLD, "", self.say(question.gold), question)
         labelled = {case.gold: case.answer for case in cases if not case.expected and case.answer is not None}
@@ -145,7 +149,7 @@ class Trials:
         for row, (question, target) in enumerate(attacked):
             self._attack(row, question, target)
         for row, (gold, wrong) in enumerate(POWERS, len(attacked)):
-            question = BenchQuestion(Task(answer=gold))
+            question = BenchQuestion(Task(answer=gold, extra=extra))
             self.add(ALONE, "", self.say(gold), question, row=row)
             self.add(EXPONENTS, "", self.say(wrong), question, row=row)
         first = theirs[0] if theirs else own[0][0]
@@ -160,6 +164,16 @@ class Trials:
         # Last, since they are slow and must not keep the rest from being tried.
         for what, make in HOSTILE.items():
             self.add(HOSTILITY, what, make(self.say), first)
+
+    def _declared(self, questions: Sequence[BenchQuestion]) -> dict[str, Any]:
+        """Return the declared columns of the first row that has them. Raises RequestError if none has."""
+        for question in questions:
+            if set(self.columns) <= question.task.extra.keys():
+                return {column: question.task.extra[column] for column in self.columns}
+        if self.columns:
+            names = ", ".join(map(repr, self.columns))
+            raise RequestError(f"the verifier reads {names}: give rows that have it, with --dataset or --cases")
+        return {}
 
     def _attack(self, row: int, question: BenchQuestion, target: AttackTarget) -> None:
         for check, answer in ((ALONE, target.gold), (WRONG, target.wrong)):

@@ -12,7 +12,7 @@ import typer
 
 from rlvr.cli.command import Command
 from rlvr.cli.json_output import print_json
-from rlvr.cli.options import verifier_options
+from rlvr.cli.options import dataset_options, verifier_options
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
 
@@ -30,6 +30,10 @@ Dataset: TypeAlias = Annotated[
 ]
 DataFiles: TypeAlias = Annotated[
     list[Path] | None, typer.Option("--data-files", metavar="FILE", help="Local files of the prompt set.")
+]
+Sets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Option of the prompt set: dataset.options.question=problem."),
 ]
 Limit: TypeAlias = Annotated[
     int | None, typer.Option(min=1, help="Questions of the prompt set. [default: all; 1,000 of an endless one]")
@@ -64,6 +68,7 @@ def verifier(
     dataset: Dataset = None,
     split: Annotated[Literal["train", "eval"], typer.Option(help="Split of the prompt set.")] = "train",
     data_files: DataFiles = None,
+    sets: Sets = None,
     limit: Limit = None,
     options: Options = None,
     answer_form: AnswerForm = None,
@@ -83,8 +88,9 @@ def verifier(
     from rlvr.bench.check import check as run
     from rlvr.bench.text import report_text
 
-    if dataset is None and (data_files or limit):
-        raise RequestError(f"{'--data-files' if data_files else '--limit'} needs a prompt set: name it with --dataset")
+    if dataset is None and (data_files or sets or limit):
+        option = "--data-files" if data_files else "--set" if sets else "--limit"
+        raise RequestError(f"{option} needs a prompt set: name it with --dataset")
     report = run(
         name,
         verifier_options(options or (), [name])[name],
@@ -92,6 +98,7 @@ def verifier(
         dataset=dataset,
         split=split,
         data_files=data_files or (),
+        dataset_options=dataset_options(sets or ()),
         limit=limit,
         answer_form=answer_form,
         workers=workers,

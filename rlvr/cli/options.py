@@ -1,4 +1,4 @@
-"""`--option [NAME:]KEY=VALUE` of several commands."""
+"""`--option [NAME:]KEY=VALUE` and `--set dataset.options.KEY=VALUE` of several commands."""
 
 from __future__ import annotations
 
@@ -32,3 +32,20 @@ def verifier_options(pairs: Iterable[str], verifiers: Sequence[str]) -> dict[str
         except ConfigError as error:
             raise RequestError(f"--option {pair}: the value is not YAML; put quotes around text") from error
     return options
+
+
+def dataset_options(sets: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a prompt set, from `dataset.options.KEY=VALUE` texts. Raises RequestError."""
+    if not sets:
+        return {}
+    from rlvr.run.config import DatasetConfig
+    from rlvr.settings import command_line_settings, validate
+
+    settings = command_line_settings(sets, {})
+    for key, setting in settings.items():
+        if not key.startswith("dataset.options."):
+            raise RequestError(
+                f"{setting.source}: only dataset.options.KEY can be set here (rlvr settings dataset.options)"
+            )
+    options = {key.removeprefix("dataset."): setting for key, setting in settings.items()}
+    return validate(DatasetConfig, options, "dataset.").options

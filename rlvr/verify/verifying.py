@@ -89,6 +89,8 @@ class Declaration:
     """Whether wrong answers earn different rewards on purpose: `rlvr check verifier` does not judge their spread."""
     env: Sequence[str] = ()
     """Names of the environment variables that its workers see, beside those of `rlvr.verify.environment`."""
+    columns: Sequence[str] = ()
+    """Columns of a row, besides the gold answer, that it cannot do without."""
 
     def __post_init__(self) -> None:
         if self.answer_form is not None:
@@ -115,6 +117,8 @@ class Claims:
     """Whether wrong answers earn different rewards on purpose."""
     cases: str | None
     """The file of labeled cases that it declares, whether it exists or not."""
+    columns: Sequence[str] = ()
+    """Columns of a row, besides the gold answer, that it cannot do without."""
 
 
 def verifier(
@@ -133,6 +137,7 @@ def verifier(
     min_group: int = 2,
     partial_credit: bool = False,
     env: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> Callable[[F], F]:
     """Declare that a function is a verifier, and return it unchanged.
 
@@ -162,12 +167,13 @@ def verifier(
         partial_credit: Whether wrong answers earn different rewards on purpose.
         env: Environment variables that it reads; its workers see no others but those of `rlvr.verify.environment`. They
             are set when the function and `preload` are called, not yet when the file is imported.
+        columns: Columns of `task.extra` that it cannot do without. TRL's functions declare theirs as parameters.
 
     Raises PluginError if `answer_form` lacks `{answer}`, `min_group` is less than 1, or `env` is no list.
     """
     # In the order of the fields of `Declaration`.
     given = (name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic, tuple(files))
-    declaration = Declaration(*given, min_group, partial_credit, env)
+    declaration = Declaration(*given, min_group, partial_credit, env, tuple(columns))
 
     def mark(function: F) -> F:
         function.__rlvr_verifier__ = declaration  # type: ignore[attr-defined]
@@ -229,7 +235,17 @@ class FunctionVerifier:
             answer_form=declared.answer_form or BOXED,
             partial_credit=declared.partial_credit,
             cases=cases,
+            columns=(*declared.columns, *self._required_columns),
         )
+
+    @property
+    def _required_columns(self) -> list[str]:
+        """Parameters of a TRL function that name a column and have no default, without those of the gold answer."""
+        if self._form != "trl":
+            return []
+        given = {"prompts", "completions", "completion_ids", *_TRL_GOLD}
+        wanted = [key for key, p in self._parameters.items() if p.default is p.empty and p.kind not in _VAR]
+        return [key for key in wanted if key not in given]
 
     def preload(self) -> None:
         """Call the function that the verifier declares as `preload`."""

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import rlvr
+from rlvr.bench.attacks import ATTACKS
 from rlvr.bench.trials import ATTACK
 from rlvr.errors import PluginError, RequestError
 
@@ -47,3 +48,51 @@ def test_a_wrong_request_is_refused_before_anything_runs() -> None:
         rlvr.check("math", data_files=["a.jsonl"])
     with pytest.raises(PluginError, match="there is no verifier 'maths'; did you mean 'math'"):
         rlvr.check("maths")
+
+
+# --- columns and options of the rows --------------------------------------------------------------------------------
+
+NEEDY = """
+import rlvr
+
+def right(completion, answer):
+    return completion.strip().endswith("boxed{" + answer + "}") and completion.count("boxed") == 1
+
+@rlvr.verifier(name="needy", version="1", columns=["unit"])
+def check(completion, task):
+    return right(completion, task.answer) and bool(task.extra["unit"])
+
+def trl(completions, solution, unit, **kwargs):
+    return [float(right(c, s) and bool(u)) for c, s, u in zip(completions, solution, unit)]
+"""
+
+
+@pytest.fixture
+def needy(tmp_path: Path) -> Path:
+    """Verifiers that cannot do without a column."""
+    (tmp_path / "needy.py").write_text(NEEDY)
+    rows = [{"problem": f"{i}+{i}", "solution": str(2 * i), "unit": "m"} for i in range(1, 6)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    cases = [{"gold": "3", "pred": pred, "expected": pred == "3", "unit": "km"} for pred in ("3", "4")]
+    (tmp_path / "cases.jsonl").write_text("".join(f"{json.dumps(case)}\n" for case in cases))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["check", "trl"])
+def test_rows_of_the_bench_carry_the_columns_that_a_verifier_declares(needy: Path, name: str) -> None:
+    with pytest.raises(RequestError, match="the verifier reads 'unit': give rows that have it, with --dataset or --ca"):
+        rlvr.check(f"{needy}/needy.py:{name}", workers=1)
+    for rows in (
+        {"cases": needy / "cases.jsonl"},
+        {"dataset": f"{needy}/rows.jsonl", "dataset_options": {"question": "problem", "answer": "solution"}},
+    ):
+        report = rlvr.check(f"{needy}/needy.py:{name}", workers=1, **rows)
+        assert report.check("no errors, no time-outs").faults == ()
+        assert report.check("a gold accepts itself").tried
+        tried = {check.name for check in report.checks if check.name.startswith(ATTACK) and check.tried}
+        assert tried == {f"{ATTACK}{attack}" for attack in ATTACKS}
+
+
+def test_options_of_a_prompt_set_need_one() -> None:
+    with pytest.raises(RequestError, match="dataset_options needs a prompt set: give dataset as well"):
+        rlvr.check("math", dataset_options={"question": "problem"})

@@ -75,6 +75,32 @@ def test_faults_come_worst_first_with_examples_that_are_safe_to_print(check: Run
     assert done.out.splitlines()[-1].startswith("FAILED: false positives, false negatives, attack: several boxes")
 
 
+def test_the_prompt_set_has_options(check: Run) -> None:
+    rows = [{"problem": "1+1?", "solution": "so: #### 2"}, {"problem": "2+1?", "solution": "#### 3"}]
+    Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    dataset = ("mistaken.py:sound", "--dataset", "rows.jsonl")
+    assert check(*dataset).code == 2
+    keys = {"question": "problem", "answer": "solution", "gold": "hashes"}
+    sets = [text for key, value in keys.items() for text in ("--set", f"dataset.options.{key}={value}")]
+    done = check(*dataset, *sets)
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(check(*dataset, *sets, "--json").out)["passed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "dataset.options.question=problem"], "--set needs a prompt set: name it with --dataset"),
+        (["--dataset", "a.jsonl", "--set", "steps=3"], "--set steps=3: only dataset.options.KEY can be set here"),
+        (["--dataset", "few.jsonl", "--set", "dataset.options.qestion=a"], "did you mean 'dataset.options.question'?"),
+    ],
+)
+def test_a_setting_that_is_no_option_of_the_prompt_set(check: Run, arguments: list[str], message: str) -> None:
+    done = check("mistaken.py:sound", *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
 def test_the_limits_are_options(check: Run) -> None:
     limits = ("--max-false-positive-rate", "0.5", "--max-false-negative-rate", "0.5")
     for function, code in (("sound", 0), ("any_box", 1)):
