@@ -88,7 +88,9 @@ def _not_yaml(error: yaml.YAMLError, path: Path) -> str:
 
 def _problem(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError):
-        return ", ".join(text for text in (error.context, error.problem) if text)
+        problem = ", ".join(text for text in (error.context, error.problem) if text)
+        unquoted = "<block end>" in problem or "mapping values are not allowed" in problem
+        return problem + ("; put quotes around text that holds a colon, a quote or a bracket" if unquoted else "")
     if isinstance(error, yaml.reader.ReaderError):
         return f"{error.reason}: character {error.position + 1}"
     return str(error)
@@ -114,7 +116,10 @@ def parse_set(text: str) -> tuple[str, Setting]:
     try:
         parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not YAML: {_problem(error)}") from error
+        raise ConfigError(
+            f"--set {text!r}: the value is not YAML: {_problem(error)}; if it is text, quote it: "
+            f"""--set '{key.strip()}="…"'"""
+        ) from error
     except ValueError as error:
         raise ConfigError(f"--set {text!r}: {error}") from error
     return _spell_out(key.strip()), Setting(parsed, f"--set {text}")

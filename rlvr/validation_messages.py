@@ -47,6 +47,8 @@ def validation_message(fault: Mapping[str, Any], keys: Collection[str] = ()) -> 
         return f"must be {words} {context[bound]:g}, not {value!r}"
     if type_ in ("literal_error", "enum"):
         return f"must be {context['expected']}, not {value!r}"
+    if type_ == "string_type" and isinstance(value, Mapping | list):
+        return f"must be text, not {value!r}; put quotes around text that begins with a bracket or holds a colon"
     if type_ in _WORDS:
         return f"must be {_WORDS[type_]}, not {value!r}"
     text = str(fault["msg"]).replace("Input should", "must").replace("Value should", "must")

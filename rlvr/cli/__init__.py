@@ -23,7 +23,7 @@ from rlvr.cli.score import score
 from rlvr.cli.settings import settings
 from rlvr.cli.show import show
 from rlvr.cli.streams import logged, prepare_streams
-from rlvr.cli.train import train
+from rlvr.cli.train import TrainCommand, train
 from rlvr.errors import RlvrError
 
 
@@ -41,7 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, generate, score, compare, show, export, diagnose, plot, settings, plugins, doctor):
+app.command(cls=TrainCommand)(train)
+for command in (generate, score, compare, show, export, diagnose, plot, settings, plugins, doctor):
     app.command(cls=Command)(command)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from rlvr.cli.command import Command
 from rlvr.cli.interrupts import INTERRUPTED
 from rlvr.cli.json_output import print_json
 from rlvr.cli.progress import Heartbeat
@@ -147,6 +148,41 @@ def _progress_elsewhere(as_json: bool) -> Iterator[None]:
     """Send what is printed to standard error, so that standard output holds only the JSON."""
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         yield
+
+
+class TrainCommand(Command):
+    """`rlvr train`, which knows the setting behind an option that it lacks."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises RequestError for an option that is a setting, or an option of another name."""
+        known = {option for parameter in self.get_params(ctx) for option in parameter.opts}
+        for argument in args:
+            option = argument.partition("=")[0]
+            if option.startswith("--") and option not in known and (meant := _meant(option)):
+                raise RequestError(f"there is no option {option}; did you mean {meant}?")
+        return super().parse_args(ctx, args)
+
+
+OTHER_NAMES = {
+    "--option": "--set verifier.options.KEY=VALUE",
+    "--learning-rate": "--lr",
+    "--batch-size": "--prompts-per-step",
+    "--num-generations": "--group-size",
+    "--max-steps": "--steps",
+    "--max-new-tokens": "--max-tokens",
+    "--output-dir": "--out",
+    "--output": "--out",
+}
+"""Option of other commands and other software → what it is called here."""
+
+
+def _meant(option: str) -> str:
+    """Return the option or the settings that an unknown option stands for; "" if there are none."""
+    if option in OTHER_NAMES:
+        return OTHER_NAMES[option]
+    from rlvr.run.reference import keys_called
+
+    return " or ".join(f"--set {key}=VALUE" for key in keys_called(option.removeprefix("--").replace("-", "_")))
 
 
 FLAGS = {

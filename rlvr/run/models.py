@@ -22,6 +22,10 @@ LENGTH_DEPENDENT = ("longrope", "dynamic")
 """Kinds of rotary embedding whose frequencies depend on the length of the sequence."""
 
 
+TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
+"""Patterns of the files that a tokenizer is read from. Without any, AutoTokenizer makes an empty one."""
+
+
 def load_tokenizer(spec: ModelSpec) -> Tokenizer:
     """Return the tokenizer of a model. Raises RequestError if there is none.
 
@@ -33,14 +37,26 @@ def load_tokenizer(spec: ModelSpec) -> Tokenizer:
     from transformers.utils.hub import cached_file
 
     check_directory(spec)
+    if Path(spec.path).is_dir() and not any(True for pattern in TOKENIZER_FILES for _ in Path(spec.path).glob(pattern)):
+        raise _no_tokenizer(spec)
     try:
         serialized = cached_file(
             spec.path, "tokenizer.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
         )
         loader: Any = AutoTokenizer if serialized is None else PreTrainedTokenizerFast
-        return cast("Tokenizer", loader.from_pretrained(spec.path, **_hub_arguments(spec)))
+        tokenizer = cast("Tokenizer", loader.from_pretrained(spec.path, **_hub_arguments(spec)))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise cannot_load("tokenizer", spec, error) from error
+    if len(tokenizer) <= len(tokenizer.added_tokens_decoder):  # made of the model's type alone
+        raise _no_tokenizer(spec)
+    return tokenizer
+
+
+def _no_tokenizer(spec: ModelSpec) -> RequestError:
+    return RequestError(
+        f"cannot load the tokenizer {spec.path!r}: there are no tokenizer files beside the model; save them there with "
+        "tokenizer.save_pretrained(DIRECTORY)"
+    )
 
 
 def _hub_arguments(spec: ModelSpec) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _longest_prompt(config: RunConfig, model: ModelSpec, notes: list[str]) -> in
     if completion >= positions:
         raise ConfigError(
             f"sampling.max_tokens {completion:,} leaves no room for a prompt: the model {config.model.name!r} has "
-            f"{positions:,} positions"
+            f"{positions:,} positions, for the prompt and the completion together; lower it (--max-tokens)"
         )
     notes.append(
         f"prompts of more than {positions - completion:,} tokens are left out: the model has {positions:,} positions, "

@@ -87,6 +87,12 @@ def settings_reference(section: str | None = None, distribution: str | None = No
     return Reference(tuple(named), tuple(notes))
 
 
+def keys_called(name: str) -> list[str]:
+    """Return the keys of a run, its trainers' options included, whose last part is `name`."""
+    docs = [*_run_settings(), *settings_reference("trainer").settings]
+    return sorted({doc.key for doc in docs if doc.key.rpartition(".")[2] == name})
+
+
 def table() -> Iterator[str]:
     """Yield the lines of `docs/settings.md`: a Markdown table for each section, of rlvr's own plugins."""
     section = None

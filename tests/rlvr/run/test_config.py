@@ -317,6 +317,15 @@ def test_a_file_that_is_no_mapping_is_one_error_with_the_file(tmp_path: Path, te
             "seed: 1\nsteps: [1\nlr: 2",
             r":3: not YAML: while parsing a flow sequence, expected ',' or '\]', but got ':'$",
         ),
+        (
+            'seed: 1\nrecipe: "a" b',
+            ":2: not YAML: while parsing a block mapping, expected <block end>, but found '<scalar>'; put quotes "
+            "around text that holds a colon, a quote or a bracket$",
+        ),
+        (
+            "recipe: a: b",
+            ":1: not YAML: mapping values are not allowed here; put quotes around text that holds a colon",
+        ),
         ("seed: \x01", ": not YAML: special characters are not allowed: character 7$"),
         ("seed: 1\nsteps: !many 3", ":2: not YAML: could not determine a constructor for the tag '!many'$"),
         ("seed: 1\nsteps: 2024-99-99", r":2: steps: month must be in 1..12$"),

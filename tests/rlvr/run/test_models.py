@@ -40,6 +40,20 @@ def test_a_directory_without_a_tokenizer_is_refused(copy_of_awkward: Path) -> No
         load_tokenizer(ModelSpec(str(copy_of_awkward)))
 
 
+@pytest.mark.parametrize("kind", ["qwen2", "gpt2", "llama"])
+@pytest.mark.parametrize("beside", [(), ("tokenizer_config.json",)], ids=["alone", "with a configuration"])
+def test_a_model_alone_has_no_tokenizer_of_its_kind(tmp_path: Path, kind: str, beside: tuple[str, ...]) -> None:
+    """AutoTokenizer makes an empty one, which later rejects every prompt."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    for name in beside:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(RequestError, match="cannot load the tokenizer") as error:
+        load_tokenizer(ModelSpec(str(tmp_path)))
+    assert beside or str(error.value).endswith(
+        "there are no tokenizer files beside the model; save them there with tokenizer.save_pretrained(DIRECTORY)"
+    )
+
+
 def strip_end_tokens(model: Path) -> None:
     """Take the end-of-sequence token out of a saved model's files."""
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
