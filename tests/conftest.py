@@ -37,6 +37,7 @@ MODELS = (
     "trainers/sampling",
     "trainers/test_against_trl.py",
     "trainers/test_batch.py",
+    "trainers/test_conformance.py",
     "trainers/test_grpo.py",
     "trainers/test_grpo_off.py",
     "trainers/test_metrics.py",
@@ -73,27 +74,32 @@ SLOW = (
 )
 """Folders and files under `tests/` whose tests start many processes, wait, or compute for long."""
 SLOW_TESTS = (
+    "test_a_run_logs_nothing_that_the_catalog_lacks",
     "test_hostile_answers_get_a_verdict_soon",
     "test_memory_is_bounded_in_both_directions",
     "test_parquet_gives_back_every_valid_rollout",
     "test_the_order_of_imports_does_not_depend_on_folders_in_the_root",
+    "test_twice_the_text_is_not_four_times_the_time",
 )
 """Tests like these in other files, by name."""
 
 
 LONG = (
     "rlvr/run/test_loop.py",
-    "rlvr/bench/test_bench.py",
+    "rlvr/verify/test_pool.py",
     "rlvr/rescore/test_score_many.py",
     "rlvr/cli/test_score_cli.py",
-    "rlvr/verify/test_pool.py",
     "test_wheel.py",
     "rlvr/cli/test_train_cli.py",
     "test_study.py",
     "trainers/sampling/test_hf_sampler.py",
+    "verifiers/test_math.py",
+    "rlvr/verify/test_isolation.py",
+    "rlvr/verify/test_adapters.py",
     "verifiers/test_math_corpus.py",
     "rlvr/run/test_saved.py",
     "rlvr/test_alarms.py",
+    "test_dependencies.py",
 )
 """Files that take longest, the longest first."""
 

@@ -378,3 +378,23 @@ def test_no_test_patches_what_is_private(path: Path) -> None:
     ]
     assert [name for name in found if is_private(name)] == []
     assert not [m for m in modules if m == "mock"], "tests use the real thing"
+
+
+def test_the_files_that_conftest_names_are_there() -> None:
+    named = {
+        target.id: ast.literal_eval(node.value)
+        for node in tree(ROOT / "tests" / "conftest.py").body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    assert not [
+        place for kind in ("MODELS", "SLOW", "LONG") for place in named[kind] if not (ROOT / "tests" / place).exists()
+    ]
+    there = {
+        node.name
+        for path in files("tests", "test_*.py")
+        for node in tree(path).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert set(named["SLOW_TESTS"]) <= there

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas
+import peft
 import torch
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+from transformers.models.auto import tokenization_auto
 from transformers.models.qwen2 import modeling_qwen2
 
 import small_runs
@@ -32,14 +34,17 @@ from rlvr.run.config import RunConfig
 from rlvr.run.rundir import RunDirectory
 from rlvr_plugins.embedded import task
 from rlvr_trainers import grpo_off
-from rlvr_trainers.model import lora
+from rlvr_trainers.model import lora, policy
 from rlvr_trainers.policy_gradient import PolicyGradient
 from rlvr_trainers.sampling import hf_sampler
 
 torch.set_num_threads(1)  # no thread pool exists when children are forked
-IMPORTED_ONCE = (task, grpo_off, hf_sampler, lora, modeling_qwen2, pandas)  # pyarrow imports pandas for its first array
+# pyarrow imports pandas for its first array.
+IMPORTED_ONCE = (task, grpo_off, hf_sampler, lora, policy, modeling_qwen2, tokenization_auto, pandas, peft)
 
-SHORT: dict[str, Any] = {"steps": 12, "checkpoint__every": 4, "eval__every": 10}
+SHORT: dict[str, Any] = {
+    "steps": 12, "checkpoint__every": 4, "eval__every": 10, "eval__questions": 2, "sampling__max_tokens": 4,
+}  # fmt: skip
 OFF: dict[str, Any] = {"trainer": "grpo-off", "trainer__push_every": 10}
 MODES: dict[str, dict[str, Any]] = {
     "on-policy": {"trainer": "grpo"},

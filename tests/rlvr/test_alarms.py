@@ -22,6 +22,8 @@ from rlvr.run.config import resolve
 from rlvr.run.reporting import ProgressLines
 from rlvr.settings import command_line_settings
 
+metrics_of = small_runs.metrics_of
+
 HEALTHY = {
     "train/loss": 0.1,
     "train/grad_norm": 1.0,
@@ -204,10 +206,6 @@ def test_a_wrong_setting_is_refused(setting: str, message: str) -> None:
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
-
-
-def metrics_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
 def weights(path: Path, step: int) -> dict[str, bytes]:

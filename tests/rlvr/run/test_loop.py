@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,13 @@ def test_a_finished_run_resumed_changes_nothing(whole: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def killed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+def killed(build_tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
     """Mode → its runs: the first whole, the others killed with SIGKILL at moments of all kinds and resumed."""
     folder = tmp_path_factory.mktemp("killed")
+    model = build_tiny_model(tmp_path_factory.mktemp("model"), num_hidden_layers=1)
     script = Path(__file__).parents[1] / "kill_and_resume.py"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(script), str(tiny_model), str(folder)],
+        [sys.executable, "-W", "ignore", str(script), str(model), str(folder)],
         capture_output=True,
         text=True,
         check=False,
