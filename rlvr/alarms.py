@@ -41,7 +41,10 @@ class Alarms(Frozen):
     not_finite: Alarm = _default(0, "skip", "how many of a step's loss and gradient norm are NaN or infinite")
     ratio: Alarm = _default(1000, "warn", "largest π/α of a token")
     ess: Alarm = _default(0.1, "warn", "effective sample size of the tokens, as a share")
-    mismatch: Alarm = _default(0.1, "warn", "mean |log π - log α| at lag 0, sampler against trainer, in nats")
+    weights: Alarm = _default(
+        20, "stop", "difference between sampler and trainer on probes after a weight sync, in units of rounding"
+    )
+    mismatch: Alarm = _default(0.1, "stop", "mean |log π - log α| at lag 0, sampler against trainer, in nats")
     no_signal: Alarm = _default(10, "warn", "batches in a row without a group whose rewards differ")
     verdicts: Alarm = _default(0.05, "stop", "share of a batch's verdicts that are `error`, `invalid` or `timeout`")
     no_step: Alarm = _default(3, "stop", "batches in a row with a signal of which masks or corrections left no token")
@@ -135,6 +138,7 @@ RULES: Mapping[str, Rule] = {
     "not_finite": Rule(("train/loss", "train/grad_norm"), ">", ".0f", high=1, combine=_not_finite),
     "ratio": Rule(("ratio/max",), ">", ",.4g", low=1),  # weights are 1 on average
     "ess": Rule(("ess/token",), "<", ".3f", high=1),
+    "weights": Rule(("weights/excess",), ">", ",.0f"),
     "mismatch": Rule(("mismatch/mean",), ">", ".3f"),
     "no_signal": Rule(("signal/none_in_a_row",), "≥", ".0f"),
     "verdicts": Rule(("verdict/error", "verdict/invalid", "verdict/timeout"), ">", ".1%", high=1, combine=_total),

@@ -97,6 +97,9 @@ CATALOG: tuple[Metric, ...] = (
     Metric("chi2/token", "mean w² - 1, tokens", "Estimate of χ²(π‖α); about 1/ESS - 1.", high=0.1, by_lag="chi2"),
     Metric("mismatch/mean", _NATS, "Mean |log π - log α| at lag 0 (float32: 1e-5).", high=0.02),
     Metric("mismatch/max", _NATS, "Largest |log π - log α| at lag 0."),
+    Metric("weights/difference", _NATS, "Mean |log π - log α| of probes after a weight sync."),
+    Metric("weights/worst", _NATS, "Largest |log π - log α| of probes after a weight sync."),
+    Metric("weights/excess", "times the dtype's rounding", "The mean difference in units of rounding.", high=5),
     # What the loss leaves out
     Metric("clip/high", _TOKENS, "Tokens with A > 0 that the clip band cuts.", by_lag="clip_high"),
     Metric("clip/low", _TOKENS, "Tokens with A ≤ 0 that the clip band cuts.", by_lag="clip_low"),
@@ -140,6 +143,7 @@ CATALOG: tuple[Metric, ...] = (
     Metric("time/score", "seconds", "Waiting for verdicts."),
     Metric("time/train", "seconds", "Training."),
     Metric("time/eval", "seconds", "Evaluation."),
+    Metric("time/proof", "seconds", "Probes after a weight sync."),
     Metric("time/step", "seconds", "The whole step."),
     Metric("tokens_per_second", "completion tokens per second", "Throughput of the step without evaluation."),
     # Only by lag

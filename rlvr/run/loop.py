@@ -33,6 +33,7 @@ from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, verdict_shares
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import model_ref
 from rlvr.run.plan import Plan
+from rlvr.run.proof import WeightProof
 from rlvr.run.replay import Replay
 from rlvr.run.rundir import RunDirectory
 from rlvr.run.sampled import SampleRecorder
@@ -98,6 +99,14 @@ class Run:
         recorder = SampleRecorder(self.run_id, model, plan.scorer, plan.grader)
         self.source = self._source(recorder)
         self.evaluation = self._evaluation(recorder)
+        self.proof = self._proof(recorder)
+
+    def _proof(self, recorder: SampleRecorder) -> WeightProof | None:
+        if self.mailbox is None or not (probes := self.plan.probes):
+            return None
+        return WeightProof(
+            probes, self.config.sampling.params, self.mailbox, recorder, self.trainer, self.config.alarms
+        )
 
     def _context(self, model: ModelSpec) -> TrainContext:
         return TrainContext(
@@ -189,7 +198,7 @@ class Run:
         began = time.perf_counter()
         metrics: dict[str, Any] = {"step": self.step}
         if self.step % self.plan.options.batches_per_sync == 0:
-            self._sync()
+            metrics |= self._sync()
             if self._evaluation_is_due():
                 metrics |= self._evaluate()
         drawing = time.perf_counter()
@@ -248,9 +257,12 @@ class Run:
         counts = self.mailbox.discarded
         return {"answers/duplicate": float(counts["duplicate"]), "answers/late": float(counts["late"])}
 
-    def _sync(self) -> None:
-        if self.sampler is not None:
-            self.sampler.sync(self.trainer.snapshot())
+    def _sync(self) -> dict[str, float]:
+        """Give the sampler the trainer's weights and return the metrics of the proof that it holds them."""
+        if self.sampler is None:
+            return {}
+        self.sampler.sync(self.trainer.snapshot())
+        return {} if self.proof is None else self.proof.after_sync()
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 

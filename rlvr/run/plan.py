@@ -44,6 +44,7 @@ from rlvr.run.models import (
     vocabulary_size,
 )
 from rlvr.run.prompting import Prompting
+from rlvr.run.proof import PROBES, probe_prompts
 from rlvr.run.sampled import SAMPLER
 from rlvr.run.saved import Expected, SavedRollouts
 from rlvr.run.stopping import uses_chat_template
@@ -129,6 +130,18 @@ class Plan:
     def needs_sampler(self) -> bool:
         """True if the loop samples, to train or to evaluate. A backend samples by itself."""
         return not self.trainer.owns_loop and (self.config.samples or bool(self.questions))
+
+    @property
+    def probes(self) -> list[tuple[int, ...]]:
+        """Prompts of the proof that the sampler holds the trainer's weights; empty if nothing is sampled."""
+        if not self.needs_sampler:
+            return []
+        questions = self.questions
+        if self.prompts is not None:
+            position, dropped = self.prompts.position, self.prompts.dropped
+            questions = self.prompts.take(PROBES)
+            self.prompts.seek(position, dropped)
+        return probe_prompts(questions, context_length(load_configuration(self.model)))
 
     @property
     def distributions(self) -> set[str]:

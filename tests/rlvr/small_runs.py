@@ -33,6 +33,10 @@ SMALL = {
 }
 
 
+FAKE = {"alarms__weights__consequence": "none", "alarms__mismatch__consequence": "none"}
+"""Changes for runs with a `FakeSampler`, whose log-probabilities are those of no weights."""
+
+
 class Silent:
     """A reporter that keeps what it is told."""
 

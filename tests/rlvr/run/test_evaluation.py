@@ -54,7 +54,8 @@ def evaluated(model: Path, folder: Path, verifier: str, options: Any = None, **c
     file = folder / "checks.py"
     file.write_text(VERIFIERS)
     name = verifier if verifier == "sampler" else f"{file}:{verifier}"
-    config = small_runs.small_config(model, verifier=name, steps=1, **changes)
+    fake = {} if options is None else small_runs.FAKE
+    config = small_runs.small_config(model, verifier=name, steps=1, **fake, **changes)
     with make_plan(config) if options is None else fake_plan(config, options) as plan:  # noqa: SIM117
         with RunDirectory.create(folder / "run", plan.config) as directory:
             small_runs.Run(plan, directory, small_runs.Silent()).train()
@@ -156,7 +157,7 @@ def test_the_rewards_of_a_sampler_that_gives_none_are_refused_before_anything_is
 
 def test_saved_rewards_of_a_sampler_are_trained_on_by_name(tiny_model: Path, tmp_path: Path) -> None:
     fake_rewards(tiny_model, tmp_path, verifier=None)
-    saved = {"rollouts__files": [str(tmp_path / "run")], "steps": 1, "sampling__engine": "fake"}
+    saved = {"rollouts__files": [str(tmp_path / "run")], "steps": 1, "sampling__engine": "fake", **small_runs.FAKE}
     by_name = small_runs.small_config(tiny_model, verifier="sampler", eval__questions=0, **saved)
     small_runs.start(by_name, tmp_path / "again")
     assert small_runs.metrics_of(tmp_path / "again")[0]["signal/groups"] > 0
@@ -168,7 +169,12 @@ def test_saved_rewards_of_a_sampler_are_trained_on_by_name(tiny_model: Path, tmp
 def fake_rewards(model: Path, folder: Path, verifier: str | None, **options: Any) -> dict[str, Any]:
     """The last metrics of a run of two steps whose sampler gives rewards; it is registered as a plugin's would be."""
     config = small_runs.small_config(
-        model, verifier=verifier, steps=2, sampling__engine="fake", sampling__options={"rewards": True, **options}
+        model,
+        verifier=verifier,
+        steps=2,
+        sampling__engine="fake",
+        sampling__options={"rewards": True, **options},
+        **small_runs.FAKE,
     )
     with make_plan(config) as plan, RunDirectory.create(folder / "run", plan.config) as directory:
         assert (plan.scorer is None) == (verifier is None)

@@ -187,7 +187,7 @@ class Hoarding(FakeSampler):
 def test_a_run_is_the_same_in_whatever_order_answers_come(
     tiny_model: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    config = small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=2, steps=4)
+    config = small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=2, steps=4, **small_runs.FAKE)
 
     def run(path: Path, **given: Any) -> list[dict[str, Any]]:
         with make_plan(config) as plan, RunDirectory.create(path, plan.config) as directory:

@@ -139,7 +139,12 @@ def test_requests_of_which_nothing_comes_back_cost_themselves_and_are_remembered
 ) -> None:
     """With refilling, where a batch that is read back must fill the same rounds."""
     config = small_runs.small_config(
-        tiny_model, verifier=f"{small_runs.REWARDS}:begins", sampling__refill=True, steps=4, checkpoint__every=2
+        tiny_model,
+        verifier=f"{small_runs.REWARDS}:begins",
+        sampling__refill=True,
+        steps=4,
+        checkpoint__every=2,
+        **small_runs.FAKE,
     )
     path = tmp_path / "run"
 
@@ -148,7 +153,9 @@ def test_requests_of_which_nothing_comes_back_cost_themselves_and_are_remembered
             plan.sampler, plan.sampler_options = Aborting, FakeSamplerOptions()
             assert small_runs.Run(plan, directory, small_runs.Silent()).train().finished
 
-    run(RunDirectory.create(path, config))
+    with make_plan(config) as plan:
+        directory = RunDirectory.create(path, plan.config)
+    run(directory)
     lines, end = small_runs.timeless(path), small_runs.final_state(path)
     assert [line["policy_version"] for line in lines] == [1, 1, 2, 3]
     assert lines[1]["reward/mean"] is None
