@@ -188,7 +188,7 @@ class _Plan:
 
 @dataclass
 class _Request:
-    """What is asked for, and the counts of what was left out."""
+    """Request, and the counts of what was left out."""
 
     matching: Callable[[], Matching]
     to: Layout

@@ -34,7 +34,7 @@ class Groups:
     in_order: bool = True
     """Whether rows can be verified in the order of the files: groups stand together, and neighbors have other ids."""
     notes: list[str] = field(default_factory=list)
-    """What the user should know."""
+    """Notes for the user, one line each."""
 
 
 def read_groups(job: Job) -> Groups:
