@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from rlvr.errors import DataError, RequestError, RunError
+from rlvr.terminal import raw_stream
 
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 COMPRESSED = frozenset(_CODECS)
@@ -293,7 +294,7 @@ def say_at_once(text: str) -> None:
     A `print` that interrupts another one is an error, so the text goes past the stream's buffer.
     """
     stream = sys.__stderr__
-    if stream is not None and stream is sys.stderr:
+    if stream is not None and stream is raw_stream(sys.stderr):
         begin = "\n" if stream.isatty() else ""  # the terminal shows ^C
         os.write(stream.fileno(), f"{begin}{text}\n".encode(stream.encoding, "backslashreplace"))
     else:

@@ -32,6 +32,7 @@ PUBLIC_PATHS = {"schema", "store", "models"}
 # folder of `rlvr/`, or a module that stands beside the folders.
 LAYERS = [
     {"errors", "draws", "columns", "frozen", "requirements", "validation_messages"},
+    {"terminal"},
     {"files", "hookspecs", "secret_options", "settings", "metrics", "alarms"},
     {"registry"},
     {"record"},

@@ -25,6 +25,7 @@ from rlvr.cli.show import show
 from rlvr.cli.streams import logged, prepare_streams
 from rlvr.cli.train import TrainCommand, train
 from rlvr.errors import RlvrError
+from rlvr.terminal import one_line
 
 
 def _print_version(wanted: bool) -> None:
@@ -72,14 +73,14 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except RlvrError as error:
-        print(f"rlvr: {error}", file=sys.stderr)
+        print(one_line(f"rlvr: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         from rlvr.files import BAD_PATHS, DISK_FAULTS
 
         # Code that opens a file names it in its error. An error without a name is about standard output.
         if error.filename is not None and error.errno in (*BAD_PATHS, *DISK_FAULTS):
-            print(f"rlvr: {error.filename}: {error.strerror}", file=sys.stderr)
+            print(one_line(f"rlvr: {error.filename}: {error.strerror}"), file=sys.stderr)
             sys.exit(2 if error.errno in BAD_PATHS else 1)
         if error.filename is not None or error.errno not in DISK_FAULTS:
             raise

@@ -9,15 +9,18 @@ from typer.core import TyperCommand, TyperOption
 
 from rlvr.cli.interrupts import answered
 from rlvr.errors import RequestError
+from rlvr.terminal import neutral_streams
 
 
 class Command(TyperCommand):
-    """A command that answers Ctrl-C, and refuses an option given twice unless it takes a list: the first value would be
-    lost."""
+    """A command that answers Ctrl-C and prints nothing that could steer a terminal.
+
+    It refuses an option given twice unless it takes a list: the first value would be lost.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        with answered("interrupted"):
+        with answered("interrupted"), neutral_streams():
             return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -10,9 +10,10 @@ import typer
 
 from rlvr.cli.columns import column_mapping
 from rlvr.cli.json_output import print_json
-from rlvr.cli.texts import inline, printable
+from rlvr.cli.texts import inline
 from rlvr.columns import columns
 from rlvr.errors import RequestError
+from rlvr.terminal import printable
 
 if TYPE_CHECKING:
     from rlvr.comparison.compare import CompareResult

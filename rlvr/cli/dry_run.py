@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlvr.bench.report import shortened
-from rlvr.cli.texts import printable
 from rlvr.run.plan import Plan
 from rlvr.run.reporting import counted, headline
 from rlvr.run.saved import SavedRollouts
+from rlvr.terminal import one_line, printable
 
 SHOWN = 2000
 """Characters of the first prompt. A longer one is shown without its middle."""
@@ -18,11 +18,11 @@ SHOWN = 2000
 
 def plan_text(plan: Plan) -> Iterator[str]:
     """Yield what `--dry-run` prints, line by line. Scores the gold answers of the first questions."""
-    yield headline(plan)
+    yield one_line(headline(plan))
     yield from _arithmetic(plan)
     yield from _first_prompt(plan)
     yield from _gold(plan)
-    yield from (f"note: {note}" for note in plan.notes)
+    yield from (one_line(f"note: {note}") for note in plan.notes)
     yield "\nno weight was loaded and nothing was written (--dry-run)"
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rlvr.errors import RequestError
+from rlvr.terminal import neutral_streams, one_line, raw_stream
 
 EVERY = "RLVR_PROGRESS_SECONDS"
 """Environment variable: seconds between lines of progress where there is no terminal; 10 if it is not set."""
@@ -60,7 +61,8 @@ def progress_of(total: int) -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     shown = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    with Bar(*shown, console=Console(stderr=True), transient=True) as bar:
+    console = Console(file=raw_stream(sys.stderr))
+    with Bar(*shown, console=console, transient=True) as bar, neutral_streams():  # the bar redirects prints to itself
         yield _Bar(bar, bar.add_task("", total=total), total)
 
 
@@ -84,7 +86,7 @@ class _Pace:
 
 def _counts(at: str, statuses: Mapping[str, int]) -> str:
     counts = ", ".join(f"{count:,} {status}" for status, count in sorted(statuses.items(), key=lambda pair: -pair[1]))
-    return f"{counts}{f' ({at})' if at else ''}"
+    return f"{counts}{f' ({one_line(at)})' if at else ''}"
 
 
 class _Bar:

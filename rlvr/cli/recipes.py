@@ -10,6 +10,7 @@ import typer
 from rlvr.cli.command import Command
 from rlvr.cli.json_output import print_json
 from rlvr.columns import columns
+from rlvr.terminal import neutral_streams
 
 recipes = typer.Typer(invoke_without_command=True, help="List recipes: settings that make an algorithm, by name.")
 
@@ -30,7 +31,8 @@ def list_recipes(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json([dict(zip(("name", "meant_for", "description"), row, strict=True)) for row in rows])
         return
-    print(columns([["NAME", "MEANT FOR", "DESCRIPTION"], *rows]))
+    with neutral_streams():
+        print(columns([["NAME", "MEANT FOR", "DESCRIPTION"], *rows]))
 
 
 @recipes.command(cls=Command)

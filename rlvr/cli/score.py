@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -146,9 +146,8 @@ def score(
     """Verify every row of each FILE and write the rows to OUT, each with new scores in its list `scores`.
 
     A row with a schema_version is a rlvr record. In any other row the columns completion, answer, prompt, id and
-    group_id are used, or those that --map names; all columns are kept as they are.
-
-    The same command, run again after an interrupt, continues where it stopped.
+    group_id are used, or those that --map names; all columns are kept as they are. The same command, run again after an
+    interrupt, continues where it stopped.
     """
     if merge:
         _merge(context.params, as_json)
@@ -156,13 +155,12 @@ def score(
     from rlvr.rescore.score import score as run
 
     verifiers = _required(verifiers)
-    given = verifier_options(options or (), verifiers)
     with ExitStack() as stack:
         result = run(
             files,
             verifiers,
             out=out,
-            options=given if len(verifiers) > 1 else given[verifiers[0]],
+            options=_options_of(options or (), verifiers),
             mapping=column_mapping(mappings or ()),
             gold=gold,
             on=on,
@@ -181,6 +179,12 @@ def score(
         )
     _print(result, out, as_json)
     _check_error_rate(result, max_error_rate, out)
+
+
+def _options_of(texts: Sequence[str], verifiers: Sequence[str]) -> Mapping[str, Any]:
+    """Return the options of the verifier or, of several, verifier → its options."""
+    given = verifier_options(texts, verifiers)
+    return given if len(verifiers) > 1 else given[verifiers[0]]
 
 
 def _required(verifiers: Texts) -> list[str]:

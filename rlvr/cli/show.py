@@ -10,8 +10,9 @@ import typer
 
 from rlvr.cli.columns import column_mapping
 from rlvr.cli.json_output import print_json
-from rlvr.cli.texts import inline, printable
+from rlvr.cli.texts import inline
 from rlvr.files import as_text
+from rlvr.terminal import printable
 
 if TYPE_CHECKING:
     from rlvr.record.fields import Fields

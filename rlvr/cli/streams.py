@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rlvr.terminal import NeutralStream
+
 SPELLED = {
     "×": "x",
     "·": "*",
@@ -62,7 +64,7 @@ def prepare_streams() -> None:
 @contextmanager
 def logged() -> Iterator[None]:
     """Print the warnings of rlvr's loggers to standard error, as `rlvr: TEXT`."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(NeutralStream(sys.stderr))
     handler.setFormatter(logging.Formatter("rlvr: %(message)s"))
     logger = logging.getLogger("rlvr")
     logger.addHandler(handler)

@@ -11,6 +11,7 @@ from typing import Any
 from rlvr.alarms import Fired
 from rlvr.files import say_at_once
 from rlvr.run.plan import Plan
+from rlvr.terminal import one_line
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -52,12 +53,12 @@ class ProgressLines(TrainReporter):
 
     def start(self, headline: str, directory: Path) -> None:
         """Print what the run does and where it writes."""
-        print(headline)
-        print(f"run directory: {directory}", flush=True)
+        _say(headline)
+        _say(f"run directory: {directory}")
 
     def note(self, text: str) -> None:
         """Print the note."""
-        print(f"note: {text}", flush=True)
+        _say(f"note: {text}")
 
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         """Print the step if it is due."""
@@ -73,7 +74,7 @@ class ProgressLines(TrainReporter):
         self._printed = now
         done = step - self._first
         left = (now - self._began) / done * (total - step) if done else None
-        print(step_line(metrics, total, left), flush=True)
+        _say(step_line(metrics, total, left))
 
     def stopping(self) -> None:
         """Print to standard error that the run ends after this step."""
@@ -82,7 +83,11 @@ class ProgressLines(TrainReporter):
     def end(self, alarms: str) -> None:
         """Print the summary of alarms, if any fired."""
         if alarms:
-            print(alarms, flush=True)
+            _say(alarms)
+
+
+def _say(text: str) -> None:
+    print(one_line(text), flush=True)
 
 
 def headline(plan: Plan) -> str:

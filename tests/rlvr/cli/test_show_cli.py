@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvr.cli.show import LONG
-from rlvr.cli.texts import printable
 from rlvr.errors import RequestError
 from rlvr.record.fields import condition
 from rlvr.record.schema import Rollout
 from rlvr.record.store import write_rollouts
+from rlvr.terminal import printable
 
 Show = Callable[..., Any]
 

@@ -1,0 +1,70 @@
+"""Text of others on a terminal: whatever could steer the terminal is written as its escape.
+
+Ids, columns, reasons and names come from data and from policies. An escape sequence in them could hide lines, change
+the title, or answer for the user; a direction mark could reorder what is read.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+
+def printable(text: str, encoding: str | None = None) -> str:
+    """Return the text with escapes for all that could steer a terminal and all that `encoding` does not have."""
+    shown = re.sub(r"[^\n\t -~]", _escaped, text)
+    return shown.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
+
+
+def one_line(text: str) -> str:
+    """Return the text as `printable` does, with its line ends escaped too, so that it cannot pose as a message."""
+    return printable(text).replace("\n", "\\n")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    # Controls, invisible and direction marks, surrogates, private and unassigned characters, line separators.
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        return character.encode("unicode_escape").decode()
+    return character
+
+
+class NeutralStream:
+    """A text stream that writes `printable` text to another one, and is like that in everything else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.raw = stream
+
+    def write(self, text: str) -> int:
+        """Write the text, neutralized."""
+        # What the encoding lacks is left to the stream, which may spell it in ASCII.
+        self.raw.write(re.sub(r"[^\n\t -~]", _escaped, text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write the lines, neutralized."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+def raw_stream(stream: TextIO) -> TextIO:
+    """Return the stream behind a `NeutralStream`, for code that writes escape sequences of its own; else the stream."""
+    return stream.raw if isinstance(stream, NeutralStream) else stream
+
+
+@contextmanager
+def neutral_streams() -> Iterator[None]:
+    """Neutralize all that is printed to standard output and standard error in the block."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, NeutralStream(raw_stream(stream))) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
