@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 
 # What runs in the background of a shell, as a whole test suite may, ignores Ctrl-C, and so do its children.
 LISTENING = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
@@ -70,7 +70,7 @@ class Process:
 
     def end(self) -> tuple[int, str, str]:
         """Exit code, and what is left of standard output and error."""
-        out, error = self.process.communicate(timeout=120)
+        out, error = self.process.communicate()
         assert "Traceback" not in error
         return self.process.returncode, out, error
 

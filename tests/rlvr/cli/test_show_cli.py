@@ -258,7 +258,6 @@ def test_a_completion_cannot_steer_the_terminal(tmp_path: Path, encoding: str) -
         capture_output=True,
         check=False,
         env={"PYTHONIOENCODING": encoding, "PATH": "/usr/bin:/bin"},
-        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     shown = done.stdout.decode(encoding)
@@ -335,6 +334,5 @@ def test_a_reader_that_goes_away_is_told_nothing(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
     )
     assert (done.stdout, done.stderr) == ("--- line 1\n", "")

@@ -402,7 +402,7 @@ def test_standard_input_and_output(score: Run, ending: str) -> None:
     else:
         FORMATS[name](name)
     command = [sys.executable, "-m", "rlvr", "score", "-", "--out", "-", "-v", "mine.py:same", "--workers", "0"]
-    done = subprocess.run(command, input=Path(name).read_bytes(), capture_output=True, check=False, timeout=100)
+    done = subprocess.run(command, input=Path(name).read_bytes(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     scored = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert [row["scores"][0]["reward"] for row in scored] == [0.0, 1.0]

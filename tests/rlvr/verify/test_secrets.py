@@ -80,8 +80,7 @@ def test_a_replaced_process_sees_it_too(judges: str) -> None:
     with Scorer(f"{judges}:declaring", workers=1, timeout=60) as scorer:
         assert scorer._pool is not None
         scorer._pool._dispatcher._processes.lose()
-        deadline = time.monotonic() + 60
-        while verdict(scorer).reward is None and time.monotonic() < deadline:
+        while verdict(scorer).reward is None:  # pytest ends a test that hangs
             time.sleep(0.1)
         assert verdict(scorer).reward == 1.0
 
