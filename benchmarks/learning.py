@@ -48,7 +48,9 @@ class Learnt:
     @property
     def training(self) -> float:
         """Seconds of sampling, scoring and training: no start-up, no evaluation."""
-        return sum(line["time/sample"] + line["time/score"] + line["time/train"] for line in self.lines)
+        return sum(
+            sum(line.get(f"time/{part}", 0.0) for part in ("sample", "score", "store", "train")) for line in self.lines
+        )
 
 
 def learn(trainer: str, seed: int) -> Learnt:

@@ -139,11 +139,14 @@ CATALOG: tuple[Metric, ...] = (
     Metric("eval/greedy_reward", "reward", "`eval/reward` at temperature 0."),
     Metric("eval/greedy_dropped", "share of completions", "`eval/dropped` at temperature 0.", high=0),
     # Time
-    Metric("time/sample", "seconds", "Sampling, or reading saved rollouts."),
-    Metric("time/score", "seconds", "Waiting for verdicts."),
-    Metric("time/train", "seconds", "Training."),
-    Metric("time/eval", "seconds", "Evaluation."),
+    Metric("time/sync", "seconds", "Weights on their way to the sampler."),
     Metric("time/proof", "seconds", "Probes after a weight sync."),
+    Metric("time/eval", "seconds", "Evaluation."),
+    Metric("time/sample", "seconds", "Prompts and sampling, or reading saved rollouts."),
+    Metric("time/score", "seconds", "Waiting for verdicts."),
+    Metric("time/store", "seconds", "Writing the batch."),
+    Metric("time/metrics", "seconds", "Counting rewards, lengths and verdicts."),
+    Metric("time/train", "seconds", "Training."),
     Metric("time/step", "seconds", "The whole step."),
     Metric("tokens_per_second", "completion tokens per second", "Throughput of the step without evaluation."),
     # Only by lag

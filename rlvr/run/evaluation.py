@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,14 +45,12 @@ class Evaluation:
         """
         if not self._questions:
             return {}
-        began = time.perf_counter()
         at_temperature = self._config.sampling.params
         greedy = at_temperature.model_copy(update={"temperature": 0.0})
         return {
             "eval/policy_version": version,
             **self._measured("", at_temperature, step, version),
             **self._measured("greedy_", greedy, step, version),
-            "time/eval": time.perf_counter() - began,
         }
 
     def _measured(self, kind: str, params: SamplingParams, step: int, version: int) -> dict[str, float | None]:

@@ -5,7 +5,6 @@ A batch that was stored before a kill is read back instead of being sampled agai
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from rlvr.record.schema import Rollout
 from rlvr.run.config import RunConfig
 from rlvr.run.groups import Drawn, Grader, by_group
 from rlvr.run.mailbox import Mailbox
+from rlvr.run.phases import Phases
 from rlvr.run.rundir import RunDirectory
 from rlvr.run.sampled import SampleRecorder, request
 
@@ -39,9 +39,10 @@ class Fresh:
         recorder: SampleRecorder,
         grader: Grader,
         directory: RunDirectory,
+        phases: Phases,
     ) -> None:
         self._config, self._prompts, self._mailbox, self._recorder = config, prompts, mailbox, recorder
-        self._grader, self._directory = grader, directory
+        self._grader, self._directory, self._phases = grader, directory, phases
         self._run_id: str = directory.manifest["run_id"]
 
     def draw(self, step: int, size: int, version: int) -> Drawn:
@@ -55,11 +56,10 @@ class Fresh:
         rollouts: list[Rollout] = []
         groups: list[Group] = []
         asked, rounds = 0, 0
-        times = {"time/sample": 0.0, "time/score": 0.0}
         while len(groups) < size and rounds <= (self._config.sampling.refill_rounds if refill else 0):
             prompts = self._prompts.take(size - len(groups))
             if back is None:
-                new = self._sampled(step, prompts, times)
+                new = self._sampled(step, prompts)
             else:  # an aborted group has no records
                 new = [rollout for prompt in prompts for rollout in self._taken(back, prompt, step)]
             rollouts += new
@@ -70,10 +70,9 @@ class Fresh:
             others = ", ".join(map(str, back))
             raise DataError(f"the stored batch of step {step} holds groups that this step did not ask for: {others}")
         if stored is None:
-            began = time.perf_counter()
-            self._directory.store(step, rollouts)
-            times["time/score"] += time.perf_counter() - began
-        metrics = {"prompts/dropped": float(self._prompts.dropped), **times, **self._grader.mixed(by_group(rollouts))}
+            with self._phases("store"):
+                self._directory.store(step, rollouts)
+        metrics = {"prompts/dropped": float(self._prompts.dropped), **self._grader.mixed(by_group(rollouts))}
         if refill:
             metrics |= {"refill/rounds": rounds - 1.0, "refill/groups": float(asked - size)}
         return Drawn(tuple(groups), tuple(rollouts), metrics)
@@ -103,7 +102,7 @@ class Fresh:
                 )
         return members
 
-    def _sampled(self, step: int, prompts: Sequence[Encoded], times: dict[str, float]) -> list[Rollout]:
+    def _sampled(self, step: int, prompts: Sequence[Encoded]) -> list[Rollout]:
         """Return scored rollouts of the prompts, in their order."""
         sampling, seed = self._config.sampling, self._config.seed
         requests = [
@@ -112,18 +111,16 @@ class Fresh:
             )
             for prompt in prompts
         ]
-        began, waited = time.perf_counter(), times["time/sample"]
-        groups = self._timed(self._mailbox.ask(requests), times)
-        scored = self._recorder.scored(groups, self._config.alarms, f"verdicts at step {step}")
-        times["time/score"] += time.perf_counter() - began - (times["time/sample"] - waited)
+        with self._phases("score"):
+            groups = self._timed(self._mailbox.ask(requests))
+            scored = self._recorder.scored(groups, self._config.alarms, f"verdicts at step {step}")
         return [rollout for request in requests for rollout in scored.get(request.group_id, ())]
 
-    def _timed(self, groups: Iterator[SampledGroup], times: dict[str, float]) -> Iterator[SampledGroup]:
+    def _timed(self, groups: Iterator[SampledGroup]) -> Iterator[SampledGroup]:
         """Yield the groups; the time until each is there counts as sampling."""
         while True:
-            began = time.perf_counter()
-            group = next(groups, None)
-            times["time/sample"] += time.perf_counter() - began
+            with self._phases("sample"):
+                group = next(groups, None)
             if group is None:
                 return
             yield group

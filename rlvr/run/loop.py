@@ -32,6 +32,7 @@ from rlvr.run.fresh import Fresh
 from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, verdict_shares
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import model_ref
+from rlvr.run.phases import Phases
 from rlvr.run.plan import Plan
 from rlvr.run.proof import WeightProof
 from rlvr.run.replay import Replay
@@ -95,6 +96,7 @@ class Run:
         self.trainer = factory(plan.options, self._context(plan.model))
         self.sampler = plan.sampler(plan.model, plan.sampler_options) if plan.needs_sampler else None
         self.mailbox = None if self.sampler is None else Mailbox(self.sampler)
+        self.phases = Phases()
         model = model_ref(plan.model, self.config.model.name, plan.tokenizer_hash)
         recorder = SampleRecorder(self.run_id, model, plan.scorer, plan.grader)
         self.source = self._source(recorder)
@@ -156,7 +158,7 @@ class Run:
             return saved
         assert plan.prompts is not None
         assert self.mailbox is not None
-        source: GroupSource = Fresh(config, plan.prompts, self.mailbox, recorder, plan.grader, directory)
+        source: GroupSource = Fresh(config, plan.prompts, self.mailbox, recorder, plan.grader, directory, self.phases)
         if config.replay.share:
             source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)
         return source if saved is None else Mixed(saved, plan.saved_groups, source)
@@ -190,38 +192,39 @@ class Run:
                 if not last:
                     self._log(metrics)
             if self.step == self.config.steps:
+                self.phases.start()
                 self._sync()
                 self._log(self.last_metrics | self._evaluate())
         return Outcome(self.step, finished=self.step == self.config.steps)
 
     def _one_step(self) -> dict[str, Any]:
-        began = time.perf_counter()
+        phases = self.phases
+        phases.start()
         metrics: dict[str, Any] = {"step": self.step}
         if self.step % self.plan.options.batches_per_sync == 0:
             metrics |= self._sync()
             if self._evaluation_is_due():
                 metrics |= self._evaluate()
         drawing = time.perf_counter()
-        drawn = self.source.draw(self.step, self.config.sampling.prompts_per_step, self.trainer.version)
-        training = time.perf_counter()
-        lag = lag_of((r for group in drawn.groups for r in group.rollouts), self.trainer.version)
-        told = rollout_metrics(drawn, self.plan.grader)
-        learned = self._learn(drawn, told)
+        with phases("sample"):
+            drawn = self.source.draw(self.step, self.config.sampling.prompts_per_step, self.trainer.version)
+        with phases("metrics"):
+            lag = lag_of((r for group in drawn.groups for r in group.rollouts), self.trainer.version)
+            told = rollout_metrics(drawn, self.plan.grader)
+        with phases("train"):
+            learned = self._learn(drawn, told)
         self.step += 1
-        end = time.perf_counter()
         tokens = sum(rollout.sampled_tokens for rollout in drawn.rollouts)
         metrics |= {
             "policy_version": self.trainer.version,
             **told,
             "lag/max": lag,
             **learned,
-            "time/sample": training - drawing,
             "time/score": 0.0,
             **drawn.metrics,
             **self._discarded(),
-            "time/train": end - training,
-            "time/step": end - began,
-            "tokens_per_second": tokens / (end - drawing),
+            **phases.metrics(),
+            "tokens_per_second": tokens / (time.perf_counter() - drawing),
         }
         behind = lag_of(drawn.rollouts, self.trainer.version) if self.config.samples else 0
         metrics |= in_a_row(self.last_metrics, metrics, self.config.alarms, sampler_is_behind=behind > 0)
@@ -261,8 +264,10 @@ class Run:
         """Give the sampler the trainer's weights and return the metrics of the proof that it holds them."""
         if self.sampler is None:
             return {}
-        self.sampler.sync(self.trainer.snapshot())
-        return {} if self.proof is None else self.proof.after_sync()
+        with self.phases("sync"):
+            self.sampler.sync(self.trainer.snapshot())
+        with self.phases("proof"):
+            return {} if self.proof is None else self.proof.after_sync()
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
@@ -275,7 +280,9 @@ class Run:
         """Return the metrics of the held-out questions, for the weights that the sampler holds; empty if none."""
         if self.evaluation is None:
             return {}
-        return self.evaluation.metrics(self.step, self.trainer.version)
+        with self.phases("eval"):
+            metrics = self.evaluation.metrics(self.step, self.trainer.version)
+        return metrics | {"time/eval": self.phases.metrics()["time/eval"]}
 
     # --- keeping ----------------------------------------------------------------------------------------------------
 

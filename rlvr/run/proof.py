@@ -6,7 +6,6 @@ old ones. So the probes are longer than an engine's cache block (128 tokens for 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from itertools import cycle, islice
 
@@ -69,12 +68,10 @@ class WeightProof:
         """
         if self._alarms.weights.consequence == "none":
             return {}
-        began = time.perf_counter()
         groups = list(self._mailbox.ask(self._requests()))
         rollouts = [rollout for group in groups for rollout in self._recorder.records(group)]
         self._check_versions(rollouts)
         metrics = self._differences(groups, rollouts)
-        metrics["time/proof"] = time.perf_counter() - began
         for alarm in fired(metrics, self._alarms):
             if alarm.alarm == "weights" and alarm.consequence == "stop":
                 raise RunError(
