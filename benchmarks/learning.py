@@ -48,9 +48,8 @@ class Learnt:
     @property
     def training(self) -> float:
         """Seconds of sampling, scoring and training: no start-up, no evaluation."""
-        return sum(
-            sum(line.get(f"time/{part}", 0.0) for part in ("sample", "score", "store", "train")) for line in self.lines
-        )
+        parts = ("time/sample", "time/score", "time/store", "time/train")
+        return sum(line.get(part, 0.0) for line in self.lines for part in parts)
 
 
 def learn(trainer: str, seed: int) -> Learnt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,7 +23,7 @@ class Phases:
 
     def start(self) -> None:
         """Begin a step: all phases are at 0."""
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._began = self._since = self._clock()
 
     @contextmanager
