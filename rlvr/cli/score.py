@@ -117,6 +117,11 @@ Force: TypeAlias = Annotated[
     bool, typer.Option("--force", help="Replace OUT if it exists; discard what another request has begun.")
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_PASSED_ON = (
+    *("gold", "on", "label", "limit", "scores_only", "cache", "workers", "timeout", "write_protect"),
+    *("skip_bad_lines", "force"),
+)
+"""Options that are arguments of `rlvr.score` as they are."""
 
 
 def score(
@@ -162,20 +167,10 @@ def score(
             out=out,
             options=_options_of(options or (), verifiers),
             mapping=column_mapping(mappings or ()),
-            gold=gold,
-            on=on,
-            label=label,
             where=where or (),
-            limit=limit,
             shard=_shard(shard),
-            scores_only=scores_only,
-            cache=cache,
-            workers=workers,
-            timeout=timeout,
-            write_protect=write_protect,
-            skip_bad_lines=skip_bad_lines,
-            force=force,
             reporter=_reporter(stack),
+            **{name: context.params[name] for name in _PASSED_ON},
         )
     _print(result, out, as_json)
     _check_error_rate(result, max_error_rate, out)

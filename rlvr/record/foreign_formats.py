@@ -106,7 +106,16 @@ _OTHER_NAMES = {
     ),
     "answer": (
         *("ground_truth", "solution", "gold", "golds", "gts", "target", "label", "reference", "reference_answer"),
-        *("expected_answer", "final_answer", "correct_answer", "gold_answer", "gold_standard_solution", "answers"),
+        *(
+            "expected_answer",
+            "final_answer",
+            "correct_answer",
+            "gold_answer",
+            "gold_standard_solution",
+            "gt",
+            "truth",
+            "answers",
+        ),
     ),
 }
 """Target → names that other software gives its column."""

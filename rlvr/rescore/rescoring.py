@@ -267,8 +267,7 @@ def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
         job.gold.require_joined()
     _require_mapped(job, census, mapping or {})
     for source in job.sources:
-        for target in job.needs:
-            _require_target(job, census, source, target)
+        _require_targets(job, census, source)
     return census
 
 
@@ -298,22 +297,24 @@ def _require_mapped(job: Job, census: Census, mapping: Mapping[str, str]) -> Non
         raise RequestError(f"--map {target}={column}: no row has a column {column!r}{nearest(column, known)}")
 
 
-def _require_target(job: Job, census: Census, source: Source, target: str) -> None:
+def _require_targets(job: Job, census: Census, source: Source) -> None:
     """Raise RequestError if every row of a file would be invalid, because no row has what the verifiers need."""
-    rows, column = census.rows[source.path], source.columns[target]
-    if not rows or census.present[source.path, target]:
+    rows = census.rows[source.path]
+    missing = [each for each in ("completion", "answer") if each in job.needs and not census.present[source.path, each]]
+    if not rows or not missing:
         return
     if census.records[source.path] == rows:
-        field = "task.answer" if target == "answer" else target
-        raise RequestError(f"{source.path}: every record's {field} is null, so no record can be verified")
+        names = " and ".join("task.answer" if target == "answer" else target for target in missing)
+        raise RequestError(f"{source.path}: every record's {names} is null, so no record can be verified")
     columns = census.columns[source.path]
-    if not heads([column]).isdisjoint(columns) and not job.selection.is_all:
-        return  # other rows may have it
-    has = "every row is null in" if column in columns else "no row has"
-    raise RequestError(
-        f"{source.path}: {has} the column {column!r}{suggestion(target, census.names(source.path))}; "
-        f"its columns are: {_listed(columns)}"
-    )
+    faults = []
+    for target in missing:
+        column = source.columns[target]
+        if heads([column]).isdisjoint(columns) or job.selection.is_all:  # else other rows may have it
+            has = "every row is null in" if column in columns else "no row has"
+            faults.append(f"{has} the column {column!r}{suggestion(target, census.names(source.path))}")
+    if faults:
+        raise RequestError(f"{source.path}: {'; '.join(faults)}; its columns are: {_listed(columns)}")
 
 
 def _listed(names: Iterable[str], most: int = 40) -> str:

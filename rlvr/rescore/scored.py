@@ -216,6 +216,7 @@ class ParquetOutput:
         self._sources, self._answered = sources, answered
         self._types = ColumnTypes()
         self._kinds: set[bool] = set()  # whether the lines are records
+        self._upgrades = False  # whether records of other schema versions are written in the columns of this one
 
     def notes(self) -> list[str]:
         """See `Output`."""
@@ -248,12 +249,14 @@ class ParquetOutput:
             yield lambda batch, scores: groups.add(batch_with(self._arrow(batch, lines), scores, schema))
 
     def _schema(self, lines: pa.Schema) -> pa.Schema:
-        """Return the columns of all sources, and scores."""
+        """Return the columns of all sources, and scores. Records of several schema versions have those of this one."""
         schema = None
+        found = [self._columns(source, lines) for source in self._sources]
+        if any(columns != found[0] for columns in found) and all("schema_version" in each.names for each in found):
+            self._upgrades = True
+            return schema_with_scores(ROLLOUT_SCHEMA, str(self._sources[0]))
         for source in self._sources or (None,):
-            columns = lines
-            if source is not None and format_of(source) in (".parquet", ".arrow"):
-                columns = answered_schema(arrow_schema(source)) if self._answered else arrow_schema(source)
+            columns = lines if source is None else self._columns(source, lines)
             columns = schema_with_scores(columns, str(source))
             try:
                 schema = columns if schema is None else pa.unify_schemas([schema, columns])
@@ -264,7 +267,15 @@ class ParquetOutput:
                 ) from error
         return schema
 
+    def _columns(self, source: Path, lines: pa.Schema) -> pa.Schema:
+        if format_of(source) not in (".parquet", ".arrow"):
+            return lines
+        return answered_schema(arrow_schema(source)) if self._answered else arrow_schema(source)
+
     def _arrow(self, batch: Batch, columns: pa.Schema) -> pa.RecordBatch:
+        if isinstance(batch, ArrowBatch) and self._upgrades:
+            rows = enumerate(rows_of(batch.batch, batch.where))
+            return record_batch([rollout_of(values, batch.where(i)) for i, values in rows], batch.where)
         if isinstance(batch, ArrowBatch):
             return batch.batch
         if self._kinds == {True}:

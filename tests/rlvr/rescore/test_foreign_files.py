@@ -30,6 +30,7 @@ def together(rollouts):
 """
 
 Run = Callable[..., Any]
+DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture
@@ -219,6 +220,7 @@ def test_a_path_that_no_row_has_names_the_nearest(score: Run) -> None:
         ({"completion": "1", "ground_truth": "1"}, "the column 'answer'; did you mean 'ground_truth'?"),
         ({"completion": "1", "solution": "1"}, "did you mean 'solution'? --map answer=solution"),
         ({"completion": "1", "reward_model": {"ground_truth": "1"}}, "--map answer=reward_model.ground_truth"),
+        ({"response": "1", "gt": "1"}, "--map completion=response; no row has the column 'answer'; did you mean 'gt'?"),
         ({"completion": "1", "level": 3}, "name another: --map answer=COLUMN; its columns are: completion, level"),
         ({"completion": None, "answer": "1"}, "every row is null in the column 'completion'"),
     ],
@@ -256,6 +258,17 @@ def test_two_columns_of_one_name_are_refused(score: Run, cli: Run) -> None:
     for done in (score("in.parquet", "--out", "out.jsonl"), cli("show", "in.parquet")):
         assert done.code == 2
         assert done.err == "rlvr: in.parquet has two columns called 'answer': rename one of them\n"
+
+
+@pytest.mark.parametrize("second", ["rollouts-v2.parquet", "rollouts-v2.jsonl"])
+def test_records_of_both_versions_go_into_one_parquet_file(score: Run, second: str) -> None:
+    files = [str(DATA / "rollouts-v1.parquet"), str(DATA / second)]
+    done = score(*files, "--out", "out.parquet", "--where", "completion!=null")
+    assert done.code == 0, done.err
+    before = [each for each in read_rollouts(files) if each.completion is not None]
+    after = list(read_rollouts("out.parquet"))
+    assert [each.model_copy(update={"scores": each.scores[:-1]}) for each in after] == before
+    assert {each.scores[-1].verifier for each in after} == {"mine:same"}
 
 
 # --- formats --------------------------------------------------------------------------------------------------------
