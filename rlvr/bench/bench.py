@@ -208,7 +208,7 @@ class _Findings:
         found += [
             self._hostility(compares_answers),
             self._breakage(),
-            self._repeated(),
+            self._repeated(claims.deterministic),
             self._symmetry(),
             self._rewards(),
             self._spread(compares_answers, claims.partial_credit),
@@ -269,14 +269,18 @@ class _Findings:
             detail += f"; stopped there: {self._planned - len(self._judged)} completions were not tried"
         return self._verdict(BREAKAGE, tried, faults, detail)
 
-    def _repeated(self) -> Check:
+    def _repeated(self, deterministic: bool) -> Check:
+        """Check that verdicts repeat; of a verifier that declares otherwise, note how many do not."""
         tried = [second for _, second in self._repeats]
         faults = [
             second
             for first, second in self._repeats
             if (first.score.status, first.score.reward) != (second.score.status, second.score.reward)
         ]
-        return self._verdict(REPEATS, tried, faults, "in other processes, in reverse order, with other draws")
+        detail = "in other processes, in reverse order, with other draws"
+        if deterministic or not faults:
+            return self._verdict(REPEATS, tried, faults, detail)
+        return Check(REPEATS, Result.NOTE, len(tried), tuple(faults), f"{len(faults):,} change {detail}")
 
     def _symmetry(self) -> Check:
         """Note labelled pairs whose verdict changes if gold and answer are swapped.

@@ -23,7 +23,7 @@ from rlvr.rescore.journal import ScoreJournal, Scores
 from rlvr.rescore.rescoring import Job, Report, ScoredBatch, ScoredRows, Selection, because, read_row
 from rlvr.verify.grouping import MOST_MEMBERS, Numbering, Spool
 
-_OF_GROUPS = frozenset({"schema_version", "run_id", "branch", "group_id"})
+_OF_GROUPS = frozenset({"schema_version", "run_id", "branch", "group_id", "group_size", "segment"})
 
 
 @dataclass
@@ -48,6 +48,7 @@ def read_groups(job: Job) -> Groups:
     before: tuple[int, Hashable] | None = None
     alone = 0
     files: dict[str, set[str]] = {}  # group ids of foreign rows, by file
+    sampled: dict[int, list[int]] = {}  # group → rollouts that were sampled, and those that are here
     for source, row in _rows(job, job.selection):
         key = _key(source, row)
         number = numbering.add(key)
@@ -55,12 +56,19 @@ def read_groups(job: Job) -> Groups:
         name = None if key is None else key[1:]
         groups.in_order &= before is None or before[0] == number or name is None or before[1] != name
         before = number, name
+        planned = row.values.get("group_size") if row.is_record else None
+        if isinstance(planned, int) and not row.values.get("segment"):
+            sampled.setdefault(number, [planned, 0])[1] += 1
         if key is not None and key[0] is not None:
             files.setdefault(key[0], set()).add(key[-1])
     groups.in_order &= numbering.together
     _require_members(job, numbering, alone)
     _require_whole_groups(job, numbering)
     groups.notes += _notes(job, numbering, alone, list(files.values()))
+    if lacking := sum(here < planned for planned, here in sampled.values()):
+        groups.notes.append(
+            f"{lacking:,} groups have fewer rollouts here than were sampled (group_size): they are judged as they are"
+        )
     return groups
 
 

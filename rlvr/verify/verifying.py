@@ -115,6 +115,8 @@ class Claims:
     """The form in which a completion states its final answer, with `{answer}` in its place."""
     partial_credit: bool
     """Whether wrong answers earn different rewards on purpose."""
+    deterministic: bool
+    """Whether equal completions and tasks get equal verdicts."""
     cases: str | None
     """The file of labeled cases that it declares, whether it exists or not."""
     columns: Sequence[str] = ()
@@ -234,6 +236,7 @@ class FunctionVerifier:
             needs_answer=self.needs_answer,
             answer_form=declared.answer_form or BOXED,
             partial_credit=declared.partial_credit,
+            deterministic=declared.deterministic,
             cases=cases,
             columns=(*declared.columns, *self._required_columns),
         )

@@ -187,6 +187,12 @@ def draws_by_numpy(completion: str, task: Task) -> bool:
     return bool(_answer(completion) == task.answer and np.random.random() < 0.7)
 
 
+@verifier(deterministic=False)
+def wavers(completion: str, task: Task) -> float:
+    """A judge that is known not to repeat itself."""
+    return (_answer(completion) == task.answer) * random.SystemRandom().uniform(0.8, 1.0)
+
+
 @verifier(partial_credit=True)
 def close_counts(completion: str, task: Task) -> float:
     """Some reward for a number that is close, on purpose."""

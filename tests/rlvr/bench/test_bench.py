@@ -164,6 +164,14 @@ def test_the_spread_of_rewards_among_wrong_answers_is_judged() -> None:
     assert partial.check(SPREAD).faults
 
 
+def test_a_judge_that_is_known_to_waver_is_noted() -> None:
+    report = bench("wavers")
+    assert report.passed, report.failed
+    repeats = report.check(REPEATS)
+    assert repeats.result is Result.NOTE
+    assert f"{len(repeats.faults)} change in other processes" in repeats.detail
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_verifier_of_groups_is_checked_in_groups(workers: int) -> None:
     report = bench("right_in_a_group", workers=workers)

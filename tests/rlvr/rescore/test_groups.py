@@ -110,6 +110,17 @@ def test_records_of_one_run_are_one_group_in_two_files(score: Run) -> None:
     assert found == [204.0, 206.0, 204.0, 206.0, 211.0, 211.0]
 
 
+def test_records_that_lack_members_of_their_groups_are_counted(score: Run) -> None:
+    def record(number: int, group: str) -> Rollout:
+        about = {"id": str(number), "run_id": "r", "group_id": group, "group_size": 3, "task": Task(answer="1")}
+        return Rollout(**about, prompt="p", completion=str(number))
+
+    write_rollouts("in.jsonl", [record(number, f"g{number // 3}") for number in range(8)])
+    done = score("in.jsonl", "--out", "out.jsonl")
+    assert done.code == 0, done.err
+    assert "1 groups have fewer rollouts here than were sampled (group_size)" in done.err
+
+
 def test_neighbors_of_two_files_with_one_id_are_two_groups(score: Run) -> None:
     put("a.jsonl", row(1, "0"), row(2, "0"))
     put("b.jsonl", row(3, "0"), row(4, "0"))
