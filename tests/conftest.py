@@ -78,11 +78,15 @@ SLOW = (
 """Folders and files under `tests/` whose tests start many processes, wait, or compute for long."""
 SLOW_TESTS = (
     "test_a_run_logs_nothing_that_the_catalog_lacks",
+    "test_every_result_has_a_meaning",
     "test_hostile_answers_get_a_verdict_soon",
+    "test_jsonl_gives_back_every_valid_rollout",
     "test_memory_is_bounded_in_both_directions",
+    "test_one_picture_of_several_runs",
     "test_parquet_gives_back_every_valid_rollout",
     "test_the_order_of_imports_does_not_depend_on_folders_in_the_root",
     "test_twice_the_text_is_not_four_times_the_time",
+    "test_what_goes_in_as_json_comes_out_equal",
 )
 """Tests like these in other files, by name."""
 
