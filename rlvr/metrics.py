@@ -120,6 +120,8 @@ CATALOG: tuple[Metric, ...] = (
     Metric("train/no_step_in_a_row", "batches", "Batches with a signal since the last optimizer step.", high=0),
     # Where groups come from
     Metric("prompts/dropped", "prompts", "Prompts dropped so far because they are too long."),
+    Metric("escaped/prompts", "prompts", "Prompts so far with lone surrogates, which are escaped.", high=0),
+    Metric("escaped/verdicts", "verdicts", "Verdicts so far with lone surrogates, which are escaped.", high=0),
     Metric("answers/duplicate", "groups", "Sampler's answers dropped so far because they came twice.", high=0),
     Metric("answers/late", "groups", "Sampler's answers dropped so far: cancelled before they came."),
     Metric("groups/mixed_versions", "groups", "Groups left out by `rollouts.single_version`."),

@@ -268,6 +268,8 @@ class FileRequest:
             if groups is not None and not groups.in_order:
                 scored = scored_by_group(job, groups, journal, counting)
             run(job, journal, census, counting, scored)
+            if escaped := sum(scorer.escaped for scorer in scorers):
+                notes.add(f"{escaped:,} verdicts held lone surrogates, which are escaped: no file can hold them")
         return ScoreResult(
             files=tuple(target.path for target in targets),
             scored=counting.rows,

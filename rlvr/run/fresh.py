@@ -73,6 +73,7 @@ class Fresh:
             with self._phases("store"):
                 self._directory.store(step, rollouts)
         metrics = {"prompts/dropped": float(self._prompts.dropped), **self._grader.mixed(by_group(rollouts))}
+        metrics |= {"escaped/prompts": float(self._prompts.escaped), "escaped/verdicts": float(self._recorder.escaped)}
         if refill:
             metrics |= {"refill/rounds": rounds - 1.0, "refill/groups": float(asked - size)}
         return Drawn(tuple(groups), tuple(rollouts), metrics)

@@ -40,6 +40,11 @@ class SampleRecorder:
         """`scorer`: None to take the rewards that the sampler gives."""
         self._run_id, self._model, self._scorer, self._grader = run_id, model, scorer, grader
 
+    @property
+    def escaped(self) -> int:
+        """Number of verdicts so far with text that had to be escaped."""
+        return 0 if self._scorer is None else self._scorer.escaped
+
     def scored(self, groups: Iterable[SampledGroup], alarms: Alarms, where: str) -> ScoredGroups:
         """Return the records of the groups, scored while further groups are still being sampled.
 

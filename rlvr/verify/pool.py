@@ -60,6 +60,8 @@ class UnitResult:
     verdicts: tuple[Verdict, ...]
     seconds: float
     at: str = field(default_factory=utc_now)
+    escaped: int = 0
+    """Verdicts with text that had to be escaped."""
 
     @property
     def failed(self) -> bool:
@@ -552,11 +554,13 @@ def _parsed(slot: _Slot, frame: bytes) -> tuple[list[UnitResult], list[str], boo
         raise ValueError("another number of answers than was asked for")
     now = utc_now()
     results = []
-    for unit, (verdicts, seconds) in zip(slot.batch, answers, strict=False):
+    for unit, (verdicts, seconds, escaped) in zip(slot.batch, answers, strict=False):
         if len(verdicts) != unit.size or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
             raise ValueError("another number of verdicts than was asked for, or no seconds")
+        if type(escaped) is not int or not 0 <= escaped <= unit.size:
+            raise ValueError("not a number of verdicts")
         found = map(Verdict.unpacked, verdicts)
-        results.append(UnitResult(tuple(found), float(seconds), now))
+        results.append(UnitResult(tuple(found), float(seconds), now, escaped))
     return results, changes, bool(fresh)
 
 

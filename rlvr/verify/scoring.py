@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import time
@@ -33,6 +34,8 @@ from rlvr.verify.workers import LOAD_TIMEOUT
 CGROUP_ROOT, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 IN_FLIGHT_UNITS, IN_FLIGHT_BYTES = 4096, 64 << 20
 VERDICT_BYTES = EXTRACTED_LIMIT + REASON_LIMIT  # room that the verdict of a row in flight may need
+
+_log = logging.getLogger("rlvr")
 
 PythonRow: TypeAlias = Rollout | Row | Item | Mapping[str, Any]
 """A row to score: see `score_rows`."""
@@ -83,6 +86,8 @@ class Scorer:
     """Whether the verifier sees more of the task than the gold answer."""
     takes_groups: bool
     """Whether the verifier judges the rollouts of a group together."""
+    escaped: int
+    """Verdicts so far with text that had to be escaped, because no file can hold lone surrogates."""
     min_group: int
     """Rollouts that a group needs at least for a verdict; 1 for verifiers that do not take groups."""
 
@@ -124,6 +129,7 @@ class Scorer:
         """
         _check_request(verifier, workers, timeout, memory, write_protect)
         self._seed = b"%d" % seed if seed else b""
+        self.escaped = 0
         self._pool: Pool | None = None
         if workers == 0:
             self._verifier = load_verifier(verifier, **(options or {}))
@@ -212,9 +218,10 @@ class Scorer:
         for unit in units:
             key = self._key(unit)
             known = self._known(key)
-            start = time.perf_counter()
+            start, escaped = time.perf_counter(), self._verifier.escaped
             verdicts = tuple(self._verifier.verify_items(unit)) if known is None else (known,)
-            result = UnitResult(verdicts, time.perf_counter() - start if known is None else 0.0)
+            seconds = time.perf_counter() - start if known is None else 0.0
+            result = UnitResult(verdicts, seconds, escaped=self._verifier.escaped - escaped)
             self._keep(key, result)
             yield from self._scores(result)
 
@@ -284,6 +291,12 @@ class Scorer:
     def _scores(self, result: UnitResult) -> Iterator[Score]:
         """Yield the scores of a unit, which share its seconds equally."""
         seconds = result.seconds / len(result.verdicts)
+        if result.escaped and not self.escaped:
+            _log.warning(
+                "verifier %r gave text with lone surrogates, which no file can hold: it is escaped, here and elsewhere",
+                self.name,
+            )
+        self.escaped += result.escaped
         for verdict in result.verdicts:
             yield self.score_of(verdict, seconds, result.at)
 

@@ -212,6 +212,8 @@ class FunctionVerifier:
         """Whether verdicts depend only on completion, task and options, and may be remembered."""
         # A TRL function may not use the gold answer: that depends on the columns that it names.
         self.needs_answer = declared.needs_answer and self._form != "trl"
+        self.escaped = 0
+        """Verdicts so far with text that had to be escaped, because no file can hold lone surrogates."""
         self.env = tuple(declared.env)
         """Names of the environment variables that it declares."""
         self._options, secrets = _resolve(name, function, _offered(name, parameters, declared), options)
@@ -274,7 +276,12 @@ class FunctionVerifier:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit() and timeouts of other libraries are not Exceptions
-            return [failed(error)] * len(items)
+            return [self.failed(error)] * len(items)
+
+    def failed(self, error: BaseException) -> Verdict:
+        """Return the verdict for a function that raised."""
+        self.escaped += not _is_utf8("".join(traceback.format_exception_only(error)))
+        return _error(describe(error))
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """Return the verdicts like `verify_items`, but let the function's exceptions through."""
@@ -288,9 +295,11 @@ class FunctionVerifier:
             return [alone if refusal is None else refusal for refusal in refusals]
         asked = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
         if self._form == "group":
-            answers = iter(self._ask_group(asked) if asked else ())
+            found = self._ask_group(asked) if asked else []
         else:
-            answers = iter([self._ask(item) for item in asked])
+            found = [self._ask(item) for item in asked]
+        self.escaped += sum(not _has_utf8(verdict) for verdict in found)
+        answers = iter(found)
         return [_storable(next(answers)) if refusal is None else refusal for refusal in refusals]
 
     def _refuse(self, item: Item) -> Verdict | None:
@@ -678,11 +687,6 @@ def _is_plain(verdict: Verdict) -> bool:
 _TEXT = (str, type(None))
 
 
-def failed(error: BaseException) -> Verdict:
-    """Return the verdict for a function that raised."""
-    return _error(describe(error))
-
-
 def describe(error: BaseException) -> str:
     """Describe an error in one line: type, message, and the file and line that raised."""
     message = " ".join(traceback.format_exception_only(error)[-1].split())
@@ -710,6 +714,17 @@ def _storable(verdict: Verdict) -> Verdict:
         return verdict
     parts = verdict.parts and {_shortened(name): _storable(part) for name, part in verdict.parts.items()}
     return verdict.model_copy(update={**texts, "parts": parts})
+
+
+def _has_utf8(verdict: Verdict) -> bool:
+    """Return whether UTF-8 can hold every text of a verdict."""
+    parts = (verdict.parts or {}).items()
+    own = _is_utf8(verdict.extracted) and _is_utf8(verdict.reason)
+    return own and all(_is_utf8(name) and _has_utf8(part) for name, part in parts)
+
+
+def _is_utf8(text: str | None) -> bool:
+    return text is None or text.isascii() or utf8_text(text) == text
 
 
 def _shown(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from rlvr.record.item import Item
 from rlvr.record.schema import Verdict
 from rlvr.verify.process_state import Differences, ProcessState, RandomState
-from rlvr.verify.verifying import FunctionVerifier, failed
+from rlvr.verify.verifying import FunctionVerifier
 from rlvr.verify.zygote import CELLS, EXIT_MEMORY, receive_frame, send_frame
 
 BATCH_SECONDS = 0.05
@@ -47,8 +47,9 @@ class Worker:
         """Run the first rows of a batch, at least one.
 
         Returns:
-            `answers`: for each row that was run, its verdicts and seconds. Empty only if several rows were run and one
-            of them broke the process: then they have to be run one by one, in fresh processes.
+            `answers`: for each row that was run, its verdicts, seconds, and the number of verdicts whose text was
+                escaped. Empty only if several rows were run and one of them broke the process: then they have to be run
+                one by one, in fresh processes.
             `changes`: what the rows changed in the process, in words.
             `fresh`: whether this process must be replaced.
         """
@@ -87,14 +88,14 @@ class Worker:
             self._cells[self._first_cell] = place
             if self._reseed:  # with a hash of the row, so that its draws depend on nothing else
                 RandomState.seed(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big"))
-            start = time.perf_counter()
+            start, escaped = time.perf_counter(), self._verifier.escaped
             verdicts = self._judge(size, data)
             seconds = time.perf_counter() - start
             signal.alarm(0)  # an alarm of this row must not interrupt the next one
             if seconds > SLOW_ROW:
                 before, waited = waited, waited_for_cpu()
                 seconds = max(0.0, seconds - (waited - before))
-            answers.append(([v.packed() for v in verdicts], seconds))
+            answers.append(([v.packed() for v in verdicts], seconds, self._verifier.escaped - escaped))
         found = self._compare()
         restored |= dict.fromkeys(found.restorable)
         return answers, found._replace(restorable=list(restored))
@@ -105,7 +106,7 @@ class Worker:
         except MemoryError:
             os._exit(EXIT_MEMORY)  # nothing that needs memory can be relied on any more
         except BaseException as error:  # sys.exit(), KeyboardInterrupt, timeouts of other libraries
-            return [failed(error)] * size
+            return [self._verifier.failed(error)] * size
 
     def _compare(self) -> Differences:
         """Return what differs from the state that the process should be in, and restore it as far as possible."""

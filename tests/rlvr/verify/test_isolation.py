@@ -213,3 +213,23 @@ def test_usable_cpus_are_those_of_the_tightest_quota(
     (tmp_path / "own").write_text("3:cpu:/a/b\n2:memory:/elsewhere\n0::/a/b\n")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert usable_cpus(tmp_path / "root", tmp_path / "own") == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_verdicts_whose_text_was_escaped_are_counted_and_said_once(
+    workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    deeds = ["!surrogates#1", "!raise surrogates#2", "!pristine#3", "!surrogates#4"]
+    with (
+        caplog.at_level(logging.WARNING, "rlvr"),
+        Scorer(f"{MISBEHAVING}:check", workers=workers, timeout=60) as scorer,
+    ):
+        scores = list(scorer.score(map(item, deeds)))
+        assert scorer.escaped == 3
+        assert len(list(scorer.score([item("!surrogates#5")]))) == 1
+        assert scorer.escaped == 4
+    assert all((score.reason or "").isascii() for score in scores)
+    assert [record.message for record in caplog.records if "surrogates" in record.message] == [
+        f"verifier {scorer.name!r} gave text with lone surrogates, which no file can hold: it is escaped, here and "
+        "elsewhere"
+    ]
