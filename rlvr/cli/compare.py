@@ -43,6 +43,10 @@ def compare(
         list[str] | None,
         typer.Option("--scores", metavar="SIDECAR", help="Sidecar of rlvr score --scores-only; repeatable."),
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", "-w", metavar="EXPR", help="Condition on rows, as in rlvr show; repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compare two verifiers' scores on the same rollouts: flips, what they do to training, agreement, the worst ones.
@@ -62,6 +66,7 @@ def compare(
         resamples=resamples,
         mapping=column_mapping(mappings or ()),
         sidecars=scores or (),
+        where=where or (),
     )
     if as_json:
         print_json(result.to_dict())

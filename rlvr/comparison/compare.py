@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rlvr.comparison.comparing import RESAMPLES, Change, Comparison, compare_pairs, worst
-from rlvr.comparison.verdict_pairs import KINDS, Flip, Side, pair, read_flips, read_verdicts
+from rlvr.comparison.verdict_pairs import KINDS, FileVerdicts, Flip, Side, pair, read_flips, read_verdicts
 from rlvr.errors import RequestError, RunError
-from rlvr.record.reading import source_of
+from rlvr.record.fields import Where
+from rlvr.record.reading import Source, source_of
 from rlvr.record.row_files import row_files
 from rlvr.record.sidecar import Sidecars
 
@@ -86,6 +87,7 @@ def compare(
     resamples: int = RESAMPLES,
     mapping: Mapping[str, str] | None = None,
     sidecars: Iterable[str | Path] = (),
+    where: str | Sequence[str] = (),
 ) -> CompareResult:
     """Compare two verifiers' scores on the same rollouts.
 
@@ -101,6 +103,7 @@ def compare(
         resamples: Resamples of the bootstrap behind the intervals.
         mapping: Target → column of foreign files: `{"id": "uid"}`.
         sidecars: Files of `rlvr score --scores-only`, whose scores follow the rows' own.
+        where: Conditions that rows must meet, as in `show`.
 
     Raises RequestError if the request is wrong or there is nothing to compare, DataError for a row that cannot be read,
     RunError if a file changes while it is read.
@@ -112,10 +115,7 @@ def compare(
     sources = [source_of(path, mapping) for path in files]
     beside = Sidecars(sidecars)
     try:
-        sides = [read_verdicts(source, beside) for source in sources]
-        beside.refuse_unused()
-        if len(files) == 1 and not sides[0].ids:
-            raise RequestError(f"{files[0]} has no rows")
+        sides = _sides(sources, beside, Where([where] if isinstance(where, str) else where))
         pairs = pair(*sides, a=a, b=b)
         if not pairs.ids:
             raise RequestError(f"{' and '.join(map(str, files))} have no id in common")
@@ -134,6 +134,18 @@ def compare(
         comparison=comparison,
         flips=tuple(shown),
     )
+
+
+def _sides(sources: Sequence[Source], beside: Sidecars, where: Where) -> list[FileVerdicts]:
+    """Return the verdicts of each file. Raises RequestError for an unknown field, and if the only file has no row."""
+    sides = [read_verdicts(source, beside, where) for source in sources]
+    beside.refuse_unused()
+    where.require_known(", ".join(str(source.path) for source in sources))
+    if len(sides) == 1 and not sides[0].ids:
+        conditions = " ".join(f"--where {each.text}" for each in where.conditions)
+        why = f"has no row that meets {conditions}" if conditions else "has no rows"
+        raise RequestError(f"{sources[0].path} {why}")
+    return sides
 
 
 def _told(side: Side) -> ComparedVerifier:

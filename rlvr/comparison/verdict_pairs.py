@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from rlvr.comparison.paired import Floats, Integers
 from rlvr.errors import DataError, RequestError, RunError
+from rlvr.record.fields import Fields, Where
 from rlvr.record.reading import Source, read_rows
 from rlvr.record.rows import Prompt, Row, messages_of
 from rlvr.record.schema import Status
@@ -132,20 +133,25 @@ class _Identities:
         )
 
 
-def read_verdicts(source: Source, beside: Sidecars | None = None) -> FileVerdicts:
+def read_verdicts(source: Source, beside: Sidecars | None = None, where: Where | None = None) -> FileVerdicts:
     """Read the verdicts of a file, by verifier.
 
     Args:
         source: Records, or any other rows with a column `scores` as `rlvr score` writes it.
         beside: Sidecars, whose scores follow the rows' own.
+        where: Conditions that rows must meet.
 
     Raises DataError for a row that cannot be read, and for an id that several rows have. Segments of one rollout share
     their id and count once.
     """
     found, identities = FileVerdicts(source), _Identities()
-    wanted = _WANTED | {source.columns["id"], source.columns["group_id"]}
-    for place, row in enumerate(read_rows(source, beside, without=TOKEN_COLUMNS, only=wanted)):
-        if identities.is_new(row):
+    where = Where(()) if where is None else where
+    only: frozenset[str] | None = _WANTED | {source.columns["id"], source.columns["group_id"]}
+    without = TOKEN_COLUMNS
+    if where.conditions:  # they may be on any column
+        only, without = None, TOKEN_COLUMNS - {"loss_mask"}
+    for place, row in enumerate(read_rows(source, beside, without=without, only=only)):
+        if identities.is_new(row) and where.holds(Fields(row)):
             found.add(row, place)
     identities.require_unique()
     for column in found.columns.values():

@@ -51,6 +51,13 @@ ROLLOUTS = [
 ]
 
 
+def test_a_condition_on_rows(compare: Compare) -> None:
+    write_rollouts("in.parquet", ROLLOUTS)
+    done = compare("in.parquet", "--where", "task.answer=2", "-w", "reward=1")
+    assert (done.code, done.err) == (0, "")
+    assert "1 rollout in 1 group" in done.out
+
+
 @pytest.mark.parametrize("file", ["in.jsonl", "in.parquet"])
 def test_a_report_for_people(compare: Compare, file: str) -> None:
     write_rollouts(file, ROLLOUTS)

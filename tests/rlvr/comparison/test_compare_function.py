@@ -44,6 +44,21 @@ def test_a_file_gives_a_result(scored: Path, capsys: pytest.CaptureFixture[str])
     assert told["at_k"][1]["pass"]["b"] == 1.0
 
 
+def test_only_rows_that_meet_conditions_are_compared(scored: Path) -> None:
+    def rows(*where: str) -> tuple[int, int]:
+        result = rlvr.compare(scored, flips=2, resamples=10, mapping={"id": "uid"}, where=where)
+        assert {flip.group_id for flip in result.flips} <= {"0", "1", "2", "3"}
+        return result.comparison.rows, result.comparison.lost
+
+    assert rows("uid>3") == (4, 2)
+    assert rows("verifier=b", "reward=0") == (4, 4), "one and the same score"
+    assert rows("group_id=1") == (2, 1)
+    with pytest.raises(RequestError, match=r"scored\.jsonl has no row that meets --where uid>9"):
+        rows("uid>9")
+    with pytest.raises(RequestError, match="has no field 'udi'; did you mean 'uid'"):
+        rows("udi>3")
+
+
 def test_two_files_are_matched_by_id(scored: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps({"uid": "3", "scores": [graded("c", 0.0)]}) + "\n")
