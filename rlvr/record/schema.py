@@ -335,7 +335,7 @@ class Rollout(Frozen):
         ),
     ] = None
     completion: str | None = Field(default=None, description="may omit a stop string that token_ids holds")
-    task: Task = Task()
+    task: Task = Field(default_factory=Task)  # a default that is an object is copied for every record
 
     token_ids: IdColumn | None = Field(default=None, description="(T,) exact ids as sampled")
     loss_mask: MaskColumn | None = Field(default=None, description="(T,) True: the policy sampled this token")
@@ -385,23 +385,23 @@ class Rollout(Frozen):
         tokens = _token_columns()
         tokens.replace_columns(vars(self))
         assert self.token_ids is not None
-        length = len(self.token_ids)
-        columns = {"loss_mask": self.loss_mask, "behaviour_logprobs": self.behaviour_logprobs}
-        if self.extra_tokens:
-            columns |= {f"extra_tokens.{name}": column for name, column in self.extra_tokens.items()}
-        for name, column in columns.items():
-            if column is not None and len(column) != length:
-                raise ValueError(f"{name} has {len(column)} entries, token_ids has {length}")
+        length, sampled, logprobs = len(self.token_ids), self.loss_mask, self.behaviour_logprobs
+        if sampled is not None and len(sampled) != length:
+            raise ValueError(f"loss_mask has {len(sampled)} entries, token_ids has {length}")
+        if logprobs is not None and len(logprobs) != length:
+            raise ValueError(f"behaviour_logprobs has {len(logprobs)} entries, token_ids has {length}")
         for name, column in self.extra_tokens.items():
+            if len(column) != length:
+                raise ValueError(f"extra_tokens.{name} has {len(column)} entries, token_ids has {length}")
             tokens.check_extra(name, column)
-        if self.loss_mask is None:
-            if self.behaviour_logprobs is not None or self.policy_versions is not None:
+        if sampled is None:
+            if logprobs is not None or self.policy_versions is not None:
                 raise ValueError("behaviour_logprobs and policy_versions need a loss_mask")
             return
-        if self.behaviour_logprobs is not None:
-            tokens.check_logprobs(self.behaviour_logprobs, self.loss_mask)
+        if logprobs is not None:
+            tokens.check_logprobs(logprobs, sampled)
         if self.policy_versions is not None:
-            counted, sampled_tokens = sum(run.count for run in self.policy_versions), tokens.count(self.loss_mask)
+            counted, sampled_tokens = sum([run.count for run in self.policy_versions]), tokens.count(sampled)
             if counted != sampled_tokens:
                 raise ValueError(f"policy_versions count {counted} tokens, loss_mask marks {sampled_tokens}")
 
