@@ -102,9 +102,10 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
             np.copyto(logprobs_BT[b, :tokens], rollout.behaviour_logprobs, where=mask_BT[b, :tokens])
         if rollout.policy_versions:
             runs = rollout.policy_versions
-            versions_BT[b, mask_BT[b]] = (
-                runs[0].version if len(runs) == 1 else np.repeat([r.version for r in runs], [r.count for r in runs])
-            )
+            if len(runs) == 1:
+                np.copyto(versions_BT[b], runs[0].version, where=mask_BT[b])
+            else:
+                versions_BT[b, mask_BT[b]] = np.repeat([r.version for r in runs], [r.count for r in runs])
     return Batch(
         token_ids_BT=torch.from_numpy(token_ids_BT),
         mask_BT=torch.from_numpy(mask_BT),

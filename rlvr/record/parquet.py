@@ -51,7 +51,8 @@ def batches_of(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
             row_bytes = about.total_byte_size // max(1, about.num_rows) + 1
             size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
             try:
-                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
+                # In one thread: others would keep their memory, and their start costs what they save.
+                for batch in file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
                     yield first, batch
                     first += batch.num_rows
             except (pa.ArrowException, OSError) as error:

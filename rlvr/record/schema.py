@@ -408,7 +408,7 @@ class Rollout(Frozen):
     @property
     def sampled_tokens(self) -> int:
         """Number of tokens that the policy sampled; 0 without a loss mask."""
-        return 0 if self.loss_mask is None else int(self.loss_mask.sum())
+        return 0 if self.loss_mask is None else int(_token_columns().count(self.loss_mask))
 
     # pydantic's own comparison asks an array whether it is true, and its own copies forget that arrays are read-only.
 

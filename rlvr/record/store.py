@@ -21,7 +21,7 @@ from pydantic_core import PydanticSerializationError
 
 from rlvr.errors import DataError, nearest
 from rlvr.files import ending, expanded, from_json, kind_of, lines_of, replacing, to_json, writing_lines
-from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS, RowGroups, arrow_column, batches_of, python_rows
+from rlvr.record.parquet import BATCH_ROWS, RowGroups, arrow_column, batches_of, python_rows
 from rlvr.record.schema import SCHEMA_VERSION, Rollout
 
 SCORES = pa.list_(
@@ -134,6 +134,9 @@ ROLLOUT_SCHEMA = pa.schema(
 
 TOKEN_COLUMNS = frozenset({"token_ids", "loss_mask", "behaviour_logprobs", "extra_tokens"})
 """The columns with an entry a token: what a reader that only wants text leaves out."""
+
+HELD_BYTES = 4 << 20
+"""Size of the rollouts that a writer gathers before it turns them into columns."""
 
 Migration: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -327,7 +330,7 @@ class RolloutWriter:
             return
         self._held.append(rollout)
         self._held_bytes += _size(rollout)
-        if len(self._held) >= BATCH_ROWS or self._held_bytes >= BATCH_BYTES:
+        if len(self._held) >= BATCH_ROWS or self._held_bytes >= HELD_BYTES:
             self._flush()
 
     def _flush(self) -> None:

@@ -10,6 +10,8 @@ time that units take.
   worker. The second result is final. Lost workers and timeouts are remembered as long as the pool lives. Once
   the retry has repeated `TRUSTED_ERRORS` errors in a row, the verifier is taken to raise on such rows, and only every
   `TRUSTED_ERRORS`-th further error is retried.
+- **Losses**: when the process that forks the workers is lost, all workers are. Of the rows that were being judged, each
+  is tried once more while no other row is.
 - **Leaks**: workers compare their process state after each batch (`rlvr.verify.process_state`). What rows change is
   restored, or the worker is replaced. The first time, a warning says what the verifier changes.
 - **Time limit**: the clock of a unit starts with its work, not with its queueing. It counts the time that the worker
@@ -46,6 +48,7 @@ RECYCLE_AFTER = 10_000  # units: bounds what a verifier's leaks can add up to
 START_GRACE = 10.0  # seconds beyond the time limit that a worker may take to begin a batch
 END_GRACE = 10.0  # seconds that the zygote may take to kill a worker, before it is killed itself
 STARTS = 3  # workers in a row, and zygotes in a row, that may die before their first unit
+LOSSES = 20  # zygotes in a row that may be lost while rows are judged
 WALL_FACTOR = 100.0  # wall-clock time that a unit may take at most, in time limits
 TRUSTED_ERRORS = 16  # errors in a row that a retry must repeat, until errors are final without one
 TIMEOUT = "timeout"
@@ -72,7 +75,7 @@ class UnitResult:
 class WorkUnit:
     """`size` pickled items that are judged together. `result` is None until it is known."""
 
-    __slots__ = ("alone", "call", "data", "failures", "result", "size")
+    __slots__ = ("alone", "call", "data", "failures", "result", "size", "solo")
 
     def __init__(self, call: Call, data: bytes, size: int) -> None:
         self.call = call
@@ -80,6 +83,7 @@ class WorkUnit:
         self.size = size
         self.failures = 0
         self.alone = False  # a row of its batch broke the worker: it gets a batch to itself
+        self.solo = False  # the zygote was lost while it was being judged: it is judged while no other worker works
         self.result: UnitResult | None = None
 
     @property
@@ -298,9 +302,17 @@ class _Dispatcher:
             if slot.done >= self._limits.recycle_after or (slot.done > 0 and len(self._suspects) > fresh):
                 self._end(slot, "")
                 continue
+            if self._must_wait():
+                continue
             batch = [self._suspects.popleft()] if self._suspects and slot.done == 0 else self._next_batch()
             if batch:
                 self._send(slot, batch)
+
+    def _must_wait(self) -> bool:
+        """Return whether no unit may be handed out now: a unit that has to be judged solo is, or is the next one."""
+        working = [slot.batch for slot in self._slots if slot.batch]
+        is_next = bool(self._suspects) and self._suspects[0].solo
+        return any(batch[0].solo for batch in working) or (is_next and bool(working))
 
     def _next_batch(self) -> list[WorkUnit]:
         batch: list[WorkUnit] = []
@@ -492,8 +504,16 @@ class _Dispatcher:
     def _replace_zygote(self, loss: ZygoteLostError) -> None:
         """Start another zygote. Its predecessor's workers are gone, and pay as if they had died by themselves."""
         self._lost_zygotes += 1
-        if self._lost_zygotes >= STARTS:
-            raise RunError(f"{loss}; it was lost {STARTS} times in a row, before any row was verified")
+        judged = [
+            slot.batch[min(row, len(slot.batch) - 1)]
+            for slot in self._slots
+            if slot.batch and (row := self._processes.progress(slot.index)[0]) >= 0
+        ]
+        if self._lost_zygotes >= (LOSSES if judged else STARTS):
+            raise RunError(f"{loss}; it was lost {self._lost_zygotes} times in a row, before any row was verified")
+        for unit in judged:
+            if not unit.solo:  # another row may have done it
+                unit.solo, unit.failures = True, 0
         self._selector.unregister(self._processes.control)
         for slot in self._slots:
             if slot.channel is not None:

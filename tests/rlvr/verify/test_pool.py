@@ -304,6 +304,14 @@ def test_a_row_that_kills_the_zygote_costs_itself(scorer: Scorer) -> None:
     assert "the process that forks the verifier's workers is gone: killed by SIGKILL" in (found[1].reason or "")
 
 
+def test_rows_that_kill_the_zygote_cost_themselves_alone() -> None:
+    deeds = [f"!kill the zygote#{place}" if place % 4 == 1 else f"!nap#{place}" for place in range(12)]
+    with Scorer(ref(), workers=2, timeout=600) as scorer:
+        found = list(scorer.score(map(item, deeds)))
+    expected = [Status.ERROR if deed.startswith("!kill") else Status.GRADED for deed in deeds]
+    assert [score.status for score in found] == expected
+
+
 def test_a_stopped_zygote_is_replaced() -> None:
     pool = Pool(ref(), {}, workers=1, timeout=TIMEOUT, end_grace=0.2)
     with closing(pool):
