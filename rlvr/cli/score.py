@@ -101,6 +101,9 @@ WriteProtect: TypeAlias = Annotated[
     bool,
     typer.Option("--write-protect", help="Let workers write to their scratch folders only (Landlock, Linux 6.2)."),
 ]
+MaxReward: TypeAlias = Annotated[
+    float, typer.Option("--max-reward", metavar="NUMBER", help="Rewards beyond plus or minus this are errors.")
+]
 MaxErrorRate: TypeAlias = Annotated[
     float,
     typer.Option(
@@ -119,7 +122,7 @@ Force: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _PASSED_ON = (
     *("gold", "on", "label", "limit", "scores_only", "cache", "workers", "timeout", "write_protect"),
-    *("skip_bad_lines", "force"),
+    *("max_reward", "skip_bad_lines", "force"),
 )
 """Options that are arguments of `rlvr.score` as they are."""
 
@@ -141,6 +144,7 @@ def score(
     cache: Cache = None,
     workers: Workers = None,
     timeout: Timeout = 5.0,
+    max_reward: MaxReward = 1e6,
     write_protect: WriteProtect = False,
     max_error_rate: MaxErrorRate = 0.05,
     skip_bad_lines: SkipBadLines = False,

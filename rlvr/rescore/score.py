@@ -28,7 +28,7 @@ from rlvr.rescore.rescoring import Census, Job, OutputFile, ScoredRows, Selectio
 from rlvr.rescore.summary import Tally, VerifierSummary
 from rlvr.verify.cache import VerdictCache
 from rlvr.verify.score_names import LABEL
-from rlvr.verify.scoring import PythonRow, Scorer, score_rows
+from rlvr.verify.scoring import MAX_REWARD, PythonRow, Scorer, score_rows
 
 Options: TypeAlias = Mapping[str, Any]
 
@@ -115,6 +115,7 @@ def score(
     options: Options | None = ...,
     workers: int | None = ...,
     timeout: float = ...,
+    max_reward: float = ...,
 ) -> Iterator[Score]: ...
 
 
@@ -127,6 +128,7 @@ def score(
     options: Options | None = ...,
     workers: int | None = ...,
     timeout: float = ...,
+    max_reward: float = ...,
     write_protect: bool = ...,
     mapping: Mapping[str, str] | None = ...,
     gold: str | Path | None = ...,
@@ -151,6 +153,7 @@ def score(
     options: Options | None = None,
     workers: int | None = None,
     timeout: float = 5.0,
+    max_reward: float = MAX_REWARD,
     **more: Any,
 ) -> Iterator[Score] | ScoreResult:
     """Score rows, or files if `out` is given.
@@ -172,6 +175,7 @@ def score(
         options: Options of the verifier; with several verifiers, verifier → its options.
         workers: Processes of a verifier; None is one a usable CPU, 0 verifies in this process.
         timeout: Seconds of wall clock a verdict.
+        max_reward: Size of a reward beyond which the verdict is an `error`.
         write_protect: Let workers write to their scratch folders only, as Landlock of Linux 6.2 or newer enforces.
         mapping: Target → column of foreign files, or path into one: `{"completion": "response"}`.
         gold: File of gold answers, which are joined with the rows and written with them. With it, `mapping["answer"]`
@@ -194,15 +198,20 @@ def score(
     if out is None:
         if isinstance(rows, str | Path) or more or not isinstance(verifier, str):
             raise RequestError("to score files, say where to write them with out=…; without it rows are Python values")
-        return score_rows(rows, verifier, options=options, workers=workers, timeout=timeout)
+        return score_rows(rows, verifier, options=options, workers=workers, timeout=timeout, max_reward=max_reward)
     verifiers = [verifier] if isinstance(verifier, str) else list(verifier)
     files = [rows] if isinstance(rows, str | Path) else list(rows)
+    _check_named(files, verifiers)
+    limits: dict[str, Any] = {"workers": workers, "timeout": timeout, "max_reward": max_reward}
+    return FileRequest(files, verifiers, out, options=options, **limits, **more).run()
+
+
+def _check_named(files: Sequence[Any], verifiers: Sequence[str]) -> None:
+    """Raise RequestError unless there are a file and a verifier, and files are named."""
     if not files or not verifiers:
         raise RequestError("nothing to score: name at least one file and one verifier")
     if not all(isinstance(file, str | Path) for file in files):
         raise RequestError("with out=…, rows are files: to score Python values, leave it out")
-    request = FileRequest(files, verifiers, out, options=options, workers=workers, timeout=timeout, **more)
-    return request.run()
 
 
 @dataclass(frozen=True)
@@ -215,6 +224,7 @@ class FileRequest:
     options: Options | None = None
     workers: int | None = None
     timeout: float = 5.0
+    max_reward: float = MAX_REWARD
     write_protect: bool = False
     mapping: Mapping[str, str] | None = None
     gold: str | Path | None = None
@@ -317,7 +327,8 @@ class FileRequest:
             if unknown := set(options) - set(self.verifiers):
                 raise RequestError(f"options of {min(unknown)!r}, which is none of the verifiers")
         cache = stack.enter_context(closing(VerdictCache(None if self.cache is None else Path(self.cache))))
-        limits: dict[str, Any] = {"workers": self.workers, "timeout": self.timeout, "write_protect": self.write_protect}
+        limits: dict[str, Any] = {"workers": self.workers, "timeout": self.timeout, "max_reward": self.max_reward}
+        limits |= {"write_protect": self.write_protect}
         scorers = [
             stack.enter_context(Scorer(each, options.get(each, {}), cache=cache, label=self.label, **limits))
             for each in self.verifiers
@@ -346,6 +357,7 @@ class FileRequest:
             "map": dict(self.mapping or {}),
             "gold": None if job.gold is None else [self.on, *map(identity_of, job.gold.files)],
             "timeout": self.timeout,
+            "max_reward": self.max_reward,
         }
 
 

@@ -89,6 +89,7 @@ class VerifierConfig(Frozen):
         default=None, ge=0, description="worker processes; null is one per CPU, 0 verifies in this process"
     )
     timeout: float = Field(default=5.0, gt=0, description="seconds per verdict")
+    max_reward: float = Field(default=1e6, gt=0, le=1e100, description="rewards beyond plus or minus this are errors")
     write_protect: bool = Field(
         default=False, description="let workers write to their scratch folders only (Landlock; Linux 6.2 or newer)"
     )

@@ -435,6 +435,7 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
         config.verifier.options,
         workers=config.verifier.workers,
         timeout=config.verifier.timeout,
+        max_reward=config.verifier.max_reward,
         write_protect=config.verifier.write_protect,
         cache=VerdictCache(),  # a policy that learns says the same again: equal answers are judged once
     )

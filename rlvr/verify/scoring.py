@@ -40,6 +40,9 @@ _log = logging.getLogger("rlvr")
 PythonRow: TypeAlias = Rollout | Row | Item | Mapping[str, Any]
 """A row to score: see `score_rows`."""
 
+MAX_REWARD, LARGEST_MAX_REWARD = 1e6, 1e100
+"""Size of a reward beyond which a verdict is an `error`, and the largest such limit: no sum of rewards overflows."""
+
 DEFAULT_REWARDS: Mapping[Status, float | None] = MappingProxyType(
     {
         Status.UNPARSED: 0.0,
@@ -99,6 +102,7 @@ class Scorer:
         workers: int | None = None,
         timeout: float = 5.0,
         memory: int | None = None,
+        max_reward: float = MAX_REWARD,
         label: str | None = None,
         cache: VerdictCache | None = None,
         write_protect: bool = False,
@@ -116,6 +120,7 @@ class Scorer:
                 (`rlvr.verify.pool`). For a verifier that takes groups, it is multiplied by the group's size.
             memory: Bytes of address space that a worker may use in addition to what imports took. None means what the
                 verifier declares, or 2 GiB. Enforced on Linux.
+            max_reward: Size of a reward beyond which the verdict is an `error`; at most 1e100.
             label: Name of this variant of the verifier: its scores are by `NAME@LABEL`.
             cache: Verdicts to reuse, and to which new ones are added. Used if the verifier takes `(completion, task)`
                 and is deterministic.
@@ -128,6 +133,7 @@ class Scorer:
             ConfigError: An option, `workers`, `timeout` or `memory` is invalid, or the kernel cannot write-protect.
         """
         _check_request(verifier, workers, timeout, memory, write_protect)
+        self._max_reward = _checked_max_reward(max_reward)
         self._seed = b"%d" % seed if seed else b""
         self.escaped = 0
         self._pool: Pool | None = None
@@ -137,15 +143,8 @@ class Scorer:
             self.claims = self._verifier.claims
         else:
             count = usable_cpus() if workers is None else workers
-            self._pool = Pool(
-                verifier,
-                options or {},
-                workers=count,
-                timeout=timeout,
-                memory=memory,
-                write_protect=write_protect,
-                load_timeout=load_timeout,
-            )
+            limits: dict[str, Any] = {"timeout": timeout, "memory": memory, "load_timeout": load_timeout}
+            self._pool = Pool(verifier, options or {}, workers=count, write_protect=write_protect, **limits)
             description = self._pool.description
             self.claims = Claims(**description["claims"])
         self._describe(description, label, cache)
@@ -298,7 +297,7 @@ class Scorer:
             )
         self.escaped += result.escaped
         for verdict in result.verdicts:
-            yield self.score_of(verdict, seconds, result.at)
+            yield self.score_of(_bounded(verdict, self._max_reward), seconds, result.at)
 
     def score_of(self, verdict: Verdict, seconds: float, at: str) -> Score:
         """Return a verdict as a score of this verifier: with its name, version and configuration."""
@@ -323,6 +322,21 @@ def _check_request(verifier: str, workers: int | None, timeout: float, memory: i
         raise ConfigError("write protection is for worker processes: with 0 workers, the verifier runs in this one")
 
 
+def _bounded(verdict: Verdict, limit: float) -> Verdict:
+    """Return the verdict, or an `error` if its reward or a part's is larger than the limit."""
+    for reward in [verdict.reward, *(part.reward for part in (verdict.parts or {}).values())]:
+        if reward is not None and abs(reward) > limit:
+            reason = f"a reward of {reward:g}, beyond the limit of ±{limit:g} (max_reward)"
+            return Verdict(status=Status.ERROR, extracted=verdict.extracted, reason=reason)
+    return verdict
+
+
+def _checked_max_reward(limit: float) -> float:
+    if not 0 < limit <= LARGEST_MAX_REWARD:
+        raise ConfigError(f"max_reward is {limit}: expected a number above 0, at most {LARGEST_MAX_REWARD:g}")
+    return limit
+
+
 class _Due(NamedTuple):
     """A unit whose result is due. `again` means that it is shared with an equal item that came before."""
 
@@ -342,6 +356,7 @@ def score_rows(
     options: Mapping[str, Any] | None = None,
     workers: int | None = None,
     timeout: float = 5.0,
+    max_reward: float = MAX_REWARD,
 ) -> Iterator[Score]:
     """Yield a score for each row, in order. A verifier that takes groups gets the rows of one `group_id` together.
 
@@ -349,7 +364,7 @@ def score_rows(
     or any other with the keys `completion`, `answer`, `prompt`, `id`, `group_id` as far as they are known; its other
     keys are `task.extra`. Raises as `Scorer` does, and DataError for a row that is none of these.
     """
-    with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
+    with Scorer(verifier, options, workers=workers, timeout=timeout, max_reward=max_reward) as scorer:
         items = (item(row, f"row {place}") for place, row in enumerate(rows))
         yield from score_by_group(scorer, items) if scorer.takes_groups else scorer.score(items)
 

@@ -256,3 +256,34 @@ def test_a_generator_of_scores_that_is_dropped_ends_its_processes() -> None:
     assert Path(f"/proc/{zygote}").exists()
     scores.close()  # type: ignore[attr-defined]
     assert not Path(f"/proc/{zygote}").exists()
+
+
+@pytest.mark.parametrize("reward", ["1e7", "-1e300"])
+def test_a_reward_beyond_the_limit_is_an_error(tmp_path: Path, workers: int, reward: str) -> None:
+    (tmp_path / "mine.py").write_text("def check(completion, task): return float(completion)\n")
+    ref = f"{tmp_path}/mine.py:check"
+    rows = [{"completion": each, "answer": "1"} for each in (reward, "1e6", "-1e6")]
+    beyond, *within = score_rows(rows, ref, workers=workers)
+    assert (beyond.status, beyond.reward) == (Status.ERROR, None)
+    assert beyond.reason == f"a reward of {float(reward):g}, beyond the limit of ±1e+06 (max_reward)"
+    assert [score.reward for score in within] == [1e6, -1e6]
+    (allowed,) = score_rows(rows[:1], ref, workers=workers, max_reward=1e100) if reward == "1e7" else within[:1]
+    assert allowed.status is Status.GRADED
+
+
+def test_a_reward_of_a_part_is_limited_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import rlvr\n"
+        "def check(completion, task):\n"
+        "    return rlvr.Verdict(status='graded', reward=1.0, extracted=completion,\n"
+        "                        parts={'length': rlvr.Verdict(status='graded', reward=3.0)})\n"
+    )
+    rows = [{"completion": "x", "answer": "1"}]
+    (score,) = score_rows(rows, f"{tmp_path}/mine.py:check", workers=0, max_reward=2.0)
+    assert (score.status, score.extracted) == (Status.ERROR, "x")
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, 1e101, float("nan"), float("inf")])
+def test_a_limit_of_rewards_that_bounds_no_sum_is_refused(limit: float) -> None:
+    with pytest.raises(ConfigError, match=r"max_reward is .*: expected a number above 0, at most 1e\+100"):
+        Scorer("math", workers=0, max_reward=limit)
