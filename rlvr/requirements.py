@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import metadata
+from typing import NamedTuple, TypeAlias
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -24,29 +25,50 @@ def requirements(distribution: str, extra: str = "") -> list[Requirement]:
     return needed
 
 
-def unmet(needed: Requirement, by: str) -> Iterator[str]:
+class Installed(NamedTuple):
+    """What the metadata of an installed distribution says."""
+
+    name: str
+    version: str
+    requires: tuple[Requirement, ...]
+
+
+Known: TypeAlias = dict[str, Installed | None]
+"""Distributions that were looked up, by the name that asked for them; None if missing. Reading metadata is slow."""
+
+
+def unmet(needed: Requirement, by: str, known: Known | None = None) -> Iterator[str]:
     """Yield a line for each distribution that is missing or has a wrong version, in `needed` and all its requirements.
 
     Requirements are followed all the way down because pins break there: if another package brings its own antlr
-    runtime, formulas stop parsing.
+    runtime, formulas stop parsing. Calls that share `known` read the metadata of each distribution once.
     """
-    return _unmet(needed, by, set())
+    return _unmet(needed, by, set(), {} if known is None else known)
 
 
-def _unmet(needed: Requirement, by: str, seen: set[str]) -> Iterator[str]:
+def _unmet(needed: Requirement, by: str, seen: set[str], known: Known) -> Iterator[str]:
     if str(needed) in seen:
         return
     seen.add(str(needed))
-    try:
-        found = metadata.distribution(needed.name)
-    except metadata.PackageNotFoundError:
+    if needed.name not in known:
+        known[needed.name] = _installed(needed.name)
+    found = known[needed.name]
+    if found is None:
         yield f"{needed.name} is missing (needed by {by})"
         return
     if not needed.specifier.contains(found.version, prereleases=True):
         yield f"{found.name} {found.version} is installed, {by} needs {needed.specifier}"
-    for below in map(Requirement, found.requires or ()):
+    for below in found.requires:
         if any(_applies(below, extra) for extra in needed.extras or {""}):
-            yield from _unmet(below, found.name, seen)
+            yield from _unmet(below, found.name, seen, known)
+
+
+def _installed(name: str) -> Installed | None:
+    try:
+        found = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+    return Installed(found.name, found.version, tuple(map(Requirement, found.requires or ())))
 
 
 def extra_that_brings(module: str, distribution: str) -> str | None:

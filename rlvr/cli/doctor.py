@@ -83,11 +83,12 @@ def _memory() -> int:
 
 
 def _dependencies() -> Iterator[Finding]:
-    from rlvr.requirements import requirements, unmet
+    from rlvr.requirements import Known, requirements, unmet
 
     owners = metadata.packages_distributions()
+    known: Known = {}
     for needed in requirements("rlvr"):
-        trouble = "; ".join(unmet(needed, "rlvr")) or _import_trouble(needed.name, owners)
+        trouble = "; ".join(unmet(needed, "rlvr", known)) or _import_trouble(needed.name, owners)
         if trouble:
             yield Finding("dependency", needed.name, "fail", trouble, f"pip install '{needed}'")
         else:
@@ -141,11 +142,12 @@ def _torch() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    from rlvr.requirements import extras, requirements, unmet
+    from rlvr.requirements import Known, extras, requirements, unmet
 
+    known: Known = {}
     for extra in extras("rlvr"):
         needed = requirements("rlvr", extra)
-        trouble = [problem for requirement in needed for problem in unmet(requirement, f"rlvr[{extra}]")]
+        trouble = [problem for requirement in needed for problem in unmet(requirement, f"rlvr[{extra}]", known)]
         if not needed:
             yield Finding("extra", extra, "note", "not for this platform")
         elif trouble:
