@@ -251,7 +251,7 @@ class ArrowBatch:
         texts = {
             name: column for name in columns.values() if name in names and (column := self._texts(name)) is not None
         }
-        nested = [path for path in columns.values() if path not in names]
+        nested = [path for path in columns.values() if path not in names and not heads([path]).isdisjoint(names)]
         rows = []
         for i, values in enumerate(rows_of(wanted, self.where)):
             where = self.where(i)

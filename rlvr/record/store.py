@@ -185,7 +185,7 @@ def rollout_of(row: Mapping[str, Any], where: str) -> Rollout:
         name = min(unknown)
         raise DataError(
             f"{where}: the record has no field {name!r}{nearest(name, Rollout.model_fields)}; "
-            "what is your own belongs into task.extra"
+            "put custom fields in task.extra"
         )
     with field_faults(where):
         return Rollout.model_validate(row)

@@ -226,7 +226,10 @@ class Census:
         if source.path not in self.paths:
             (first,) = batch.take([0]).rows(source.columns)
             self.paths[source.path] = [*paths_in(first.values)]
-        nested = frozenset(path for path in source.columns.values() if path not in arrow.schema.names)
+        names = arrow.schema.names
+        nested = frozenset(
+            path for path in source.columns.values() if path not in names and not heads([path]).isdisjoint(names)
+        )
         for row in batch.rows(source.columns, only=nested) if nested else ():
             self.add(source, row)
         self.columns.setdefault(source.path, {}).update(dict.fromkeys(arrow.schema.names))
