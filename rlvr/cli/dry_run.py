@@ -8,7 +8,7 @@ from typing import Any
 
 from rlvr.bench.report import shortened
 from rlvr.run.plan import Plan
-from rlvr.run.reporting import counted, headline
+from rlvr.run.reporting import counted, headline, labeled
 from rlvr.run.saved import SavedRollouts
 from rlvr.terminal import one_line, printable
 
@@ -22,7 +22,7 @@ def plan_text(plan: Plan) -> Iterator[str]:
     yield from _arithmetic(plan)
     yield from _first_prompt(plan)
     yield from _gold(plan)
-    yield from (one_line(f"note: {note}") for note in plan.notes)
+    yield from (one_line(labeled(note)) for note in plan.notes)
     yield "\nno weight was loaded and nothing was written (--dry-run)"
 
 

@@ -38,6 +38,11 @@ class TrainReporter:
         """The run is over, also if an error ended it. `alarms` is a summary of those that fired, or empty."""
 
 
+def labeled(note: str) -> str:
+    """Return a note as a line: `note: …`, or the text itself if it is a warning."""
+    return note if note.startswith("warning: ") else f"note: {note}"
+
+
 class ProgressLines(TrainReporter):
     """Print a run as `rlvr train` does, to standard output.
 
@@ -58,7 +63,7 @@ class ProgressLines(TrainReporter):
 
     def note(self, text: str) -> None:
         """Print the note."""
-        _say(f"note: {text}")
+        _say(labeled(text))
 
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         """Print the step if it is due."""

@@ -157,7 +157,7 @@ def test_questions_that_are_trained_on_and_held_out_are_counted(tmp_path: Path, 
     plain = ("--set", "dataset.options.plain='{question}='", "--set", "eval.dataset=eval.jsonl")
     done = cli(*arguments, *plain)
     assert done.code == 0, done.err
-    assert "warning: 10 of the 20 held-out questions are also trained on" in done.out
+    assert "\nwarning: 10 of the 20 held-out questions are also trained on" in done.out
     assert "the first prompt, as the model sees it:\n  | " in done.out
     fewer = cli(*arguments, *plain, "--set", "dataset.limit=5")
     assert fewer.code == 0, fewer.err
