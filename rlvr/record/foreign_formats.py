@@ -61,11 +61,11 @@ LAYOUTS = (
         frozenset({"step", "prompt", "completion", "advantage"}),
         {"answer": ("answer", "solution")},
     ),
-    # NeMo-RL, train_data_step*.jsonl: the texts of a conversation's messages, in order. It logs no gold answer.
+    # NeMo-RL, train_data_step*.jsonl: the texts of a conversation's messages, in order, or all in one. It logs no gold.
     Layout(
         "NeMo-RL's training data",
         frozenset({"content", "rewards", "input_lengths"}),
-        {"completion": ("content.-1",), "prompt": ("content.0",)},
+        {"completion": ("content.-1", "content"), "prompt": ("content.0",)},
     ),
     # slime's samples (slime.utils.types.Sample.to_dict) as JSON lines or Parquet.
     Layout(
@@ -78,7 +78,7 @@ LAYOUTS = (
         "lm-eval's samples",
         frozenset({"doc_id", "doc", "target", "resps"}),
         {
-            "completion": ("resps.0.0",),
+            "completion": ("resps.0.0", "resps.0"),
             "answer": ("target",),
             "prompt": ("arguments.gen_args_0.arg_0", "arguments.0.0"),
             "group_id": ("doc_id",),

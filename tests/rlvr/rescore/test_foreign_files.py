@@ -133,8 +133,9 @@ def test_output_of_openais_batch_api_is_read_and_its_answers_are_asked_for(score
     assert not Path("out.jsonl").exists()
 
 
-def test_nemo_rls_training_data_has_no_gold(score: Run) -> None:
-    put("train_data_step1.jsonl", {"content": ["6*7?", "42"], "rewards": 1.0, "input_lengths": 9, "gold": "42"})
+@pytest.mark.parametrize("content", [["6*7?", "42"], "42"])
+def test_nemo_rls_training_data_has_no_gold(score: Run, content: Any) -> None:
+    put("train_data_step1.jsonl", {"content": content, "rewards": 1.0, "input_lengths": 9, "gold": "42"})
     done = score("train_data_step1.jsonl", "--out", "out.jsonl")
     assert done.code == 2
     assert "no row has the column 'answer'; did you mean 'gold'? --map answer=gold" in done.err
