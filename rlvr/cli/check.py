@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from rlvr.cli.command import Command
+from rlvr.cli.command import Command, CommandGroup
 from rlvr.cli.json_output import print_json
 from rlvr.cli.options import dataset_options, verifier_options
 from rlvr.cli.progress import Heartbeat
@@ -19,7 +19,14 @@ from rlvr.errors import RequestError
 NOT_TESTED = 3
 """Exit code of a check that found nothing to test."""
 
-check = typer.Typer(help="Test a plugin.", no_args_is_help=True)
+
+class CheckGroup(CommandGroup):
+    """`rlvr check`."""
+
+    meant = "verifier"
+
+
+check = typer.Typer(cls=CheckGroup, help="Test a plugin.", no_args_is_help=True)
 
 Cases: TypeAlias = Annotated[
     list[Path] | None,

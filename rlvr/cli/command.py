@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from difflib import get_close_matches
 from typing import Any
 
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from rlvr.cli.interrupts import answered
 from rlvr.errors import RequestError
 from rlvr.terminal import neutral_streams
+
+
+class CommandGroup(TyperGroup):
+    """A command with subcommands, which knows the one that a name alone was meant for."""
+
+    meant = ""
+    """Subcommand that takes a name as its argument."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the subcommand. Raises RequestError if the first argument is none."""
+        if args and not args[0].startswith("-") and not get_close_matches(args[0], self.commands):
+            group = f"rlvr {self.name}"
+            raise RequestError(f"there is no command {group} {args[0]}; did you mean {group} {self.meant} {args[0]}?")
+        return super().resolve_command(ctx, args)
 
 
 class Command(TyperCommand):

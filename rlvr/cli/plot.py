@@ -144,6 +144,8 @@ def read_metrics(path: Path) -> Lines:
 
     file = path / "metrics.jsonl" if path.is_dir() else path
     if not file.is_file():
+        if not path.exists():
+            raise RequestError(f"{path} is no run: it does not exist")
         raise RequestError(f"{path} is no run: there is no {file}")
     lines = list(read_lines(file))
     if not lines:

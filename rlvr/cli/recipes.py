@@ -7,12 +7,21 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from rlvr.cli.command import Command
+from rlvr.cli.command import Command, CommandGroup
 from rlvr.cli.json_output import print_json
 from rlvr.columns import columns
 from rlvr.terminal import neutral_streams
 
-recipes = typer.Typer(invoke_without_command=True, help="List recipes: settings that make an algorithm, by name.")
+
+class RecipesGroup(CommandGroup):
+    """`rlvr recipes`."""
+
+    meant = "show"
+
+
+recipes = typer.Typer(
+    cls=RecipesGroup, invoke_without_command=True, help="List recipes: settings that make an algorithm, by name."
+)
 
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

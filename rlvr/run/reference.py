@@ -83,7 +83,10 @@ def settings_reference(section: str | None = None, distribution: str | None = No
     if not named:
         assert section is not None
         known = {".".join(doc.key.split(".")[:length]) for doc in found for length in (1, 2, 3)}
-        raise ConfigError(f"there is no section or key {section!r}{nearest(section, known)}")
+        told = nearest(section, known)
+        if "; known:" in told:
+            told = f"; sections: {', '.join(dict.fromkeys(doc.section for doc in found))}"
+        raise ConfigError(f"there is no section or key {section!r}{told}")
     return Reference(tuple(named), tuple(notes))
 
 

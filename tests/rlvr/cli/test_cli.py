@@ -112,6 +112,22 @@ def test_a_wrong_command_line_exits_with_2(arguments: tuple[str, ...], said: str
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("check", "math"), "there is no command rlvr check math; did you mean rlvr check verifier math?"),
+        (("recipes", "dapo"), "there is no command rlvr recipes dapo; did you mean rlvr recipes show dapo?"),
+        (("recipes", "shwo"), "No such command 'shwo'"),
+    ],
+)
+def test_a_name_without_its_subcommand_is_told_the_subcommand(
+    cli: Callable[..., Any], arguments: tuple[str, ...], said: str
+) -> None:
+    done = cli(*arguments)
+    assert done.code == 2
+    assert said in done.err
+
+
+@pytest.mark.parametrize(
     ("command", "option"),
     [(["check", "verifier", "math", "--limit"], "--limit"), (["diagnose", "run", "-m"], "--model")],
 )

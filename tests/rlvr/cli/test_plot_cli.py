@@ -239,7 +239,7 @@ def test_a_line_that_is_being_written_is_left_out(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is no run: there is no nowhere"),
+        (["nowhere"], "nowhere is no run: it does not exist"),
         (["empty"], "metrics.jsonl holds no step yet"),
         (["numberless"], "there is nothing to draw"),
         (["foreign"], "line 1 is not the metrics of a step"),

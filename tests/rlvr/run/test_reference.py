@@ -101,6 +101,11 @@ def test_a_section_that_there_is_not_names_the_nearest(section: str) -> None:
         settings_reference(section)
 
 
+def test_a_section_like_no_other_is_told_the_sections() -> None:
+    with pytest.raises(ConfigError, match=r"no section or key 'qqq'; sections: top level, model, dataset, [\w., ]+$"):
+        settings_reference("qqq")
+
+
 # --- options of a verifier ------------------------------------------------------------------------------------------
 
 VERIFIER = '''
