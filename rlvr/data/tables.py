@@ -194,6 +194,7 @@ def _parquet_table(path: Path) -> Table:
             return Table(str(path), tuple(file.schema_arrow.names), (), file=path)
     with _faults(path):
         rows = Dataset.from_parquet(glob.escape(str(path)))
+    _require_utf8(rows, str(path))
     return Table(str(path), tuple(rows.column_names), rows, bits=_bits(rows), file=path)
 
 
@@ -203,7 +204,19 @@ def _saved_table(path: Path) -> Table:
 
     with _faults(path):
         rows: Any = load_from_disk(str(path))
+    _require_utf8(rows, str(path))
     return Table(str(path), tuple(rows.column_names), rows, bits=_bits(rows))
+
+
+def _require_utf8(rows: Any, where: str) -> None:
+    """Raise DataError for a column with text that is not UTF-8: readers of Parquet do not look, and fail later."""
+    import pyarrow as pa
+
+    for name in rows.column_names:
+        try:
+            rows.data.column(name).validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise DataError(f"{where}: column {name!r} cannot be read: {error}") from error
 
 
 def _bits(rows: Any) -> dict[str, int]:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from rlvr.data.tables import ENDINGS
+from rlvr.record.row_files import is_saved_dataset
 from rlvr.run.config import RunConfig
 
 
@@ -33,7 +35,10 @@ def _all(paths: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def _file(name: str | None) -> str | None:
-    return os.path.abspath(name) if name is not None and os.path.isfile(name) else name
+    """Return the absolute path of a file or folder of questions; a registered name unchanged."""
+    path = Path(name or "")
+    is_file = path.suffix in (".yaml", ".yml", *ENDINGS) or is_saved_dataset(path)
+    return os.path.abspath(path) if name and is_file else name
 
 
 def _folder(name: str | None) -> str | None:

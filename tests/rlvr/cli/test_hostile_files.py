@@ -50,6 +50,16 @@ def test_parquet_with_invalid_utf8(cli: Cli, folder: Path, command: tuple[str, .
     assert "rows.parquet, row 2: column 'completion' cannot be read: 'utf-8' codec can't decode byte 0xff" in said
 
 
+def test_questions_with_invalid_utf8(cli: Cli, folder: Path) -> None:
+    invalid_utf8(folder / "questions.parquet")
+    options = ("--workers", "0", "--limit", "1")
+    done = cli("check", "verifier", "check.py:check", "--dataset", "questions.parquet", *options)
+    assert done.code == 2
+    assert "questions.parquet: column 'completion' cannot be read: " in done.err
+    assert "Invalid UTF8 sequence at string index 1" in done.err
+    assert done.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", READERS, ids=lambda command: command[0])
 def test_a_loop_of_links(cli: Cli, folder: Path, command: tuple[str, ...]) -> None:
     os.symlink("b.jsonl", "a.jsonl")

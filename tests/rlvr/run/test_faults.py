@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 import rlvr
 import small_runs
 from rlvr.errors import DataError, RequestError, RlvrError, RunError
 from rlvr.record.store import read_rollouts, write_rollouts
+from rlvr.run.config import RunConfig
+from rlvr.run.paths import with_absolute_paths
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory
 
@@ -399,6 +402,18 @@ def test_a_run_is_resumed_from_another_working_directory(
     rlvr.train({**given, **saved, "eval.questions": 0}, out="saved")
     monkeypatch.chdir(tmp_path)
     assert rlvr.train(resume="elsewhere/saved", overrides={"steps": 2}).finished
+
+
+def test_paths_are_absolute_and_names_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Dataset.from_dict({"question": ["1+1="], "answer": ["2"]}).save_to_disk("saved")
+    (tmp_path / "arithmetic").touch()  # a registered name is not a file of that name
+    for given, stored in [("saved", "saved"), ("q.jsonl", "q.jsonl"), ("c.yaml", "c.yaml"), ("arithmetic", None)]:
+        config = RunConfig(dataset={"name": given}, eval={"dataset": given})  # type: ignore[arg-type]
+        found = with_absolute_paths(config)
+        expected = given if stored is None else str(tmp_path / stored)
+        assert (found.dataset.name, found.eval.dataset) == (expected, expected)
+        assert with_absolute_paths(found) == found
 
 
 def test_a_run_that_was_killed_before_its_configuration_was_written_can_be_started_again(
