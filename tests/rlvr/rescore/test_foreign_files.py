@@ -246,6 +246,16 @@ def test_a_column_that_one_file_of_several_lacks_is_refused(score: Run) -> None:
     assert "b.jsonl: no row has the column 'completion'" in done.err
 
 
+def test_a_parquet_file_without_any_needed_column_is_refused(score: Run) -> None:
+    """It ended in "changed while it was read: 5 rows, then 0"."""
+    put_parquet("good.parquet", {"completion": "1", "answer": "1"})
+    put_parquet("foreign.parquet", *({"foo": i, "bar": "x"} for i in range(5)))
+    done = score("good.parquet", "foreign.parquet", "--out", "out.jsonl")
+    assert done.code == 2
+    assert "foreign.parquet: no row has the column 'completion'" in done.err
+    assert "its columns are: foo, bar" in done.err
+
+
 def test_a_selection_of_rows_that_lack_a_value_is_scored(score: Run) -> None:
     put("in.jsonl", {"completion": None, "answer": "1"}, {"completion": "1", "answer": "1"})
     done = score("in.jsonl", "--out", "out.jsonl", "--where", "completion=null")
