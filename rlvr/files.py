@@ -148,6 +148,15 @@ def replacing(path: Path, before_rename: Callable[[Path], object] | None = None)
         temporary.unlink(missing_ok=True)
 
 
+SPOOL_PREFIX = "rlvr-stdin-"
+"""Beginning of the name of a temporary folder that holds a copy of standard input."""
+
+
+def with_stdin_named(text: str) -> str:
+    """Return a message with `stdin` in place of the temporary file that holds standard input."""
+    return re.sub(rf"[^\s'\"]*/{SPOOL_PREFIX}\w+/stdin(\.\w+)*", "stdin", text)
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of the file's content, in hex digits."""
     with path.open("rb") as file:

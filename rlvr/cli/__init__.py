@@ -73,7 +73,9 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except RlvrError as error:
-        print(one_line(f"rlvr: {error}"), file=sys.stderr)
+        from rlvr.files import with_stdin_named
+
+        print(one_line(f"rlvr: {with_stdin_named(str(error))}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         from rlvr.files import BAD_PATHS, DISK_FAULTS

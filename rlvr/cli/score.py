@@ -17,6 +17,7 @@ from rlvr.cli.json_output import print_json
 from rlvr.cli.options import verifier_options
 from rlvr.cli.progress import progress_of
 from rlvr.errors import RequestError, RunError
+from rlvr.files import with_stdin_named
 
 if TYPE_CHECKING:
     from rlvr.rescore.score import ScoreProgress, ScoreReporter, ScoreResult
@@ -232,7 +233,7 @@ def _reporter(stack: ExitStack) -> ScoreReporter:
             self.rows = self.replayed = 0
 
         def note(self, text: str) -> None:
-            print(f"rlvr: {text}", file=sys.stderr)
+            print(f"rlvr: {with_stdin_named(text)}", file=sys.stderr)
 
         def start(self, total: int, replayed: int) -> None:
             stack.enter_context(answered("interrupted; the same command goes on from here"))

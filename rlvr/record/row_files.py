@@ -25,6 +25,7 @@ from rlvr.errors import DataError, RequestError
 from rlvr.files import (
     COMPRESSED,
     ENDINGS,
+    SPOOL_PREFIX,
     existing,
     expanded,
     from_json,
@@ -42,7 +43,6 @@ STDIN = "-"
 TEXT_ENDINGS = (".json", ".csv")
 ROW_ENDINGS = (*ENDINGS, *TEXT_ENDINGS)
 
-_SPOOL_PREFIX = "rlvr-stdin-"
 _STATE, _SPLITS = "state.json", "dataset_dict.json"  # what datasets writes beside its Arrow files
 
 
@@ -105,7 +105,7 @@ def identity_of(path: Path) -> list[object]:
 
     Standard input has no place: its content counts.
     """
-    if path.parent.name.startswith(_SPOOL_PREFIX):
+    if path.parent.name.startswith(SPOOL_PREFIX):
         return [STDIN, path.stat().st_size, sha256(path)]
     files = arrow_files(path) if is_saved_dataset(path) else [path]
     about = [file.stat() for file in files]
@@ -120,7 +120,7 @@ def spooled_input() -> Path:
 
     The format is told from the content. The file is deleted when the process ends. Raises RequestError for no input.
     """
-    folder = Path(tempfile.mkdtemp(prefix=_SPOOL_PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=SPOOL_PREFIX))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     stream: BinaryIO = sys.stdin.buffer
     plain = folder / "stdin"

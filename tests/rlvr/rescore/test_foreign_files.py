@@ -433,6 +433,15 @@ def test_standard_input_and_output(score: Run, ending: str) -> None:
     assert b"rows         2" in done.stderr
 
 
+def test_messages_about_standard_input_name_it(score: Run) -> None:
+    command = [sys.executable, "-m", "rlvr", "show", "-"]
+    done = subprocess.run(command, input=b'{"a": 1}\n[3]\n', capture_output=True, check=False, timeout=100)
+    assert done.returncode == 2
+    assert done.stderr.decode() == "rlvr: stdin, line 2 is a list: a row is an object\n"
+    done = subprocess.run(command, input=b"", capture_output=True, check=False, timeout=100)
+    assert done.stderr.decode() == "rlvr: standard input is empty\n"
+
+
 def test_several_files_are_shown(cli: Run) -> None:
     assert cli("show", "none.jsonl").code == 2
     put("a.jsonl", {"completion": "first"})
