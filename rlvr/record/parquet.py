@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from rlvr.errors import DataError
 
 # Bounds of what is held in memory: a batch of rows, and a row group that is being filled.
-BATCH_ROWS, BATCH_BYTES = 512, 1 << 20
+BATCH_ROWS, BATCH_BYTES = 512, 2 << 20
 ROW_GROUP_BYTES = 16 << 20
 
 _MISFITS = (pa.ArrowException, OverflowError, TypeError, ValueError)
