@@ -30,7 +30,7 @@ COMMANDS = {
     "settings": ["settings", "trainer"],
     "plugins": ["plugins"],
     "doctor": ["doctor"],
-    "check verifier": ["check", "verifier", "mine.py:check", "--workers", "1"],
+    "check verifier": ["check", "verifier", "mine.py:check", "--workers", "1", "--cases", "cases.jsonl"],
     "recipes": ["recipes"],
     "recipes show": ["recipes", "show", "dapo"],
     "generate": ["generate", "embedded", "-n", "1", "--limit", "2", "--device", "cpu", "--out", "asked.jsonl"],
@@ -61,6 +61,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     rows = [{"id": f"é{i}", "prompt": "日本?", "completion": COMPLETION[i:], "answer": "½"} for i in range(3)]
     (path / "in.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    cases = [{"gold": "½", "completion": each, "expected": each == "π"} for each in ("π", "日本")]
+    (path / "cases.jsonl").write_text("".join(f"{json.dumps(case)}\n" for case in cases))
     two = ["score", "in.jsonl", "-v", "mine.py:check", "-v", "math", "-o", "scored.jsonl", "--workers", "1"]
     assert rlvr(path, *two).returncode == 0
     assert rlvr(path, *COMMANDS["train"]).returncode == 0
