@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from rlvr.alarms import Alarms
 from rlvr.run.config import RunConfig, resolve
 from rlvr.run.loop import Outcome, Run
 from rlvr.run.plan import make_plan
@@ -37,6 +38,10 @@ FAKE = {"alarms__weights__consequence": "none", "alarms__mismatch__consequence":
 """Changes for runs with a `FakeSampler`, whose log-probabilities are those of no weights."""
 
 
+NOISY = Alarms.model_validate({"mismatch": {"consequence": "none"}})
+"""Alarms for trainers whose rollouts of lag 0 have made-up log-probabilities."""
+
+
 class Silent:
     """A reporter that keeps what it is told."""
 
@@ -45,6 +50,9 @@ class Silent:
 
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         self.lines.append(metrics)
+
+    def stopping(self) -> None:
+        self.lines.append({"stopping": True})
 
 
 def small_config(model: Path, **changes: Any) -> RunConfig:

@@ -19,6 +19,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
+import small_runs
 from rlvr.protocols import Group, ModelSpec, TrainContext
 from rlvr_trainers.grpo import Grpo, GrpoOptions
 from rlvr_trainers.loss.advantage import whiten
@@ -126,7 +127,7 @@ def convert_advantages(batch: dict[str, Any], epsilon: float) -> torch.Tensor:
 def make(path: Path, options: GrpoOptions) -> Grpo:
     """Our trainer."""
     spec = ModelSpec(str(path), device="cpu", dtype="float32")
-    return Grpo(options, TrainContext(spec, seed=0, temperature=TEMPERATURE, total_updates=1))
+    return Grpo(options, TrainContext(spec, seed=0, temperature=TEMPERATURE, total_updates=1, alarms=small_runs.NOISY))
 
 
 def move(trl: GRPOTrainer, ours: Grpo) -> None:

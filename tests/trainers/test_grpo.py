@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import small_runs
 from rlvr.alarms import Alarms
 from rlvr.errors import RunError
 from rlvr.protocols import Group, ModelSpec, TrainContext
@@ -26,7 +27,10 @@ SHAPES = [[0.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5], [1.0, 0.0, 0.25], [0.1] * 4]
 
 def make(path: Path, *, temperature: float = TEMPERATURE, dtype: Any = "float32", **options: Any) -> Grpo:
     spec = ModelSpec(str(path), device="cpu", dtype=dtype)
-    return Grpo(GrpoOptions(**options), TrainContext(spec, seed=0, temperature=temperature, total_updates=10))
+    return Grpo(
+        GrpoOptions(**options),
+        TrainContext(spec, seed=0, temperature=temperature, total_updates=10, alarms=small_runs.NOISY),
+    )
 
 
 def snapshot(trainer: Grpo) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+import small_runs
 from rlvr.protocols import Group, ModelSpec, TrainContext
 from rlvr.record.schema import VersionRun
 from rlvr_trainers import loss as default_loss
@@ -23,7 +24,10 @@ LR = 2e-3
 
 def make(path: Path, **options: Any) -> GrpoOff:
     spec = ModelSpec(str(path), device="cpu", dtype="float32")
-    return GrpoOff(GrpoOffOptions(**options), TrainContext(spec, seed=0, temperature=0.7, total_updates=10))
+    return GrpoOff(
+        GrpoOffOptions(**options),
+        TrainContext(spec, seed=0, temperature=0.7, total_updates=10, alarms=small_runs.NOISY),
+    )
 
 
 def sampled_at(version: int, groups: list[Group]) -> list[Group]:

@@ -332,7 +332,11 @@ def test_the_splits_of_a_saved_data_set_are_read(score: Run) -> None:
     [
         ("in.jsonl", gzip.compress(b"{}", mtime=0), "in.jsonl is compressed with gzip: rename it to in.jsonl.gz"),
         ("in.jsonl.gz", b'{"completion": "1"}', "in.jsonl.gz is not compressed with gzip: rename it to in.jsonl"),
-        ("in.jsonl.zst", gzip.compress(b"{}", mtime=0), "in.jsonl.zst is compressed with gzip: rename it to in.jsonl.gz"),
+        (
+            "in.jsonl.zst",
+            gzip.compress(b"{}", mtime=0),
+            "in.jsonl.zst is compressed with gzip: rename it to in.jsonl.gz",
+        ),
         ("in.jsonl", '{"completion": "1"}'.encode("utf-16"), "in.jsonl is UTF-16: convert it to UTF-8"),
         ("in.jsonl", '{"completion": "1"}'.encode("utf-16-le"), "in.jsonl is UTF-16: convert it to UTF-8"),
         ("in.jsonl", b'[{"completion": "1"},\n {"completion": "2"}]', "one JSON array? Rename it to in.json"),

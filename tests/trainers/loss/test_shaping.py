@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl.rewards import get_soft_overlong_punishment
 
+import small_runs
 from rlvr.errors import RunError
 from rlvr.protocols import Group, ModelSpec, TrainContext
 from rlvr.record.schema import GroupStats, Sampling
@@ -65,7 +66,7 @@ def test_a_record_without_its_limit_is_refused(oracle: ModuleType) -> None:
 def test_a_trainer_shapes_before_it_asks_for_a_signal(oracle: ModuleType, tiny_model: Path) -> None:
     """All right, but of different lengths: without the penalty there is nothing to learn."""
     group = with_limit(oracle, [4, 10], [1.0, 1.0])
-    context = TrainContext(ModelSpec(str(tiny_model), device="cpu", dtype="float32"), 0, 0.7, 10)
+    context = TrainContext(ModelSpec(str(tiny_model), device="cpu", dtype="float32"), 0, 0.7, 10, small_runs.NOISY)
     assert Grpo(GrpoOptions(), context).update([group])["train/optimizer_steps"] == 0
     shaped = Grpo(GrpoOptions(overlong_buffer=0.4), context).update([group])
     assert shaped["train/optimizer_steps"] == 1

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+import small_runs
 from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import ModelSpec, TrainContext
 from rlvr.run.config import resolve, trainer_options
@@ -29,7 +30,7 @@ LORA = {"rank": 4, "alpha": 8}
 def make(path: Path, seed: int = 0, lora: Mapping[str, Any] = LORA, **options: Any) -> Grpo:
     spec = ModelSpec(str(path), device="cpu", dtype="float32")
     given = GrpoOptions(**{"lr": 1e-2, "lora": lora} | options)
-    return Grpo(given, TrainContext(spec, seed=seed, temperature=0.7, total_updates=9))
+    return Grpo(given, TrainContext(spec, seed=seed, temperature=0.7, total_updates=9, alarms=small_runs.NOISY))
 
 
 def base(path: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import small_runs
 from rlvr.errors import ConfigError
 from rlvr.protocols import ModelSpec, TrainContext
 from rlvr_trainers.grpo_off import GrpoOff, GrpoOffOptions
@@ -19,7 +20,10 @@ SHAPES = [[0.0, 1.0, 0.5], [1.0, 0.0]]
 
 def make(path: Path, dtype: Any = "float32", temperature: float = 0.7, **options: Any) -> GrpoOff:
     spec = ModelSpec(str(path), device="cpu", dtype=dtype)
-    return GrpoOff(GrpoOffOptions(**options), TrainContext(spec, seed=0, temperature=temperature, total_updates=9))
+    return GrpoOff(
+        GrpoOffOptions(**options),
+        TrainContext(spec, seed=0, temperature=temperature, total_updates=9, alarms=small_runs.NOISY),
+    )
 
 
 def copy(trainer: GrpoOff) -> dict[str, torch.Tensor]:

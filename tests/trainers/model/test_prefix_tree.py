@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+import small_runs
 from rlvr.errors import ConfigError
 from rlvr.protocols import ModelSpec, TrainContext
 from rlvr_trainers.grpo import Grpo, GrpoOptions
@@ -193,7 +194,11 @@ def test_updates_end_in_the_same_weights(name: str, oracle: ModuleType, request:
     def train(**options: Any) -> tuple[Tensor, list[dict[str, float]]]:
         options |= {"lr": 1e-3, "beta": 0.1, "updates_per_batch": 2}
         context = TrainContext(
-            ModelSpec(str(path), device="cpu", dtype="float32"), seed=0, temperature=0.7, total_updates=4
+            ModelSpec(str(path), device="cpu", dtype="float32"),
+            seed=0,
+            temperature=0.7,
+            total_updates=4,
+            alarms=small_runs.NOISY,
         )
         trainer = Grpo(GrpoOptions(**options), context)
         start = torch.cat([w.flatten() for w in trainer.policy.weights().values()])

@@ -20,6 +20,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+import small_runs
 from rlvr.protocols import Group, ModelSpec, TrainContext
 from rlvr.record.schema import GroupStats
 from rlvr.registry import registry
@@ -208,7 +209,7 @@ def make(path: Path, name: str, **changes: Any) -> GrpoOff:
     spec = ModelSpec(str(path), device="cpu", dtype="float32")
     trainer = GrpoOff(
         changed(name, **{"max_grad_norm": 1e9, "lr": LR} | changes).with_run(max_tokens=MAX_TOKENS)[0],
-        TrainContext(spec, seed=0, temperature=0.7, total_updates=10),
+        TrainContext(spec, seed=0, temperature=0.7, total_updates=10, alarms=small_runs.NOISY),
     )
     draw = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -455,7 +456,7 @@ def test_with_everything_masked_the_weights_stay_as_they_are(
     reference = oracle.Oracle(tiny_model)
     trainer = GrpoOff(
         GrpoOffOptions(lr=1e-5, **options),
-        TrainContext(ModelSpec(str(tiny_model), device="cpu", dtype="float32"), 0, 0.7, 10),
+        TrainContext(ModelSpec(str(tiny_model), device="cpu", dtype="float32"), 0, 0.7, 10, small_runs.NOISY),
     )
     fresh = [r for g in reference.groups(6, [[0.0, 1.0, 1.0]], noise=0.0) for r in g.rollouts]
     trainer.update([oracle.make_group(fresh, [0.0, 1.0, 1.0])])
