@@ -26,7 +26,7 @@ def requirements(distribution: str, extra: str = "") -> list[Requirement]:
 
 
 class Installed(NamedTuple):
-    """What the metadata of an installed distribution says."""
+    """Metadata of an installed distribution."""
 
     name: str
     version: str

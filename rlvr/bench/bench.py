@@ -93,7 +93,8 @@ def run_bench(
     """
     if answer_form is not None:
         require_place(answer_form, "the answer form")
-    with Scorer(verifier, options, workers=workers, timeout=timeout) as scorer:
+    # Cases hold lone surrogates on purpose: a verifier that repeats them is not worth a warning.
+    with Scorer(verifier, options, workers=workers, timeout=timeout, warn_escaped=False) as scorer:
         claims = scorer.claims
         trials = Trials(
             answer_form or claims.answer_form, scorer.wants_rollout, scorer.min_group, columns=claims.columns
@@ -105,7 +106,7 @@ def run_bench(
     repeatable = [each for each in judged if each.trial.check != HOSTILITY and each.score.status is not Status.TIMEOUT]
     first = spread(repeatable, REPEATED)[::-1]
     # New processes, which have not seen what the first ones saw, and which draw other random numbers.
-    with Scorer(verifier, options, workers=workers, timeout=timeout, seed=1) as scorer:
+    with Scorer(verifier, options, workers=workers, timeout=timeout, seed=1, warn_escaped=False) as scorer:
         before = len(judged)
         again = _judged(scorer, [each.trial for each in first], lambda done: advance(before + done, total))
         findings = _Findings(judged, list(zip(first, again, strict=False)), len(trials.all), limits or Limits())

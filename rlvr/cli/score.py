@@ -127,6 +127,9 @@ _PASSED_ON = (
 )
 """Options that are arguments of `rlvr.score` as they are."""
 
+_MERGE = {"files", "out", "merge", "force", "as_json"}
+"""Parameters that have a meaning with --merge."""
+
 
 def score(
     context: typer.Context,
@@ -160,7 +163,7 @@ def score(
     interrupt, continues where it stopped.
     """
     if merge:
-        _merge(context.params, as_json)
+        _merge(context, as_json)
         return
     from rlvr.rescore.score import score as run
 
@@ -193,12 +196,13 @@ def _required(verifiers: Texts) -> list[str]:
     return verifiers
 
 
-def _merge(given: Mapping[str, Any], as_json: bool) -> None:
+def _merge(context: typer.Context, as_json: bool) -> None:
     """Merge shards. Raises RequestError for options that have no meaning then."""
     from rlvr.rescore.merging import merge
 
-    allowed = {"files", "out", "merge", "force", "as_json", "workers", "timeout", "max_error_rate", "cache"}
-    if others := [name for name, value in given.items() if value and name not in allowed]:
+    given = context.params
+    sources = {name: context.get_parameter_source(name) for name in given if name not in _MERGE}
+    if others := [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]:
         names = {"verifiers": "verifier", "mappings": "map", "options": "option", "label": "as"}
         shown = ", ".join(f"--{names.get(name, name).replace('_', '-')}" for name in others)
         raise RequestError(f"--merge verifies nothing: leave out {shown}")

@@ -108,6 +108,7 @@ class Scorer:
         write_protect: bool = False,
         load_timeout: float = LOAD_TIMEOUT,
         seed: int = 0,
+        warn_escaped: bool = True,
     ) -> None:
         """Load the verifier in a process of its own. Workers are forked when there is work.
 
@@ -127,6 +128,7 @@ class Scorer:
             write_protect: Let workers write to their scratch folders only, as Landlock of Linux 6.2 or newer enforces.
             load_timeout: Seconds that loading the verifier may take.
             seed: Seed of the random numbers that a verifier draws in its workers, together with the row.
+            warn_escaped: Log a warning at the first verdict whose text had to be escaped.
 
         Raises:
             PluginError: The verifier does not exist or cannot be loaded.
@@ -135,6 +137,7 @@ class Scorer:
         _check_request(verifier, workers, timeout, memory, write_protect)
         self._max_reward = _checked_max_reward(max_reward)
         self._seed = b"%d" % seed if seed else b""
+        self._warn_escaped = warn_escaped
         self.escaped = 0
         self._pool: Pool | None = None
         if workers == 0:
@@ -290,7 +293,7 @@ class Scorer:
     def _scores(self, result: UnitResult) -> Iterator[Score]:
         """Yield the scores of a unit, which share its seconds equally."""
         seconds = result.seconds / len(result.verdicts)
-        if result.escaped and not self.escaped:
+        if result.escaped and not self.escaped and self._warn_escaped:
             _log.warning(
                 "verifier %r gave text with lone surrogates, which no file can hold: it is escaped, here and elsewhere",
                 self.name,

@@ -20,7 +20,7 @@ def begins(completion: str, task: rlvr.Task) -> float:
 @rlvr.verifier(name="broken", version="1", needs_answer=False)
 def broken(completion: str, task: rlvr.Task) -> float:
     """Breaks on every other completion or so."""
-    if len(completion) % 2:
+    if sum(map(ord, completion)) % 2:
         raise RuntimeError("no")
     return 1.0
 

@@ -57,7 +57,7 @@ def test_a_healthy_step_sets_off_nothing_and_neither_does_an_empty_one() -> None
         ({"ratio/max": 123456.0}, "ratio 1.235e+05 > 1000 (warn)"),
         ({"ratio/max": math.inf}, "ratio infinite > 1000 (warn)"),
         ({"ess/token": 0.0999}, "ess 0.100 < 0.1 (warn)"),
-        ({"mismatch/mean": 0.2}, "mismatch 0.200 > 0.1 (warn)"),
+        ({"mismatch/mean": 0.2}, "mismatch 0.200 > 0.1 (stop)"),
         ({"signal/none_in_a_row": 10}, "no_signal 10 ≥ 10 (warn)"),
         ({"verdict/error": 0.02}, "verdicts 6.0% > 0.05 (stop)"),
         ({"verdict/timeout": 0.02}, "verdicts 7.0% > 0.05 (stop)"),
@@ -299,7 +299,7 @@ def test_a_run_on_data_whose_loss_is_not_finite_takes_no_step_and_stops(tiny_mod
     write_rollouts(tmp_path / "impossible.parquet", impossible)
     config = small_runs.small_config(
         tiny_model, trainer="grpo-off", rollouts__files=[str(tmp_path / "impossible.parquet")], steps=4,
-        eval__questions=0, checkpoint__every=1, checkpoint__keep=9,
+        eval__questions=0, checkpoint__every=1, checkpoint__keep=9, alarms__mismatch__consequence="none",
     )  # fmt: skip
     with pytest.raises(RunError, match=r"step 3: skipped 3 ≥ 3 \(stop\), after not_finite [12] > 0 \(skip\)"):
         small_runs.start(config, tmp_path / "run")

@@ -211,7 +211,10 @@ def test_what_stands_before_a_key_makes_it_no_more_alike() -> None:
         ("verifier.timeout=soon", "must be a number, not 'soon'"),
         ("verifier.timeout=.inf", "must be a finite number, not inf"),
         ("sampling.refill=maybe", "must be true or false, not 'maybe'"),
-        ("model.name=[a]", "must be text, not ['a']"),
+        (
+            "model.name=[a]",
+            "must be text, not ['a']; put quotes around text that begins with a bracket or holds a colon",
+        ),
         ("model.dtype=fp8", "must be 'auto', 'float32' or 'bfloat16', not 'fp8'"),
         ("trackers=csv", "must be a list, e.g. [csv], not 'csv'"),
         ("trainer.masks=opsm", "must be a list, e.g. [opsm], not 'opsm'"),

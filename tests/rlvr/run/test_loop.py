@@ -198,6 +198,7 @@ def test_groups_are_judged_while_others_are_still_sampled(tiny_model: Path, tmp_
         f"def noting(completion: str, task: rlvr.Task) -> float:\n    Path({str(judged)!r}).touch()\n    return 1.0\n"
     )
     changes = {"verifier": f"{verifier}:noting", "verifier__workers": 1, "sampling__options": {"max_sequences": 4}}
+    changes["alarms__weights__consequence"] = "none"  # its probes are sampled before any verdict
     config = small_runs.small_config(tiny_model, steps=1, eval__questions=0, **changes)
     with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", plan.config) as directory:
         run = Run(plan, directory, small_runs.Silent())

@@ -163,7 +163,7 @@ def test_a_foreign_row_keeps_what_it_has(tmp_path: Path) -> None:
         ({"completion": ["1"]}, "row 1: 'completion' is .*: expected text, a number or messages"),
         ({"completion": "1", "answer": ["1"]}, "row 1: 'answer' is .*: expected text or a number"),
         ({"completion": "1", "answer": True}, "row 1: 'answer' is .*: expected text or a number"),
-        ({"completion": "1", "prompt": [{"role": "user"}]}, "row 1: 'prompt' is a list: expected text or messages"),
+        ({"completion": "1", "prompt": [1]}, "row 1: 'prompt' is a list: expected text or messages"),
         ({"schema_version": 1, "id": "x"}, "row 1: exactly one of 'prompt' and 'messages'"),
         ({"schema_version": 1, "id": "x", "task": {"extra": "{"}}, "row 1: .*task.extra"),
     ],
