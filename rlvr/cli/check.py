@@ -30,10 +30,11 @@ check = typer.Typer(cls=CheckGroup, help="Test a plugin.", no_args_is_help=True)
 
 Cases: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option("--cases", metavar="FILE", help="Labelled cases (JSONL), instead of those that the verifier brings."),
+    typer.Option("--cases", metavar="FILE", help="Labeled cases (JSONL), instead of the verifier's own."),
 ]
 Dataset: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Prompt set, or a file: every gold answer must accept itself.")
+    str | None,
+    typer.Option(metavar="NAME", help="Prompt set, or a file of questions: the verifier must accept each gold answer."),
 ]
 DataFiles: TypeAlias = Annotated[
     list[Path] | None, typer.Option("--data-files", metavar="FILE", help="Local files of the prompt set.")
@@ -43,7 +44,8 @@ Sets: TypeAlias = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Option of the prompt set: dataset.options.question=problem."),
 ]
 Limit: TypeAlias = Annotated[
-    int | None, typer.Option(min=1, help="Questions of the prompt set. [default: all; 1,000 of an endless one]")
+    int | None,
+    typer.Option(min=1, help="Number of questions from the prompt set. [default: all; 1,000 of an endless one]"),
 ]
 Options: TypeAlias = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option of the verifier; the value is YAML.")
@@ -56,10 +58,10 @@ Workers: TypeAlias = Annotated[
     int | None, typer.Option(min=0, help="Worker processes; 0 runs in this process. [default: one per CPU]")
 ]
 FalsePositives: TypeAlias = Annotated[
-    float, typer.Option(min=0, max=1, help="Largest share of the wrong cases that may be accepted.")
+    float, typer.Option(min=0, max=1, help="Largest share of wrong cases that may be accepted.")
 ]
 FalseNegatives: TypeAlias = Annotated[
-    float, typer.Option(min=0, max=1, help="Largest share of the right cases that may be refused.")
+    float, typer.Option(min=0, max=1, help="Largest share of right cases that may be rejected.")
 ]
 
 
@@ -87,10 +89,9 @@ def verifier(
     errors: Annotated[int, typer.Option(min=0, help="Examples to print per kind of fault.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
-    """Test a verifier: false positives and negatives on labelled cases, attacks, hostile completions, repeats.
+    """Test a verifier: false positives and negatives on labeled cases, attacks, hostile completions, repeats.
 
-    Exit code 1 if an attack won, a case was misjudged more often than allowed, or any other check failed; 3 if there
-    was nothing to test whether right answers are rewarded and wrong ones are not.
+    Exit code 1 if a check failed; 3 if no check could try both a right and a wrong answer.
     """
     from rlvr.bench.check import check as run
     from rlvr.bench.text import report_text

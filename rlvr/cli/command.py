@@ -6,7 +6,7 @@ from collections import Counter
 from difflib import get_close_matches
 from typing import Any
 
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from rlvr.cli.interrupts import answered
 from rlvr.errors import RequestError
@@ -14,13 +14,13 @@ from rlvr.terminal import neutral_streams
 
 
 class CommandGroup(TyperGroup):
-    """A command with subcommands, which knows the one that a name alone was meant for."""
+    """A command with subcommands that suggests one of them if it gets a name instead of a subcommand."""
 
     meant = ""
-    """Subcommand that takes a name as its argument."""
+    """Subcommand to suggest: the one that takes a name."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the subcommand. Raises RequestError if the first argument is none."""
+        """Return the subcommand. Raises RequestError if the first argument is not the name of one."""
         if args and not args[0].startswith("-") and not get_close_matches(args[0], self.commands):
             group = f"rlvr {self.name}"
             raise RequestError(f"there is no command {group} {args[0]}; did you mean {group} {self.meant} {args[0]}?")
@@ -32,6 +32,19 @@ class Command(TyperCommand):
 
     It refuses an option given twice unless it takes a list: the first value would be lost.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take typer's arguments, and make help texts fit what rich does with them.
+
+        Lines of a paragraph are joined, since rich keeps the source's line breaks. Brackets are escaped, since rich
+        takes `[default: hf]` for markup and drops it.
+        """
+        paragraphs = (kwargs.get("help") or "").split("\n\n")
+        kwargs["help"] = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+        super().__init__(*args, **kwargs)
+        for parameter in self.params:
+            if isinstance(parameter, TyperOption | TyperArgument) and parameter.help:
+                parameter.help = parameter.help.replace("[", r"\[")
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

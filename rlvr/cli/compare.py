@@ -24,20 +24,21 @@ if TYPE_CHECKING:
 def compare(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", help="One file with scores by both, or one for each; matched by id."),
+        typer.Argument(metavar="FILE", help="A file with scores by both verifiers, or two files, matched by id."),
     ],
     a: Annotated[
         str | None,
         typer.Option("--a", metavar="NAME", help="Verifier to compare from: a name, or FILE.py:FUNCTION."),
     ] = None,
     b: Annotated[str | None, typer.Option("--b", metavar="NAME", help="Verifier to compare with.")] = None,
-    flips: Annotated[int, typer.Option("--flips", min=0, help="Worst flips to show.")] = 5,
+    flips: Annotated[int, typer.Option("--flips", min=0, help="Number of worst flips to show.")] = 5,
     threshold: Annotated[
         float, typer.Option("--threshold", metavar="REWARD", help="Rewards at or above this count as correct.")
     ] = 0.5,
-    resamples: Annotated[int, typer.Option("--resamples", min=1, help="Resamples of the bootstrap.")] = 2000,
+    resamples: Annotated[int, typer.Option("--resamples", min=1, help="Number of bootstrap resamples.")] = 2000,
     mappings: Annotated[
-        list[str] | None, typer.Option("--map", metavar="TARGET=SOURCE", help="As for rlvr score.")
+        list[str] | None,
+        typer.Option("--map", metavar="TARGET=SOURCE", help="Column names, as for rlvr score; repeatable."),
     ] = None,
     scores: Annotated[
         list[str] | None,
@@ -49,9 +50,10 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare two verifiers' scores on the same rollouts: flips, what they do to training, agreement, the worst ones.
+    """Compare two verifiers' scores on the same rollouts: flips, effect on training, agreement.
 
-    Of several scores by one verifier the last counts. Without --a and --b, the two verifiers of a file are compared.
+    If a row has several scores by one verifier, the last one counts. Without --a and --b, the file must
+    have scores by exactly two verifiers.
     """
     from rlvr.comparison.compare import compare as run
 

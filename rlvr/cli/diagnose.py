@@ -1,4 +1,4 @@
-"""`rlvr diagnose`: how far saved rollouts are from a model, before anything is trained on them."""
+"""`rlvr diagnose`: distance of saved rollouts from a model, before training on them."""
 
 from __future__ import annotations
 
@@ -21,32 +21,36 @@ def diagnose(
     rollouts: Annotated[
         list[Path], typer.Argument(metavar="ROLLOUTS...", help="Files or folders of records, or run directories.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Model that is to learn: a directory or a hub name.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model to train: a local directory or a hub name.")],
     verifier: Annotated[
         str | None,
         typer.Option(
             "--verifier",
             "-v",
-            help="Verifier whose score is the reward: a name, or FILE.py:FUNCTION. [default: the first record's last]",
+            help="Verifier whose score is the reward: a name, or FILE.py:FUNCTION. "
+            "[default: that of the first record's last score]",
         ),
     ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(min=1e-6, help="Temperature of all log-probabilities. [default: the first record's]"),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rollouts that the model reads, in whole groups.")] = 1024,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Rollouts whose log-probabilities are computed, in whole groups.")
+    ] = 1024,
     trainer: Annotated[str, typer.Option(help="Trainer whose code computes log-probabilities.")] = "grpo",
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Compute dtype: auto, float32, bfloat16.")] = "auto",
     trust_remote_code: Annotated[
         bool,
-        typer.Option("--trust-remote-code", help="Run Python code that the model brings, with your rights."),
+        typer.Option("--trust-remote-code", help="Run Python code from the model's repository, with your permissions."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say how far ROLLOUTS are from a model, by age; how many are usable; and which recipe fits.
+    """Measure how far saved rollouts are from a model, by lag, and recommend a recipe.
 
-    Every record is read and checked; the model computes log-probabilities of a sample. Nothing is trained or written.
+    Every record is checked, and unusable ones are counted by reason. The model computes the log-probabilities of
+    a sample. Nothing is trained or written.
     """
     from rlvr.run.diagnose import diagnose as run
 

@@ -43,7 +43,7 @@ class Finding:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array, one object per finding.")] = False,
 ) -> None:
-    """Say what is installed, what is missing and how to get it. Exit code 1 if training or scoring cannot run."""
+    """Report what is installed, what is missing and how to get it. Exit code 1 if training or scoring cannot run."""
     try:
         metadata.version("rlvr")
     except metadata.PackageNotFoundError:
@@ -59,7 +59,7 @@ def doctor(
         print(columns(rows))
     failures = [finding.name for finding in findings if finding.status == "fail"]
     if failures:
-        raise RunError(f"the main job cannot run: see {', '.join(failures)} above")
+        raise RunError(f"training or scoring cannot run: see {', '.join(failures)} above")
 
 
 def _machine() -> Iterator[Finding]:

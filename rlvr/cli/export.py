@@ -27,7 +27,7 @@ VerifierName: TypeAlias = Annotated[
         "--verifier",
         "-v",
         metavar="NAME",
-        help="Verifier whose score chooses: a name, or FILE.py:FUNCTION. [default: the only one in FILE]",
+        help="Verifier whose score selects rows: a name, or FILE.py:FUNCTION. [default: the only one in FILE]",
     ),
 ]
 WhereTexts: TypeAlias = Annotated[
@@ -37,12 +37,13 @@ WhereTexts: TypeAlias = Annotated[
 Threshold: TypeAlias = Annotated[
     float, typer.Option("--threshold", metavar="REWARD", help="Rewards at or above this count as correct.")
 ]
-Pairs: TypeAlias = Annotated[int, typer.Option("--pairs", min=1, help="Most pairs of one group, for dpo.")]
+Pairs: TypeAlias = Annotated[int, typer.Option("--pairs", min=1, help="Largest number of pairs per group, for dpo.")]
 AsMessages: TypeAlias = Annotated[
     bool, typer.Option("--messages", help="Write chats: messages for sft, lists of messages for the others.")
 ]
 Mappings: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--map", metavar="TARGET=SOURCE", help="As for rlvr score.")
+    list[str] | None,
+    typer.Option("--map", metavar="TARGET=SOURCE", help="Column names, as for rlvr score; repeatable."),
 ]
 Scores: TypeAlias = Annotated[
     list[str] | None,
@@ -66,8 +67,8 @@ def export(
 ) -> None:
     """Write rollouts as training data for TRL or axolotl: sft, dpo, kto, or flat JSON lines.
 
-    The score of one verifier chooses: sft takes correct rows, dpo pairs a correct with a wrong completion of a prompt,
-    kto labels each row. Equal rows are written once.
+    One verifier's score selects rows: sft takes correct rows, dpo pairs a correct with a wrong completion of a prompt,
+    kto labels each row. Duplicate rows are written once.
     """
     from rlvr.rescore.export import export as run
 

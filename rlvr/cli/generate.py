@@ -29,7 +29,7 @@ Out: TypeAlias = Annotated[Path, typer.Option("--out", "-o", help="File to write
 Completions: TypeAlias = Annotated[
     int | None, typer.Option("-n", min=1, help="Completions per question. [default: sampling.group_size]")
 ]
-Limit: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Ask only the first so many questions.")]
+Limit: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Ask only the first N questions.")]
 SplitName: TypeAlias = Annotated[
     Literal["train", "eval"], typer.Option("--split", help="Questions for training, or the held-out ones.")
 ]
@@ -47,7 +47,7 @@ Sets: TypeAlias = Annotated[
     Texts, typer.Option("--set", help="Any setting of sampling, model, dataset or verifier; repeatable.")
 ]
 Force: TypeAlias = Annotated[
-    bool, typer.Option("--force", help="Replace OUT if it exists; discard what another request has begun.")
+    bool, typer.Option("--force", help="Replace OUT if it exists; discard unfinished work of another request.")
 ]
 
 FLAGS = {
@@ -62,7 +62,7 @@ FLAGS = {
     "dtype": ("--dtype", "model.dtype"),
     "seed": ("--seed", "seed"),
 }
-"""Parameter of `generate` → the flag and the setting that it stands for."""
+"""Parameter of `generate` → its flag and the setting that it sets."""
 
 
 def generate(
@@ -86,10 +86,10 @@ def generate(
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Sample completions of a data set's questions and write them to OUT as records, without training.
+    """Sample completions for the questions of a data set and write them to OUT as records, without training.
 
-    `rlvr train --rollouts OUT` learns from them; `rlvr score`, `compare` and `show` read them. The same command, run
-    again after an interrupt, continues where it stopped.
+    `rlvr train --rollouts OUT` trains on them; `rlvr score`, `compare` and `show` read them. After an interrupt, run
+    the same command again to continue.
     """
     from rlvr.run.config import resolve
     from rlvr.run.generate import generate_with

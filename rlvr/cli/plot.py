@@ -117,7 +117,7 @@ def plot(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Draw the metrics of one or several runs over each other, on one page."""
+    """Plot the metrics of one or more runs on one page."""
     if out.suffix not in FORMATS:
         raise RequestError(f"--out {out} ends in none of {', '.join(FORMATS)}: the suffix decides the format")
     lines = {name: read_metrics(path) for name, path in _names(runs).items()}

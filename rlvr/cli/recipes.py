@@ -20,7 +20,9 @@ class RecipesGroup(CommandGroup):
 
 
 recipes = typer.Typer(
-    cls=RecipesGroup, invoke_without_command=True, help="List recipes: settings that make an algorithm, by name."
+    cls=RecipesGroup,
+    invoke_without_command=True,
+    help="List recipes: named algorithms, each a set of trainer settings.",
 )
 
 
@@ -29,7 +31,7 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @recipes.callback()
 def list_recipes(context: typer.Context, as_json: AsJson = False) -> None:
-    """List recipes: settings that make an algorithm, by name."""
+    """List recipes: named algorithms, each a set of trainer settings."""
     if context.invoked_subcommand is not None:
         return
     from rlvr.registry import registry
@@ -70,8 +72,11 @@ def show(name: Annotated[str, typer.Argument(help="Recipe: a name, or a YAML fil
 
 
 @recipes.command(cls=Command)
-def parts(trainer: Annotated[str, typer.Argument(help="Trainer.")] = "grpo-off", as_json: AsJson = False) -> None:
-    """List the parts of a recipe: every name that the trainer's options take, with its meaning."""
+def parts(
+    trainer: Annotated[str, typer.Argument(help="Trainer whose options are listed.")] = "grpo-off",
+    as_json: AsJson = False,
+) -> None:
+    """List the parts of a recipe: every value of the trainer's options, with its meaning."""
     from rlvr.errors import ConfigError
     from rlvr.run.factories import trainer_factory
 

@@ -43,7 +43,7 @@ Out: TypeAlias = Annotated[
         "--out",
         "-o",
         metavar="OUT",
-        help="File to write; ending in /, a folder for a file for each FILE; - for JSON lines on standard output.",
+        help="File to write; a folder (ending in /) gets one file per FILE; - is standard output (JSON lines).",
     ),
 ]
 Mappings: TypeAlias = Annotated[
@@ -51,7 +51,7 @@ Mappings: TypeAlias = Annotated[
     typer.Option(
         "--map",
         metavar="TARGET=SOURCE",
-        help="Column, or path into one, that holds completion, answer, prompt, id or group_id: "
+        help="Name the column, or a path into one, that holds completion, answer, prompt, id or group_id: "
         "answer=reward_model.ground_truth; repeatable. Files of TRL, verl and others are recognized.",
     ),
 ]
@@ -60,7 +60,8 @@ Gold: TypeAlias = Annotated[
     typer.Option(
         "--gold",
         metavar="FILE",
-        help="File of gold answers, joined by --on; --map answer=COLUMN names its column, if it is not answer.",
+        help="File of gold answers, joined by --on. Its answers are in the column answer, "
+        "or in that of --map answer=COLUMN.",
     ),
 ]
 On: TypeAlias = Annotated[
@@ -72,32 +73,44 @@ Options: TypeAlias = Annotated[
     typer.Option(
         "--option",
         metavar="[NAME:]KEY=VALUE",
-        help="Option of the verifier, as YAML; repeatable. With several verifiers NAME says whose.",
+        help="Option of the verifier, as YAML; repeatable. With several verifiers, NAME says which one.",
     ),
 ]
 Label: TypeAlias = Annotated[
     str | None,
-    typer.Option("--as", metavar="LABEL", help="Name of this variant: the scores are by NAME@LABEL, e.g. math@strict."),
+    typer.Option(
+        "--as", metavar="LABEL", help="Label of this variant: scores are stored under NAME@LABEL, e.g. math@strict."
+    ),
 ]
 WhereTexts: TypeAlias = Annotated[
     Texts,
-    typer.Option("--where", "-w", metavar="EXPR", help="Condition on rows, as in rlvr show: status=error; repeatable."),
+    typer.Option(
+        "--where",
+        "-w",
+        metavar="EXPR",
+        help="Score only rows that meet this condition, as in rlvr show: status=error; repeatable.",
+    ),
 ]
-Limit: TypeAlias = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Only the first so many rows.")]
+Limit: TypeAlias = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Score only the first N rows.")]
 Shard: TypeAlias = Annotated[
     str | None,
-    typer.Option("--shard", metavar="I/N", help="Only each Nth row: 1/4, 2/4, 3/4 and 4/4 together are all rows."),
+    typer.Option(
+        "--shard", metavar="I/N", help="Score every Nth row, starting with row I: the shards 1/4 to 4/4 cover all rows."
+    ),
 ]
 ScoresOnly: TypeAlias = Annotated[
     bool, typer.Option("--scores-only", help="Write only the id and the new scores of each row: a sidecar.")
 ]
 Cache: TypeAlias = Annotated[
-    Path | None, typer.Option("--cache", metavar="FILE", help="Remember verdicts in this file, for other runs too.")
+    Path | None, typer.Option("--cache", metavar="FILE", help="SQLite file of verdicts, shared between runs.")
 ]
 Workers: TypeAlias = Annotated[
-    int | None, typer.Option("--workers", min=0, help="Processes of a verifier. [default: one a CPU; 0 is in process]")
+    int | None,
+    typer.Option(
+        "--workers", min=0, help="Worker processes per verifier; 0 runs in this process. [default: one per CPU]"
+    ),
 ]
-Timeout: TypeAlias = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Wall-clock limit a verdict.")]
+Timeout: TypeAlias = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Time limit per verdict.")]
 WriteProtect: TypeAlias = Annotated[
     bool,
     typer.Option("--write-protect", help="Let workers write to their scratch folders only (Landlock, Linux 6.2)."),
@@ -108,24 +121,24 @@ MaxReward: TypeAlias = Annotated[
 MaxErrorRate: TypeAlias = Annotated[
     float,
     typer.Option(
-        "--max-error-rate", min=0, max=1, help="Exit with 1 if more of the verdicts are errors and time-outs."
+        "--max-error-rate", min=0, max=1, help="Exit with code 1 if a larger share of verdicts are errors or time-outs."
     ),
 ]
 SkipBadLines: TypeAlias = Annotated[
-    bool, typer.Option("--skip-bad-lines", help="Leave out lines that are not JSON objects.")
+    bool, typer.Option("--skip-bad-lines", help="Skip lines that are not JSON objects.")
 ]
 Merge: TypeAlias = Annotated[
-    bool, typer.Option("--merge", help="Merge the outputs of --shard 1/N to N/N, FILE..., into OUT; verifies nothing.")
+    bool, typer.Option("--merge", help="Verify nothing: merge FILE..., the outputs of --shard 1/N to N/N, into OUT.")
 ]
 Force: TypeAlias = Annotated[
-    bool, typer.Option("--force", help="Replace OUT if it exists; discard what another request has begun.")
+    bool, typer.Option("--force", help="Replace OUT if it exists; discard unfinished work of another request.")
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _PASSED_ON = (
     *("gold", "on", "label", "limit", "scores_only", "cache", "workers", "timeout", "write_protect"),
     *("max_reward", "skip_bad_lines", "force"),
 )
-"""Options that are arguments of `rlvr.score` as they are."""
+"""Options that `rlvr.score` takes under the same name."""
 
 _MERGE = {"files", "out", "merge", "force", "as_json"}
 """Parameters that have a meaning with --merge."""
@@ -156,11 +169,11 @@ def score(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify every row of each FILE and write the rows to OUT, each with new scores in its list `scores`.
+    """Verify rows and write them to OUT, each with new scores in its list `scores`.
 
-    A row with a schema_version is a rlvr record. In any other row the columns completion, answer, prompt, id and
-    group_id are used, or those that --map names; all columns are kept as they are. The same command, run again after an
-    interrupt, continues where it stopped.
+    A row with a schema_version is an rlvr record. In any other row, the columns completion, answer, prompt, id and
+    group_id are read, or those that --map names. All other columns are kept unchanged. After an interrupt, run the same
+    command again to continue.
     """
     if merge:
         _merge(context, as_json)

@@ -34,10 +34,11 @@ def show(
             "one score of the row must meet all conditions on these.",
         ),
     ] = None,
-    group: Annotated[str | None, typer.Option("--group", "-g", metavar="ID", help="Only this group.")] = None,
+    group: Annotated[str | None, typer.Option("--group", "-g", metavar="ID", help="Print only this group.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Rows to print; 0 is all.")] = 10,
     mappings: Annotated[
-        list[str] | None, typer.Option("--map", metavar="TARGET=SOURCE", help="As for rlvr score.")
+        list[str] | None,
+        typer.Option("--map", metavar="TARGET=SOURCE", help="Column names, as for rlvr score; repeatable."),
     ] = None,
     scores: Annotated[
         list[str] | None,
@@ -47,7 +48,7 @@ def show(
             help="Sidecar of rlvr score --scores-only; repeatable.",
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Show the middle of long texts.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print long texts in full.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Print rollouts: prompt, completion, verdicts, group, policy version, how sampling ended.

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from rlvr.run.train import TrainResult
     from rlvr.settings import Settings
 
-# The options' types: a list of files, a text, and what help says of each.
+# Types of the options, with their help texts.
 Files: TypeAlias = list[Path] | None
 Texts: TypeAlias = list[str] | None
 
 VerifierName: TypeAlias = Annotated[str | None, typer.Option(help="Verifier: a name, or FILE.py:FUNCTION.")]
 TrainerName: TypeAlias = Annotated[str | None, typer.Option(help="Algorithm: grpo, grpo-off, or a plugin's.")]
-RecipeName: TypeAlias = Annotated[str | None, typer.Option(help="Recipe, as `rlvr recipes` lists them.")]
+RecipeName: TypeAlias = Annotated[str | None, typer.Option(help="Recipe; `rlvr recipes` lists them.")]
 ModelName: TypeAlias = Annotated[
     str | None, typer.Option(help="Model: a local directory or a hub name. [default: embedded]")
 ]
@@ -40,18 +40,21 @@ RolloutFiles: TypeAlias = Annotated[
     typer.Option(
         metavar="FILE...",
         help="Train on these saved records, folders or run directories instead of sampling; repeatable. "
-        "--verifier names the score.",
+        "--verifier names the score to use as reward.",
     ),
 ]
 MoreFiles: TypeAlias = Annotated[Files, typer.Argument(metavar="FILE", hidden=True)]
 ScoreFiles: TypeAlias = Annotated[
-    Files, typer.Option("--scores", metavar="SIDECAR", help="Their scores, from rlvr score --scores-only; repeatable.")
+    Files,
+    typer.Option(
+        "--scores", metavar="SIDECAR", help="Scores of the records, from rlvr score --scores-only; repeatable."
+    ),
 ]
 SkipUnusable: TypeAlias = Annotated[
     bool, typer.Option("--skip-unusable", help="Leave out records that cannot be trained on, and count them.")
 ]
-BehaviourModel: TypeAlias = Annotated[
-    str | None, typer.Option(help="Model that sampled the records: recomputes log-probabilities that they lack.")
+BehaviorModel: TypeAlias = Annotated[
+    str | None, typer.Option(help="Model that sampled the records; it recomputes log-probabilities that they lack.")
 ]
 Steps: TypeAlias = Annotated[int | None, typer.Option(help="Batches to train on.")]
 LearningRate: TypeAlias = Annotated[float | None, typer.Option(help="Learning rate.")]
@@ -66,7 +69,8 @@ WriteProtect: TypeAlias = Annotated[
     typer.Option("--write-protect", help="Let verifiers write to scratch folders only (Landlock, Linux 6.2)."),
 ]
 TrustRemoteCode: TypeAlias = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code that the model brings, with your rights.")
+    bool,
+    typer.Option("--trust-remote-code", help="Run Python code from the model's repository, with your permissions."),
 ]
 Trackers: TypeAlias = Annotated[Texts, typer.Option("--tracker", help="Also log to this tracker; repeatable.")]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Random seed.")]
@@ -78,7 +82,7 @@ AcceptChanges: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--accept-changes",
-        help="With --resume: continue although the verifier, a plugin or rlvr changed version; kept on record.",
+        help="With --resume: continue even if the verifier, a plugin or rlvr changed version, and record the change.",
     ),
 ]
 DryRun: TypeAlias = Annotated[
@@ -101,7 +105,7 @@ def train(
     more_rollouts: MoreFiles = None,
     scores: ScoreFiles = None,
     skip_unusable: SkipUnusable = False,
-    behaviour_model: BehaviourModel = None,
+    behaviour_model: BehaviorModel = None,
     steps: Steps = None,
     lr: LearningRate = None,
     group_size: GroupSize = None,
@@ -151,7 +155,7 @@ def _progress_elsewhere(as_json: bool) -> Iterator[None]:
 
 
 class TrainCommand(Command):
-    """`rlvr train`, which knows the setting behind an option that it lacks."""
+    """`rlvr train`. For an unknown option, it suggests the setting or the option to use."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments. Raises RequestError for an option that is a setting, or an option of another name."""
@@ -173,7 +177,7 @@ OTHER_NAMES = {
     "--output-dir": "--out",
     "--output": "--out",
 }
-"""Option of other commands and other software → what it is called here."""
+"""Option of another command or program → its name here."""
 
 
 def _meant(option: str) -> str:

@@ -155,6 +155,12 @@ def test_the_version_is_that_of_the_package(cli: Callable[..., Any]) -> None:
     )
 
 
+def test_help_shows_defaults_in_brackets_and_fills_its_lines() -> None:
+    shown = " ".join(rlvr("train", "--help").stdout.replace("│", " ").split())
+    assert "a local directory or a hub name. [default: embedded]" in shown
+    assert "Ctrl-C finishes and saves the current step;" in shown
+
+
 def test_no_arguments_print_the_help() -> None:
     assert "Usage: " in rlvr().stdout
 
@@ -358,7 +364,7 @@ def test_doctor_tells_what_is_missing_or_too_old_and_how_to_get_it(
     missing = "no-such-extra-thing is missing (needed by rlvr[far])"
     assert report["extra", "far"] == ("note", missing, "pip install 'rlvr[far]'")
     assert report["extra", "elsewhere"] == ("note", "not for this platform", "")
-    assert str(report.error) == "the main job cannot run: see no-such-thing, pluggy above"
+    assert str(report.error) == "training or scoring cannot run: see no-such-thing, pluggy above"
 
 
 @pytest.mark.parametrize(
@@ -409,7 +415,7 @@ def test_doctor_fails_on_a_name_whose_module_is_broken(install: Install, capsys:
     install("rlvr-polite", "polite = polite_plugin", polite_plugin=POLITE, polite_checks="1 / 0")
     report = Report(capsys)
     assert report["plugin", "polite"][0] == "fail"
-    assert str(report.error) == "the main job cannot run: see polite above"
+    assert str(report.error) == "training or scoring cannot run: see polite above"
 
 
 def test_doctor_is_not_alarmed_by_pypi_s_verifiers(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
