@@ -246,7 +246,7 @@ def killed(folder: Path, chance: random.Random) -> Tally:
     return place.judge(tally)
 
 
-def signalled(number: signal.Signals, which: int) -> Trial:
+def signaled(number: signal.Signals, which: int) -> Trial:
     """Return a trial that sends a signal to the zygote (which: 0), or to a worker (1), while rows are verified."""
 
     def trial(folder: Path, chance: random.Random) -> Tally:
@@ -294,10 +294,10 @@ def full_disk(folder: Path, chance: random.Random) -> Tally:
 OUTSIDE: Mapping[str, Trial] = {
     "`rlvr score` is killed and resumed": killed,
     "the zygote is stopped and `rlvr score` is killed": stopped_and_killed,
-    "the zygote is killed": signalled(signal.SIGKILL, 0),
-    "the zygote is stopped": signalled(signal.SIGSTOP, 0),
-    "a worker is killed": signalled(signal.SIGKILL, 1),
-    "a worker is stopped": signalled(signal.SIGSTOP, 1),
+    "the zygote is killed": signaled(signal.SIGKILL, 0),
+    "the zygote is stopped": signaled(signal.SIGSTOP, 0),
+    "a worker is killed": signaled(signal.SIGKILL, 1),
+    "a worker is stopped": signaled(signal.SIGSTOP, 1),
     "the disk is full": full_disk,
 }
 

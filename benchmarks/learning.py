@@ -27,12 +27,12 @@ import matplotlib.pyplot as plt
 
 RESULTS = Path(__file__).parent / "results"
 TRAINERS = ("grpo", "grpo-off")
-COLOURS = {"grpo": "tab:blue", "grpo-off": "tab:orange"}
+COLORS = {"grpo": "tab:blue", "grpo-off": "tab:orange"}
 HELD_OUT = 1000
 
 
 @dataclass
-class Learnt:
+class Learned:
     """One run: what its metrics say, and how long it took."""
 
     trainer: str
@@ -52,7 +52,7 @@ class Learnt:
         return sum(line.get(part, 0.0) for line in self.lines for part in parts)
 
 
-def learn(trainer: str, seed: int) -> Learnt:
+def learn(trainer: str, seed: int) -> Learned:
     """`rlvr train` on the embedded default, from its command line."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -62,10 +62,10 @@ def learn(trainer: str, seed: int) -> Learnt:
         subprocess.run(command, check=True)
         wall = time.perf_counter() - began
         lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return Learnt(trainer, seed, lines, wall)
+    return Learned(trainer, seed, lines, wall)
 
 
-def table(runs: list[Learnt]) -> str:
+def table(runs: list[Learned]) -> str:
     """Markdown: a row a run."""
     rows = [
         "| trainer | seed | held-out accuracy, sampled | greedy | steps | training | whole command |",
@@ -82,7 +82,7 @@ def table(runs: list[Learnt]) -> str:
     return "\n".join(rows)
 
 
-def plot(runs: list[Learnt], path: Path) -> None:
+def plot(runs: list[Learned], path: Path) -> None:
     """Held-out accuracy against steps; a line a run."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for run in runs:
@@ -94,7 +94,7 @@ def plot(runs: list[Learnt], path: Path) -> None:
                 steps,
                 [line[key] for line in run.evaluations],
                 style,
-                color=COLOURS[run.trainer],
+                color=COLORS[run.trainer],
                 label=label,
                 alpha=0.8,
             )

@@ -1,4 +1,4 @@
-"""Accuracy of the verifier `math` beside math-verify's, on labelled pairs.
+"""Accuracy of the verifier `math` beside math-verify's, on labeled pairs.
 
     python benchmarks/math_accuracy.py [--errors] [--no-math-verify] [FILE.jsonl ...]
 

@@ -303,7 +303,7 @@ def table(title: str, path: Path, baseline_rows: int) -> list[str]:
         measured[name] = baseline(name, path, baseline_rows)
         print(f"  {name}: {measured[name].speed:,.0f} rows/s", flush=True)
     slowest = measured["math-verify, plain loop"].speed
-    lines = [f"## {title}", "", "| | rows | seconds | rows/s | times the loop | verdicts as labelled |"]
+    lines = [f"## {title}", "", "| | rows | seconds | rows/s | times the loop | verdicts as labeled |"]
     lines.append("|---|---:|---:|---:|---:|---:|")
     for name, each in measured.items():
         lines.append(

@@ -80,10 +80,10 @@ def test_the_wheel_holds_what_the_checkout_holds(wheel: Path) -> None:
     assert [name for name in packed if packed[name] != checkout[name]] == []
 
 
-def test_the_wheel_carries_its_licence_and_entry_points(wheel: Path) -> None:
+def test_the_wheel_carries_its_license_and_entry_points(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        (licence,) = [name for name in archive.namelist() if name.endswith("/licenses/LICENSE")]
-        assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
+        (member,) = [name for name in archive.namelist() if name.endswith("/licenses/LICENSE")]
+        assert archive.read(member) == (ROOT / "LICENSE").read_bytes()
         (points,) = [name for name in archive.namelist() if name.endswith("/entry_points.txt")]
         assert b"rlvr = rlvr.cli:main" in archive.read(points)
 

@@ -37,7 +37,7 @@ class Batch:
 
     token_ids_BT: Tensor
     mask_BT: Tensor
-    """bool: the behaviour policy sampled this token, and the loss looks at it."""
+    """bool: the behavior policy sampled this token, and the loss looks at it."""
     behaviour_logprobs_BT: Tensor
     """float32: log α, 0 where the mask is False."""
     versions_BT: Tensor

@@ -327,17 +327,17 @@ def plot(part: Part, results: Sequence[Result], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, both = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
-    colours = mpl.colormaps["tab20" if len(results) > 10 else "tab10"]
+    colors = mpl.colormaps["tab20" if len(results) > 10 else "tab10"]
     for number, each in enumerate(results):
-        colour = colours(number)
+        color = colors(number)
         points = list(zip(*each.curves.values(), strict=False))
         estimates = [Estimate.of([p.sampled for p in at]) for at in points]
         low = [e.mean - (0 if math.isinf(e.half) else e.half) for e in estimates]
         high = [e.mean + (0 if math.isinf(e.half) else e.half) for e in estimates]
         for axes, unit in zip(both, ("gradient_steps", "rollouts"), strict=True):
             x = [statistics.fmean(getattr(p, unit) for p in at) for at in points]
-            axes.plot(x, [e.mean for e in estimates], marker=".", color=colour, label=each.regime.name)
-            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(x, [e.mean for e in estimates], marker=".", color=color, label=each.regime.name)
+            axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
     both[0].set(xlabel="gradient steps", ylabel="held-out accuracy, sampled", ylim=(0, 1))
     if max(p.gradient_steps for r in results for points in r.curves.values() for p in points) > 500:
         both[0].set_xscale("symlog", linthresh=200)

@@ -1,1 +1,1 @@
-"""Test bench for verifiers: labelled cases, attacks, latency, report."""
+"""Test bench for verifiers: labeled cases, attacks, latency, report."""

@@ -1,4 +1,4 @@
-"""Test bench for verifiers: labelled cases, and checks that need no labels, all through the real worker pool.
+"""Test bench for verifiers: labeled cases, and checks that need no labels, all through the real worker pool.
 
     cases       false positives and negatives by category, with Wilson intervals
     answers     a gold answer accepts itself, another is refused, formatting around an answer changes nothing
@@ -11,7 +11,7 @@
 A verifier of which no check tried both right and wrong answers is not tested, and has not passed.
 
 A completion is accepted if its verdict is `graded` and its reward reaches a threshold. One fault fails a check, except
-for the labelled cases, whose error rates have limits.
+for the labeled cases, whose error rates have limits.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def run_bench(
 
     Args:
         verifier, options, workers, timeout: Arguments of `Scorer`.
-        cases: Files of labelled cases (`rlvr.bench.cases`), instead of the one that the verifier brings.
+        cases: Files of labeled cases (`rlvr.bench.cases`), instead of the one that the verifier brings.
         questions: Rows of a data set, each with a gold answer.
         answer_form: How a completion states its answer, with `{answer}` in its place. By default what the verifier
             declares, or `\boxed{answer}`.
@@ -164,14 +164,14 @@ class _Findings:
     def _accepted(self, judged: Judged) -> bool:
         return judged.score.reward is not None and judged.score.reward >= self.limits.threshold
 
-    # --- labelled cases
+    # --- labeled cases
 
     def categories(self) -> list[Category]:
         names = sorted({each.trial.what for each in self.of(CASES)}, key=str.casefold)
         return [self.category(name, [each for each in self.of(CASES) if each.trial.what == name]) for name in names]
 
     def category(self, name: str, judged: Sequence[Judged]) -> Category:
-        wrong, right = self._labelled(judged, False), self._labelled(judged, True)
+        wrong, right = self._labeled(judged, False), self._labeled(judged, True)
         return Category(
             name,
             Share(sum(map(self._accepted, wrong)), len(wrong)),
@@ -180,15 +180,15 @@ class _Findings:
         )
 
     @staticmethod
-    def _labelled(judged: Sequence[Judged], expected: bool) -> list[Judged]:
+    def _labeled(judged: Sequence[Judged], expected: bool) -> list[Judged]:
         return [each for each in judged if each.trial.case is not None and each.trial.case.expected is expected]
 
     def _rate(self, name: str, expected: bool, most: float) -> Check:
-        labelled = self._labelled(self.of(CASES), expected)
-        faults = [each for each in labelled if self._accepted(each) is not expected]
-        share = Share(len(faults), len(labelled))
-        if not labelled:
-            return Check(name, Result.SKIPPED, 0, detail=f"no case is labelled {str(expected).lower()}")
+        labeled = self._labeled(self.of(CASES), expected)
+        faults = [each for each in labeled if self._accepted(each) is not expected]
+        share = Share(len(faults), len(labeled))
+        if not labeled:
+            return Check(name, Result.SKIPPED, 0, detail=f"no case is labeled {str(expected).lower()}")
         result = Result.FAILED if share.value > most else Result.PASSED
         return Check(name, result, share.trials, tuple(faults), f"{share.value:.1%}, at most {most:.1%} allowed")
 
@@ -284,7 +284,7 @@ class _Findings:
         return Check(REPEATS, Result.NOTE, len(tried), tuple(faults), f"{len(faults):,} change {detail}")
 
     def _symmetry(self) -> Check:
-        """Note labelled pairs whose verdict changes if gold and answer are swapped.
+        """Note labeled pairs whose verdict changes if gold and answer are swapped.
 
         That is no fault: a rounded gold answer accepts what an exact one does not, and a letter may stand for its text.
         """
@@ -292,7 +292,7 @@ class _Findings:
         tried = [each for each in self.of(SYMMETRY) if id(each.trial.case) in straight]
         differ = [each for each in tried if self._accepted(each) is not straight[id(each.trial.case)]]
         result = Result.NOTE if tried else Result.SKIPPED
-        detail = f"{len(differ):,} of the labelled pairs get another verdict" if tried else ""
+        detail = f"{len(differ):,} of the labeled pairs get another verdict" if tried else ""
         return Check(SYMMETRY, result, len(tried), tuple(differ), detail)
 
     def _rewards(self) -> Check:
@@ -337,7 +337,7 @@ class _Findings:
 
     def _wrong_ones(self, compares_answers: bool) -> list[Judged]:
         """Return the graded completions that are surely wrong."""
-        found = self._labelled(self.of(CASES), False)
+        found = self._labeled(self.of(CASES), False)
         if compares_answers:
             found += [*self.of(WRONG), *self.of(PADDED), *self.of(HOSTILITY)]
             found += [each for name in ATTACKS for each in self.of(ATTACK + name)]
@@ -345,6 +345,6 @@ class _Findings:
 
     def _right_ones(self, compares_answers: bool) -> list[Judged]:
         """Return the graded completions that are surely right."""
-        found = self._labelled(self.of(CASES), True)
+        found = self._labeled(self.of(CASES), True)
         found += [*self.of(GOLD), *self.of(ALONE)] if compares_answers else []
         return [each for each in found if each.score.reward is not None]

@@ -1,4 +1,4 @@
-r"""Labelled cases: completions that a verifier must or must not reward, one JSON object per line.
+r"""Labeled cases: completions that a verifier must or must not reward, one JSON object per line.
 
     {"category": "fractions", "gold": "1/2", "pred": "0.5", "expected": true}
     {"category": "hedging", "gold": "1/2", "completion": "It is \\boxed{1/2} or \\boxed{2}.", "expected": false}

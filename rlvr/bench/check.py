@@ -31,12 +31,12 @@ def check(
     max_false_negative_rate: float = 0.1,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Report:
-    r"""Test a verifier on labelled cases, attacks, hostile completions and repeats. Look at `passed` of the result.
+    r"""Test a verifier on labeled cases, attacks, hostile completions and repeats. Look at `passed` of the result.
 
     Args:
         verifier: A registered name, `file.py:function` or `package.module:function`.
         options: Options of the verifier.
-        cases: Files of labelled cases, instead of the one that the verifier brings.
+        cases: Files of labeled cases, instead of the one that the verifier brings.
         dataset: Prompt set, or a file of questions and answers, whose gold answers must accept themselves.
         split: Split of the prompt set.
         data_files: Local files of the prompt set.

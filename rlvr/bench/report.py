@@ -1,4 +1,4 @@
-"""Result of the test bench: labelled cases, checks and latencies, as data."""
+"""Result of the test bench: labeled cases, checks and latencies, as data."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True)
 class Category:
-    """Labelled cases of one kind."""
+    """Labeled cases of one kind."""
 
     name: str
     false_positives: Share
@@ -132,9 +132,9 @@ class Report:
     timeout: float
     limits: Limits
     categories: tuple[Category, ...]
-    """Labelled cases by category, sorted by name."""
+    """Labeled cases by category, sorted by name."""
     total: Category | None
-    """All labelled cases; None if there are none."""
+    """All labeled cases; None if there are none."""
     checks: tuple[Check, ...]
     tested: bool
     """Whether there were right and wrong answers to try it on. Without, nothing says that it rewards the right ones."""

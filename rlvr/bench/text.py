@@ -31,7 +31,7 @@ def outcome(report: Report) -> str:
         return f"FAILED: {', '.join(check.name for check in report.failed)}"
     if report.tested:
         return "passed"
-    return "NOT TESTED: no check tried right and wrong answers; give labelled cases of both kinds (--cases FILE)"
+    return "NOT TESTED: no check tried right and wrong answers; give labeled cases of both kinds (--cases FILE)"
 
 
 def _shown(check: Check) -> bool:
@@ -41,7 +41,7 @@ def _shown(check: Check) -> bool:
 
 def _cases(report: Report) -> Iterator[str]:
     if report.total is None:
-        yield "no labelled cases (--cases FILE): the error rate is unknown"
+        yield "no labeled cases (--cases FILE): the error rate is unknown"
         return
     head = ["CATEGORY", "FALSE POSITIVES", "95 %", "FALSE NEGATIVES", "95 %", "P50 MS", "P99", "MAX"]
     rows = [_row(category) for category in (*report.categories, report.total)]

@@ -34,7 +34,7 @@ ATTACKED = 8
 NEAR = 20
 """Gold answers that are searched for one that differs."""
 
-CASES = "labelled cases"
+CASES = "labeled cases"
 GOLD = "a gold accepts itself"
 WRONG = "a wrong answer is refused"
 FORMATTING = "formatting changes nothing"
@@ -137,12 +137,12 @@ class Trials:
         own = [(BenchQuestion(Task(answer=target.gold, extra=extra), target.question), target) for target in OWN]
         for question in theirs or [question for question, _ in own]:
             self.add(GOLD, "", self.say(question.gold), question)
-        labelled = {case.gold: case.answer for case in cases if not case.expected and case.answer is not None}
+        labeled = {case.gold: case.answer for case in cases if not case.expected and case.answer is not None}
         fair = []
         for question, other in _with_another(theirs):
             if other is not None:
                 self.add(WRONG, "the gold of another row", self.say(other), question)
-            wrong = labelled.get(question.gold, other)
+            wrong = labeled.get(question.gold, other)
             if wrong is not None and (target := AttackTarget(question.text, question.gold, wrong)).fair:
                 fair.append((question, target))
         attacked = [*own, *spread(fair, ATTACKED)]

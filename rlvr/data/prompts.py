@@ -34,7 +34,7 @@ from rlvr.record.row_files import is_saved_dataset
 from rlvr.record.schema import Message, Stop, Task, digest
 from rlvr.record.values import json_safe
 from rlvr.registry import registry
-from rlvr.settings import Setting, read_settings, validate
+from rlvr.settings import Setting, formerly, read_settings, validate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -81,7 +81,9 @@ class DatasetCard(Frozen):
     system: str | None = Field(default=None, description="system prompt for a chat model, a template like plain")
     user: str = Field(default="{question}", description="user message for a chat model, a template like plain")
     verifier: str = Field(default="math", description="verifier to use if the run names none")
-    licence: str | None = Field(default=None, description="license of the data set")
+    license: str | None = Field(
+        default=None, description="license of the data set", json_schema_extra=formerly("licence")
+    )
     source: str | None = Field(default=None, description="where the data set is documented")
 
     @field_validator("plain", "user")

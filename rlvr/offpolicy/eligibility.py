@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rlvr.record.schema import Rollout
 
-NO_LOGPROBS = "no behaviour log-probabilities"
+NO_LOGPROBS = "no behavior log-probabilities"
 """The only reason that a behavior model removes."""
 NO_TOKENS = "no token ids"
 NO_MASK = "no loss mask"

@@ -28,7 +28,7 @@ class MisfitError(Exception):
 
 
 class ColumnTypes:
-    """The columns of JSON objects, learnt from all of them, one after the other."""
+    """The columns of JSON objects, learned from all of them, one after the other."""
 
     def __init__(self) -> None:
         self._columns: dict[str, _Type] = {}

@@ -1,6 +1,6 @@
 """The record: what travels between sampling, scoring, storing and training.
 
-A `Rollout` is one sampled completion of one prompt: exact token ids, the behaviour policy's log-probabilities, which
+A `Rollout` is one sampled completion of one prompt: exact token ids, the behavior policy's log-probabilities, which
 policy version sampled each token, and an append-only list of scores. A field that is unknown is None, never a made-up
 zero. All per-token columns are index-aligned with `token_ids` and of equal length T (prompt tokens included; the mask
 tells them apart).
@@ -196,7 +196,7 @@ class Score(Verdict):
 
 
 class SamplingParams(Frozen):
-    """How tokens are drawn. The defaults filter nothing: the behaviour policy is softmax(logits / temperature)."""
+    """How tokens are drawn. The defaults filter nothing: the behavior policy is softmax(logits / temperature)."""
 
     temperature: float = Field(default=1.0, ge=0, description="0 is greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -210,7 +210,7 @@ class SamplingParams(Frozen):
 
     @property
     def filters(self) -> list[str]:
-        """Names of the settings that make the behaviour policy differ from softmax(logits / temperature)."""
+        """Names of the settings that make the behavior policy differ from softmax(logits / temperature)."""
         return [name for name, neutral in _NEUTRAL.items() if getattr(self, name) != neutral]
 
 

@@ -1,7 +1,7 @@
 """The loop: Algorithm 1 of arXiv 2505.22257, with everything it touches behind a protocol.
 
 for each step k:
-    if k mod v == 0: sync π_θ to the sampler (it becomes the behaviour policy α)
+    if k mod v == 0: sync π_θ to the sampler (it becomes the behavior policy α)
     draw groups: sampled from α, verified and stored (`run.fresh`), read from files (`run.saved`), or replayed from
         this run's past (`run.replay`)
     learn from them (i gradient steps)

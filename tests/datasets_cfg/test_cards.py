@@ -23,7 +23,7 @@ def test_the_four_are_there_and_registered() -> None:
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
 def test_a_card_says_all_that_a_user_must_know(path: Path) -> None:
     card = validate(DatasetCard, read_settings(path, named=()))
-    for field in ("hub", "revision", "splits", "question", "answer", "licence", "source", "system"):
+    for field in ("hub", "revision", "splits", "question", "answer", "license", "source", "system"):
         assert getattr(card, field), field
     assert "\\boxed{}" in card.plain
     assert re.fullmatch("[0-9a-f]{40}", card.revision or ""), "a branch moves: pin the commit whose layout was checked"

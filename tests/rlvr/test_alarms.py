@@ -74,7 +74,7 @@ def test_each_alarm_at_its_threshold(change: dict[str, Any], text: str) -> None:
 
 def test_batches_in_a_row_are_counted_from_the_batch_before() -> None:
     quiet = {"signal/groups": 0.0, "train/optimizer_steps": 0.0}
-    masked, learnt = quiet | {"signal/groups": 0.5}, {"signal/groups": 0.5, "train/optimizer_steps": 1.0}
+    masked, learned = quiet | {"signal/groups": 0.5}, {"signal/groups": 0.5, "train/optimizer_steps": 1.0}
     skipped = masked | {"train/skipped": 1.0, "train/loss": math.nan}
 
     def counts(*batches: dict[str, float]) -> list[int]:
@@ -87,13 +87,13 @@ def test_batches_in_a_row_are_counted_from_the_batch_before() -> None:
     assert counts(quiet) == [1, 0, 0]
     assert counts(quiet, quiet) == [2, 0, 0]
     assert counts(quiet, skipped) == [0, 0, 1]
-    assert counts(skipped, skipped, learnt) == [0, 0, 0]
-    # A batch that was not learnt from for its verdicts says nothing about its signal.
+    assert counts(skipped, skipped, learned) == [0, 0, 0]
+    # A batch that was not learned from for its verdicts says nothing about its signal.
     assert counts(quiet, quiet | {"train/skipped": 1.0}) == [0, 0, 1]
     # What had nothing to learn from is no step either, and hides none.
     assert counts(masked, masked) == [0, 2, 0]
     assert counts(masked, quiet, skipped, masked) == [0, 2, 0]
-    assert counts(masked, masked, learnt) == [0, 0, 0]
+    assert counts(masked, masked, learned) == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

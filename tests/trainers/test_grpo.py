@@ -287,7 +287,7 @@ def test_groups_without_signal_add_nothing_but_their_place_in_the_mean(tiny_mode
 
 
 def test_a_group_that_lost_members_is_whitened_as_it_was_sampled(tiny_model: Path, oracle: ModuleType) -> None:
-    """What is left of it has equal rewards, and still learns: the behaviour policy did worse."""
+    """What is left of it has equal rewards, and still learns: the behavior policy did worse."""
     (group,) = oracle.Oracle(tiny_model).groups(7, [[1.0, 1.0, 0.0, 0.0]], noise=0.0)
     left = Group(group.rollouts[:2], group.rewards[:2], group.stats)
     metrics = make(tiny_model).update([left])

@@ -1,4 +1,4 @@
-"""Whole updates of `grpo-off` against the float64 oracle: lagged behaviour, both centers, the reference's resets."""
+"""Whole updates of `grpo-off` against the float64 oracle: lagged behavior, both centers, the reference's resets."""
 
 from __future__ import annotations
 

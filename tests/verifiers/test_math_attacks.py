@@ -22,7 +22,7 @@ TARGETS = [
     AttackTarget("Is it prime?", "no", "yes"),
     AttackTarget("Does it hold?", "True", "False"),
     AttackTarget("Which letter?", "x", "y"),
-    AttackTarget("Which colour?", "blue", "red"),
+    AttackTarget("Which color?", "blue", "red"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The labelled corpus, whole: no false positive, and the false negatives are the ones that are named here."""
+"""The labeled corpus, whole: no false positive, and the false negatives are the ones that are named here."""
 
 from __future__ import annotations
 

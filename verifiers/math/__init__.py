@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from rlvr import Status, Task, Verdict, verifier
 
-from .answers import Judgement, judge, readable
+from .answers import Judgment, judge, readable
 from .claims import Found
 from .extract import final_answer, gold_answer, kind_of
 from .options import Assume, Options, Units
@@ -86,20 +86,20 @@ def check(
         assignment, degrees, assume, unevaluated,
     )  # fmt: skip
     try:
-        judgement = judge(gold, found.text, options)
+        judgment = judge(gold, found.text, options)
     except RecursionError:
         return Verdict(status=Status.UNPARSED, reason="nested too deeply")
-    return _verdict(found, judgement)
+    return _verdict(found, judgment)
 
 
-def _verdict(found: Found, judgement: Judgement) -> Verdict:
+def _verdict(found: Found, judgment: Judgment) -> Verdict:
     """Return the verdict on an answer that was found and judged."""
     extracted = found.text if len(found.text) <= 1000 else found.text[:1000] + "…"
-    if judgement.status == "invalid":
-        return Verdict(status=Status.INVALID, extracted=extracted, reason=judgement.reason)
-    if judgement.status == "unparsed":
-        return Verdict(status=Status.UNPARSED, extracted=extracted, reason=judgement.reason)
+    if judgment.status == "invalid":
+        return Verdict(status=Status.INVALID, extracted=extracted, reason=judgment.reason)
+    if judgment.status == "unparsed":
+        return Verdict(status=Status.UNPARSED, extracted=extracted, reason=judgment.reason)
     return Verdict(
-        status=Status.GRADED, reward=1.0 if judgement.status == "equal" else 0.0, extracted=extracted,
-        reason=f"{found.by}: {judgement.reason}",
+        status=Status.GRADED, reward=1.0 if judgment.status == "equal" else 0.0, extracted=extracted,
+        reason=f"{found.by}: {judgment.reason}",
     )  # fmt: skip

@@ -40,7 +40,7 @@ MAX_LENGTH = 60_000
 Outcome: TypeAlias = Literal["equal", "different", "unparsed", "invalid"]
 
 
-class Judgement(NamedTuple):
+class Judgment(NamedTuple):
     """An answer that was found, and the stage that found it."""
 
     status: Outcome
@@ -48,14 +48,14 @@ class Judgement(NamedTuple):
 
 
 _EQUAL = {
-    stage: Judgement("equal", stage)
+    stage: Judgment("equal", stage)
     for stage in (
         *("the same text", "exact arithmetic", "part by part", "the same words", "the same choice"),
         "equal expressions",
     )
 }
 _DIFFERENT = {
-    stage: Judgement("different", stage)
+    stage: Judgment("different", stage)
     for stage in (
         *("exact arithmetic", "different parts", "different words", "different choices", "different times"),
         "not equal",
@@ -68,19 +68,19 @@ _SIGNS = frozenset(["<", ">", "=", "+", "-", "*", "/", "×", "÷", "<=", ">=", "
 
 
 @remembered(8192)
-def judge(gold: str, answer: str, options: Options) -> Judgement:
+def judge(gold: str, answer: str, options: Options) -> Judgment:
     """Return whether the answer text says what the gold text says."""
     if len(answer) > MAX_LENGTH and answer.strip() != gold.strip():
-        return Judgement("unparsed", "the answer is too long")
+        return Judgment("unparsed", "the answer is too long")
     if gold.strip(" $") in _SIGNS:
         return _EQUAL["the same text"] if answer.strip(" $") == gold.strip(" $") else _DIFFERENT["not equal"]
     gold, answer = normalize(unquoted(gold)), normalize(unquoted(answer))
     if not answer or not any(c.isalnum() for c in answer):
         if gold == answer:
-            return Judgement("invalid", "the gold answer says nothing")
-        return Judgement("unparsed", "the answer is empty") if not answer else _by_tree(gold, answer, options)
+            return Judgment("invalid", "the gold answer says nothing")
+        return Judgment("unparsed", "the answer is empty") if not answer else _by_tree(gold, answer, options)
     if gold == answer:
-        return _EQUAL["the same text"] if not gold.isspace() else Judgement("invalid", "the gold answer is empty")
+        return _EQUAL["the same text"] if not gold.isspace() else Judgment("invalid", "the gold answer is empty")
     if max(len(gold), len(answer)) < 2_000 and _squeezed(gold) == _squeezed(answer):
         return _EQUAL["the same text"]
     gold_number, number = read_number(gold), read_number(answer)
@@ -112,7 +112,7 @@ def _numbers(gold: Number, number: Number) -> bool | None:
     return None if abs(gold.value - number.value) * 50 <= abs(gold.value) else False
 
 
-def _by_parts(gold: str, answer: str, options: Options) -> Judgement | None:
+def _by_parts(gold: str, answer: str, options: Options) -> Judgment | None:
     """Judge `(a) 3, (b) 5` part by part. The order counts if one side leaves the labels out."""
     golds, answers = parts(gold), parts(answer)
     if golds is None and answers is None:
@@ -128,7 +128,7 @@ def _by_parts(gold: str, answer: str, options: Options) -> Judgement | None:
     if len(first) != len(second):
         return _DIFFERENT["different parts"]
     found = [judge(one, other, options) for one, other in zip(first, second, strict=True)]
-    worst = max(found, key=lambda judgement: _GRAVITY.index(judgement.status))
+    worst = max(found, key=lambda judgment: _GRAVITY.index(judgment.status))
     if worst.status == "invalid":
         return None  # no parts, then: it may be read as a whole
     return {"equal": _EQUAL["part by part"], "different": _DIFFERENT["different parts"]}.get(worst.status, worst)
@@ -145,7 +145,7 @@ _OPPOSITE = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 _LETTERS = re.compile(r"[a-z]+")
 
 
-def _by_words(gold: str, answer: str) -> Judgement | None:
+def _by_words(gold: str, answer: str) -> Judgment | None:
     moment = _by_moment(gold, answer) if len(gold) < 40 and len(answer) < 40 else None
     if moment is not None:
         return moment
@@ -180,7 +180,7 @@ def _by_words(gold: str, answer: str) -> Judgement | None:
 _MOMENT = re.compile(r"(?i):|-\d\d-|\d ?[ap]\.? ?m\b|noon|midnight|[a-z]{3,} \d|\d(?:st|nd|rd|th)? (?:of )?[a-z]{3}")
 
 
-def _by_moment(gold: str, answer: str) -> Judgement | None:
+def _by_moment(gold: str, answer: str) -> Judgment | None:
     """Judge times of day and dates; None for anything else."""
     if not (_MOMENT.search(gold) or _MOMENT.search(answer)):
         return None
@@ -194,7 +194,7 @@ def _by_moment(gold: str, answer: str) -> Judgement | None:
     return None
 
 
-def _by_choice(gold: str, answer: str) -> Judgement | None:
+def _by_choice(gold: str, answer: str) -> Judgment | None:
     """Judge the letters of a multiple choice; None for anything else."""
     letter = choice(gold)
     if letter is not None and letter.isupper():
@@ -219,7 +219,7 @@ def _by_choice(gold: str, answer: str) -> Judgement | None:
     return _EQUAL["the same choice"] if several is not None and several == choices(answer) else None
 
 
-def _either(gold: tuple[str, str], answer: str) -> Judgement | None:
+def _either(gold: tuple[str, str], answer: str) -> Judgment | None:
     """Judge an answer to the gold `(B) 12`: `12` is right too, and `(C) 12` is not."""
     other = choice_and_text(answer)
     if other is not None and other[0] != gold[0]:
@@ -319,7 +319,7 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     return tuple(found)
 
 
-def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
+def _by_tree(gold: str, answer: str, options: Options) -> Judgment:
     if reordered(gold, answer):
         return _DIFFERENT["not equal"]
     gold, answer = with_arrows(gold, answer), with_arrows(answer, gold)
@@ -330,15 +330,15 @@ def _by_tree(gold: str, answer: str, options: Options) -> Judgement:
     if not golds:
         if _is_words(gold):
             return _DIFFERENT["different words"]
-        return Judgement("invalid", f"the gold answer {gold[:80]!r} cannot be read")
+        return Judgment("invalid", f"the gold answer {gold[:80]!r} cannot be read")
     if not answers:
         if _is_words(answer):
             return _DIFFERENT["different words"]
-        return Judgement("unparsed", f"the answer {answer[:80]!r} cannot be read")
+        return Judgment("unparsed", f"the answer {answer[:80]!r} cannot be read")
     try:
         equal = _any_equal(golds, answers, bool(_CALL.search(gold) or _CALL.search(answer)), options)
     except RecursionError:
-        return Judgement("unparsed", "nested too deeply")
+        return Judgment("unparsed", "nested too deeply")
     if not equal:
         return _DIFFERENT["not equal"]
     return _DIFFERENT["different words"] if _qualified(gold, answer, options) else _EQUAL["equal expressions"]

@@ -12,7 +12,7 @@ from .matrix import components, rows_of
 from .options import Options
 from .piecewise import same_function
 from .region import integers, region, same_region
-from .tidy import content_of, label_of, labelled, tidy
+from .tidy import content_of, label_of, labeled, tidy
 from .tree import Expr, has, num, rebuild, rename, symbols, walk
 from .units import Unit, read_unit
 from .values import same_values
@@ -255,7 +255,7 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
         return False
     if kinds & {"rel"} and len(kinds) == 2:
         relation, other = (gold, answer) if gold.op == "rel" else (answer, gold)
-        if labelled(relation):
+        if labeled(relation):
             content = content_of(relation)
             return _same(content, other, options) if relation is gold else _same(other, content, options)
         return False
@@ -264,7 +264,7 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
         items = _items(collection)
         if collection.op == "set" and len(items) == 1:
             return same(items[0], other, options) if collection is gold else same(other, items[0], options)
-        if collection.op == "list" and all(labelled(i) or _numeric(i) for i in items) and len(items) <= MAX_REPEATED:
+        if collection.op == "list" and all(labeled(i) or _numeric(i) for i in items) and len(items) <= MAX_REPEATED:
             distinct = list(dict.fromkeys(content_of(i) for i in items))
             if len(distinct) == 1:
                 return same(distinct[0], other, options) if collection is gold else same(other, distinct[0], options)
@@ -324,7 +324,7 @@ def _distinct(items: list[Expr]) -> list[Expr]:
 
 def _labels(items: list[Expr]) -> list[Expr] | None:
     """Return the labels, when every item has one; None otherwise (`n = 1, 2, 3` has one for all)."""
-    return [label_of(item) for item in items] if items and all(labelled(item) for item in items) else None
+    return [label_of(item) for item in items] if items and all(labeled(item) for item in items) else None
 
 
 _AXES = [Expr("sym", (name,)) for name in "xyz"]
@@ -354,7 +354,7 @@ def _grouped(items: list[Expr]) -> list[Expr]:
     """Return labeled values that repeat (`p=5, q=2, p=7, q=2`), or stand in groups, as one tuple a group."""
     out: list[Expr] = []
     for item in items:
-        if item.op == "list" and all(labelled(inner) for inner in item.args):
+        if item.op == "list" and all(labeled(inner) for inner in item.args):
             out.append(Expr("tuple", ("(", "(", *(content_of(inner) for inner in item.args))))
         else:
             out.append(item)
@@ -394,7 +394,7 @@ def _matched(golds: list[Expr], answers: list[Expr], options: Options) -> bool:
 
 
 def _same_matrices(gold: Expr, answer: Expr, options: Options) -> bool:
-    if labelled(gold) or labelled(answer):
+    if labeled(gold) or labeled(answer):
         return _same(content_of(gold), content_of(answer), options)
     first, second = rows_of(gold, gold.op != "tuple"), rows_of(answer, answer.op != "tuple")
     if {gold.op, answer.op} & {"add", "mul"} and "tuple" in (gold.op, answer.op):
@@ -457,13 +457,13 @@ def _same_relations(gold: Expr, answer: Expr, options: Options) -> bool:
         if options.assignment and other.op == "modulo" and relation.args[0] == ("==",):  # x is congruent to ...
             residue = relation.args[1][1]
             return relation.args[1][0].op == "sym" and residue.op == "modulo" and _same(residue, other, options)
-        if not options.assignment or not (labelled(relation) or (relation is answer and _states_a_value(relation))):
+        if not options.assignment or not (labeled(relation) or (relation is answer and _states_a_value(relation))):
             return False
-        content = content_of(relation) if labelled(relation) else relation.args[1][1]
+        content = content_of(relation) if labeled(relation) else relation.args[1][1]
         return _same(content, other, options) if relation is gold else _same(other, content, options)
     operators, answer_operators = gold.args[0], answer.args[0]
     if operators == answer_operators == ("=",):
-        if labelled(gold) and labelled(answer):
+        if labeled(gold) and labeled(answer):
             first, second = label_of(gold), label_of(answer)
             if (
                 first == second
@@ -582,7 +582,7 @@ def _same_quantities(gold: Expr, answer: Expr, options: Options) -> bool:
             gold_value, value, options
         )
     if "rel" in (gold_value.op, value.op):
-        if labelled(gold_value) and labelled(value) and label_of(gold_value) != label_of(value):
+        if labeled(gold_value) and labeled(value) and label_of(gold_value) != label_of(value):
             return False
         gold_value, value = content_of(gold_value), content_of(value)
     if gold_unit is not None and unit is not None:

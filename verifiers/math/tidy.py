@@ -196,7 +196,7 @@ def _is_label(node: Expr) -> bool:
     return False
 
 
-def labelled(node: Expr) -> bool:
+def labeled(node: Expr) -> bool:
     return (
         node.op == "rel"
         and node.args[0] == ("=",)
@@ -207,7 +207,7 @@ def labelled(node: Expr) -> bool:
 
 
 def label_of(node: Expr) -> Expr:
-    """Return what a labelled value is called, with the names of a function's variables left out."""
+    """Return what a labeled value is called, with the names of a function's variables left out."""
     label: Expr = node.args[1][0]
     if label.op != "call":
         return label
@@ -233,4 +233,4 @@ def _unordered(argument: Expr) -> Expr:
 
 
 def content_of(node: Expr) -> Expr:
-    return tidy(node.args[1][1]) if labelled(node) else node
+    return tidy(node.args[1][1]) if labeled(node) else node

@@ -175,10 +175,10 @@ def _same_rounded(gold: Expr, answer: Expr, options: Options) -> bool:
     if gold_literal is None and literal is not None:
         _, ulp, digits = literal
         if gold_value.denominator == 1 and numeric.rational(gold) is not None:
-            artefact = value.denominator != 1 and difference <= Fraction(
+            artifact = value.denominator != 1 and difference <= Fraction(
                 1, 10**6
             )  # 42.0000001 of a float's computation
-            return artefact and difference <= size * Fraction(1, 10**8)
+            return artifact and difference <= size * Fraction(1, 10**8)
         if digits >= 4 and difference < ulp:
             return difference <= Fraction(options.float_rtol) * size
     return False

@@ -191,7 +191,7 @@ def test_rewards_outside_of_0_to_1_are_noted() -> None:
     assert report.check(REWARDS).detail == "-1 to 1; correct at 0.5 or more (outside of 0 to 1: check the threshold)"
 
 
-def test_the_limits_decide_about_the_labelled_cases(tmp_path: Path) -> None:
+def test_the_limits_decide_about_the_labeled_cases(tmp_path: Path) -> None:
     cases = tmp_path / "cases.jsonl"
     cases.write_text(
         '{"gold": "1", "pred": "1", "expected": false}\n'

@@ -1,4 +1,4 @@
-"""Labelled cases: what a row may hold, and what is said about one that is wrong."""
+"""Labeled cases: what a row may hold, and what is said about one that is wrong."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_a_sound_verifier_with_its_own_cases(check: Run) -> None:
 def test_without_cases_it_says_so_and_checks_the_rest(check: Run) -> None:
     done = check("mistaken.py:compute_score")
     assert done.code == 0
-    assert "no labelled cases (--cases FILE)" in done.out
+    assert "no labeled cases (--cases FILE)" in done.out
     assert done.out.splitlines()[-1] == "passed"
 
 

@@ -100,7 +100,7 @@ def test_what_only_lacks_log_probabilities_can_be_mended(
     ]
     write_rollouts(tmp_path / "bare.jsonl", bare)
     shown = diagnose(tmp_path / "bare.jsonl", "--model", tiny_model)
-    assert "not usable   12 (100.0%): no behaviour log-probabilities" in shown
+    assert "not usable   12 (100.0%): no behavior log-probabilities" in shown
     assert "--behaviour-model" in shown
     assert "recommended  nothing yet: recompute" in shown
     assert "AGE" not in shown

@@ -81,7 +81,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("filters", sampling(top_p=0.9), "sampled with top_p"),
     ("no sampling", lambda r: {"sampling": None}, "unknown sampling parameters"),
     ("vocabulary", lambda r: {"token_ids": (10**6, *r.token_ids[1:])}, "token ids beyond the vocabulary of 52"),
-    ("logprobs", lambda r: {"behaviour_logprobs": None}, "no behaviour log-probabilities. * --behaviour-model"),
+    ("logprobs", lambda r: {"behaviour_logprobs": None}, "no behavior log-probabilities. * --behaviour-model"),
     ("group", lambda r: {"group_id": None}, "no group. * equal prompts are not taken for a group"),
     ("score", lambda r: {"scores": ()}, "no score by digits. * rlvr score FILE --verifier NAME --out SCORED"),
     ("prompt", lambda r: {"prompt": "2+2="}, "another prompt than the rest of its group"),
@@ -111,7 +111,7 @@ def test_reasons_are_counted_before_one_is_shown(tiny_model: Path, tmp_path: Pat
         records[i] = records[i].model_copy(update={"scores": ()})
     records[9] = records[9].model_copy(update={"behaviour_logprobs": None})
     write_rollouts(tmp_path / "records.parquet", records)
-    counts = r"8 of 36 .*: 7 no score by digits; 1 no behaviour log-probabilities\. The first"
+    counts = r"8 of 36 .*: 7 no score by digits; 1 no behavior log-probabilities\. The first"
     with pytest.raises(DataError, match=counts):
         plan_of(tiny_model, tmp_path / "records.parquet")
 
@@ -491,7 +491,7 @@ def test_files_that_changed_end_a_resume_before_anything_is_written(
 def test_records_from_elsewhere_as_the_document_makes_them(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The document's own code; then scored, and learnt from with the model that is said to have sampled them."""
+    """The document's own code; then scored, and learned from with the model that is said to have sampled them."""
     text = (Path(__file__).parents[3] / "docs" / "offline.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     row = {"prompt": "1+1=", "answer": "2", "prompt_ids": [3, 4], "completion": "2"}

@@ -457,13 +457,13 @@ from the_neighbour import GOLD
 class Parsed:
     text: str
 
-@rlvr.verifier(name="neighbourly", version="7")
+@rlvr.verifier(name="neighborly", version="7")
 def check(completion: str, task: rlvr.Task, *, gold: str = GOLD) -> bool:
     return Parsed(completion).text == gold
 """
     )
     loaded = load_verifier(ref, gold="5")
-    assert loaded.name == "neighbourly"
+    assert loaded.name == "neighborly"
     assert loaded.version != "7"  # the source's hash tells more
     assert loaded.verify("5", TASK).reward == 1
 

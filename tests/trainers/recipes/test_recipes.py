@@ -44,7 +44,7 @@ MAX_TOKENS = 12
 
 
 class Formula(NamedTuple):
-    """A recipe as its paper has it. `tokens(row, rows, oracle)` gives what is maximised at each token."""
+    """A recipe as its paper has it. `tokens(row, rows, oracle)` gives what is maximized at each token."""
 
     advantage: Callable[[Sequence[float]], list[float]]
     tokens: Callable[[Any, Sequence[Any], ModuleType], list[Tensor]]
@@ -219,7 +219,7 @@ def make(path: Path, name: str, **changes: Any) -> GrpoOff:
 
 
 def stale_groups(reference: Any, stale: Stale, seed: int = 1) -> list[Group]:
-    """Ragged groups whose behaviour policy is noise away, sampled with a limit of `LIMIT` tokens."""
+    """Ragged groups whose behavior policy is noise away, sampled with a limit of `LIMIT` tokens."""
     draw = random.Random(seed)
 
     def noisy(p: float | None) -> float | None:
