@@ -7,7 +7,8 @@
 
 A block is a fence after a line `<!-- run: COMMAND -->`. The command runs in a shell, in a scratch folder per document
 (a later block may use what an earlier one wrote) with the repository's `examples/` linked into it. With `<!-- run at
-the root: COMMAND -->` it runs in the repository. Its standard output and error replace the text in the fence.
+the root: COMMAND -->` it runs in the repository. Its standard output and error replace the text in the fence, except
+for first lines that begin with `$`: they show the reader the command, without the plumbing around it.
 
 - `<!-- python -->` before a Python fence and an output fence: the code runs in the scratch folder, and what it prints
   replaces the output. The code of a page is one session: later blocks see the names of earlier ones.
@@ -24,6 +25,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,16 +40,24 @@ INCLUDE = re.compile(r"(<!-- include: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTAL
 
 
 def output_of(command: str, folder: Path) -> str:
-    """Return what a person would see. Raises SystemExit if the command fails, so no failure is ever published."""
+    """Return what a person would see, with paths relative to the folder and without lines of progress.
+
+    Raises SystemExit if the command fails, so no failure is ever published.
+    """
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment |= {"COLUMNS": "110", "NO_COLOR": "1"}
+    environment |= {"COLUMNS": "110", "NO_COLOR": "1", "RLVR_PROGRESS_SECONDS": "86400"}
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         raise SystemExit(f"{command}\n{done.stdout}\nexit code {done.returncode}")
-    return done.stdout.rstrip("\n") + "\n"
+    return done.stdout.replace(f"{folder.resolve()}/", "").rstrip("\n") + "\n"
+
+
+def commands_of(block: str) -> str:
+    """Return the first lines of a block that show a command: they begin with `$`."""
+    return "".join(takewhile(lambda line: line.startswith("$ "), block.splitlines(keepends=True)))
 
 
 def table_of(module: str) -> str:
@@ -80,7 +90,7 @@ def refresh(document: Path, only: str = "", skip: str | None = None) -> None:
                 return match[0]
             print(match["command"], flush=True)
             shown = output_of(match["command"], ROOT if match["root"] else Path(scratch))
-            return match[1] + shown + match[5]
+            return match[1] + commands_of(match["output"]) + shown + match[5]
 
         text = BLOCK.sub(replaced, document.read_text(encoding="utf-8"))
         if not only and (snippets := list(PYTHON.finditer(text))):

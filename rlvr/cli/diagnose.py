@@ -78,7 +78,7 @@ def _text(found: Diagnosis) -> Iterator[str]:
     yield f"{' '.join(found.files)} against {found.model}{at}{by}\n"
     yield from _usable(found)
     if found.usable:
-        yield f"measured     {found.measured:,} of them, whole groups drawn from all files (--limit)"
+        yield f"measured     {found.measured:,} of them: whole groups, drawn from all files (--limit)"
     if found.parts:
         yield f"\n{columns(_table(found.parts))}"
     advice = found.advice
@@ -105,7 +105,7 @@ def _usable(found: Diagnosis) -> Iterator[str]:
 
 
 _SHOWN = {
-    "part": ("AGE", "{}"),
+    "part": ("PART", "{}"),
     "rollouts": ("ROLLOUTS", "{:,}"),
     "tokens": ("TOKENS", "{:,}"),
     "ess_token": ("ESS TOKEN", "{:.3f}"),
@@ -119,7 +119,7 @@ _SHOWN = {
     "signal": ("SIGNAL", "{:.0%}"),
     "truncated": ("TRUNCATED", "{:.0%}"),
 }
-"""Field of a part → its column and how it is written."""
+"""Field of a part → its column and the format of its values."""
 
 
 def _table(parts: Sequence[PartDistances]) -> list[list[str]]:

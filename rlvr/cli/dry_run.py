@@ -113,14 +113,14 @@ def _sampling_lines(plan: Plan, push_every: int, updates: int) -> Iterator[str]:
         f"  a step       {plan.sampled_groups} prompts × {sampling.group_size} = {per_step} rollouts, at most "
         f"{per_step * sampling.max_tokens:,} sampled tokens"
     )
-    yield f"  an epoch     {'does not end' if epoch is None else counted(epoch, 'step')}"
+    yield f"  an epoch     {'endless' if epoch is None else counted(epoch, 'step')}"
     yield (
         f"  the run      {counted(config.steps, 'step')} = {config.steps * per_step:,} rollouts, "
         f"{counted(config.steps * updates, 'optimizer step')}"
     )
     yield (
         f"  weight sync  every {counted(push_every, 'step')}; lag 0 to {push_every * updates - 1} optimizer steps"
-        + (", replayed groups more" if plan.replayed_groups else "")
+        + (", more for replayed groups" if plan.replayed_groups else "")
     )
     if sampling.refill:
         yield (
@@ -130,7 +130,7 @@ def _sampling_lines(plan: Plan, push_every: int, updates: int) -> Iterator[str]:
     if plan.replayed_groups:
         yield (
             f"  replay       {plan.replayed_groups} past groups a step, from the newest {config.replay.capacity:,} "
-            f"with a signal; half as likely every {config.replay.half_life:g} steps, "
+            f"with a signal; probability halves every {config.replay.half_life:g} steps, "
             f"{'any lag' if config.replay.max_lag is None else f'lag up to {config.replay.max_lag:,}'}"
         )
 
@@ -149,7 +149,7 @@ def _saved_lines(plan: Plan, saved: SavedRollouts) -> Iterator[str]:
     if missing and plan.behaviour is not None:
         yield (
             f"  recomputes   log-probabilities of {missing:,} rollouts with {plan.behaviour.path}, loaded before the "
-            "model that learns"
+            "model to train"
         )
 
 

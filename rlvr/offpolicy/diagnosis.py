@@ -267,9 +267,9 @@ ADVICE: tuple[Advice, ...] = (
         None,
         (),
         lambda e: e.usable == 0 and e.only_logprobs > 0,
-        "nothing is usable, and log-probabilities are all that some records lack",
-        "name the model that sampled them: rlvr train --rollouts … --behaviour-model MODEL computes them; they are "
-        "never assumed to be the trained model's own",
+        "nothing is usable, and some records lack only log-probabilities",
+        "name the model that sampled them: rlvr train --rollouts … --behaviour-model MODEL computes their "
+        "log-probabilities",
     ),
     Advice(
         "nothing usable",
@@ -277,7 +277,7 @@ ADVICE: tuple[Advice, ...] = (
         (),
         lambda e: e.usable == 0,
         "nothing is usable",
-        "under each reason above is what to do about it",
+        "each reason above comes with a remedy",
     ),
     Advice(
         "no signal",
@@ -285,8 +285,8 @@ ADVICE: tuple[Advice, ...] = (
         (),
         lambda e: e.all is not None and e.all.signal == 0,
         "no group has rewards that differ",
-        "within every group all rewards are equal, so every advantage is 0: sample harder or easier questions, or "
-        "score with a verifier that tells the completions apart",
+        "all rewards of a group are equal, so every advantage is 0: sample harder or easier questions, or use a "
+        "verifier that distinguishes the completions",
     ),
     Advice(
         "mismatch",
@@ -294,9 +294,8 @@ ADVICE: tuple[Advice, ...] = (
         ("trainer.correction=icepop",),
         lambda e: e.fresh is not None and e.fresh.gap is not None and e.fresh.gap > MISMATCH,
         f"mean |log w| at lag 0 is above {MISMATCH}",
-        "tokens that this very model sampled have other log-probabilities here: sampler and trainer disagree, by more "
-        "than rounding. Look for the cause first (temperature, dtype, another engine); a truncated weight (tis) or a "
-        "mask (icepop) bounds what it does",
+        "sampler and trainer disagree about the log-probabilities of the same weights by more than rounding. Look for "
+        "the cause first (temperature, dtype, engine); truncated weights (tis) or a mask (icepop) limit the effect",
     ),
     Advice(
         "near",
@@ -304,7 +303,7 @@ ADVICE: tuple[Advice, ...] = (
         (),
         _ess_at_least(NEAR),
         f"token ESS at least {NEAR}",
-        "a typical weight is within 10 % of 1: as good as on-policy",
+        "a typical importance weight is within 10 % of 1: nearly on-policy",
     ),
     Advice(
         "moderate",
@@ -312,7 +311,7 @@ ADVICE: tuple[Advice, ...] = (
         (),
         _ess_at_least(MODERATE),
         f"token ESS at least {MODERATE}",
-        "weights spread by up to a third, so a clip band of ±0.2 around 1 still leaves most tokens their gradient",
+        "importance weights vary by up to a third, so a clip band of ±0.2 around 1 keeps the gradient of most tokens",
     ),
     Advice(
         "stale",
@@ -320,8 +319,8 @@ ADVICE: tuple[Advice, ...] = (
         (),
         _ess_at_least(FAR),
         f"token ESS at least {FAR}",
-        "a band around 1 would clip for the data's age instead of for the step's size: clip around the current policy, "
-        "and weight by how far that has come",
+        "a clip band around 1 would cut tokens because the data is old, not because the step is large: clip around the "
+        "current policy, and multiply by its importance weight",
     ),
     Advice(
         "far",
@@ -329,8 +328,7 @@ ADVICE: tuple[Advice, ...] = (
         (),
         _ess_at_least(COLLAPSED),
         f"token ESS at least {COLLAPSED}",
-        "few tokens carry the estimate: bound the second moment of the log-ratios, which drops the extreme ones and "
-        "keeps the rest",
+        "a few tokens dominate the estimate: bound the second moment of the log-ratios, which cuts only extreme tokens",
     ),
     Advice(
         "another policy",
@@ -338,8 +336,8 @@ ADVICE: tuple[Advice, ...] = (
         (),
         lambda _: True,
         f"token ESS below {COLLAPSED}",
-        "importance weights say next to nothing here: learn from successes without one, and from failures with one "
-        "that is at most 1",
+        "importance weights carry almost no information: train on successes without them, and on failures with weights "
+        "of at most 1",
     ),
 )
 """The decision table. The bounds are rules of thumb: if log w is normal with standard deviation s, the token ESS is

@@ -20,58 +20,56 @@ NO_GROUP = "no group"
 ANOTHER_MODEL = "another model sampled it"
 ANOTHER_VERSION = "another policy version"
 ANOTHER_PROMPT = "another prompt than the rest of its group"
-TWICE = "a rollout that is there already"
+TWICE = "a duplicate rollout"
 NO_REWARD = "a verdict without a reward"
 
 REMEDIES: tuple[tuple[str, str], ...] = (
     (NO_LOGPROBS, "name the model that sampled them with --behaviour-model"),
-    (NO_GROUP, "give the answers to one prompt a common group_id: equal prompts are not taken for a group"),
-    (NO_TOKENS, "take the token ids from what sampled them: they are never made again from text"),
-    (NO_MASK, "write a loss_mask, true for each token that was sampled: it is never made again from text"),
-    ("the loss mask marks", "mend loss_mask: true for each token that was sampled, false for those of the prompt"),
-    ("no score", "rlvr score FILE --verifier NAME --out SCORED, then train from SCORED"),
-    ("sampled greedily", "sample again at a temperature above 0: no temperature of training fits a greedy sample"),
+    (NO_GROUP, "give the rollouts of one prompt a common group_id; rlvr does not group by prompt"),
+    (NO_TOKENS, "record the token ids when sampling; rlvr never tokenizes text again"),
+    (NO_MASK, "add a loss_mask: true for each sampled token"),
+    ("the loss mask marks", "correct loss_mask: true for each sampled token, false for those of the prompt"),
+    ("no score", "rlvr score FILE --verifier NAME --out SCORED, then train on SCORED"),
+    ("sampled greedily", "sample again at a temperature above 0; greedy samples cannot be trained on"),
     (
         "sampled at temperature",
-        "train at the temperature that they were sampled at: --set sampling.temperature=T; two temperatures are two "
-        "runs",
+        "train at the sampling temperature: --set sampling.temperature=T; records of two temperatures need two runs",
     ),
     (
         "sampled with",
-        "sample again without: a filter or a penalty draws from another distribution than softmax(logits / "
-        "temperature), which is what a trainer computes",
+        "sample again without filters and penalties: the trainer computes softmax(logits / temperature)",
     ),
-    ("sampling was broken off", "sample them again: what was broken off is no answer"),
-    ("unknown sampling", "write into the record's `sampling` the temperature and the filters that it was sampled with"),
+    ("sampling was broken off", "sample them again: the completion is incomplete"),
+    ("unknown sampling", "add the temperature and the filters to the record's `sampling`"),
     (
         "log-probabilities are",
-        "sample again with logprob_mode: processed (after the division by the temperature), or leave "
-        "behaviour_logprobs out and name the model that sampled them with --behaviour-model",
+        "sample again with logprob_mode: processed (after the division by the temperature), or remove "
+        "behaviour_logprobs and name the model that sampled them with --behaviour-model",
     ),
     (
         "unknown tokenizer",
-        "write into the record's `model` the tokenizer_hash of what made its token ids (rlvr.models.tokenizer_hash)",
+        "add the tokenizer_hash of the sampling tokenizer to the record's `model` (rlvr.models.tokenizer_hash)",
     ),
     ("another tokenizer", "train a model with the tokenizer that sampled them"),
-    ("token ids beyond", "train the model that the token ids were made for"),
+    ("token ids beyond", "train a model with the vocabulary of these token ids"),
     ("more tokens than", "leave longer rollouts out, or train a model with more positions"),
     (ANOTHER_MODEL, "name the model that sampled them with --behaviour-model"),
     (
         ANOTHER_VERSION,
-        "of a run that trains, each version is another model: name the checkpoint of the version that sampled them "
-        "with --behaviour-model, or leave the others out",
+        "name the checkpoint of the version that sampled them with --behaviour-model, and leave out records of other "
+        "versions",
     ),
-    (ANOTHER_PROMPT, "mend group_id: the answers to one prompt have it in common, and nothing else has it"),
-    (TWICE, "leave out the file that holds the same rollouts once more"),
-    (NO_REWARD, "verifier.rewards says what such a verdict counts as"),
+    (ANOTHER_PROMPT, "correct group_id: it must be the same for all rollouts of a prompt, and for no others"),
+    (TWICE, "leave out one of the files that hold the same rollouts"),
+    (NO_REWARD, "set its reward with verifier.rewards"),
 )
-"""Start of a reason → what to do about it."""
+"""Start of a reason → its remedy."""
 
 
 def remedy(reason: str) -> str:
-    """Return what to do about a reason. A reason without an entry comes from a trainer (`lacks` of its options)."""
+    """Return the remedy for a reason. A reason without an entry comes from a trainer (`lacks` of its options)."""
     advice = (advice for start, advice in REMEDIES if reason.startswith(start))
-    return next(advice, "write it into the records, or leave the setting out")
+    return next(advice, "add it to the records, or do not use the setting")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from rlvr.run.models import (
     tokenizer_hash,
     vocabulary_size,
 )
+from rlvr.run.reporting import counted
 from rlvr.run.saved import rollouts_of
 from rlvr.run.train import no_progress_bars
 from rlvr.settings import command_line_settings
@@ -185,7 +186,7 @@ def _read(paths: Sequence[Path], sample: RecordSample, progress: Progress) -> No
     """Offer every record to the sample. Raises as `_records`."""
     for source, file, rollout in _records(paths):
         sample.add(source, rollout, str(file))
-        progress(f"{sample.records:,} records read")
+        progress(f"{counted(sample.records, 'record')} read")
 
 
 def _first(paths: Sequence[Path], value_of: Callable[[Rollout], T | None]) -> T | None:

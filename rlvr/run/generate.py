@@ -30,6 +30,7 @@ from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import load_tokenizer, local_weights_hash, model_ref, tokenizer_hash
 from rlvr.run.prompting import Prompting
 from rlvr.run.sampled import SampleRecorder, request, sampler_score
+from rlvr.run.train import no_progress_bars
 from rlvr.settings import mapping_settings, sampler_options
 from rlvr.verify.cache import VerdictCache
 from rlvr.verify.scoring import Scorer
@@ -271,7 +272,8 @@ class _Generation:
                     self._replayed += len(batch)
                     continue
                 if ask is None:
-                    ask = _LoadedSampler(self, scorer, stack)
+                    with no_progress_bars():
+                        ask = _LoadedSampler(self, scorer, stack)
                 began = time.monotonic()
                 rollouts = ask.rollouts(batch)
                 write_rollouts(part, rollouts)

@@ -262,8 +262,8 @@ class SavedRollouts:
             versions = self._unchecked_versions
             of = f" of policy versions {min(versions)} to {max(versions)}" if versions else ""
             self.notes.append(
-                f"that {self.expected.behaviour.name} sampled {self._unchecked:,} records{of} cannot be checked: they "
-                "do not name the weights that did. Were it another model, their log-probabilities would be wrong"
+                f"{self._unchecked:,} records{of} do not name the weights that sampled them, so it cannot be checked "
+                f"that {self.expected.behaviour.name} did. If another model did, their log-probabilities will be wrong"
             )
 
     # --- groups -----------------------------------------------------------------------------------------------------

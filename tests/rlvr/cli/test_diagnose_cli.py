@@ -86,7 +86,7 @@ def test_against_a_checkpoint_of_the_run(run: Path, diagnose: Any) -> None:
 
 def test_people_get_a_table_and_a_command(run: Path, tiny_model: Path, diagnose: Any) -> None:
     shown = diagnose(run, "--model", tiny_model, "--limit", 8)
-    for text in ("usable       72 (100.0%)", "measured     8 of them", "AGE", "ESS SEQ", "recommended  "):
+    for text in ("usable       72 (100.0%)", "measured     8 of them", "PART", "ESS SEQ", "recommended  "):
         assert text in shown
     assert f"rlvr train --rollouts {run} --model {tiny_model} --recipe " in shown
 
@@ -103,7 +103,7 @@ def test_what_only_lacks_log_probabilities_can_be_mended(
     assert "not usable   12 (100.0%): no behavior log-probabilities" in shown
     assert "--behaviour-model" in shown
     assert "recommended  nothing yet: recompute" in shown
-    assert "AGE" not in shown
+    assert "ESS SEQ" not in shown
 
 
 CHANGED: list[tuple[str, Callable[[int, Rollout], Rollout], str, list[str]]] = [
@@ -114,8 +114,8 @@ CHANGED: list[tuple[str, Callable[[int, Rollout], Rollout], str, list[str]]] = [
         "two temperatures",
         lambda i, r: at(0.7, r) if i < 4 else r,
         "not usable   8 (66.7%): sampled at temperature 1, not 0.7\n"
-        "             train at the temperature that they were sampled at: "
-        "--set sampling.temperature=T; two temperatures are two runs",
+        "             train at the sampling temperature: "
+        "--set sampling.temperature=T; records of two temperatures need two runs",
         ["--set sampling.temperature=0.7", "--skip-unusable"],
     ),
     (

@@ -37,7 +37,7 @@ def test_a_run_against_its_first_model(run: Path, tiny_model: Path, capfd: pytes
     assert found.command is not None
     assert found.command.startswith(f"rlvr train --rollouts {run} --model {tiny_model} --recipe {found.advice.recipe}")
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
-    assert texts[0] == "1 records read"
+    assert texts[0] == "1 record read"
     assert texts[-1] == "log-probabilities of 24 of 24 rollouts"
     with pytest.raises(FrozenInstanceError):
         found.usable = 0  # type: ignore[misc]

@@ -82,7 +82,7 @@ REFUSED: list[tuple[str, Change, str]] = [
     ("no sampling", lambda r: {"sampling": None}, "unknown sampling parameters"),
     ("vocabulary", lambda r: {"token_ids": (10**6, *r.token_ids[1:])}, "token ids beyond the vocabulary of 52"),
     ("logprobs", lambda r: {"behaviour_logprobs": None}, "no behavior log-probabilities. * --behaviour-model"),
-    ("group", lambda r: {"group_id": None}, "no group. * equal prompts are not taken for a group"),
+    ("group", lambda r: {"group_id": None}, "no group. * rlvr does not group by prompt"),
     ("score", lambda r: {"scores": ()}, "no score by digits. * rlvr score FILE --verifier NAME --out SCORED"),
     ("prompt", lambda r: {"prompt": "2+2="}, "another prompt than the rest of its group"),
 ]
@@ -127,7 +127,7 @@ def test_a_rollout_is_not_learnt_from_twice_because_two_files_hold_it(
 ) -> None:
     copy = tmp_path / "copy.parquet"
     write_rollouts(copy, records[:4])
-    with pytest.raises(DataError, match=r"4 of 40 .*a rollout that is there already. The first is .*copy.parquet, rec"):
+    with pytest.raises(DataError, match=r"4 of 40 .*a duplicate rollout. The first is .*copy.parquet, rec"):
         plan_of(tiny_model, sampled, copy)
     with pytest.raises(RequestError, match="is given twice"):
         plan_of(tiny_model, sampled, sampled / "rollouts")
@@ -446,7 +446,9 @@ def test_only_the_model_that_sampled_them_gives_log_probabilities(
         rollouts__behaviour_model=str(stranger),
         rollouts__skip_unusable=True,
     ) as plan:  # of later versions none can tell
-        assert f"that {stranger} sampled 24 records of policy versions 1 to 2 cannot be checked" in plan.notes[1]
+        assert plan.notes[1].startswith(
+            "24 records of policy versions 1 to 2 do not name the weights that sampled them"
+        )
 
 
 def test_each_version_of_a_run_is_another_model(
@@ -542,7 +544,7 @@ def test_what_a_record_lacks_for_a_setting_is_said_and_only_with_that_setting(
         pass
     with pytest.raises(DataError, match=re.escape(message)) as error:
         plan_of(tiny_model, tmp_path / "r.parquet", trainer="grpo-off", **settings)
-    assert "write it into the records, or leave the setting out" in str(error.value)
+    assert "add it to the records, or do not use the setting" in str(error.value)
 
 
 @pytest.mark.parametrize(
