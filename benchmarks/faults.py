@@ -37,7 +37,7 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parent / "results"
 VERIFIER = f"{Path(__file__).resolve().parents[1] / 'tests' / 'rlvr' / 'misbehaving.py'}:confined"
 ROWS, HOSTILE = 60, 3
-TIMEOUT = 1.0  # seconds a verdict
+TIMEOUT = 1.0  # seconds per verdict
 GRACE = 30.0  # seconds that processes may take to end after their command
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 

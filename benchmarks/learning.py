@@ -66,7 +66,7 @@ def learn(trainer: str, seed: int) -> Learned:
 
 
 def table(runs: list[Learned]) -> str:
-    """Markdown: a row a run."""
+    """Return a Markdown table with one row per run."""
     rows = [
         "| trainer | seed | held-out accuracy, sampled | greedy | steps | training | whole command |",
         "|---|---|---|---|---|---|---|",
@@ -83,7 +83,7 @@ def table(runs: list[Learned]) -> str:
 
 
 def plot(runs: list[Learned], path: Path) -> None:
-    """Held-out accuracy against steps; a line a run."""
+    """Plot held-out accuracy against steps, with one line per run."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for run in runs:
         steps = [line["step"] for line in run.evaluations[:-1]] + [len(run.lines)]

@@ -191,7 +191,7 @@ def blocking(found: Iterable[Fired]) -> bool:
 def in_a_row(
     before: NumbersByName, metrics: NumbersByName, alarms: Alarms, *, sampler_is_behind: bool
 ) -> dict[str, int]:
-    """Return the metrics that count batches. `before` are the metrics of the batch before.
+    """Return the metrics that count batches. `before` are the metrics of the previous batch.
 
     - signal/none_in_a_row: batches without a signal, up to this one.
     - train/no_step_in_a_row: batches with a signal, and not skipped, since the last optimizer step.

@@ -29,7 +29,7 @@ COMPRESSED = frozenset(_CODECS)
 ENDINGS = (".parquet", ".jsonl", *(f".jsonl{suffix}" for suffix in _CODECS))
 _MAGIC = {"gzip": (b"\x1f\x8b", ".gz"), "zstd": (b"\x28\xb5\x2f\xfd", ".zst")}
 
-# Half of a surrogate pair has no UTF-8. U+0085, U+2028 and U+2029 end a line for some readers.
+# Half of a surrogate pair is not valid UTF-8. U+0085, U+2028 and U+2029 end a line for some readers.
 _ESCAPED = re.compile("[\ud800-\udfff\x85\u2028\u2029]")
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # `json.dumps` makes an encoder a call
 BAD_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
@@ -178,7 +178,7 @@ def kind_of(value: Any) -> str:
 
 
 def as_text(value: Any) -> str:
-    """Return text as it is, anything else as JSON."""
+    """Return text unchanged, anything else as JSON."""
     try:
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     except RecursionError:

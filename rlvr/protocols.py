@@ -1,4 +1,4 @@
-"""Define what each kind of plugin must do. Nothing here computes, and nothing here imports torch at run time.
+"""Protocols and base classes of plugins. This module computes nothing and does not import torch at run time.
 
     PromptSource --> Sampler --> Rollout --> Verifier --> Rollout + Score --> Trainer
                         ^                                                        |
@@ -116,12 +116,12 @@ class PromptSource(Protocol):
         """Return prompt `index`, the same one each time. Raises DataError if the row is at fault."""
 
     def question(self, index: int) -> str:
-        """Return what prompt `index` asks; a subclass leaves out what its template adds. Equal texts are one question
-        in two data sets."""
+        """Return the question of prompt `index`, without its template. Equal texts in two data sets are the same
+        question."""
         return self[index].asked
 
     def questions(self) -> Iterator[str]:
-        """Yield the question of every prompt, if there is an end of them; a subclass may have a faster way."""
+        """Yield the question of every prompt; nothing for an endless source. A subclass may have a faster way."""
         return (self.question(index) for index in range(self.size or 0))
 
 
@@ -295,7 +295,7 @@ class Sampler(Protocol):
         """Give up the requests with these group ids. Ids that are unknown or finished are ignored."""
 
     def save(self, directory: Path) -> None:
-        """Write what a resumed run needs to sample as before: the weights held and their version."""
+        """Write the state for a resumed run: the weights and their version."""
 
     def load(self, directory: Path) -> None:
         """Read what `save` wrote."""
@@ -333,7 +333,7 @@ class Group:
 class TrainerOptions(Frozen):
     """Base class of a trainer's `Options`: the keys of the configuration's `trainer` section, with their defaults.
 
-    The properties below answer what a run asks before it loads weights. Override those that differ.
+    A run reads the properties below before it loads weights. Override those that differ.
     """
 
     @property
@@ -357,11 +357,11 @@ class TrainerOptions(Frozen):
         return ()
 
     def lacks(self, rollout: Rollout) -> str | None:
-        """Return what a saved rollout lacks for training with these options; None if nothing."""
+        """Return the field that a saved rollout lacks for training with these options; None if it lacks none."""
         return None
 
     def with_run(self, max_tokens: int) -> tuple[Self, list[str]]:
-        """Return the options with the values that they take from the run, and a note on each value taken.
+        """Return the options completed with values from the run, and a note on each of these values.
 
         `max_tokens` is the run's limit on sampled tokens.
         """
@@ -437,7 +437,7 @@ class TrainerFactory(Protocol):
 
 @runtime_checkable
 class Tracker(Protocol):
-    """Receives what `metrics.jsonl` receives."""
+    """Receives the metrics that `metrics.jsonl` receives."""
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Report one step's metrics."""

@@ -1,8 +1,8 @@
 """Find plugins, refuse conflicts, and import a name's target when it is first used.
 
 pluggy's own loading skips a second entry point of the same name, ignores a misspelled hook, and lets the last of two
-claims win. Here two claims to one name are an error that names the distributions. A plugin that is broken by itself is
-reported, and is an error only for who asks for a name that it might offer.
+claims win. Here two claims to one name are an error that names the distributions. A broken plugin is reported; it is an
+error only when a requested name may be one of its names.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Broken:
     distribution: str
     version: str
     kinds: tuple[str, ...]
-    """Kinds of names that it might offer."""
+    """Kinds of names that it might register."""
     error: str
     """Message that names the plugin and its distribution."""
 
@@ -140,7 +140,7 @@ class Registry:
             raise PluginError(f"there is no {_words(kind)} {name!r}{nearest(name, known)}{self.hint(kind)}") from None
 
     def hint(self, kind: str) -> str:
-        """Return the broken plugins that might offer an unknown name, for its message; "" if there is none."""
+        """Return the broken plugins that might register an unknown name, for its message; "" if there is none."""
         errors = [broken.error for broken in self.broken if kind in broken.kinds]
         return f"; or a broken plugin offers it: {'; '.join(errors)}" if errors else ""
 

@@ -1,7 +1,7 @@
-"""Text of others on a terminal: whatever could steer the terminal is written as its escape.
+"""Untrusted text on a terminal: characters that could steer the terminal are written as escapes.
 
 Ids, columns, reasons and names come from data and from policies. An escape sequence in them could hide lines, change
-the title, or answer for the user; a direction mark could reorder what is read.
+the title, or answer for the user; a direction mark could reorder the text.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 
 
 def printable(text: str, encoding: str | None = None) -> str:
-    """Return the text with escapes for all that could steer a terminal and all that `encoding` does not have."""
+    """Return the text with escapes for characters that could steer a terminal or that `encoding` lacks."""
     shown = re.sub(r"[^\n\t -~]", _escaped, text)
     return shown.encode(encoding or "utf-8", "backslashreplace").decode(encoding or "utf-8")
 
@@ -34,14 +34,14 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 class NeutralStream:
-    """A text stream that writes `printable` text to another one, and is like that in everything else."""
+    """A text stream that writes `printable` text to another one, and delegates everything else to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.raw = stream
 
     def write(self, text: str) -> int:
         """Write the text, neutralized."""
-        # What the encoding lacks is left to the stream, which may spell it in ASCII.
+        # Characters that the encoding lacks are left to the stream, which may write them in ASCII.
         self.raw.write(re.sub(r"[^\n\t -~]", _escaped, text))
         return len(text)
 

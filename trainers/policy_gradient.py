@@ -52,12 +52,16 @@ class PolicyGradientOptions(TrainerOptions):
     )
     betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="AdamW's decay rates")
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="longer gradients are scaled down to this norm")
-    updates_per_batch: int = Field(default=1, ge=1, description="i: passes over each batch, a gradient step each")
-    mini_batches: int = Field(
-        default=1, ge=1, description="parts of whole groups that a batch is cut into: a pass is a gradient step on each"
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
+    updates_per_batch: int = Field(
+        default=1, ge=1, description="i: passes over each batch, one gradient step per mini-batch"
     )
-    beta: float = Field(default=0.0, ge=0, description="weight of KL(π ‖ π_ref); 0 holds no reference model")
+    mini_batches: int = Field(
+        default=1,
+        ge=1,
+        description="number of parts, of whole groups, that a batch is split into; each is a gradient step",
+    )
+    beta: float = Field(default=0.0, ge=0, description="weight of KL(π ‖ π_ref); with 0, no reference model is loaded")
     ref_reset_every: int | None = Field(default=None, ge=1, description="π_ref ← π_θ every this many batches (M)")
     aggregation: Annotated[str, one_of("aggregation", AGGREGATIONS)] = Field(
         default="sequence_mean", description="mean over tokens: sequence_mean, token_mean or constant"
@@ -65,17 +69,17 @@ class PolicyGradientOptions(TrainerOptions):
     max_tokens: int | None = Field(
         default=None, ge=1, description="divisor of aggregation=constant; null is sampling.max_tokens"
     )
-    mask_zero_variance: bool = Field(default=True, description="eq. 8: groups with equal rewards train nothing")
+    mask_zero_variance: bool = Field(default=True, description="leave out groups whose rewards are equal (eq. 8)")
     masks: tuple[Annotated[str, one_of("mask", FIXED_MASKS)], ...] = Field(
         default=(), description="rollouts to leave out: truncated, max_lag"
     )
     max_lag: int | None = Field(
-        default=None, ge=0, description="largest lag that the mask max_lag keeps, in optimizer steps"
+        default=None, ge=0, description="largest lag kept by the mask max_lag, in optimizer steps"
     )
     divide_by: Literal["all", "kept"] = Field(
         default="all",
-        description="whether masked groups and rejected tokens count in the mean: all, kept; what the masks opsm and "
-        "dppo_tv take out counts always",
+        description="whether masked groups and rejected tokens count in the mean: all, kept; tokens removed by opsm "
+        "and dppo_tv always count",
     )
     advantage: Annotated[str, one_of("advantage", ADVANTAGES)] = Field(
         default="whitened", description="advantage from a group's rewards: whitened, centered, opmd or raw"
@@ -83,18 +87,21 @@ class PolicyGradientOptions(TrainerOptions):
     advantage_epsilon: float = Field(default=1e-6, ge=0, description="ε in A = (r - μ) / sqrt(σ² + ε)")
     tau: float = Field(default=1.0, gt=0, description="τ of advantage=opmd")
     overlong_buffer: float | None = Field(
-        default=None, gt=0, le=1, description="share of max_tokens over which a length penalty of up to 1 rises (DAPO)"
+        default=None,
+        gt=0,
+        le=1,
+        description="last part of max_tokens, as a share, over which a length penalty rises to 1 (DAPO)",
     )
     micro_batch_tokens: int = Field(default=16384, ge=1, description="tokens, padding included, of one forward pass")
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations in the backward pass: less memory, more time"
     )
-    float32_head: bool = Field(default=False, description="the output layer computes in float32 at any dtype")
+    float32_head: bool = Field(default=False, description="compute the output layer in float32, whatever the dtype")
     lora: LoraOptions | None = Field(default=None, description="train a low-rank adapter: {rank, alpha, targets}")
     share_prefixes: bool = Field(
         default=False,
-        description="rows that begin alike go through the model once; the plain pass up to rounding; needs attention "
-        "that takes a 4-D mask",
+        description="compute the shared prefix of rows once; equal up to rounding; needs attention that accepts a "
+        "4-D mask",
     )
 
     def with_run(self, max_tokens: int) -> tuple[Self, list[str]]:

@@ -8,7 +8,7 @@
     hostile     completions that break programs end in a verdict, unrewarded, within the time limit
     repeats     the same verdicts again, from other processes, in reverse order and with other random draws
 
-A verifier of which no check tried both right and wrong answers is not tested, and has not passed.
+A verifier is tested only if checks tried both right and wrong answers; otherwise it has not passed.
 
 A completion is accepted if its verdict is `graded` and its reward reaches a threshold. One fault fails a check, except
 for the labeled cases, whose error rates have limits.
@@ -58,9 +58,10 @@ REPEATS = "the same verdict again"
 REWARDS = "rewards"
 SPREAD = "rewards among wrong answers"
 LARGEST_REWARD = 100.0
-"""A reward beyond this, of either sign, drowns the others where advantages are not divided by their deviation."""
+"""Largest absolute reward. A larger one dominates the others if advantages are not divided by the standard
+deviation."""
 SMALL_SPREAD = 0.2
-"""Share of the way to the reward of a right answer within which the rewards of wrong answers must lie."""
+"""Largest spread of the rewards of wrong answers, as a share of the distance to a right answer's reward."""
 
 _BROKEN = (Status.ERROR, Status.TIMEOUT)
 
@@ -93,7 +94,7 @@ def run_bench(
     """
     if answer_form is not None:
         require_place(answer_form, "the answer form")
-    # Cases hold lone surrogates on purpose: a verifier that repeats them is not worth a warning.
+    # Cases contain lone surrogates on purpose, so a verifier that repeats them needs no warning.
     with Scorer(verifier, options, workers=workers, timeout=timeout, warn_escaped=False) as scorer:
         claims = scorer.claims
         trials = Trials(
@@ -105,7 +106,7 @@ def run_bench(
         judged = _judged(scorer, trials.all, lambda done: advance(done, total))
     repeatable = [each for each in judged if each.trial.check != HOSTILITY and each.score.status is not Status.TIMEOUT]
     first = spread(repeatable, REPEATED)[::-1]
-    # New processes, which have not seen what the first ones saw, and which draw other random numbers.
+    # New processes: without the state of the first ones, and with other random numbers.
     with Scorer(verifier, options, workers=workers, timeout=timeout, seed=1, warn_escaped=False) as scorer:
         before = len(judged)
         again = _judged(scorer, [each.trial for each in first], lambda done: advance(before + done, total))
@@ -149,7 +150,7 @@ class _Findings:
         self.limits = limits
         self._judged, self._repeats, self._planned = judged, repeats, planned
         self.tested = False
-        """Whether `checks` found right answers and wrong ones to try the verifier on."""
+        """Whether checks tried the verifier on right answers and on wrong ones."""
         self._by_check: dict[str, list[Judged]] = {}
         for each in judged:
             self._by_check.setdefault(each.trial.check, []).append(each)
@@ -271,7 +272,8 @@ class _Findings:
         return self._verdict(BREAKAGE, tried, faults, detail)
 
     def _repeated(self, deterministic: bool) -> Check:
-        """Check that verdicts repeat; of a verifier that declares otherwise, note how many do not."""
+        """Check that verdicts repeat; if the verifier is declared as not deterministic, only count those that do
+        not."""
         tried = [second for _, second in self._repeats]
         faults = [
             second

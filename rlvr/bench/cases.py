@@ -36,7 +36,7 @@ class Case:
     expected: bool
     category: str = "all"
     answer: str | None = None
-    """Bare answer of which the completion was made; None if the completion was given."""
+    """Bare answer that the completion was made from; None if the completion was given."""
     prompt: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 

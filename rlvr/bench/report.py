@@ -34,7 +34,7 @@ class Limits:
 
 
 class Result(StrEnum):
-    """How a check ended. `note`: worth knowing, not a fault. `skip`: there was nothing to try it on."""
+    """Result of a check. `note`: information, not a fault. `skip`: there was nothing to try."""
 
     PASSED = "pass"
     FAILED = "FAIL"
@@ -100,7 +100,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Check:
-    """One check: on how many completions it was tried, and those on which the verifier went wrong."""
+    """One check: the number of completions tried, and those on which the verifier failed."""
 
     name: str
     result: Result
@@ -137,7 +137,7 @@ class Report:
     """All labeled cases; None if there are none."""
     checks: tuple[Check, ...]
     tested: bool
-    """Whether there were right and wrong answers to try it on. Without, nothing says that it rewards the right ones."""
+    """Whether right and wrong answers were tried. If not, the report does not show that right ones are rewarded."""
     latency: Latency | None
     """Latency of everything except the hostile completions."""
 

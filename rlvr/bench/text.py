@@ -13,7 +13,7 @@ SHOWN = 100
 
 
 def report_text(report: Report, errors: int) -> str:
-    """Return tables of cases and checks, up to `errors` examples per fault, and how it ended in the last line."""
+    """Return tables of cases and checks, up to `errors` examples per fault, and the outcome in the last line."""
     form = report.answer_form.replace("{answer}", "…")
     head = (
         f"{report.verifier} {report.version}: answer form {form}, correct at a reward of "

@@ -30,9 +30,9 @@ from rlvr.record.schema import Message, Rollout, Status, Task
 T = TypeVar("T")
 
 ATTACKED = 8
-"""Rows of the user's data that are attacked, besides our own."""
+"""Number of the user's rows that are attacked, besides the built-in ones."""
 NEAR = 20
-"""Gold answers that are searched for one that differs."""
+"""Number of other gold answers to search for one that differs."""
 
 CASES = "labeled cases"
 GOLD = "a gold accepts itself"
@@ -84,9 +84,9 @@ class Trial:
     status: Status | None = None
     """Status that the verdict must have."""
     right: bool | None = None
-    """True if the answer in it is right, for the check of formatting."""
+    """True if its answer is right, for the check of formatting."""
     companions: tuple[Item, ...] = ()
-    """The rest of its group, for a verifier that judges groups."""
+    """Other members of its group, for a verifier of groups."""
 
 
 @dataclass
@@ -98,7 +98,7 @@ class Trials:
     min_group: int = 1
     """Rollouts that a group needs. Above 1, each completion is judged in a group with others on the same question."""
     columns: Sequence[str] = ()
-    """Columns that the verifier declares; rows of our own get their values from one of the given rows."""
+    """Columns that the verifier declares; built-in rows copy their values from one of the given rows."""
     all: list[Trial] = field(default_factory=list)
 
     def say(self, answer: str) -> str:
@@ -128,7 +128,7 @@ class Trials:
         return Item(completion, question.task, rollout)
 
     def fill(self, cases: Sequence[Case], questions: Sequence[BenchQuestion]) -> None:
-        """Add all trials: on these cases and rows, and on rows of our own."""
+        """Add all trials: on these cases and rows, and on built-in rows."""
         for case in cases:
             self.add(CASES, case.category, case.completion, _asked(case, case.gold), case=case)
         golds = list({case.gold: _asked(case, case.gold) for case in cases if case.expected}.values())
@@ -161,7 +161,7 @@ class Trials:
         for case in cases:
             if case.answer is not None:
                 self.add(SYMMETRY, case.category, self.say(case.gold), _asked(case, case.answer), case=case)
-        # Last, since they are slow and must not keep the rest from being tried.
+        # Last, because they are slow and must not prevent other checks.
         for what, make in HOSTILE.items():
             self.add(HOSTILITY, what, make(self.say), first)
 

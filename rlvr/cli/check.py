@@ -126,7 +126,7 @@ def verifier(
 
 
 def _progress() -> Callable[[int, int], None]:
-    """Return a function that prints the progress to standard error now and then."""
+    """Return a function that prints the progress to standard error at intervals."""
     begin, beat = time.monotonic(), Heartbeat()
 
     def advance(done: int, total: int) -> None:

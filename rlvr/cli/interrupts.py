@@ -1,4 +1,4 @@
-"""Answers to Ctrl-C that come at once, before what is under way has been closed."""
+"""Immediate answers to Ctrl-C, before running work has been closed."""
 
 from __future__ import annotations
 

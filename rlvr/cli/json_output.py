@@ -10,6 +10,6 @@ from rlvr.record.values import json_safe
 
 
 def print_json(value: Any, *, file: TextIO | None = None) -> None:
-    """Print a value, in ASCII, to standard output or another stream. NaN is null, as JSON has no other word for it."""
+    """Print a value, in ASCII, to standard output or another stream. NaN becomes null."""
     text = json.dumps(json_safe(value), indent=2, allow_nan=False)
     print(text, file=sys.stdout if file is None else file)

@@ -14,7 +14,7 @@ from rlvr.errors import RequestError
 from rlvr.terminal import neutral_streams, one_line, raw_stream
 
 EVERY = "RLVR_PROGRESS_SECONDS"
-"""Environment variable: seconds between lines of progress where there is no terminal; 10 if it is not set."""
+"""Environment variable: seconds between lines of progress; 10 by default."""
 
 
 def _seconds_between_lines() -> float:
@@ -44,10 +44,11 @@ class Heartbeat:
 
 
 class Progress(Protocol):
-    """Shows how far the work is."""
+    """Receives the progress of scoring."""
 
     def advance(self, rows: int, at: str, statuses: Mapping[str, int], *, replayed: int = 0) -> None:
-        """Count `rows` more, `replayed` of which cost nothing; show the current file and the verdicts so far."""
+        """Add `rows` to the count, of which `replayed` were scored by an earlier attempt; show the file and the
+        verdicts so far."""
 
 
 @contextmanager

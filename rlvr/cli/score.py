@@ -141,7 +141,7 @@ _PASSED_ON = (
 """Options that `rlvr.score` takes under the same name."""
 
 _MERGE = {"files", "out", "merge", "force", "as_json"}
-"""Parameters that have a meaning with --merge."""
+"""Parameters that can be used with --merge."""
 
 
 def score(
@@ -198,7 +198,7 @@ def score(
 
 
 def _options_of(texts: Sequence[str], verifiers: Sequence[str]) -> Mapping[str, Any]:
-    """Return the options of the verifier or, of several, verifier → its options."""
+    """Return the options of the verifier; for several verifiers, verifier → its options."""
     given = verifier_options(texts, verifiers)
     return given if len(verifiers) > 1 else given[verifiers[0]]
 
@@ -210,7 +210,7 @@ def _required(verifiers: Texts) -> list[str]:
 
 
 def _merge(context: typer.Context, as_json: bool) -> None:
-    """Merge shards. Raises RequestError for options that have no meaning then."""
+    """Merge shards. Raises RequestError for options that cannot be used with --merge."""
     from rlvr.rescore.merging import merge
 
     given = context.params
@@ -275,7 +275,7 @@ def _print(result: ScoreResult, out: str, as_json: bool) -> None:
 
 
 def _summary(result: ScoreResult) -> str:
-    """Return rows, mean reward and counts of each verifier, rows a second, and the written files."""
+    """Return rows, mean reward and counts of each verifier, rows per second, and the written files."""
     lines = [("rows", f"{result.scored:,}")]
     for summary in result.verifiers:
         lines += [("verifier", summary.verifier)] if len(result.verifiers) > 1 else []

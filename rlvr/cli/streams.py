@@ -1,4 +1,4 @@
-"""Standard streams: closed ones lead nowhere, and characters that they do not have are spelled in ASCII."""
+"""Standard streams: closed ones are opened to /dev/null; characters that the encoding lacks are written in ASCII."""
 
 from __future__ import annotations
 

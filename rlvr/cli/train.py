@@ -213,7 +213,7 @@ FLAGS = {
     "tracker": ("--tracker", "trackers"),
     "seed": ("--seed", "seed"),
 }
-"""Parameter of `train` → the flag and the setting that it stands for."""
+"""Parameter of `train` → its flag and the setting that it sets."""
 
 
 def _settings(parameters: Mapping[str, Any], sets: Sequence[str]) -> Settings:
@@ -284,7 +284,7 @@ def _lines() -> Iterator[TrainReporter]:
         directory: Path | None = None
 
         def progress(self, text: str) -> None:
-            """Print it now and then."""
+            """Print it at most every few seconds."""
             self.heartbeat(text)
 
         def start(self, headline: str, directory: Path) -> None:

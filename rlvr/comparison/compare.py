@@ -27,14 +27,14 @@ class ComparedVerifier:
 
 @dataclass(frozen=True)
 class CompareResult:
-    """Two verifiers compared: which verdicts flip, what that does to training, and whether it is chance."""
+    """Comparison of two verifiers: flipped verdicts, their effect on training, and intervals."""
 
     a: ComparedVerifier
     b: ComparedVerifier
     threshold: float
     resamples: int
     only_a: int
-    """Rollouts of the first file that the second one does not have."""
+    """Rollouts that only the first file has."""
     only_b: int
     without_group: int
     """Rollouts without a group, each taken as a group of its own."""
@@ -44,7 +44,7 @@ class CompareResult:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row a figure, with its interval; `pandas.DataFrame(result.rows)` is a table."""
+        """One row per figure, with its interval; `pandas.DataFrame(result.rows)` is a table."""
         found = self.comparison
         rows = [_figure("mean reward", None, found.groups, found.reward)]
         for at in found.at_k:
@@ -91,7 +91,7 @@ def compare(
 ) -> CompareResult:
     """Compare two verifiers' scores on the same rollouts.
 
-    Of several scores by one verifier the last counts.
+    If a row has several scores by one verifier, the last one counts.
 
     Args:
         file: A file with scores by both verifiers, or by the first.

@@ -1,4 +1,4 @@
-"""Two verifiers on the same rollouts: which verdicts flip, what that does to training, and whether it is chance.
+"""Statistics of two verifiers on the same rollouts: flipped verdicts, their effect on training, and intervals.
 
 The compared rewards are those that training would use (`rlvr.verify.scoring.DEFAULT_REWARDS`).
 
@@ -56,7 +56,7 @@ class Advantages:
 
     groups: int
     signal_a: int
-    """Groups with a signal, rewards that differ, by a."""
+    """Groups with a signal (rewards that differ) by a."""
     signal_b: int
     gained_signal: int
     lost_signal: int
@@ -81,7 +81,7 @@ class Comparison:
     rows: int
     groups: int
     paired: int
-    """Rollouts that training keeps by both verifiers."""
+    """Rollouts that training keeps with both verifiers."""
     dropped_a: int
     """Rollouts that training drops by a: no score, or a status without a reward."""
     dropped_b: int
@@ -144,7 +144,7 @@ def _statistics(
     right_a, right_b = a_N >= threshold, b_N >= threshold
     count_G = np.bincount(member_N, minlength=size)
     of_a, of_b, difference = summed(a_N), summed(b_N), summed(b_N - a_N)
-    # One entry a figure: numerator by a, by b and of the difference, then the denominator.
+    # One entry per figure: numerators of a, of b and of the difference, then the denominator.
     figures = [(of_a, of_b, difference, count_G.astype(np.float64))]
     ks = [2**power for power in range(int(count_G.max()).bit_length())] if size else []
     for k in ks:
@@ -215,7 +215,7 @@ def whitened(groups_N: Integers, rewards_N: Floats) -> tuple[Floats, Booleans]:
 
 
 def worst(pairs: Pairs, count: int) -> list[int]:
-    """Return the places, among the pairs, of the rollouts whose verdicts differ most.
+    """Return the indices of the pairs whose verdicts differ most.
 
     The order is by the difference of rewards (a verdict that training drops counts as 0), then by how much the group's
     advantages change, Σ|A_b - A_a|.

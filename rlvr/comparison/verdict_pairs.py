@@ -63,7 +63,7 @@ class Column:
 
 @dataclass
 class FileVerdicts:
-    """A file's verdicts without its texts: some hundred bytes a rollout."""
+    """A file's verdicts without its texts: about a hundred bytes per rollout."""
 
     source: Source
     ids: list[str | None] = field(default_factory=list)
@@ -177,7 +177,7 @@ def _last_scores(scores: Sequence[Mapping[str, Any]], where: str) -> dict[str, t
 def _finite(reward: Any) -> float | None:
     try:
         number = float(reward) if isinstance(reward, int | float) else math.nan
-    except OverflowError:  # an integer that no float holds
+    except OverflowError:  # an integer too large for a float
         return None
     return number if math.isfinite(number) else None
 

@@ -16,10 +16,7 @@ def question_mark(question: str) -> bytes:
 
 
 def shared_questions(trained: PromptSource, limit: int | None, held_out: PromptSource, asked: Sequence[Encoded]) -> int:
-    """Return how many of the questions asked of `held_out` are among the first `limit` of `trained`.
-
-    An endless source cannot be searched: 0.
-    """
+    """Return how many questions of `held_out` are among the first `limit` of `trained`; 0 for an endless source."""
     wanted = [question_mark(held_out.question(each.index)) for each in asked]
     trained_on = set(map(question_mark, islice(trained.questions(), limit)))
     return sum(mark in trained_on for mark in wanted)

@@ -50,7 +50,7 @@ VERL_ANSWER = "reward_model.ground_truth"
 _ENCODABLE: WeakKeyDictionary[Any, dict[str, bool]] = (
     WeakKeyDictionary()
 )  # per tokenizer: whether it can encode a character
-_MANY = 10_000  # too long prompts in a row, after which an endless source is taken to have no short ones
+_MANY = 10_000  # consecutive prompts that are too long, after which an endless source is assumed to have no short ones
 
 
 class DatasetCard(Frozen):
@@ -394,7 +394,7 @@ def _chat_text(prompt: Prompt, tokenizer: Tokenizer, template_kwargs: Mapping[st
 def _lost(
     text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]] | None, tokenizer: Tokenizer, special: bool
 ) -> list[str]:
-    """Return the characters that the tokenizer loses: maps to the unknown token, or drops.
+    """Return the characters that the tokenizer drops or maps to its unknown token.
 
     A character is dropped if it has no token of its own and does not change the ids. (White space may have no token and
     still split words. A BPE model's offsets do not show what it drops.)
@@ -505,7 +505,7 @@ class PromptStream:
         return self._take(n, end=None)
 
     def peek(self, n: int) -> list[Encoded]:
-        """Return what `take` would, and stay."""
+        """Return what `take` would, without moving on."""
         position, dropped, escaped = self.position, self.dropped, self.escaped
         try:
             return self.take(n)
@@ -513,7 +513,8 @@ class PromptStream:
             self.position, self.dropped, self.escaped = position, dropped, escaped
 
     def first(self, n: int) -> list[Encoded]:
-        """Return the first `n` prompts that are short enough, or all, none twice: the questions of an evaluation."""
+        """Return the first `n` distinct prompts that are short enough, or all of them: the questions of an
+        evaluation."""
         self.seek(0)
         return self._take(n, end=self.size)
 

@@ -1,4 +1,4 @@
-"""Arrow type that a column of JSON values needs; said strictly, so that what is converted is what was there.
+"""Arrow types for columns of JSON values, chosen so that the conversion changes no value.
 
 pyarrow's own inference looks at one batch, and turns a bool among fractions into 1.0.
 """
@@ -14,10 +14,10 @@ from rlvr.errors import DataError
 from rlvr.files import kind_of
 
 MAX_KEYS = 1000
-"""More different keys than that are data, not columns."""
+"""Objects with more distinct keys than this have data as keys, not columns."""
 
 MAX_DEPTH = 50
-"""Deeper than that, readers of Parquet give up."""
+"""Deepest nesting that readers of Parquet accept."""
 
 _EXACT = 2**53  # every whole number up to here is a float64
 _ADVICE = "write .jsonl instead"
@@ -28,13 +28,13 @@ class MisfitError(Exception):
 
 
 class ColumnTypes:
-    """The columns of JSON objects, learned from all of them, one after the other."""
+    """Columns of JSON objects, inferred from all objects one after the other."""
 
     def __init__(self) -> None:
         self._columns: dict[str, _Type] = {}
 
     def see(self, values: Mapping[str, Any], where: str) -> None:
-        """Learn from one object. Raises DataError, naming the column, when no type holds its value and those before."""
+        """Take one object into account. Raises DataError, naming the column, if no type fits all its values so far."""
         for name, value in values.items():
             try:
                 _see(self._columns, name, value, 0)
@@ -42,7 +42,8 @@ class ColumnTypes:
                 raise DataError(f"{where}: Parquet cannot hold the column {name!r}: {error}; {_ADVICE}") from error
 
     def schema(self, where: str) -> pa.Schema:
-        """The schema, columns in the order of their first appearance. Raises DataError for one without a type."""
+        """Return the schema, with columns in the order of their first appearance. Raises DataError for a column without
+        a type."""
         fields = []
         for name, column in self._columns.items():
             try:
@@ -61,7 +62,7 @@ def _see(types: dict[str, _Type], name: str, value: Any, depth: int) -> None:
 
 
 class _Type:
-    """The type of the values seen so far."""
+    """Type of the values seen so far."""
 
     def __init__(self) -> None:
         self._kind: type | None = None  # bool, int, float, str, list or dict

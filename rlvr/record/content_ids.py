@@ -1,4 +1,4 @@
-"""Ids for rows that have none, made from what they hold, so that sidecars and two files can be matched."""
+"""Ids for rows that have none, made from their content, so that sidecars and two files can be matched."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class ContentIds:
 
 
 def _content(row: Row, column: str) -> Any:
-    """Return a value as both formats have it: a chat without the nulls that Parquet adds, a number as text."""
+    """Return a value in the form that JSON lines and Parquet share: a chat without the nulls that Parquet adds, a
+    number as text."""
     value = row.at(column)
     if not isinstance(value, str) and column in row.literals:
         return row.literals[column]

@@ -1,6 +1,6 @@
-"""Fields of a row by name, and conditions on them: what `--where` and `rlvr show` ask for.
+"""Fields of a row by name, and the conditions of `--where`.
 
-A condition is `FIELD OP VALUE`. Nothing is evaluated but the comparison.
+A condition is `FIELD OP VALUE`. Nothing else is evaluated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ROW_FIELDS = (*TARGETS, "version", "tokens", *SCORE_FIELDS)
 
 
 class Fields:
-    """Fields of a row by name, whatever file it is from and however damaged it is.
+    """Fields of a row by name, for any file format and damaged rows too.
 
     A name is a field of a score, a target, `version` (the last policy version), `tokens` (how many were sampled), a
     column, or a path into a column (`task.answer`).
@@ -40,7 +40,7 @@ class Fields:
             self.bind(self.scores[-1])
 
     def bind(self, score: Mapping[str, Any]) -> None:
-        """Let the names of score fields mean those of this score; before the first call, they mean the last score's."""
+        """Resolve the names of score fields to this score; before the first call, to the last score."""
         self._named.update({name: score.get(name) for name in SCORE_FIELDS})
 
     def names(self) -> set[str]:
@@ -112,7 +112,8 @@ class Condition:
         return f"{self.field}{self.op}{self.value}"
 
     def holds(self, found: Any) -> bool:
-        """Return whether a field with this value satisfies it. Raises RequestError for an order of text."""
+        """Return whether a field with this value satisfies the condition. Raises RequestError for `<` or `>` on
+        text."""
         if self.value == "null" and self.op in ("=", "!="):
             return (found is None) == (self.op == "=")
         if found is None:
@@ -131,7 +132,7 @@ class Condition:
 
 
 def condition(expression: str) -> Condition:
-    """Parse `status=unparsed`, `reward<1`, `completion~boxed`. Raises RequestError for what is no comparison."""
+    """Parse `status=unparsed`, `reward<1`, `completion~boxed`. Raises RequestError for anything else."""
     match = _EXPRESSION.fullmatch(expression)
     if match is None:
         raise RequestError(
@@ -150,7 +151,7 @@ def _number(text: str) -> float | None:
 
 
 class Where:
-    """Conditions that must all hold, and the fields that the rows so far had.
+    """Conditions that must all hold. It also collects the field names of the rows, to detect misspelled ones.
 
     Conditions on fields of a score hold if one and the same score of the row, any of them, meets them all.
     """
@@ -158,16 +159,16 @@ class Where:
     def __init__(self, expressions: Iterable[str]) -> None:
         """Raises RequestError for an expression that is no comparison."""
         self.conditions: Sequence[Condition] = [condition(expression) for expression in expressions]
-        # Orders last: a text that cannot be ordered is no mistake if another condition rules its score out.
+        # Order comparisons come last: text there is no mistake if another condition excludes the score.
         ordered = sorted(self.conditions, key=lambda each: each.op in _ORDERS)
         self._of_row = [each for each in ordered if each.field not in SCORE_FIELDS]
         self._of_score = [each for each in ordered if each.field in SCORE_FIELDS]
         self._seen: set[str] = set()
 
     def holds(self, fields: Fields) -> bool:
-        """Return whether all conditions hold for a row, whose fields are then bound to the last score that meets them.
+        """Return whether all conditions hold for a row. Its fields are then bound to the last score that meets them.
 
-        Raises RequestError for an order of text.
+        Raises RequestError for `<` or `>` on text.
         """
         if not self.conditions:
             return True
@@ -183,7 +184,7 @@ class Where:
         return False
 
     def require_known(self, files: str) -> None:
-        """Raise RequestError if a condition names a field that no row had: it is a mistake, not a condition unmet."""
+        """Raise RequestError if a condition names a field that no row had: it is probably misspelled."""
         for each in self.conditions:
             name = each.field.partition(".")[0]
             if self._seen and each.field not in self._seen and name not in self._seen:

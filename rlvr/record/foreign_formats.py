@@ -29,7 +29,7 @@ class Layout:
 
 
 LAYOUTS = (
-    # verl, trainer.rollout_data_dir and trainer.validation_data_dir: JSON lines, one file a step. The trainers of
+    # verl, trainer.rollout_data_dir and trainer.validation_data_dir: JSON lines, one file per step. The trainers of
     # verl.trainer.ppo.v1 add a `uid`, PROMPT_ROLLOUT_OUTPUT.
     Layout(
         "verl's dump",
@@ -54,7 +54,7 @@ LAYOUTS = (
             "group_id": ("task.key", "task.hash", "task.data.idx", "task.idx"),
         },
     ),
-    # TRL, log_completions=True: Parquet, one file a step. The gold column is one that a reward function logs: TRL's
+    # TRL, log_completions=True: Parquet, one file per step. The gold column is one that a reward function logs: TRL's
     # accuracy_reward logs `solution`.
     Layout(
         "TRL's completions",

@@ -1,4 +1,4 @@
-"""Gold answers that stand in another file, joined with rows by a key: `rlvr score --gold FILE --on KEY`."""
+"""Gold answers from another file, joined with rows by a key: `rlvr score --gold FILE --on KEY`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class GoldAnswers:
         self.doubles: set[str] = set()
         """Keys that several rows of the file have."""
         self.conflicts: set[str] = set()
-        """Keys that have several different answers: their rows get none."""
+        """Keys with several different answers; their rows get none."""
         self.joined = self.missing = self.keyless = 0
         """Rows that got an answer, that have a key without one, and that have no key."""
         self._used: set[str] = set()
@@ -88,7 +88,7 @@ class GoldAnswers:
             )
 
     def source(self, source: Source) -> Source:
-        """Return the source as it is read once answers are joined: a row without one keeps its own."""
+        """Return the source for reading rows with joined answers; a row without a joined answer keeps its own."""
         own = source.columns["answer"]
         columns = Columns({**source.columns, "answer": own if own == "answer" else f"answer|{own}"})
         columns.group_suffix = source.columns.group_suffix

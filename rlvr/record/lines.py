@@ -15,7 +15,7 @@ from rlvr.record.values import LiteralFloat, number_text
 
 
 class Member(NamedTuple):
-    """A column of a line: its value, and the span of the line that it is written in."""
+    """Column of a line: its value, and its span in the text."""
 
     value: Any
     start: int
@@ -31,7 +31,7 @@ class Line:
     values: Mapping[str, Any]
 
     def member(self, name: str) -> Member | None:
-        """Return the column of that name and its span. Takes ten times as long as reading the line did."""
+        """Return the column of that name and its span. This takes ten times as long as parsing the line."""
         if name not in self.values:
             return None
         try:
@@ -78,7 +78,7 @@ def line_of(text: str, where: str) -> Line:
 
 
 def _members(text: str, decoder: json.JSONDecoder) -> dict[str, Member]:
-    """Return the members of a JSON object. If a name stands there twice, the last member counts."""
+    """Return the members of a JSON object. If a name occurs twice, the last member counts."""
     members: dict[str, Member] = {}
     opening = _OPENING.match(text)
     place = opening.end() if opening else 0

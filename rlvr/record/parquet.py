@@ -1,4 +1,4 @@
-"""Parquet in bounded memory: batches out of a file, row groups into one, and columns as Python values.
+"""Parquet in bounded memory: read batches, write row groups, and convert columns to Python values.
 
 Nothing here knows what a column means.
 """
@@ -25,7 +25,8 @@ _MISFITS = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 @contextmanager
 def opened(path: Path) -> Iterator[pq.ParquetFile]:
-    """The file, open. Raises DataError when it is no Parquet file, was never closed, or has two columns of one name."""
+    """Return the opened file. Raises DataError if it is no Parquet file, was never closed, or has two columns of one
+    name."""
     try:
         file = pq.ParquetFile(path, buffer_size=1 << 20)
     except (pa.ArrowException, OSError) as error:
@@ -40,7 +41,7 @@ def opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def batches_of(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """`(number of its first row, from 1; rows)` for one batch after the other.
+    """Yield `(number of its first row, from 1; rows)` for each batch.
 
     A batch holds at most `BATCH_ROWS` rows, and fewer where rows are large. Raises DataError for a damaged file.
     """
@@ -51,7 +52,7 @@ def batches_of(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
             row_bytes = about.total_byte_size // max(1, about.num_rows) + 1
             size = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
             try:
-                # In one thread: others would keep their memory, and their start costs what they save.
+                # In one thread: more threads keep memory, and starting them takes as much time as they save.
                 for batch in file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
                     yield first, batch
                     first += batch.num_rows
@@ -67,7 +68,7 @@ class RowGroups:
         leaves = [leaf for field in schema for leaf in _leaves(field.type, field.name)]
         others = [leaf.path for leaf in leaves if not leaf.is_numbers]
         # Lists of numbers, such as token columns, have no dictionary, which takes a third of the time and half of the
-        # memory of writing them, and no statistics, which nobody asks for. Fractions go byte by byte: the exponents
+        # memory of writing them, and no statistics, which no reader uses. Fractions go byte by byte: the exponents
         # compress. (With an encoding of its own for a column, a dictionary is named for all others.)
         fractions = {leaf.path: "BYTE_STREAM_SPLIT" for leaf in leaves if leaf.is_numbers and leaf.is_fraction}
         self._writer = pq.ParquetWriter(
@@ -112,7 +113,7 @@ class _Leaf(NamedTuple):
 
     path: str
     is_numbers: bool
-    """Whether it is a list's numbers."""
+    """Whether it holds the numbers of a list."""
     is_fraction: bool
 
 
@@ -132,7 +133,8 @@ def _leaves(kind: pa.DataType, path: str, *, in_list: bool = False) -> Iterator[
 
 
 def arrow_column(values: Sequence[Any], field: pa.Field, where: Callable[[int], str]) -> pa.Array:
-    """The values as a column of the field's type. Raises DataError for one that does not fit: `where(i)`, which."""
+    """Return the values as a column of the field's type. Raises DataError for a value that does not fit; `where(i)`
+    names its row."""
     try:
         return pa.array(values, type=field.type)
     except _MISFITS:
@@ -156,7 +158,8 @@ def _reason(error: Exception) -> str:
 
 
 def python_rows(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str, Any]]:
-    """The batch's rows, as mappings of columns to plain Python values. Raises DataError for one that has none."""
+    """Return the batch's rows as mappings of columns to plain Python values. Raises DataError for values without
+    any."""
     columns: dict[str, list[Any]] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:

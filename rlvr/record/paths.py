@@ -1,8 +1,8 @@
 """Paths into a row: `reward_model.ground_truth`, `response.body.choices.0.message.content`.
 
 A path is a column name, or names and list positions with dots between them. It goes through objects, lists and text
-that holds JSON. `-1` is the last element of a list, `*` takes the rest of the path from each of its elements, and of
-`A|B` the first counts that is not null. A column whose own name has such characters comes first.
+that holds JSON. `-1` is the last element of a list, `*` takes the rest of the path from each of its elements, and `A|B`
+is the first of the two that is not null. A column whose name contains such characters takes precedence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _POSITION = re.compile(r"-?\d{1,9}")
 
 
 def at_path(values: Mapping[str, Any], path: str) -> Any:
-    """Return what stands at a path of a row; None if there is nothing.
+    """Return the value at a path of a row; None if there is none.
 
     Numbers inside JSON text keep their literal text (`LiteralFloat`).
     """

@@ -38,7 +38,7 @@ from rlvr.files import (
 from rlvr.record.parquet import BATCH_BYTES, BATCH_ROWS, batches_of, opened
 
 STDIN = "-"
-"""Stands for standard input, and for standard output."""
+"""Name of standard input and standard output."""
 
 TEXT_ENDINGS = (".json", ".csv")
 ROW_ENDINGS = (*ENDINGS, *TEXT_ENDINGS)
@@ -101,9 +101,8 @@ def row_file(path: Path) -> Path:
 
 
 def identity_of(path: Path) -> list[object]:
-    """Return what tells whether a file is still the same: its place, size and modification time.
-
-    Standard input has no place: its content counts.
+    """Return a value that changes if the file changes: path, size and modification time; for standard input, its
+    content.
     """
     if path.parent.name.startswith(SPOOL_PREFIX):
         return [STDIN, path.stat().st_size, sha256(path)]
@@ -237,7 +236,7 @@ def _scanned(text: str, start: int, path: Path) -> Iterator[tuple[str, str]]:
             raise DataError(f"{where} is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from error
         except RecursionError as error:
             raise DataError(f"{where} is nested too deeply to read") from error
-        except ValueError:  # Python refuses integers of more than 4300 digits; where they end is known all the same
+        except ValueError:  # Python refuses integers of more than 4300 digits; their end is known anyway
             value, end = json.JSONDecoder(parse_int=str).raw_decode(text, at)
         if not isinstance(value, dict):
             raise DataError(f"{where} is {kind_of(value)}: expected an object with the columns of a row")

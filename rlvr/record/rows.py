@@ -58,9 +58,9 @@ class Row:
     """The columns as plain Python values: of a record, upgraded to this schema version; with the scores of sidecars."""
     columns: Columns = field(default_factory=lambda: BY_NAME)
     literals: Mapping[str, str | None] = field(default_factory=dict)
-    """Column → its number as text, for the columns that targets name."""
+    """Column → number as text, for the columns of targets."""
     made_id: str | None = None
-    """Id made from the content (`rlvr.record.content_ids`), for a foreign row without one of its own."""
+    """Id made from the content (`rlvr.record.content_ids`), for a foreign row without an id."""
 
     @property
     def is_record(self) -> bool:

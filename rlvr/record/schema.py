@@ -44,12 +44,12 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 
 
 def canonical_json(value: Any) -> str:
-    """JSON text that is equal for equal values: sorted keys, no spaces. Raises ValueError on NaN or infinity."""
+    """Return JSON text that is equal for equal values: sorted keys, no spaces. Raises ValueError on NaN or infinity."""
     return _canonical(value)
 
 
 def digest(value: Any) -> str:
-    """The first 16 hex digits of the SHA-256 of `canonical_json(value)`."""
+    """Return the first 16 hex digits of the SHA-256 of `canonical_json(value)`."""
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -65,8 +65,8 @@ def _writable(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-# A mapping in Python, JSON text in storage: Arrow cannot hold free-form values. What could not be written is refused
-# when it enters, not hours later when it is stored.
+# A mapping in Python, JSON text in storage: Arrow cannot hold free-form values. Values that cannot be written are
+# refused at once, not hours later when they are stored.
 JsonMapping = Annotated[
     Mapping[str, Any],
     BeforeValidator(_from_json_text),
@@ -228,7 +228,7 @@ class Stop(Frozen):
 
 
 class Sampling(SamplingParams):
-    """The parameters a rollout was sampled with, and by what."""
+    """Sampling parameters of a rollout, and its engine."""
 
     temperature: float = Field(ge=0, description="0 is greedy")
     max_tokens: int | None = Field(default=None, ge=1, description="limit on sampled tokens")  # type: ignore[assignment]
@@ -249,7 +249,7 @@ class Sampling(SamplingParams):
 
 
 class ModelRef(Frozen):
-    """Identity of the weights that sampled; a name alone does not tell."""
+    """Identity of the weights that sampled. A name alone does not identify them."""
 
     name: str | None = None
     revision: str | None = None
@@ -265,7 +265,8 @@ class VersionRun(Frozen):
 
 
 class GroupStats(Frozen):
-    """Rewards of the whole group when it was sampled: frozen, since a filtered or rescored file has lost them."""
+    """Statistics of the whole group's rewards when it was sampled. A filtered or rescored file cannot reproduce
+    them."""
 
     mean: float
     std: float = Field(ge=0, description="population standard deviation; exactly 0 when all rewards are equal")
@@ -273,10 +274,10 @@ class GroupStats(Frozen):
 
     @classmethod
     def of(cls, rewards: Sequence[float]) -> Self:
-        """The statistics of at least one reward.
+        """Return the statistics of one or more rewards.
 
-        Equal rewards give a deviation of exactly 0: computed, sixteen times 0.1 would give 7.7e-9 in float32, and a
-        group without a signal would be whitened into one.
+        Equal rewards have a deviation of exactly 0. Computed in float32, sixteen times 0.1 would have 7.7e-9, and
+        whitening would turn that into a signal.
         """
         mean = math.fsum(rewards) / len(rewards)
         if min(rewards) == max(rewards):
@@ -287,8 +288,8 @@ class GroupStats(Frozen):
     def whiten(self, rewards: Sequence[float], epsilon: float = 0.0) -> list[float]:
         """Return (r - μ) / sqrt(σ² + ε) for each reward; 0 in a group without a signal.
 
-        A reward that differs from the mean by rounding alone is on it: 0.1, 0.2 and 0.3 have the mean
-        0.19999999999999998, and 0.2 has no advantage for that.
+        A difference from the mean that is only rounding counts as 0: the mean of 0.1, 0.2 and 0.3 is
+        0.19999999999999998, but the advantage of 0.2 is 0.
         """
         if not self.has_signal:
             return [0.0] * len(rewards)
@@ -443,11 +444,11 @@ class Rollout(Frozen):
         return super().model_copy(update=update, deep=deep)
 
     def last_score(self, verifier: str | None = None) -> Score | None:
-        """The last score, or the last by the verifier of that name. None when there is none."""
+        """Return the last score, or the last one by the named verifier; None if there is none."""
         return next((score for score in reversed(self.scores) if verifier in (None, score.verifier)), None)
 
     def with_score(self, score: Score) -> Rollout:
-        """A copy with one score more."""
+        """Return a copy with one more score."""
         return self.model_copy(update={"scores": (*self.scores, score)})
 
 
@@ -464,10 +465,10 @@ def _equal(name: str, one: Any, other: Any) -> bool:
 
 
 def utc_now() -> str:
-    """The time, as records carry it: ISO 8601, UTC, whole seconds."""
+    """Return the current time as records store it: ISO 8601, UTC, whole seconds."""
     return _written(int(time.time()))
 
 
-@lru_cache(maxsize=1)  # thousands of verdicts a second have the same
+@lru_cache(maxsize=1)  # thousands of verdicts per second have the same time
 def _written(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat().replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Scores kept beside the rows that they are of: what `rlvr score --scores-only` writes, and how it is joined again."""
+"""Sidecars: files of scores that `rlvr score --scores-only` writes, joined with their rows by id and segment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Sidecars:
     """The scores of one or several sidecars, by `id` and `segment` of their row. They are held in memory."""
 
     def __init__(self, paths: Iterable[str | Path]) -> None:
-        """Raises RequestError for a file that is not there, DataError for a row that is not one of a sidecar."""
+        """Read the files. Raises RequestError for a missing file, DataError for a row that does not belong in a
+        sidecar."""
         self._files: list[tuple[Path, dict[Key, Sequence[Mapping[str, Any]]]]] = []
         self.paths = expanded(paths)
         for path in self.paths:
@@ -45,8 +46,8 @@ class Sidecars:
         return found
 
     def with_scores(self, values: Mapping[str, Any], identity: str | None) -> Mapping[str, Any]:
-        """The row with its scores and then those of the sidecars. One without an id, or whose own scores are no list,
-        stays as it is."""
+        """Return the row with its own scores followed by those of the sidecars. A row without an id, or whose own
+        scores are no list, is returned unchanged."""
         segment, own = values.get("segment") or 0, values.get("scores") or []
         if identity is None or not isinstance(segment, int) or not isinstance(own, list):
             return values
@@ -54,12 +55,12 @@ class Sidecars:
         return {**values, "scores": [*own, *found]} if found else values
 
     def refuse_unused(self) -> None:
-        """Raises DataError when there is a sidecar of which no row so far had an id."""
+        """Raise DataError if no row so far had an id of some sidecar."""
         for path in sorted(self._unused):
             raise DataError(f"none of the ids of {path} is in the rows that it was to be joined with")
 
     def join(self, rows: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator[tuple[Mapping[str, Any], str]]:
-        """Rows and where they stand, as `with_scores`. Raises as `refuse_unused` at the end."""
+        """Yield rows and their places as `with_scores` returns them. Raises as `refuse_unused` does at the end."""
         for values, where in rows:
             identity = values.get("id")
             yield self.with_scores(values, identity if isinstance(identity, str) else None), where

@@ -1,9 +1,9 @@
 """Records in files: Parquet (canonical) and JSON lines, streamed in both directions.
 
-Both formats have the same columns, `ROLLOUT_SCHEMA`, and give back equal rollouts. Text that Arrow cannot type
-(messages, `task.extra`, a verifier's configuration) is JSON text in both. Two differences follow from Parquet:
-`behaviour_logprobs` are float32 there, as the tensors that they come from; and text with a lone surrogate, which has
-no UTF-8, is refused there and escaped in JSON lines.
+Both formats have the same columns, `ROLLOUT_SCHEMA`, and give back equal rollouts. Values without an Arrow type
+(messages, `task.extra`, a verifier's configuration) are JSON text in both. Two differences follow from Parquet:
+`behaviour_logprobs` are float32 there, like the tensors that they come from; and text with a lone surrogate, which is
+not valid UTF-8, is refused there and escaped in JSON lines.
 """
 
 from __future__ import annotations
@@ -133,17 +133,17 @@ ROLLOUT_SCHEMA = pa.schema(
 )
 
 TOKEN_COLUMNS = frozenset({"token_ids", "loss_mask", "behaviour_logprobs", "extra_tokens"})
-"""The columns with an entry a token: what a reader that only wants text leaves out."""
+"""The per-token columns: readers that need only text leave them out."""
 
 HELD_BYTES = 4 << 20
-"""Size of the rollouts that a writer gathers before it turns them into columns."""
+"""Bytes of rollouts that a writer collects before it converts them to columns."""
 
 Migration: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 MIGRATIONS: dict[int, Migration] = {1: dict}  # version 2 only adds: it has no `values` of extra_tokens in Parquet
-"""Schema version n -> what turns a record of version n, as a mapping of columns, into one of version n + 1.
+"""Schema version n -> function that converts a record of version n, as a mapping of columns, to version n + 1.
 
-A reader may have left out columns that it does not want: a migration does with the columns that are there.
+A reader may have left out columns, so a migration must not need any.
 """
 
 # --- one record -----------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def upgrade(
     newest: int = SCHEMA_VERSION,
     migrations: Mapping[int, Migration] = MIGRATIONS,
 ) -> Mapping[str, Any]:
-    """Return the record as schema version `newest` has it. Raises DataError for a record of a later version."""
+    """Return the record converted to schema version `newest`. Raises DataError for a record of a later version."""
     version = row.get("schema_version")
     if version is None:
         raise DataError(
@@ -179,7 +179,7 @@ def upgrade(
 
 
 def rollout_of(row: Mapping[str, Any], where: str) -> Rollout:
-    """The record of one row, of any schema version, validated. Raises DataError, which names the field."""
+    """Return the validated record of one row of any schema version. Raises DataError, which names the field."""
     row = upgrade(row, where)
     if unknown := row.keys() - Rollout.model_fields.keys():
         name = min(unknown)
@@ -207,7 +207,8 @@ def field_faults(where: str) -> Iterator[None]:
 
 
 def record_of(rollout: Rollout, where: str, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """The rollout as a row: plain values, fields `without` left out. Raises DataError for what no file can hold."""
+    """Return the rollout as a row of plain values, except the fields `without`. Raises DataError for values that no
+    file can hold."""
     if rollout.schema_version != SCHEMA_VERSION:
         raise DataError(f"{where}: schema_version is {rollout.schema_version}, this rlvr writes {SCHEMA_VERSION}")
     try:
@@ -264,7 +265,7 @@ def _extra_values(column: Mapping[str, Any]) -> Any:
 
 
 def _array_rows(batch: pa.RecordBatch, where: Callable[[int], str]) -> list[dict[str, Any]]:
-    """Return rows as `rows_of` does, with token columns as arrays. What makes no array is left to `rows_of`."""
+    """Return rows as `rows_of` does, with token columns as arrays. Rows that make no arrays are left to `rows_of`."""
     from rlvr.record.token_storage import arrays, extra_arrays
 
     names = batch.schema.names
@@ -288,7 +289,7 @@ class RolloutWriter:
         with RolloutWriter("rollouts.parquet") as writer:
             writer.write(rollout)
 
-    The file has its name only once the block has ended well; an exception leaves what was there before. Raises
+    The file gets its name only when the block succeeds; after an exception, an earlier file is unchanged. Raises
     DataError for a rollout that the format cannot hold, RunError when the disk fails.
     """
 
@@ -344,7 +345,7 @@ class RolloutWriter:
 
 
 def _size(rollout: Rollout) -> int:
-    """Return about how many bytes a rollout holds, for bounding what waits."""
+    """Return the approximate size of a rollout in bytes, to limit the rows that wait."""
     columns = (rollout.token_ids, rollout.loss_mask, rollout.behaviour_logprobs, *rollout.extra_tokens.values())
     texts = len(rollout.prompt or "") + len(rollout.completion or "")
     return texts + sum(column.nbytes for column in columns if column is not None) + 1024
@@ -353,7 +354,7 @@ def _size(rollout: Rollout) -> int:
 def write_rollouts(
     path: str | Path, rollouts: Iterable[Rollout], before_rename: Callable[[Path], object] | None = None
 ) -> int:
-    """Write all rollouts to one file and say how many there were; see `RolloutWriter`."""
+    """Write all rollouts to one file and return their number; see `RolloutWriter`."""
     with RolloutWriter(path, before_rename) as writer:
         for rollout in rollouts:
             writer.write(rollout)
@@ -363,11 +364,11 @@ def write_rollouts(
 def read_rollouts(
     paths: str | Path | Iterable[str | Path], *, sidecars: str | Path | Iterable[str | Path] = ()
 ) -> Iterator[Rollout]:
-    """The rollouts of one or several files, in order, a batch in memory at a time.
+    """Yield the rollouts of one or more files, in order, with one batch in memory at a time.
 
     A folder stands for the record files in it, and a pattern for those that match, in the order of names. Records of
-    older schema versions come out as records of this one. Scores that `sidecars` (files of `rlvr score --scores-only`)
-    hold for a rollout follow its own.
+    older schema versions are upgraded. Scores from `sidecars` (files of `rlvr score --scores-only`) follow a rollout's
+    own.
 
     Raises:
         RequestError: a file does not exist or has neither ending; raised at once.
@@ -387,7 +388,7 @@ def _listed(paths: str | Path | Iterable[str | Path]) -> Iterable[str | Path]:
 
 
 def _read(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """The rows, and where each stands."""
+    """Yield the rows with their places."""
     if ending(path) == ".jsonl":
         for where, text in lines_of(path):
             row = from_json(text, where)

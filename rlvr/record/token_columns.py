@@ -165,7 +165,7 @@ def _fault(name: str, values: Any, reader: Callable[[Any], Array | None]) -> str
     if isinstance(values, np.ndarray):
         values = values.tolist()
     if not isinstance(values, list | tuple):
-        return f"{name} is {values!r:.80}: expected a list with an entry a token"
+        return f"{name} is {values!r:.80}: expected a list with one entry per token"
     at_fault = (f"[{t}] is {value!r:.80}" for t, value in enumerate(values) if reader([value]) is None)
     return f"{name}{next(at_fault, ' has entries of several types')}: expected {expected}"
 

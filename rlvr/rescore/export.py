@@ -1,4 +1,4 @@
-"""Export scored rollouts as training data of other software: what `rlvr export` does, as one function.
+"""Export scored rollouts as training data for other software: what `rlvr export` does, as one function.
 
 The files are read twice: the first reading chooses rows by their scores and keeps a few numbers of each, the second one
 writes those that were chosen.
@@ -41,7 +41,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A file of training data, and what was left out of it."""
+    """File of training data, and counts of the rows left out."""
 
     file: Path
     to: Layout
@@ -58,7 +58,7 @@ class ExportResult:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row a reason; `pandas.DataFrame(result.rows)` is a table."""
+        """One row per reason; `pandas.DataFrame(result.rows)` is a table."""
         return [{"reason": reason, "rows": count} for reason, count in self.left_out.items()]
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,14 +88,14 @@ def export(
     sidecars: str | Path | Iterable[str | Path] = (),
     force: bool = False,
 ) -> ExportResult:
-    """Write rollouts in the layout that trainers of other software read (TRL, axolotl).
+    """Write rollouts in a layout that other software reads (TRL, axolotl).
 
     - `sft`: `prompt` and `completion` of right rows, or `messages`.
     - `dpo`: `prompt`, `chosen` and `rejected`: a right and a wrong completion of one group, or of one prompt.
     - `kto`: `prompt`, `completion` and `label`, whether it is right.
-    - `jsonl`: one flat object a row, with its answer and score.
+    - `jsonl`: one flat object per row, with its answer and score.
 
-    Of rows with equal prompt and completion, the first is used.
+    Duplicate rows (equal prompt and completion) are written once.
 
     Args:
         files: Records or any other rows: files, folders of files, patterns; `-` is standard input.
@@ -104,7 +104,7 @@ def export(
         verifier: The verifier whose last score on a row is its reward. None is the only one in the files.
         where: Conditions that rows must meet, as in `show`.
         threshold: Rewards at or above this count as right.
-        pairs: Most pairs of one group.
+        pairs: Largest number of pairs per group.
         messages: Write every prompt and completion as messages; for `sft` in one column `messages`.
         mapping: Target → column of foreign files, or path into one.
         sidecars: Files of `rlvr score --scores-only`, whose scores follow the rows' own.

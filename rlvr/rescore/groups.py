@@ -1,7 +1,7 @@
-"""Groups of the rows to score, for verifiers that judge whole groups: what is refused, and scoring by group.
+"""Groups of the rows to score, for verifiers that judge whole groups: checks, and scoring group by group.
 
-Rows of a group need not stand together. If they do not, rows wait in a temporary file and are verified group by group;
-the output keeps the order of the input.
+If the rows of a group are not consecutive, all rows are kept in a temporary file and verified group by group; the
+output keeps the order of the input.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Journal:
 
         Args:
             path: The file.
-            request: What makes two requests the same; plain JSON values.
+            request: Identity of the request; plain JSON values.
             anew: Discard the journal of another request, which is an error otherwise.
             is_entry: Returns whether a value can be an entry; others are damage.
 
@@ -107,7 +107,8 @@ class Journal:
                 yield from entries
 
     def add(self, entry: Any, *, whole: bool = True) -> None:
-        """Append an entry. One that is not `whole` is kept only together with the entries up to the next whole one.
+        """Append an entry. An entry that is not `whole` is kept only together with the following ones up to the next
+        whole entry.
 
         Raises RunError if the disk fails.
         """
@@ -121,7 +122,7 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is whole to the file."""
+        """Write whole entries to the file."""
         if self._whole:
             try:
                 self._file.write(f"[{', '.join(self._held[: self._whole])}]\n".encode())
@@ -238,7 +239,7 @@ class ScoreJournal:
 
         Args:
             scores: One of each scorer.
-            group: What the row was scored together with; None if it was scored alone.
+            group: The group that the row was scored with; None if it was scored alone.
 
         Raises RunError if the disk fails.
         """

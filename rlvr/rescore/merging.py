@@ -48,7 +48,7 @@ class MergeResult:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row a shard; `pandas.DataFrame(result.rows)` is a table."""
+        """One row per shard; `pandas.DataFrame(result.rows)` is a table."""
         return [{"shard": str(path), "rows": count} for path, count in self.shards.items()]
 
     def to_dict(self) -> dict[str, Any]:

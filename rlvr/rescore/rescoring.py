@@ -35,7 +35,7 @@ from rlvr.verify.scoring import Scorer
 Report: TypeAlias = Callable[["ScoredRows"], object]
 
 
-# --- what is asked for ----------------------------------------------------------------------------------------------
+# --- the request ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Job:
     scorers: Sequence[Scorer]
     selection: Selection = Selection()
     scores_only: bool = False
-    """Write sidecars: `id`, `segment` and new scores of each row."""
+    """Write sidecars: `id`, `segment` and the new scores of each row."""
     skip_bad_lines: bool = False
     gold: GoldAnswers | None = None
     """Answers of another file that the rows get."""
@@ -121,12 +121,12 @@ class Job:
 
     @property
     def wants_rollout(self) -> bool:
-        """Whether a verifier looks at whole rollouts."""
+        """Whether a verifier needs whole rollouts."""
         return any(scorer.wants_rollout for scorer in self.scorers)
 
     @property
     def wants_extra(self) -> bool:
-        """Whether a verifier looks at more of the task than its answer."""
+        """Whether a verifier needs more of the task than its answer."""
         return any(scorer.wants_extra for scorer in self.scorers)
 
     @property
@@ -143,7 +143,7 @@ class Job:
             yield source, batch if self.gold is None else self.gold.join(source, batch)
 
     def written(self, source: Source, batch: Batch) -> Batch:
-        """Return what is written of the batch, beside the new scores."""
+        """Return the part of the batch that is written, apart from the new scores."""
         return identities(source, batch) if self.scores_only else batch
 
     def rows(self, source: Source, batch: Batch) -> list[Row]:
@@ -275,7 +275,7 @@ def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
 
 
 def _refuse_doubles(lines: LineBatch, known: set[tuple[str, int]]) -> None:
-    """Add the ids of a sidecar's lines to those so far. Raise DataError for one that is there already."""
+    """Add the ids of a sidecar's lines to those so far. Raise DataError for a duplicate."""
     for line in lines.lines:
         key = (line.values["id"], line.values["segment"])
         if key in known:
@@ -301,7 +301,7 @@ def _require_mapped(job: Job, census: Census, mapping: Mapping[str, str]) -> Non
 
 
 def _require_targets(job: Job, census: Census, source: Source) -> None:
-    """Raise RequestError if every row of a file would be invalid, because no row has what the verifiers need."""
+    """Raise RequestError if no row of a file has what the verifiers need, so that every row would be invalid."""
     rows = census.rows[source.path]
     missing = [each for each in ("completion", "answer") if each in job.needs and not census.present[source.path, each]]
     if not rows or not missing:
@@ -405,7 +405,7 @@ def read_row(job: Job, row: Row) -> tuple[Item, str | None]:
 
 @dataclass
 class _Waiting:
-    """A batch whose scores are due, and what is known of its rows."""
+    """Batch whose scores are due, with the inputs of its rows."""
 
     source: Source
     batch: Batch

@@ -35,7 +35,7 @@ Options: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ScoreProgress:
-    """How far the scoring of files is."""
+    """Progress of scoring files."""
 
     rows: int
     """Rows scored so far."""
@@ -51,10 +51,10 @@ class ScoreProgress:
 
 
 class ScoreReporter:
-    """Receives the events of scoring files; a subclass overrides what it wants to know."""
+    """Receives the events of scoring files; a subclass overrides the methods that it needs."""
 
     def note(self, text: str) -> None:
-        """Called with what the user should know, such as the file format that was recognized."""
+        """Called with a note for the user, such as the recognized file format."""
 
     def start(self, total: int, replayed: int) -> None:
         """Called when scoring begins: number of rows, and how many of them an earlier attempt scored."""
@@ -81,16 +81,16 @@ class ScoreResult:
     """Lines that were left out because they are not JSON objects."""
     first_bad_line: str | None
     notes: tuple[str, ...]
-    """Facts that the user should know, one line each."""
+    """Notes for the user, one line each."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One row a verifier: mean reward, counts by status; `pandas.DataFrame(result.rows)` is a table."""
+        """One row per verifier: mean reward, counts by status; `pandas.DataFrame(result.rows)` is a table."""
         return [summary.to_dict() for summary in self.verifiers]
 
     @property
     def rows_per_second(self) -> float:
-        """Rows that this call verified, a second."""
+        """Rows verified per second in this call."""
         return (self.scored - self.replayed) / self.seconds
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def score(
         out: File to write, `.parquet` or `.jsonl`; a folder (it exists, or the text ends in `/`) gets a file for each;
             `-` is standard output, in JSON lines.
         options: Options of the verifier; with several verifiers, verifier → its options.
-        workers: Processes of a verifier; None is one a usable CPU, 0 verifies in this process.
+        workers: Processes of a verifier; None is one per usable CPU, 0 verifies in this process.
         timeout: Seconds of wall clock a verdict.
         max_reward: Size of a reward beyond which the verdict is an `error`.
         write_protect: Let workers write to their scratch folders only, as Landlock of Linux 6.2 or newer enforces.
@@ -181,15 +181,15 @@ def score(
         gold: File of gold answers, which are joined with the rows and written with them. With it, `mapping["answer"]`
             is a column of this file.
         on: Key of the join, a column or path: `KEY`, or `KEY=KEY_OF_GOLD`.
-        label: Name of this variant: the scores are by `NAME@LABEL`.
+        label: Label of this variant: scores are stored under `NAME@LABEL`.
         where: Conditions that rows must meet, as in `rlvr show`: `"status=error"`.
-        limit: Score only the first so many of the rows.
+        limit: Score only the first `limit` rows.
         shard: (i, n): score only each nth row, beginning with the ith; i counts from 1. The n shards are disjoint and
             complete.
         scores_only: Write only `id`, `segment` and the new scores of each row: a sidecar.
         cache: SQLite file that remembers verdicts for other calls.
         skip_bad_lines: Leave out lines that are not JSON objects instead of refusing the file.
-        force: Replace `out` if it exists; discard what another request has begun there.
+        force: Replace `out` if it exists; discard unfinished work of another request.
         reporter: Receives the events of the work. By default nothing is printed.
 
     Raises RequestError (ConfigError, DataError, PluginError) if the request or a row is wrong, and RunError if the work
@@ -315,7 +315,7 @@ class FileRequest:
         return path / ".rlvr-score.journal" if _is_folder(str(self.out)) else _beside(path)
 
     def _scorers(self, stack: ExitStack) -> list[Scorer]:
-        """Load the verifiers. Raises RequestError if scores of two could not be told apart."""
+        """Load the verifiers. Raises RequestError if two of them store scores under the same name."""
         for each in self.verifiers:
             if self.verifiers.count(each) > 1:
                 raise RequestError(f"--verifier {each} is given twice: score variants one after the other, with --as")
@@ -344,7 +344,7 @@ class FileRequest:
         return scorers
 
     def _identity(self, job: Job) -> dict[str, Any]:
-        """Return what makes two requests the same piece of work."""
+        """Return the values that identify a request: a later call with equal ones continues it."""
         return {
             "files": [identity_of(source.path) for source in job.sources],
             "verifiers": [[scorer.name, scorer.version, scorer.config_hash] for scorer in job.scorers],
@@ -423,12 +423,12 @@ def _checked_shard(shard: tuple[int, int] | None) -> tuple[int, int] | None:
     return shard
 
 
-# --- what is told ---------------------------------------------------------------------------------------------------
+# --- notes and progress ---------------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Notes:
-    """Facts that the user should know, reported as they are found."""
+    """Notes for the user, reported at once."""
 
     reporter: ScoreReporter
     texts: list[str] = field(default_factory=list)

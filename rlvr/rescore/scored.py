@@ -1,4 +1,4 @@
-"""Rows with new scores, in each output format: `scores` is longer than before, every other column as it was."""
+"""Rows with new scores, in each output format: `scores` gets new entries, every other column is unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rlvr.record.store import ROLLOUT_SCHEMA, SCORES, record_batch, rollout_of, 
 from rlvr.record.values import json_safe, json_text
 from rlvr.rescore.journal import Scores
 
-# Stands for the new score while a file is checked.
+# Placeholder for the new score while a file is checked.
 _SAMPLE = Score(
     status=Status.GRADED, reward=0.5, extracted="", reason="", verifier="", version="", seconds=0.5, created_at=""
 )
@@ -35,7 +35,8 @@ _SAMPLE = Score(
 
 
 def line_with(line: Line, scores: Sequence[Score]) -> str:
-    """Return the line with new scores, every other character as it was. Raises DataError if its scores are no list."""
+    """Return the line with new scores and all other characters unchanged. Raises DataError if its scores are no
+    list."""
     new = ", ".join(to_json(score.model_dump(mode="json")) for score in scores)
     found = _scores_of(line)
     if found is None:
@@ -115,7 +116,7 @@ def _utf8(value: Any) -> Any:
 def lines_from(batch: ArrowBatch, changed: Counter[str] | None = None) -> Iterator[Line]:
     """Yield the rows as lines of JSON.
 
-    What JSON has no type for becomes text or null (`rlvr.record.values.json_safe`): NaN and bytes are null, infinity
+    Values without a JSON type become text or null (`rlvr.record.values.json_safe`): NaN and bytes are null, infinity
     and time spans text. `changed` counts such values by column.
     """
     counts: Counter[str] = Counter() if changed is None else changed
@@ -160,7 +161,7 @@ class Output(Protocol):
         """Inspect a batch that will be written. Raises DataError for a row that the format cannot hold."""
 
     def notes(self) -> list[str]:
-        """Return what the user should know of the batches that were checked."""
+        """Return notes for the user on the checked batches."""
 
     def writing(self, path: Path) -> AbstractContextManager[Write]:
         """Open `path` for writing; it is closed when the block ends."""

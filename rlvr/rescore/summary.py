@@ -1,4 +1,4 @@
-"""Counts of scores by verifier: what a person reads of a scored file."""
+"""Summary of a scored file: counts of scores by verifier."""
 
 from __future__ import annotations
 

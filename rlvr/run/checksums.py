@@ -1,4 +1,4 @@
-"""Checksums of the files that a run stores and reads again, so that it learns only from what it wrote itself."""
+"""Checksums of the files that a run stores and reads again, so that it trains only on files that it wrote itself."""
 
 from __future__ import annotations
 

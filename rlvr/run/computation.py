@@ -1,4 +1,4 @@
-"""Facts that bitwise equal results depend on, besides versions and inputs: threads, devices, modes of computation."""
+"""Conditions for bitwise equal results, besides versions and inputs: threads, devices, modes of computation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 def computation() -> dict[str, str]:
-    """Return name -> value, as text, of everything about this process and machine that floating-point results need."""
+    """Return name -> value, as text, of the properties of this process and machine that affect floating-point
+    results."""
     import torch
 
     backends = torch.backends

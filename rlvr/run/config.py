@@ -2,8 +2,8 @@
 
     defaults < model preset < recipe < file (--config) < --set and flags
 
-Every setting remembers where it came from, so that an error says which file and line to mend. A section that has a
-`name` may be given as that name alone: `trainer: grpo-off` is `trainer: {name: grpo-off}`.
+Every setting remembers where it came from, so that an error names the file and line. A section that has a `name` may be
+given as that name alone: `trainer: grpo-off` is `trainer: {name: grpo-off}`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from rlvr.verify.scoring import DEFAULT_REWARDS
 
 
 class ModelConfig(Frozen):
-    """Model that learns."""
+    """Model to train."""
 
     name: str = Field(default="embedded", description="a preset, a local directory or a hub name")
-    path: str | None = Field(default=None, description="location, if the name does not say it (presets set this)")
+    path: str | None = Field(
+        default=None, description="location of the model, if it differs from the name (set by presets)"
+    )
     revision: str | None = Field(default=None, description="hub revision: a branch, a tag or a commit")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -43,7 +45,7 @@ class ModelConfig(Frozen):
     )
     trust_remote_code: bool = Field(
         default=False,
-        description="run Python code that the model's repository brings, in this process and with your rights",
+        description="run Python code from the model's repository, in this process and with your permissions",
     )
     chat: Literal["auto"] | bool = Field(
         default="auto", description="use the chat template: on, off (for a base model), auto (if the tokenizer has one)"
@@ -75,7 +77,7 @@ class DatasetConfig(Frozen):
 
     name: str | None = Field(default=None, description="a registered name, or a file (.yaml, .jsonl, .parquet, .csv)")
     data_files: tuple[Path, ...] = Field(default=(), description="local files in the data set's layout")
-    limit: int | None = Field(default=None, ge=1, description="train only on the first so many questions")
+    limit: int | None = Field(default=None, ge=1, description="train only on the first N questions")
     max_prompt_tokens: int = Field(default=1024, ge=1, description="longer prompts are dropped, counted and reported")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the prompt source")
 
@@ -117,11 +119,13 @@ class SamplingConfig(Frozen):
     max_tokens: int = Field(default=1024, ge=1, description="length limit of a completion, in tokens")
     stop: tuple[str | int, ...] = Field(
         default=(),
-        description="strings and token ids that end a completion, besides the model's end of text, the chat template's "
-        "end of turn, and for a base model the data set's own stops",
+        description="strings and token ids that end a completion, in addition to the model's end-of-text tokens, the "
+        "chat template's end of turn, and for base models the data set's stops",
     )
-    refill: bool = Field(default=False, description="DAPO: replace groups with equal rewards by further prompts")
-    refill_rounds: int = Field(default=3, ge=1, description="rounds of refilling before a batch stays short")
+    refill: bool = Field(
+        default=False, description="DAPO: replace groups whose rewards are equal by groups of further prompts"
+    )
+    refill_rounds: int = Field(default=3, ge=1, description="largest number of refill rounds per batch")
 
     @property
     def params(self) -> SamplingParams:
@@ -136,7 +140,7 @@ class RolloutsConfig(Frozen):
         default=(), description="record files, folders of them, or run directories; empty: every rollout is sampled"
     )
     scores: tuple[Path, ...] = Field(
-        default=(), description="sidecars of `rlvr score --scores-only`: further scores of these records"
+        default=(), description="sidecars of `rlvr score --scores-only` with further scores of these records"
     )
     share: float = Field(
         default=1.0, gt=0, le=1, description="share of each batch's groups that are saved; the rest is sampled"
@@ -146,7 +150,7 @@ class RolloutsConfig(Frozen):
     )
     skip_unusable: bool = Field(default=False, description="leave out records that cannot be trained on")
     behaviour_model: str | None = Field(
-        default=None, description="model that sampled the records: recomputes log-probabilities that they lack"
+        default=None, description="model that sampled the records; it recomputes log-probabilities that they lack"
     )
     behaviour_revision: str | None = Field(default=None, description="hub revision of the behavior model")
     single_version: bool = Field(
@@ -158,8 +162,10 @@ class ReplayConfig(Frozen):
     """Replay of the run's own past groups."""
 
     share: float = Field(default=0.0, ge=0, lt=1, description="share of each batch that is replayed; 0 is off")
-    capacity: int = Field(default=1024, ge=1, description="newest groups with a signal that are kept")
-    half_life: float = Field(default=50.0, gt=0, description="age in batches at which a group is drawn half as often")
+    capacity: int = Field(default=1024, ge=1, description="number of past groups kept: the newest that have a signal")
+    half_life: float = Field(
+        default=50.0, gt=0, description="age, in batches, at which the probability of a group is halved"
+    )
     max_lag: int | None = Field(default=None, ge=1, description="largest lag of a replayed group, in optimizer steps")
 
 
@@ -181,7 +187,9 @@ class EvalConfig(Frozen):
 
     every: int = Field(default=50, ge=1, description="batches between two evaluations")
     questions: int = Field(default=200, ge=0, description="held-out questions; 0 turns evaluation off")
-    dataset: str | None = Field(default=None, description="data set of the questions; null is the one trained on")
+    dataset: str | None = Field(
+        default=None, description="data set of the held-out questions; null is the one trained on"
+    )
     data_files: tuple[Path, ...] = Field(default=(), description="local files of held-out questions")
 
 
@@ -189,7 +197,7 @@ class CheckpointConfig(Frozen):
     """When the run is saved, besides its end and Ctrl-C."""
 
     every: int = Field(default=50, ge=1, description="batches between two checkpoints")
-    keep: int = Field(default=2, ge=1, description="newest checkpoints that are kept")
+    keep: int = Field(default=2, ge=1, description="number of checkpoints kept, the newest ones")
 
 
 class RunConfig(Frozen):

@@ -110,15 +110,16 @@ def diagnose(
 
     Args:
         files: Record files, folders of them, or run directories.
-        model: Model that is to learn: a directory or a hub name.
+        model: Model to train: a directory or a hub name.
         verifier: Verifier whose score is the reward; by default that of the first record's last score.
         temperature: Temperature of all log-probabilities; by default the first record's.
         limit: Rollouts that the model reads, approximately.
         trainer: Trainer whose code computes log-probabilities.
         device: auto, cpu, cuda, cuda:1, mps.
         dtype: Compute dtype: auto, float32, bfloat16.
-        trust_remote_code: Run Python code that the model's repository brings, in this process and with your rights.
-        progress: Called often with a text that says how far the work is.
+        trust_remote_code: Run Python code that the model's repository brings, in this process and with your
+            permissions.
+        progress: Called often with a line of progress.
 
     Raises RequestError for files without records, an unknown model, or a verifier without scores there, and DataError
     for a broken record.

@@ -1,4 +1,4 @@
-"""Held-out questions: asked of the weights that the sampler holds, recorded and scored exactly as training is."""
+"""Evaluation on held-out questions with the sampler's weights, recorded and scored exactly like training rollouts."""
 
 from __future__ import annotations
 

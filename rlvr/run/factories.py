@@ -1,4 +1,4 @@
-"""Load the plugins that a run names, and check that each offers what the run asks of it before anything is loaded."""
+"""Load the plugins that a run names, and check that each fits the run before anything else is loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """A trainer with a loop of its own, such as another framework's. The run hands it the whole job."""
+    """A trainer with a loop of its own, such as another framework's. It runs the whole training."""
 
     def fit(self, run: Run) -> None:
         """Train to the end of the run, or until `run.stopping`.

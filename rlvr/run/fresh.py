@@ -1,4 +1,4 @@
-"""Groups that are sampled now: requested, scored as they arrive, stored, and only then learned from.
+"""Fresh groups: requested, scored as they arrive, stored, and then trained on.
 
 A batch that was stored before a kill is read back instead of being sampled again.
 """

@@ -40,7 +40,7 @@ Split: TypeAlias = Literal["train", "eval"]
 
 @dataclass(frozen=True)
 class GenerateProgress:
-    """How far the sampling is."""
+    """Progress of sampling."""
 
     questions: int
     """Questions answered so far."""
@@ -54,10 +54,10 @@ class GenerateProgress:
 
 
 class GenerateReporter:
-    """Receives the events of generating; a subclass overrides what it wants to know."""
+    """Receives the events of generating; a subclass overrides the methods that it needs."""
 
     def note(self, text: str) -> None:
-        """Called with what the user should know."""
+        """Called with a note for the user."""
 
     def advance(self, progress: GenerateProgress) -> None:
         """Called after each batch of questions."""
@@ -87,7 +87,7 @@ class GenerateResult:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens that this call sampled, a second; 0 if it had nothing to sample."""
+        """Tokens sampled per second in this call; 0 if there was nothing to sample."""
         return self.tokens / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,12 +129,12 @@ def generate(
         dataset: A data set's name, or a file of questions; the model's own by default.
         out: File to write, `.parquet` or `.jsonl`.
         n: Completions per question; `sampling.group_size` by default.
-        limit: Ask only the first so many questions; an endless data set needs it.
+        limit: Ask only the first `limit` questions; required for an endless data set.
         split: `train`, or `eval` for the held-out questions.
         verifier: Score the completions at once with this verifier; by default, nothing is verified.
         config: Further settings of a run (`sampling`, `dataset`, `model`, `verifier`, `seed`), as a mapping or a YAML
             file.
-        force: Replace `out` if it exists; discard what another request has begun there.
+        force: Replace `out` if it exists; discard unfinished work of another request.
         reporter: Receives the events of the work. By default nothing is printed.
 
     Raises RequestError (ConfigError, DataError, PluginError) if the request or a row is wrong, and RunError if the work
@@ -193,7 +193,7 @@ class _Generation:
         self.stream: PromptStream = prompting.stream(source, seed=config.seed, limit=limit, shuffle=False)
 
     def run(self, reporter: GenerateReporter, force: bool) -> GenerateResult:
-        """Sample what is missing, and write OUT."""
+        """Sample missing batches, and write OUT."""
         for note in self.notes:
             reporter.note(note)
         with ExitStack() as stack:

@@ -24,7 +24,7 @@ class Drawn:
     groups: tuple[Group, ...]
     """Groups that the trainer learns from."""
     rollouts: tuple[Rollout, ...]
-    """Rollouts that the metrics describe: all that were sampled for the batch, or else all that are learned from."""
+    """Rollouts that the metrics describe: all that were sampled for the batch, or else all that are trained on."""
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -73,7 +73,7 @@ def by_group(rollouts: Iterable[Rollout]) -> Iterator[list[Rollout]]:
 
 @dataclass(frozen=True)
 class Grader:
-    """Chooses the score that is the reward, and makes training groups of scored rollouts."""
+    """Selects the score that is the reward, and makes training groups of scored rollouts."""
 
     verifier: str
     """Name of the verifier; its last score counts."""
@@ -95,8 +95,8 @@ class Grader:
     def stats(self, members: Sequence[Rollout]) -> GroupStats | None:
         """Return the statistics of the whole group's rewards; None if no member has a reward.
 
-        They are computed from the members that are here. If some are missing, and the score is the one that the group
-        was sampled with, the statistics frozen in the record are returned instead.
+        They are computed from the members that are present. If some are missing, and the score is the one that the
+        group was sampled with, the statistics stored in the record are returned instead.
         """
         # Several sequences of one rollout share its reward.
         rewards = {rollout.id: self.reward(rollout) for rollout in members}

@@ -1,4 +1,4 @@
-"""Hashes of what a run reads again when it is resumed: prompts and the files of models."""
+"""Hashes of the inputs that a resumed run reads again: prompts and model files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODEL_FILES = (
     "config.json", "generation_config.json", "adapter_config.json", "*.index.json", "*token*.json", "vocab*",
     "merges.txt", "*.model", "*.tiktoken", "chat_template*", "*.py",
 )  # fmt: skip
-"""Files of a model directory, beside its weights, that decide how prompts are read and completions end."""
+"""Files of a model directory, besides its weights, that affect how prompts are encoded and completions end."""
 
 
 def prompt_digests(source: PromptSource | None, data_files: Iterable[Path]) -> dict[str, str]:
@@ -37,7 +37,7 @@ def _files(patterns: Iterable[Path]) -> Iterator[Path]:
 
 
 def model_digests(models: Mapping[str, ModelSpec]) -> dict[str, str]:
-    """Return what identifies each model apart from its weights, which `local_weights_hash` does.
+    """Return values that identify each model, apart from its weights (see `local_weights_hash`).
 
     That is the SHA-256 of each of its `MODEL_FILES` for a local directory, and the commit for a name of the hub.
     """

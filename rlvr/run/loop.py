@@ -1,4 +1,4 @@
-"""The loop: Algorithm 1 of arXiv 2505.22257, with everything it touches behind a protocol.
+"""The loop: Algorithm 1 of arXiv 2505.22257, with all other parts behind protocols.
 
 for each step k:
     if k mod v == 0: sync π_θ to the sampler (it becomes the behavior policy α)
@@ -90,7 +90,7 @@ class Run:
         self.trackers: list[Tracker] = [make(directory.path, settings) for make in plan.trackers.values()]
 
     def _load(self, factory: TrainerFactory) -> None:
-        """Load what the loop drives."""
+        """Load the sampler and the trainer."""
         plan = self.plan
         self._recompute(factory)
         self.trainer = factory(plan.options, self._context(plan.model))
@@ -151,7 +151,7 @@ class Run:
             plan.saved.recompute(self.directory.path / "recomputed", behaviour.logprobs)
 
     def _source(self, recorder: SampleRecorder) -> GroupSource:
-        """Return where batches come from, as the configuration composes it."""
+        """Return the source of batches, composed as configured."""
         plan, config, directory = self.plan, self.config, self.directory
         saved = None if plan.saved is None else Saved(plan.saved, config.seed)
         if saved is not None and not config.samples:

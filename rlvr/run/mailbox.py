@@ -1,6 +1,6 @@
 """Route a sampler's answers by id, so that training and evaluation share a sampler with groups in flight.
 
-A sampler has one stream of answers. Whoever submits requests gets a `Ticket` and reads its own groups from it; groups
+A sampler has one stream of answers. `submit` returns a `Ticket` that gives only the groups of these requests; groups
 that arrive meanwhile for other tickets wait there. Answers that nobody waits for are treated as follows:
 
     answered before     dropped and counted as `duplicate`
@@ -31,7 +31,7 @@ class Mailbox:
         self._sampler = sampler
         self._waiting: dict[str, Ticket] = {}
         self._settled: OrderedDict[str, Discarded] = OrderedDict()
-        """Id -> what a further answer to it would be."""
+        """Id -> kind of any further answer: `duplicate` or `late`."""
         self.discarded: Counter[Discarded] = Counter()
         """Answers that were dropped so far."""
 

@@ -205,7 +205,7 @@ def cannot_load(what: str, spec: ModelSpec, error: Exception) -> RequestError:
     if "trust_remote_code" in str(error):
         return RequestError(
             f"cannot load the {what} {place}: it brings Python code of its own. Read that code; "
-            "--trust-remote-code (model.trust_remote_code=true) runs it in this process, with your rights"
+            "--trust-remote-code (model.trust_remote_code=true) runs it in this process, with your permissions"
         )
     hint = "" if Path(spec.path).is_dir() else " (give a local directory, or a hub name and a network that reaches it)"
     return RequestError(f"cannot load the {what} {place}: {reason}{hint}")

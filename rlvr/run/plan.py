@@ -1,4 +1,4 @@
-"""Check first, pay later: everything about a run that can be known before weights are loaded.
+"""Plan of a run: everything that can be checked before weights are loaded.
 
 `make_plan` checks the configuration, the plugins, the data set's rows, the prompts' lengths and the verifier.
 `--dry-run` prints a plan; `rlvr.run.loop` runs one.
@@ -113,17 +113,17 @@ class Plan:
 
     @property
     def model_files(self) -> dict[str, str]:
-        """Hashes of what is read of the models besides weights, and of the tokenizer as it works."""
+        """Hashes of the models' files besides weights, and of the tokenizer."""
         return {"tokenizer": self.tokenizer_hash} | model_digests(self._models)
 
     @property
     def prompt_files(self) -> dict[str, str]:
-        """Hashes of what the prompts come from. Reads all of it."""
+        """Hashes of the data behind the prompts. Reads all of it."""
         return prompt_digests(self.sources.train, self.config.dataset.data_files)
 
     @property
     def held_out_files(self) -> dict[str, str]:
-        """Hashes of what the held-out questions come from. Reads all of it."""
+        """Hashes of the data behind the held-out questions. Reads all of it."""
         return prompt_digests(self.sources.held_out, self.config.eval.data_files)
 
     @property
@@ -133,7 +133,7 @@ class Plan:
 
     @property
     def probes(self) -> list[tuple[int, ...]]:
-        """Prompts of the proof that the sampler holds the trainer's weights; empty if nothing is sampled."""
+        """Prompts of the probes that compare sampler and trainer; empty if nothing is sampled."""
         if not self.needs_sampler:
             return []
         questions = self.questions
@@ -145,7 +145,7 @@ class Plan:
 
     @property
     def distributions(self) -> set[str]:
-        """Distributions whose code decides what is learned: rlvr, and those of the plugins that the run names."""
+        """Distributions whose code affects results: rlvr, and those of the run's plugins."""
         config = self.config
         names: set[tuple[str, str | None]] = {("trainer", config.trainer.name), ("sampler", config.sampling.engine)}
         names |= {("prompt_source", config.dataset.name)} if self.prompts is not None else set()
@@ -205,9 +205,9 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
 
     Args:
         config: The resolved configuration.
-        told: Receives a line now and then while long work is going on.
+        told: Receives lines of progress during long work.
 
-    Raises RequestError for what is wrong.
+    Raises RequestError for a wrong request.
     """
     _refuse_several_processes()
     trainer = trainer_factory(config.trainer.name)
@@ -416,7 +416,9 @@ def _trusted(config: RunConfig) -> list[str]:
     """Return a note if code of the model's repository is trusted."""
     if not config.model.trust_remote_code:
         return []
-    return [f"model.trust_remote_code: Python code of {config.model.location} runs in this process, with your rights"]
+    return [
+        f"model.trust_remote_code: Python code of {config.model.location} runs in this process, with your permissions"
+    ]
 
 
 def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
@@ -437,12 +439,12 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
         timeout=config.verifier.timeout,
         max_reward=config.verifier.max_reward,
         write_protect=config.verifier.write_protect,
-        cache=VerdictCache(),  # a policy that learns says the same again: equal answers are judged once
+        cache=VerdictCache(),  # policies repeat completions during training: equal ones are verified once
     )
 
 
 def _behaviour(config: RunConfig, model: ModelSpec) -> ModelSpec | None:
-    """Return the model that sampled the saved records; its name is resolved like that of the model that learns."""
+    """Return the model that sampled the saved records; its name is resolved like that of the trained model."""
     name = config.rollouts.behaviour_model
     if name is None:
         return None

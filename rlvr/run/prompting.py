@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompting:
-    """How a model is asked."""
+    """Prompt format of a model, and its limits."""
 
     config: RunConfig
     tokenizer: Tokenizer
@@ -33,7 +33,7 @@ class Prompting:
 
     @classmethod
     def of(cls, config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, notes: list[str]) -> Self:
-        """Return how the model is asked, and add to `notes` what limits it.
+        """Return the prompt format of the model, and add its limits to `notes`.
 
         Raises ConfigError for settings that contradict the model.
         """

@@ -1,7 +1,7 @@
 """Replay of the run's own past groups: a bounded buffer, sampled by age, of groups with a signal.
 
-The buffer holds references into the run directory's rollouts. So checkpoints are small, and a resumed run replays what
-the killed one would have.
+The buffer holds references into the run directory's rollouts. So checkpoints are small, and a resumed run replays the
+same groups as an uninterrupted one.
 """
 
 from __future__ import annotations

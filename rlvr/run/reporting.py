@@ -1,4 +1,4 @@
-"""Events of a run, and the lines that people read while it goes on."""
+"""Events of a run, and its progress lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TrainReporter:
         """The run is about to load the model. `headline` says what it will do."""
 
     def note(self, text: str) -> None:
-        """Something that the user should know before the first step."""
+        """A note for the user, before the first step."""
 
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         """A step is done: number `metrics["step"]`, counted from 0, of `total`."""

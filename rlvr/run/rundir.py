@@ -1,8 +1,8 @@
-"""A run's directory: everything about a run, in files that are whole or absent.
+"""Run directory: everything about a run, in files that are complete or absent.
 
-    config.yaml     resolved configuration       rollouts/step-000012.parquet   one file a batch, scores included
+    config.yaml     resolved configuration       rollouts/step-000012.parquet   one file per batch, scores included
     manifest.json   versions, seed, plugins      checkpoints/step-000050/       all that step 50 depends on
-    metrics.jsonl   one object a step            recomputed/file-0000.parquet   log-probabilities that files lacked
+    metrics.jsonl   one object per step          recomputed/file-0000.parquet   log-probabilities that files lacked
     weights.json    hashes of the weights that a resume reads again; model.json of the model's other files, prompts.json
                     of the prompts, inputs.json of saved rollouts
     .lock           held while a run writes here
@@ -66,7 +66,7 @@ class RunDirectory:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
         self.accepts_changes = False
-        """True if the run may continue with a changed version of code that decides what is learned."""
+        """True if the run may continue with another version of code that affects results."""
         self._made: list[Path] = []
         self._sums = Checksums(path / "rollouts")
         try:
@@ -99,7 +99,7 @@ class RunDirectory:
             (path / name).mkdir(exist_ok=True)
         with replacing(path / "manifest.json") as temporary:
             temporary.write_text(json.dumps(_manifest(config), indent=2) + "\n")
-        with replacing(path / "config.yaml") as temporary:  # last: its presence says that the run can be resumed
+        with replacing(path / "config.yaml") as temporary:  # last: a run with this file can be resumed
             temporary.write_text(to_yaml(config), encoding="utf-8")
         return directory
 
@@ -116,7 +116,7 @@ class RunDirectory:
             directory._lock.close()
             raise
         try:
-            for torn in [*path.glob(".*.tmp"), *path.glob("*/.*.tmp")]:  # what a kill left half-written
+            for torn in [*path.glob(".*.tmp"), *path.glob("*/.*.tmp")]:  # files that a kill left incomplete
                 shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
         except OSError as error:
             directory._lock.close()
@@ -169,12 +169,13 @@ class RunDirectory:
         computation: Mapping[str, str],
         held_out: Mapping[str, str],
     ) -> list[str]:
-        """Return notes on what changed since the run last continued. The manifest records them, so each is told once.
+        """Return notes on what changed since the run last continued. The manifest records them, so each is reported
+        once.
 
         Args:
             verifier: Name -> version of the verifier; empty if there is none.
-            deciding: Distributions whose code decides what is learned.
-            computation: What bitwise equal results depend on beside versions and inputs.
+            deciding: Distributions whose code affects results.
+            computation: Conditions for bitwise equal results, besides versions and inputs.
             held_out: Hashes of the held-out questions.
 
         Raises RequestError, and writes nothing, if the verifier or a deciding distribution changed and changes are not
@@ -394,7 +395,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """Return what is wrong with a checkpoint's files; None if they are intact."""
+    """Return a description of the damage to a checkpoint's files; None if they are intact."""
     try:
         lines = (checkpoint / SUMS).read_text().splitlines()
         for expected, name in (line.split("  ", 1) for line in lines):

@@ -61,7 +61,7 @@ class Expected:
     lineage: Lineage = field(default_factory=Lineage)
     """Lineage of that model."""
     learner: Lineage = field(default_factory=Lineage)
-    """Lineage of the model that learns, before its first step."""
+    """Lineage of the trained model, before its first step."""
 
     def faults(self, rollout: Rollout) -> tuple[str, ...]:
         """Return every reason why a record cannot be trained on; empty if it can."""
@@ -363,8 +363,8 @@ class Saved:
     """A `GroupSource` of saved groups: every pass draws each group once, in its own order.
 
     The order is a function of (seed, pass, place). The last batch of a pass may be short. Policy versions are converted
-    to the counting of the run that learns, in which they are at most 0. Versions that do not compare are removed,
-    because they say nothing about lag.
+    to those of this run, where they are at most 0. Versions that are not comparable are removed, because they give no
+    lag.
     """
 
     def __init__(self, saved: SavedRollouts, seed: int) -> None:

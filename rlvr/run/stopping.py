@@ -1,6 +1,6 @@
 """Stop conditions of a run: the chat template's end of turn, `sampling.stop`, and those of the data set's card.
 
-They come on top of the end-of-text ids of the model and its tokenizer, which a sampler stops at by itself.
+A sampler also stops at the end-of-text ids of the model and its tokenizer.
 """
 
 from __future__ import annotations

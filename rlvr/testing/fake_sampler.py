@@ -1,4 +1,4 @@
-"""A sampler without a model: deterministic, instant, and as difficult as its options say."""
+"""A sampler without a model: deterministic, instant, and with configurable faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATENESS = 2
 
 
 class FakeSamplerOptions(SamplerOptions):
-    """Shares of answers that are out of the ordinary. The choice of answers is a function of each request's key."""
+    """Shares of unusual answers. The choice of answers is a function of each request's key."""
 
     vocabulary: int = Field(default=32, ge=2, description="token ids are drawn below this number")
     alphabet: str = Field(default="0123456789+-*/=. ", min_length=1, description="text: one character per token")

@@ -1,4 +1,4 @@
-"""A cache of verdicts: equal work gets the verdict that it got before.
+"""Cache of verdicts: equal work is done once.
 
 The key of a verdict is everything that it depends on: verifier, version, configuration, completion and task (only the
 gold answer, for a verifier that sees no more of the task). Timeouts and errors are never kept, because they depend on
@@ -138,7 +138,7 @@ class VerdictCache:
 
 
 def _size(verdict: Verdict) -> int:
-    """Return about how many bytes a verdict holds, those of its parts included."""
+    """Return the approximate size of a verdict with its parts, in bytes."""
     parts = (verdict.parts or {}).items()
     own = 512 + len(verdict.extracted or "") + len(verdict.reason or "")
     return own + sum(len(name) + _size(part) for name, part in parts)

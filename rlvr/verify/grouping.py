@@ -65,9 +65,10 @@ class Spool(Generic[T]):
 
 
 class Numbering:
-    """Gives every row the number of its group, by the first row of each group. A row without a group is one of its own.
+    """Gives every row the number of its group, by the first row of each group. A row without a group is a group of its
+    own.
 
-    It takes 8 bytes a row, and some 200 a group.
+    It takes 8 bytes per row, and about 200 per group.
     """
 
     def __init__(self) -> None:

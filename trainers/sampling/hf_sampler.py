@@ -30,8 +30,10 @@ from .decode import Completion, decode
 class HFSamplerOptions(SamplerOptions):
     """Keys of `sampling.options` for the sampler `hf`: how much is decoded at once."""
 
-    max_sequences: int = Field(default=512, ge=1, description="rows of one batch")
-    max_batch_tokens: int = Field(default=131072, ge=1, description="room in the cache: rows x (prompt + max_tokens)")
+    max_sequences: int = Field(default=512, ge=1, description="largest number of rows in a batch")
+    max_batch_tokens: int = Field(
+        default=131072, ge=1, description="size of the key-value cache: rows × (prompt + max_tokens)"
+    )
 
 
 @dataclass

@@ -56,19 +56,19 @@ def check(
     Args:
         completion: Text whose final answer is judged.
         task: Its `answer` is the gold answer.
-        float_rtol: Largest relative error of a decimal that stands for an exact number; 0 asks for exact answers.
-        gold_precision: A gold of three significant digits or more is a rounded number: 3.14 accepts what rounds to it.
+        float_rtol: Largest relative error of a decimal answer for an exact gold; 0 requires exact answers.
+        gold_precision: A gold with three or more significant digits is rounded: 3.14 accepts values that round to it.
         percent_is_ratio: 50% equals 1/2.
         percent_is_number: 50% equals 50.
-        ordered: `1, 2` must come in the gold's order; tuples always must.
-        units: `convert`: 5 km equals 5000 m; `ignore`: units say nothing; `require`: the gold's unit must be there.
+        ordered: Lists (`1, 2`) must have the order of the gold; tuples always must.
+        units: `convert`: 5 km equals 5000 m; `ignore`: units do not matter; `require`: the gold's unit must be given.
         unreduced: 2/4 is right for 1/2.
         intervals: (1, 2) equals 1 < x < 2.
         assignment: 5 equals x = 5.
         degrees: 45 equals 45 degrees.
         assume: Values that a symbol may have when formulas are compared.
-        unevaluated: An answer may leave out a calculation that the gold has carried out: gcd(6432, 132) + 11 for 23.
-        thinking: Further tags whose content is no answer, separated by commas: `plan,draft` skips `<plan>…</plan>`.
+        unevaluated: Accept an answer that is not calculated, if its value is the gold: gcd(6432, 132) + 11 for 23.
+        thinking: Further tags whose content is ignored, separated by commas: `plan,draft` skips `<plan>…</plan>`.
 
     `Options` describes the conventions in full.
     """

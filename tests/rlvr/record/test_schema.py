@@ -78,7 +78,7 @@ def refused(message: str) -> Any:
         ({"token_ids": (5, [6], 7, 8)}, "token_ids[1] is [6]: expected a whole number"),
         ({"token_ids": (5, None, 7, 8)}, "token_ids[1] is None: expected a whole number"),
         ({"token_ids": (5, 2**64, 7, 8)}, "token_ids[1] is 18446744073709551616: expected a whole number"),
-        ({"token_ids": "5678"}, "token_ids is '5678': expected a list with an entry a token"),
+        ({"token_ids": "5678"}, "token_ids is '5678': expected a list with one entry per token"),
         ({"loss_mask": (False, 2, True, True)}, "loss_mask[1] is 2: expected true or false"),
         ({"loss_mask": (False, None, True, True)}, "loss_mask[1] is None: expected true or false"),
         ({"behaviour_logprobs": (None, None, "x", -1)}, "behaviour_logprobs[2] is 'x': expected a number or null"),
