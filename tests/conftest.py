@@ -1,4 +1,4 @@
-"""Models for tests, made once a session by `tests/fixtures/`, and the markers that `make quick` leaves out.
+"""Models for tests, made once per session by `tests/fixtures/`, and the markers that `make quick` excludes.
 
 torch is imported only if a test asks for a model.
 """
@@ -20,11 +20,11 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
-# An example may take long on a busy machine: that says nothing about the code.
+# No deadline: an example may take long on a busy machine.
 settings.register_profile("rlvr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rlvr")
 
-# Before any test imports a library that reads it: a test that needs the network would be a test of the network.
+# Set before any test imports a library that reads it: tests must not need the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
@@ -88,7 +88,7 @@ SLOW_TESTS = (
     "test_twice_the_text_is_not_four_times_the_time",
     "test_what_goes_in_as_json_comes_out_equal",
 )
-"""Tests like these in other files, by name."""
+"""Slow tests in other files, by name."""
 
 
 LONG = (
@@ -109,31 +109,31 @@ LONG = (
     "rlvr/test_alarms.py",
     "test_dependencies.py",
 )
-"""Files that take longest, the longest first."""
+"""Slowest files, the slowest first."""
 
 
 @cache
 def markers_of(path: Path) -> tuple[str, ...]:
-    """Markers of all tests in a file."""
+    """Return the markers of all tests in a file."""
     name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
     marked = {"models": MODELS, "slow": SLOW}
     return tuple(m for m, places in marked.items() if any(f"{name}/".startswith(f"{place}/") for place in places))
 
 
 def place_of(path: Path) -> int:
-    """Where a file stands in `LONG`; other files come after."""
+    """Return the position of a file in `LONG`; other files come last."""
     name = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
     return LONG.index(name) if name in LONG else len(LONG)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests by the file they stand in. Processes that share the files begin with the longest.
+    """Mark tests by their file. Processes that share the files begin with the longest.
 
     Within a file, and among the other files, the order stays the random one. A long file that comes last would keep one
     process busy while the other has nothing left to do.
     """
-    if hasattr(config, "workerinput"):  # a process of pytest-xdist
+    if hasattr(config, "workerinput"):  # in a process of pytest-xdist
         items.sort(key=lambda item: place_of(item.path))
     for item in items:
         for marker in markers_of(item.path):
@@ -148,7 +148,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def fixture_module(name: str) -> ModuleType:
-    """The module `tests/fixtures/NAME.py`."""
+    """Return the module `tests/fixtures/NAME.py`."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "fixtures" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -159,7 +159,7 @@ def fixture_module(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def awkward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory of a model with all that a real checkpoint has: see `fixtures/awkward_model.py`."""
+    """Directory of a model with the peculiarities of real checkpoints: see `fixtures/awkward_model.py`."""
     path: Path = fixture_module("awkward_model").build(tmp_path_factory.mktemp("awkward"))
     return path
 
@@ -185,7 +185,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, build_tiny_model: Calla
 
 @pytest.fixture(scope="session")
 def pip_install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """Installs the package whose source tree it is given into a new folder, by pip and without an index.
+    """Function that installs a package from its source tree into a new folder, by pip and without an index.
 
     The folder, on PYTHONPATH, is an environment with that package added to this one. A build writes into its tree: give
     a copy.
@@ -203,7 +203,8 @@ def pip_install(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Pa
 
 @pytest.fixture
 def on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
-    """Puts folders on this process's `sys.path`, as if what they hold were installed, and undoes that at the end."""
+    """Function that adds folders to this process's `sys.path`, as if their content were installed, until the test
+    ends."""
     from rlvr.registry import registry
 
     folders: list[Path] = []
@@ -221,7 +222,7 @@ def on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]
 
 
 class Done(NamedTuple):
-    """How a command ended."""
+    """Outcome of a command."""
 
     code: int
     out: str
@@ -230,7 +231,7 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs the command line in this process, in the test's own folder; a traceback fails the test.
+    """Function that runs the command line in this process, in the test's own folder; a traceback fails the test.
 
     A process of its own would import torch and transformers again, which takes longer than most commands.
     """
@@ -251,7 +252,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 @pytest.fixture(scope="session")
 def cpu_unit() -> float:
-    """Seconds of CPU that a fixed piece of Python takes on this machine: a limit in this unit suits every machine."""
+    """CPU seconds of a fixed Python computation on this machine, as a unit for time limits."""
 
     def spent() -> float:
         begun = time.process_time()

@@ -38,14 +38,14 @@ class Import:
     """One import of code that is neither ours nor Python's."""
 
     distributions: frozenset[str]
-    """All that install a module of this name; one of them must be declared."""
+    """All distributions that install a module of this name; one of them must be declared."""
     late: bool
     """The import runs in a function or only for type checkers."""
     place: str
 
 
 def names(*declared: str) -> set[str]:
-    """Distributions that requirement strings name."""
+    """Return the distributions named by requirement strings."""
     return {canonicalize_name(Requirement(text).name) for text in declared}
 
 
@@ -56,13 +56,13 @@ OPTIONAL = set().union(*(declared for extra, declared in EXTRAS.items() if extra
 
 @cache
 def installed() -> dict[str, frozenset[str]]:
-    """First name of a module -> the distributions that install it."""
+    """Return top-level module -> the distributions that install it."""
     found = metadata.packages_distributions().items()
     return {module: frozenset(map(canonicalize_name, distributions)) for module, distributions in found}
 
 
 def nodes(tree: ast.AST, late: bool = False) -> Iterator[tuple[ast.AST, bool]]:
-    """Every node, and whether it is skipped when the module is imported."""
+    """Yield every node, and whether it is skipped when the module is imported."""
     for node in ast.iter_child_nodes(tree):
         function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         checker = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
@@ -72,7 +72,7 @@ def nodes(tree: ast.AST, late: bool = False) -> Iterator[tuple[ast.AST, bool]]:
 
 
 def imports(*folders: str) -> Iterator[Import]:
-    """Every import of third-party code in the folders' Python files."""
+    """Yield every import of third-party code in the folders' Python files."""
     files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     helpers = {path.stem for path in files if path.relative_to(ROOT).parts[0] in OURS} | {"rlvr_wordcount"}
     local = {"rlvr", *(f"rlvr_{name}" for name in SHIPPED), *helpers, *sys.stdlib_module_names}
@@ -94,7 +94,7 @@ def imports(*folders: str) -> Iterator[Import]:
 
 
 def outside(declared: set[str], found: Iterable[Import]) -> set[tuple[str, ...]]:
-    """Place and distributions of the imports that no declared distribution brings."""
+    """Return place and distributions of imports that no declared distribution installs."""
     return {(one.place, *one.distributions) for one in found if not one.distributions & declared}
 
 
@@ -137,7 +137,7 @@ def test_transformers_has_an_upper_bound() -> None:
 
 
 def required(distribution: str, extra: str = "") -> set[str]:
-    """The distribution and everything that it requires, in turn."""
+    """Return the distribution and everything that it requires, transitively."""
     seen: set[tuple[str, str]] = set()
     waiting = [(distribution, extra)]
     while waiting:

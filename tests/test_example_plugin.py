@@ -1,4 +1,4 @@
-"""The package under examples/, installed as an outsider's: listed, scored with, trained with."""
+"""The package under examples/, installed like a third-party plugin: listed, used for scoring and training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, pip_install: Callable[[Path],
 
 @pytest.fixture
 def rlvr(site: Path, on_path: Callable[[Path], None], cli: Callable[..., Any]) -> Callable[..., str]:
-    """Runs `rlvr` with the package installed, from an empty folder; gives its standard output."""
+    """Function that runs `rlvr` with the package installed, from an empty folder, and returns its standard output."""
     on_path(site)
 
     def run(*arguments: str | Path) -> str:

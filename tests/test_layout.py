@@ -1,4 +1,4 @@
-"""Rules about folders, imports and exports: read from the files, so that a paragraph cannot drift from the code."""
+"""Rules about folders, imports and exports, checked against the files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def ignored(path: Path) -> bool:
 
 @cache
 def tree(path: Path) -> ast.Module:
-    """The file's syntax tree; parsed once for all rules."""
+    """Return the file's syntax tree; parsed once for all rules."""
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
@@ -69,7 +69,7 @@ def files(folder: str, pattern: str) -> list[Path]:
 
 
 def nodes(tree: ast.AST, late: bool) -> Iterator[ast.AST]:
-    """The tree's nodes; without `late`, only those that run when the module is imported."""
+    """Yield the tree's nodes; without `late`, only those that run when the module is imported."""
     for node in ast.iter_child_nodes(tree):
         function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         checker = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
@@ -79,7 +79,7 @@ def nodes(tree: ast.AST, late: bool) -> Iterator[ast.AST]:
 
 
 def imported(path: Path, package: str = "", late: bool = True) -> Iterator[str]:
-    """Every module that a file imports; with `late`, in functions and for type checkers too.
+    """Return every module that a file imports; with `late`, also in functions and for type checkers.
 
     `package` is the dotted package of the file, for relative imports. Of `from a import b`, both a and a.b are given.
     """
@@ -94,7 +94,7 @@ def imported(path: Path, package: str = "", late: bool = True) -> Iterator[str]:
 
 
 def core_imports(path: Path) -> set[str]:
-    """The modules of the core, by first name, that a file imports; names of the façade count as their home."""
+    """Return the core modules, by top-level name, that a file imports; names of `rlvr` itself count as their home."""
     found = set()
     for name in imported(path, "rlvr"):
         head, _, rest = name.partition(".")
@@ -161,7 +161,7 @@ def test_a_public_path_only_re_exports(name: str) -> None:
 
 
 def test_no_room_uses_a_public_path() -> None:
-    """Inside the project a name is imported from its home."""
+    """Inside the project, a name is imported from the module that defines it."""
     for folder in ("rlvr", *PARTS):
         for path in files(folder, "*.py"):
             package = ".".join([{"rlvr": "rlvr", **PARTS}[folder], *path.parent.relative_to(ROOT / folder).parts])
@@ -202,7 +202,7 @@ def test_parts_import_only_the_core_and_themselves(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", PARTS)
 def test_no_part_has_an_import_cycle(folder: str) -> None:
-    """Late imports count: a cycle that a function hides is one. That a module names its own package is none."""
+    """Late imports count too. A module that names its own package is no cycle."""
     graph: dict[str, set[str]] = {}
     for path in files(folder, "*.py"):
         package = ".".join([PARTS[folder], *path.parent.relative_to(ROOT / folder).parts])
@@ -281,7 +281,7 @@ def pins() -> dict[str, str]:
 
 
 def test_constraints_pin_all_that_is_required_in_turn() -> None:
-    """Of `rlvr[dev]` and everything below it, as installed here."""
+    """Covers `rlvr[dev]` and its transitive requirements, as installed here."""
     pinned = pins()
     waiting = [*requirements("rlvr"), *requirements("rlvr", "dev")]
     seen: set[str] = set()
@@ -315,7 +315,7 @@ def test_no_class_name_is_used_for_two_things() -> None:
 
 
 def test_declared_metadata_is_installed_metadata() -> None:
-    """Else the tests below run against an older installation: `make test` again."""
+    """Otherwise, other tests run against an older installation: run `make test` again."""
     declared = {str(Requirement(text)) for text in PROJECT["project"]["dependencies"]}
     installed = {str(needed) for needed in requirements("rlvr")}
     assert declared == installed, "install again: pip install --no-deps --no-build-isolation -e ."
@@ -347,7 +347,7 @@ def test_links_between_files_resolve(path: Path) -> None:
 
 
 def patched(call: ast.Call) -> str | None:
-    """The attribute that a call of `monkeypatch.setattr` replaces by name; None for any other call."""
+    """Return the attribute that a call of `monkeypatch.setattr` replaces by name; None for any other call."""
     if not isinstance(call.func, ast.Attribute) or call.func.attr != "setattr" or not call.args:
         return None
     named = [arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
@@ -355,13 +355,13 @@ def patched(call: ast.Call) -> str | None:
 
 
 def is_private(name: str) -> bool:
-    """Whether a name is the concern of its module alone: it begins with an underscore, or is a constant's."""
+    """Return whether a name is private: it begins with an underscore, or is a constant."""
     return name.startswith("_") or name.isupper()
 
 
 @pytest.mark.parametrize("path", files("tests", "*.py"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_test_patches_what_is_private(path: Path) -> None:
-    """A test that does breaks when the code is arranged anew: what it changes should be an argument."""
+    """Such tests break in a refactoring; pass arguments instead."""
     parsed = tree(path)
     modules = {
         (alias.asname or alias.name).partition(".")[0]

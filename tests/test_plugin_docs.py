@@ -1,4 +1,4 @@
-"""docs/plugins.md is a package: its files are installed as they stand there, and every hook is used from it."""
+"""The package of docs/plugins.md: its files are installed from the page, and every hook is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study under examples/: every regime is what it is called, on both bases; reported is what runs did."""
+"""The study under examples/: regimes match their names on both bases, and reports match the runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REGIMES, PARTS = study.read_study(FOLDER / "study.yaml")
 
 
 def configured(name: str, base: Path) -> RunConfig:
-    """What `rlvr train` makes of the regime's arguments."""
+    """Return the configuration that `rlvr train` makes of the regime's arguments."""
     _, recipe, *sets = REGIMES[name].arguments(base)
     assert sets[::2] == ["--set"] * (len(sets) // 2)
     return resolve(command_line_settings(sets[1::2], {"recipe": ("--recipe", recipe)}), base)
@@ -39,7 +39,7 @@ def configured(name: str, base: Path) -> RunConfig:
 
 @pytest.mark.parametrize("base", BASES, ids=lambda base: base.stem)
 def test_a_regime_is_its_recipe_but_for_what_it_says(base: Path) -> None:
-    """What the base says goes before what a recipe says, so it may not say what the recipes differ in."""
+    """The base overrides recipes, so it must not set what recipes differ in."""
     plain = resolve({}, base).trainer.options
     for name, regime in REGIMES.items():
         _, layer = read_recipe(regime.recipe)

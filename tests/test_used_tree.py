@@ -1,4 +1,4 @@
-"""A checkout that somebody works in passes the same checks as a fresh one."""
+"""A used checkout passes the same checks as a fresh one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEFT_BY_USE = ("runs", "build", "dist", ".hypothesis")
 
 
 def imported_names() -> set[str]:
-    """First names of all modules that the code imports."""
+    """Return the top-level names of all modules that the code imports."""
     found = set()
     for folder in CODE:
         for path in (ROOT / folder).rglob("*.py"):

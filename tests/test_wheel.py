@@ -1,4 +1,4 @@
-"""The wheel, built from the sdist and installed away from the checkout: it holds what the checkout holds, and works."""
+"""The wheel, built from the sdist and installed away from the checkout: it has the checkout's content, and works."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JUNK = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.md")  # pages are 
 
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:
-    """Standard output of a command that must succeed, with no way to a package index."""
+    """Return the standard output of a command that must succeed, without access to a package index."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_"))}
     done = subprocess.run(
         [str(word) for word in command],
@@ -62,7 +62,7 @@ def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_checkout() -> dict[str, bytes]:
-    """Name in the wheel -> content, of every file in a package's folder."""
+    """Return name in the wheel -> content, for every file in a package's folder."""
     found = {}
     for folder, package in {"rlvr": "rlvr", **{v: k for k, v in SETUPTOOLS["package-dir"].items()}}.items():
         for path in (ROOT / folder).rglob("*"):

@@ -37,11 +37,11 @@ class Batch:
 
     token_ids_BT: Tensor
     mask_BT: Tensor
-    """bool: the behavior policy sampled this token, and the loss looks at it."""
+    """bool: the behavior policy sampled this token, so it is part of the loss."""
     behaviour_logprobs_BT: Tensor
     """float32: log α, 0 where the mask is False."""
     versions_BT: Tensor
-    """int64: the policy version that sampled the token, `UNKNOWN` where nobody knows or the mask is False."""
+    """int64: the policy version that sampled the token; `UNKNOWN` if it is unknown or the mask is False."""
     lengths_B: Tensor
     """int64: tokens of the row without padding."""
     advantages_B: Tensor
@@ -50,7 +50,7 @@ class Batch:
     truncated_B: Tensor
     """bool: the completion ended at its length limit."""
     keep_BT: Tensor
-    """bool: what of the mask no mask of the trainer and no correction has taken out."""
+    """bool: tokens of the mask that no mask of the trainer and no correction has removed."""
     rollout_B: Tensor
     """int64: number of the row's rollout. Segments of one rollout have the same."""
     iterate_logprobs_BT: Tensor | None = None
@@ -58,19 +58,19 @@ class Batch:
     reference_logprobs_BT: Tensor | None = None
     """log π_ref."""
     correction_BT: Tensor | None = None
-    """Factor of the objective: what the correction makes of π_k/α."""
+    """Factor of the objective: the corrected π_k/α."""
     proximal_share_BT: Tensor | None = None
-    """How far π_k has come from α to π, in versions (`centers.interpolated`)."""
+    """Position of π_k between α (0) and π (1), by policy versions (`centers.interpolated`)."""
     width_B: Tensor | None = None
-    """Half-width of the band in log space that the batch as a whole allows, the same for all its rows."""
+    """Half-width of the band in log space, solved for the whole batch and equal for all its rows."""
 
     def rows(self, index: Tensor) -> Batch:
-        """The rows `index`, cut to the longest of them."""
+        """Return the rows `index`, cut to the longest of them."""
         longest = int(self.lengths_B[index].max())
         return self._each(lambda column: column[index, :longest] if column.dim() == 2 else column[index])
 
     def to(self, device: str) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return self._each(lambda column: column.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -79,7 +79,7 @@ class Batch:
 
 
 def token_columns(rollouts: Sequence[Rollout]) -> Batch:
-    """The per-token columns of records as tensors, on the CPU; advantages and signals are still zero.
+    """Return the per-token columns of records as tensors on the CPU; advantages and signals are still zero.
 
     Raises RunError for a record without tokens or with a mask that a causal model cannot serve.
     """
@@ -123,7 +123,7 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
 def collate(
     groups: Sequence[Group], *, advantage: Callable[[Sequence[float], GroupStats], list[float]], temperature: float
 ) -> Batch:
-    """Return the groups as a batch. Raise RunError, with its id and why, for a rollout that cannot be trained on."""
+    """Return the groups as a batch. Raise RunError, with id and reason, for a rollout that cannot be trained on."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     for rollout in rollouts:
         check_trainable(rollout, temperature)
@@ -139,7 +139,7 @@ def collate(
 
 
 def check_trainable(rollout: Rollout, temperature: float) -> None:
-    """Raises RunError unless the record holds all that a policy-gradient step at this temperature needs."""
+    """Raise RunError unless the record has everything that a policy-gradient step at this temperature needs."""
     missing = [
         name for name in ("token_ids", "loss_mask", "behaviour_logprobs", "sampling") if getattr(rollout, name) is None
     ]
@@ -166,8 +166,8 @@ def check_trainable(rollout: Rollout, temperature: float) -> None:
 
 
 def mini_batches(groups: Sequence[Group], parts: int) -> list[Tensor]:
-    """Rows of each part, where the groups are dealt out to at most so many in turn: what a batch has of fresh, replayed
-    and saved groups, which come one after the other, every part has."""
+    """Return the rows of each of at most `parts` parts. Groups are dealt out in turn, so that every part gets fresh,
+    replayed and saved groups, which follow each other in the batch."""
     ends = np.cumsum([len(group.rollouts) for group in groups])
     rows = np.split(np.arange(ends[-1]), ends[:-1])
     count = min(parts, len(groups))
@@ -175,11 +175,11 @@ def mini_batches(groups: Sequence[Group], parts: int) -> list[Tensor]:
 
 
 def micro_batches(lengths_B: Tensor, max_tokens: int, *, padded: bool = True) -> Iterator[Tensor]:
-    """Index tensors that cut the rows into parts of at most `max_tokens` tokens, padding included (a longer row goes
-    alone). Rows are sorted by length, so little padding is computed; the order depends on the lengths alone.
+    """Yield index tensors that split the rows into parts of at most `max_tokens` tokens, padding included (a longer row
+    is a part by itself). Rows are sorted by length, to limit padding; the order depends only on the lengths.
 
-    Where rows are `padded` to the longest of their part, a part also ends before a row much shorter than that, once it
-    is large enough to keep a device busy.
+    If rows are `padded` to the longest of their part, a part that is large enough to keep a device busy also ends
+    before a much shorter row.
     """
     order = torch.argsort(lengths_B, descending=True, stable=True)
     sorted_lengths = lengths_B[order].tolist()

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):  # looked up by the import system
+    if name.startswith("__"):  # read by the import system
         raise AttributeError(name)
     import torch
 

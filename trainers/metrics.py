@@ -1,4 +1,4 @@
-"""Metrics of how far the data is from the policy that learns from it, over the whole batch and by lag.
+"""Metrics of the distance between the data and the trained policy, over the whole batch and by lag.
 
 `rlvr.offpolicy.staleness` does the arithmetic. Batch-wide names are `ess/token`, `clip/high` and so on. The same metric
 over the tokens in one bucket of lag is `lag_4-7/ess_token`, `lag_4-7/clip_high`. An empty bucket has no key.
@@ -43,7 +43,7 @@ _WORSE: Mapping[str, Callable[[float, float], float]] = {"ratio/max": max, "ess/
 
 
 class Removed(NamedTuple):
-    """Tokens that a gradient step learns nothing from, although their rollout is part of it."""
+    """Tokens without an effect on a gradient step, although their rollout is part of it."""
 
     clipped_BT: Tensor
     """bool: the objective is flat in the ratio, so the token has no gradient."""

@@ -136,7 +136,7 @@ class PolicyGradientOptions(TrainerOptions):
         return tuple(f"trainer.{name}" for name, value in given.items() if value is not None)
 
     def lacks(self, rollout: Rollout) -> str | None:
-        """Return what a saved rollout lacks for these options; None if nothing."""
+        """Return the field that a saved rollout lacks for these options; None if it lacks none."""
         if "truncated" in self.masks and rollout.finish_reason is None:
             return "no finish_reason, which trainer.masks=truncated looks at"
         limit = rollout.sampling.max_tokens if rollout.sampling is not None else None
@@ -171,7 +171,7 @@ class PolicyGradient(ABC):
     def __init__(self, options: PolicyGradientOptions, context: TrainContext) -> None:
         if options.aggregation == "constant" and options.max_tokens is None:
             raise ConfigError("trainer.max_tokens: aggregation=constant needs its divisor")
-        from .model.policy import Policy  # torch and transformers, which reading options needs not
+        from .model.policy import Policy  # imports torch and transformers, which reading options does not need
 
         self.options = options
         self.alarms = context.alarms
@@ -207,8 +207,8 @@ class PolicyGradient(ABC):
     def update(self, groups: Sequence[Group]) -> Metrics:
         """Make `updates_per_batch` passes over one batch, with an optimizer step on each of its `mini_batches`.
 
-        An alarm that forbids a step ends the update. If there is nothing to learn from, no step is taken, because
-        AdamW's momentum would move the weights without a gradient.
+        An alarm that forbids a step ends the update. If no token is left to train on, no step is taken, because AdamW's
+        momentum would move the weights without a gradient.
         """
         options, version = self.options, self.version
         if options.ref_reset_every and self.batches and self.batches % options.ref_reset_every == 0:
@@ -296,8 +296,8 @@ class PolicyGradient(ABC):
             **self.objective_metrics(batch, logprobs_BT),
         }
         skipped = blocking(fired(metrics, self.alarms))
-        # Where everything is masked, AdamW's momentum would move the weights without a gradient.
-        # What a live mask takes out of the objective keeps its KL term.
+        # Where everything is masked, AdamW's momentum would move the weights without a gradient. Tokens removed by a
+        # live mask keep their KL term.
         learned_BT = batch.keep_BT if self.options.beta > 0 else batch.mask_BT & ~removed.masked_BT
         if skipped or not learned_BT.any():
             self.policy.discard_gradients()
@@ -306,7 +306,7 @@ class PolicyGradient(ABC):
         return {**metrics, "train/skipped": float(skipped)}, removed.masked_BT
 
     def removed(self, batch: Batch, logprobs_BT: Tensor) -> Removed:
-        """Return the tokens that the objective learns nothing from at these log-probabilities."""
+        """Return the tokens without an effect on the objective at these log-probabilities."""
         return Removed(torch.zeros_like(batch.mask_BT), batch.mask_BT & ~batch.keep_BT)
 
     def _lr_factor(self, batch: Batch, logprobs_BT: Tensor) -> float:

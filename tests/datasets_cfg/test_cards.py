@@ -1,4 +1,4 @@
-"""Every card beside the package is complete, and documented."""
+"""Every card of the package is complete and documented."""
 
 from __future__ import annotations
 

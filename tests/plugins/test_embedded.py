@@ -1,4 +1,4 @@
-"""The embedded default: its questions, its tokenizer, its checkpoint."""
+"""The embedded model: its questions, tokenizer and checkpoint."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def held_out(seed: int = 0) -> Arithmetic:
 
 
 def prompts() -> list[Prompt]:
-    """Some of every seed and all that is held out."""
+    """Return some questions of every seed and all held-out ones."""
     return [*(train(seed)[i] for seed in range(5) for i in range(400)), *(held_out()[i] for i in range(EVAL_SIZE))]
 
 
 def value(expression: str) -> int:
-    """Gold by Python's own arithmetic."""
+    """Return the gold answer by Python's own arithmetic."""
     assert set(expression) <= set(string.digits + "+-*(),max")
     return int(eval(expression, {"__builtins__": {}, "max": max}))
 
 
 def content(expression: str) -> tuple[str, tuple[str, ...]]:
-    """What is asked, without the order of what commutes; apart from the module's own idea of it."""
+    """Return the question without the order of commutative operands, computed independently of the module."""
     if "-" in expression:
         return expression, ()
     if "*" not in expression:
@@ -249,7 +249,7 @@ def test_nothing_in_the_checkpoint_shapes_the_sampling() -> None:
 
 
 def test_the_base_model_has_the_skill_and_unreliable_habits(tokenizer: PreTrainedTokenizerFast) -> None:
-    """On held-out questions: where the model begins a working it ends it rightly, but few answers reach the box."""
+    """On held-out questions, the model completes its workings correctly, but few answers reach the box."""
     model = AutoModelForCausalLM.from_pretrained(MODEL)
     boxed, worked = [], []
     for i in range(200):
@@ -270,7 +270,7 @@ def test_the_base_model_has_the_skill_and_unreliable_habits(tokenizer: PreTraine
 
 @pytest.fixture
 def few_steps() -> Iterator[list[str]]:
-    """Arguments for a run of the script that takes no time; its settings of torch are undone."""
+    """Arguments for a short run of the script; its torch settings are undone."""
     threads = torch.get_num_threads()
     yield ["--skill-steps", "1", "--habit-steps", "1", "--batch-size", "4", "--threads", "1"]
     torch.set_num_threads(threads)

@@ -13,7 +13,8 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def install(tmp_path: Path, on_path: Callable[[Path], None]) -> Install:
-    """Installs distributions as pip would lay them out: modules and a dist-info folder in a directory on `sys.path`."""
+    """Function that installs distributions in pip's layout: modules and a dist-info folder in a directory on
+    `sys.path`."""
     site = tmp_path / "site"
     site.mkdir()
     on_path(site)

@@ -1,11 +1,10 @@
-"""Starts runs, kills each with SIGKILL at a moment of its own, resumes it, and prints the runs' names, MODE/NAME.
+"""Start runs, kill each with SIGKILL at a different moment, resume it, and print the runs' names, MODE/NAME.
 
     python kill_and_resume.py MODEL DIRECTORY
 
 One process imports all that a run needs once and forks a child for each run, so a run costs a fraction of a second. All
 work with tensors and files is the children's: a fork of a process whose libraries have threads may wait for one of them
-for ever. The benchmark
-`benchmarks/kills.py` kills the same modes at many random moments.
+forever. The benchmark `benchmarks/kills.py` kills the same modes at many random moments.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 def config_of(mode: str, model: Path, saved: Path) -> RunConfig:
-    """The small run of a mode; MODEL and SAVED in it are these."""
+    """Return the small run of a mode, with MODEL and SAVED replaced."""
     places = {"SAVED": str(saved), "MODEL": str(model)}
 
     def placed(value: Any) -> Any:
@@ -75,7 +74,7 @@ def config_of(mode: str, model: Path, saved: Path) -> RunConfig:
 
 
 def child(work: Callable[[], object]) -> int:
-    """The process id of a fork that does `work` and exits."""
+    """Fork a child that does `work` and exits; return its process id."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -88,7 +87,7 @@ def child(work: Callable[[], object]) -> int:
 
 
 def kill_when(reached: Callable[[], bool], pid: int) -> None:
-    """SIGKILL as soon as the condition holds; an error when the child ends before."""
+    """Send SIGKILL as soon as the condition holds; raise an error if the child ends before."""
     while not reached():
         if os.waitpid(pid, os.WNOHANG)[0]:
             raise SystemExit("the run ended before it could be killed")
@@ -98,19 +97,19 @@ def kill_when(reached: Callable[[], bool], pid: int) -> None:
 
 
 def lines(run: Path) -> int:
-    """Metrics lines that were written."""
+    """Return the number of metrics lines."""
     file = run / "metrics.jsonl"
     return file.read_text().count("\n") if file.exists() else 0
 
 
 def finish(work: Callable[[], object]) -> None:
-    """Does `work` in a child, to its end."""
+    """Do `work` in a child, to its end."""
     if os.waitpid(child(work), 0)[1] != 0:
         raise SystemExit("a run failed")
 
 
 def make_saved(model: Path, directory: Path) -> Path:
-    """Records of a run of four steps, those of its second without log-probabilities."""
+    """Write the records of a run of four steps, without the log-probabilities of its second step."""
     saved = directory / "saved.parquet"
 
     def make() -> None:
@@ -127,8 +126,8 @@ def make_saved(model: Path, directory: Path) -> Path:
 
 
 def dies_in(owner: Any, name: str, when: Callable[..., bool], *, after: bool = False) -> None:
-    """From now on the first call of `owner.name` for which `when` holds is this process's last: it does nothing any
-    more or, with `after`, is done."""
+    """Make this process end at the first call of `owner.name` for which `when` holds: before the call or, with `after`,
+    after it."""
     original = getattr(owner, name)
 
     def dying(*args: Any) -> Any:
@@ -143,9 +142,9 @@ def dies_in(owner: Any, name: str, when: Callable[..., bool], *, after: bool = F
 
 
 Seen = Callable[[Path], bool]
-"""Of a run's directory: the moment has come, and the parent kills."""
+"""Conditions on a run's directory under which the parent kills the child."""
 Installed = Callable[[], None]
-"""What makes the child kill itself at the very place."""
+"""Function that makes the child kill itself at a certain place."""
 
 WATCHED: dict[str, Seen] = {
     "batch-being-made": lambda run: lines(run) >= 3,
@@ -171,7 +170,7 @@ OFF_POLICY_EXACT = EXACT | SAMPLED_NOT_STORED | {
 
 
 def killed(run: Path, work: Callable[[], object], moment: Seen | Installed, *, exact: bool) -> None:
-    """Does `work` in a child that does not live to its end."""
+    """Do `work` in a child that is killed."""
     if not exact:
         kill_when(lambda: moment(run), child(work))  # type: ignore[call-arg]
         return
@@ -185,13 +184,13 @@ def killed(run: Path, work: Callable[[], object], moment: Seen | Installed, *, e
 
 
 def remember() -> None:
-    """Tables that a process makes once, which every child then has: the held-out questions, the names of weights."""
+    """Compute tables once, for all children: the held-out questions, the names of weights."""
     assert task.Arithmetic(SourceRequest(split="eval", seed=0))[0]
     get_checkpoint_conversion_mapping("qwen2")
 
 
 def main(model: Path, directory: Path) -> None:
-    """Of every mode, runs of twelve steps: one whole, the others killed and resumed."""
+    """Run twelve steps in every mode: one run uninterrupted, the others killed and resumed."""
     remember()
     saved = make_saved(model, directory)
     for mode in MODES:

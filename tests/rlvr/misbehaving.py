@@ -1,4 +1,4 @@
-"""Verifiers that do everything a verifier should not, for the tests of the pool. The completion says what to do."""
+"""Verifiers that misbehave, for the tests of the pool. The completion names the fault."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlvr import Rollout, Status, Task, Verdict, verifier
 
 
 class NotAnException(BaseException):
-    """As some libraries' time-outs are."""
+    """Like time-outs of some libraries, not an Exception."""
 
 
 class UnprintableError(Exception):
@@ -38,7 +38,7 @@ def _change_and_fail(change: Callable[[], object]) -> None:
 
 
 def _pristine() -> float:
-    """1.0 if the process is as it was when this file was imported."""
+    """Return 1.0 if the process state is the same as when this file was imported."""
     return float(
         os.getcwd() == DIRECTORY
         and decimal.getcontext().prec == 28
@@ -57,7 +57,7 @@ def _replace_a_module() -> bool:
 
 
 def _fill_scratch() -> Verdict:
-    """Leave files, a folder that nobody may enter and a link; say where."""
+    """Leave files, an inaccessible folder and a link; return the place."""
     folder = Path(tempfile.mkdtemp())
     (folder / "link").symlink_to(DIRECTORY)
     (folder / "closed" / "inner").mkdir(parents=True)
@@ -72,7 +72,7 @@ def _leave_a_child() -> bool:
 
 
 def _burn(seconds: float) -> bool:
-    """Compute, for so much time of the CPU."""
+    """Use this much CPU time."""
     until = time.process_time() + seconds
     while time.process_time() < until:
         pass
@@ -106,7 +106,7 @@ def _hang() -> None:
 
 
 def _hang_deaf() -> None:
-    """Busy, with every signal that can be ignored ignored, and swallowing every exception."""
+    """Stay busy, ignoring all signals that can be ignored and swallowing every exception."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while True:
@@ -226,7 +226,7 @@ def _call(name: str) -> object:
 
 @verifier(name="misbehaving", version="1")
 def check(completion: str, task: Task) -> object:
-    """Do what the completion says if it is a deed, else compare."""
+    """Do what the completion names, or else compare it with the gold answer."""
     name, _, _ = completion.partition("#")
     if name.startswith("!"):
         return _call(name[1:])
@@ -306,20 +306,20 @@ def watching(completion: str, task: Task) -> bool:
 
 @verifier(name="sleeping", version="1", needs_answer=False)
 def sleeping(completion: str, task: Task) -> float:
-    """Sleep so many seconds; the reward is the process id."""
+    """Sleep for the given seconds; the reward is the process id."""
     time.sleep(float(completion))
     return float(os.getpid())
 
 
 @verifier(name="eating", version="1", needs_answer=False, memory=64 << 20)
 def eating(completion: str, task: Task) -> float:
-    """Take so many MiB, once."""
+    """Allocate the given number of MiB, once."""
     return float(len(bytearray(int(completion) << 20)) >> 20)
 
 
 @verifier(name="relative", version="1", takes="group", needs_answer=False, min_group=1)
 def relative(rollouts: list[Rollout], *, cut: int = 0) -> list[float | None]:
-    """Length rank within the group; `cut` results are missing."""
+    """Return length ranks within the group, without the last `cut` results."""
     if any(rollout.completion == "hang" for rollout in rollouts):
         _hang()
     lengths = sorted(len(rollout.completion or "") for rollout in rollouts)

@@ -1,4 +1,4 @@
-"""Verifiers that are wrong, each in a way of its own, for the tests of the bench; `sound` is right."""
+"""Wrong verifiers, each with a different fault, for the tests of the bench; `sound` is right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _calls = 0
 
 
 def _answer(completion: str) -> str | None:
-    """The one box that follows the thinking."""
+    """Return the content of the only box after the thinking."""
     rest = completion.rpartition("</think>")[2]
     if "<think>" in rest:
         return None
@@ -26,7 +26,7 @@ def _answer(completion: str) -> str | None:
 
 @verifier(name="sound", version="1", cases="mistaken.jsonl")
 def sound(completion: str, task: Task) -> Verdict:
-    """The same text in the only box."""
+    """Accepts the same text in the only box."""
     found = _answer(completion)
     if found is None:
         return Verdict(status=Status.UNPARSED)
@@ -34,27 +34,27 @@ def sound(completion: str, task: Task) -> Verdict:
 
 
 def anywhere(completion: str, task: Task) -> bool:
-    """Finds the gold somewhere."""
+    """Accepts the gold answer anywhere."""
     return (task.answer or "") in completion
 
 
 def last_number(completion: str, task: Task) -> bool:
-    """Takes whatever number comes last."""
+    """Reads the last number."""
     return re.findall(r"-?\d+", completion)[-1:] == [task.answer]
 
 
 def any_box(completion: str, task: Task) -> bool:
-    """One of the boxes will do, wherever it stands."""
+    """Accepts any box, at any place."""
     return task.answer in _BOX.findall(completion)
 
 
 def strict(completion: str, task: Task) -> bool:
-    """The box and nothing else."""
+    """Accepts nothing but the box."""
     return completion == f"\\boxed{{{task.answer}}}"
 
 
 def rounded(completion: str, task: Task) -> bool:
-    """Floating point, which loses small numbers and overflows on large ones."""
+    """Compares as floats, which lose small numbers and overflow on large ones."""
     as_python = str.maketrans({"^": "**", "{": "(", "}": ")"})
     try:
         left, right = (float(eval((text or "").translate(as_python))) for text in (_answer(completion), task.answer))
@@ -84,7 +84,7 @@ def chance(completion: str, task: Task) -> float:
 
 
 def remembers(completion: str, task: Task) -> float:
-    """Gives less to what comes later."""
+    """Gives less to later completions."""
     global _calls
     _calls += 1
     return float(_answer(completion) == task.answer) * max(0.5, 1 - _calls / 1000)
@@ -97,19 +97,19 @@ def hangs(completion: str, task: Task) -> bool:
 
 
 def fragile(completion: str, task: Task) -> bool:
-    """Dies of long completions."""
+    """Dies on long completions."""
     if len(completion) > 100_000:
         os._exit(1)
     return _answer(completion) == task.answer
 
 
 def crashes(completion: str, task: Task) -> bool:
-    """Raises on what has no box."""
+    """Raises on completions without a box."""
     return _BOX.search(completion)[1] == task.answer  # type: ignore[index]
 
 
 def nan(completion: str, task: Task) -> float:
-    """No number."""
+    """Returns NaN."""
     return float("nan")
 
 
@@ -119,11 +119,11 @@ def blames(completion: str, task: Task) -> Verdict:
 
 
 def points(completion: str, task: Task) -> float:
-    """From -1 to 1, as some reward functions have it."""
+    """Rewards from -1 to 1, like some reward functions."""
     return 1.0 if _answer(completion) == task.answer else -1.0
 
 
-# --- passed once, until `rlvr check verifier` learned to find them ----------------------------------------------------
+# --- passed by earlier versions of `rlvr check verifier` ----------------------------------------------------
 
 
 @verifier(needs_answer=False)
@@ -145,13 +145,13 @@ def ignores_the_sign(completion: str, task: Task) -> bool:
 
 
 def takes_a_suffix(completion: str, task: Task) -> bool:
-    """The end of the gold will do."""
+    """Accepts the end of the gold answer."""
     found = _answer(completion)
     return bool(found) and (task.answer or "").endswith(found or "?")
 
 
 def takes_a_prefix(completion: str, task: Task) -> bool:
-    """The beginning of the gold will do."""
+    """Accepts the beginning of the gold answer."""
     found = _answer(completion)
     return bool(found) and (task.answer or "").startswith(found or "?")
 
@@ -163,39 +163,39 @@ def takes_any_magnitude(completion: str, task: Task) -> bool:
 
 
 def half_for_wrong(completion: str, task: Task) -> float:
-    """Nearly half for anything wrong."""
+    """Gives nearly half for any wrong answer."""
     return 1.0 if _answer(completion) == task.answer else 0.49
 
 
 def pays_for_length(completion: str, task: Task) -> float:
-    """Up to nearly half for a long wrong answer."""
+    """Gives up to nearly half for a long wrong answer."""
     return 1.0 if _answer(completion) == task.answer else min(0.49, len(completion) / 10_000)
 
 
 def a_billion(completion: str, task: Task) -> float:
-    """A penalty that drowns everything else."""
+    """Gives a penalty that dominates all other rewards."""
     return 1.0 if _answer(completion) == task.answer else -1e9
 
 
 def draws(completion: str, task: Task) -> bool:
-    """Draws from the generator that workers seed for each row."""
+    """Draws the reward from the generator that workers seed for each row."""
     return _answer(completion) == task.answer and random.random() < 0.7
 
 
 def draws_by_numpy(completion: str, task: Task) -> bool:
-    """The same by NumPy's generator."""
+    """Draws the reward from NumPy's generator."""
     return bool(_answer(completion) == task.answer and np.random.random() < 0.7)
 
 
 @verifier(deterministic=False)
 def wavers(completion: str, task: Task) -> float:
-    """A judge that is known not to repeat itself."""
+    """Is declared as not deterministic."""
     return (_answer(completion) == task.answer) * random.SystemRandom().uniform(0.8, 1.0)
 
 
 @verifier(partial_credit=True)
 def close_counts(completion: str, task: Task) -> float:
-    """Some reward for a number that is close, on purpose."""
+    """Gives partial credit for close numbers, on purpose."""
     found = _answer(completion)
     if found == task.answer:
         return 1.0
@@ -207,14 +207,14 @@ def close_counts(completion: str, task: Task) -> float:
 
 @verifier(takes="group", min_group=3, answer_form=None, needs_answer=False)
 def shortest(rollouts: list[Rollout]) -> list[float]:
-    """The shortest of a group."""
+    """Rewards the shortest completion of a group."""
     lengths = [len(rollout.completion or "") for rollout in rollouts]
     return [float(length == min(lengths)) for length in lengths]
 
 
 @verifier(takes="group", min_group=2)
 def right_in_a_group(rollouts: list[Rollout]) -> list[bool]:
-    """Each on its own, but never alone."""
+    """Judges each completion by itself, but needs a group."""
     assert len(rollouts) >= 2
     assert len({rollout.group_id for rollout in rollouts}) == 1
     return [_answer(rollout.completion or "") == rollout.task.answer for rollout in rollouts]
@@ -228,22 +228,22 @@ def brief(completion: str, task: Task) -> float:
 
 @verifier(name="hashes", version="1", answer_form="#### {answer}")
 def hashes(completion: str, task: Task) -> bool:
-    """GSM8K's form, once, on a line of its own."""
+    """Reads GSM8K's form, once, on a line of its own."""
     rest = completion.rpartition("</think>")[2]
     found = [line.partition("####")[2].strip(" .*") for line in rest.splitlines() if "####" in line]
     return "<think>" not in rest and found == [task.answer]
 
 
 def compute_score(data_source: str, solution_str: str, ground_truth: str, extra_info: object = None) -> float:
-    """verl's form."""
+    """Has verl's form."""
     return float(_answer(solution_str) == ground_truth)
 
 
 def trl(prompts: list[str], completions: list[str], answer: list[str], **columns: object) -> list[float]:
-    """TRL's form."""
+    """Has TRL's form."""
     return [float(_answer(completion) == gold) for completion, gold in zip(completions, answer, strict=True)]
 
 
 def whole(rollout: Rollout) -> bool:
-    """The form that takes the rollout."""
+    """Takes the whole rollout."""
     return _answer(rollout.completion or "") == rollout.task.answer

@@ -7,19 +7,19 @@ import rlvr
 
 @rlvr.verifier(name="digits", version="1", needs_answer=False)
 def digits(completion: str, task: rlvr.Task) -> float:
-    """The share of digits: an untrained model's completions differ in it."""
+    """Share of digits, in which completions of an untrained model differ."""
     return sum(character.isdigit() for character in completion) / max(1, len(completion))
 
 
 @rlvr.verifier(name="begins", version="1", needs_answer=False)
 def begins(completion: str, task: rlvr.Task) -> float:
-    """1 for a digit at the beginning: in many groups all completions fare alike."""
+    """1 for a digit at the beginning; in many groups all rewards are equal."""
     return float(completion[:1].isdigit())
 
 
 @rlvr.verifier(name="broken", version="1", needs_answer=False)
 def broken(completion: str, task: rlvr.Task) -> float:
-    """Breaks on every other completion or so."""
+    """Raises on about every other completion."""
     if sum(map(ord, completion)) % 2:
         raise RuntimeError("no")
     return 1.0
@@ -33,10 +33,10 @@ def slow(completion: str, task: rlvr.Task) -> float | rlvr.Verdict:
 
 @rlvr.verifier(name="shy", version="1", needs_answer=False)
 def shy(completion: str, task: rlvr.Task) -> float | None:
-    """Has no opinion on completions without a digit."""
+    """Abstains on completions without a digit."""
     return digits(completion, task) or None
 
 
 @rlvr.verifier(name="mute", version="1", needs_answer=False)
 def mute(completion: str, task: rlvr.Task) -> None:
-    """Never has an opinion."""
+    """Always abstains."""

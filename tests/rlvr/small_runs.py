@@ -43,7 +43,7 @@ NOISY = Alarms.model_validate({"mismatch": {"consequence": "none"}})
 
 
 class Silent:
-    """A reporter that keeps what it is told."""
+    """Reporter that stores its events."""
 
     def __init__(self) -> None:
         self.lines: list[Mapping[str, Any]] = []
@@ -64,13 +64,13 @@ def small_config(model: Path, **changes: Any) -> RunConfig:
 
 
 def start(config: RunConfig, path: Path) -> Outcome:
-    """A new run, to its end."""
+    """Start a new run and finish it."""
     with make_plan(config) as plan, RunDirectory.create(path, plan.config) as directory:
         return Run(plan, directory, Silent()).train()
 
 
 def resume(path: Path, steps: int | None = None) -> Outcome:
-    """A run that was there, to its end, or to another number of steps."""
+    """Resume a run and finish it, or to another number of steps."""
     with RunDirectory.resume(path) as directory:
         config = directory.config
         if steps is not None:
@@ -80,17 +80,17 @@ def resume(path: Path, steps: int | None = None) -> Outcome:
             return Run(plan, directory, Silent()).train()
 
 
-# What a clock says, and where a run is: two runs of one seed agree in all else.
+# Fields of time and place; two runs with the same seed agree in all others.
 CLOCKS = ("time/", "tokens_per_second", "seconds/")
 
 
 def metrics_of(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics."""
+    """Return the lines of a run's metrics."""
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
 def timeless(path: Path) -> list[dict[str, Any]]:
-    """The same without what a clock says."""
+    """Return the metrics without times."""
     return [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in metrics_of(path)]
 
 

@@ -1,4 +1,4 @@
-"""What sets off an alarm, and what then happens to a run."""
+"""Alarms: conditions and consequences."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_batches_in_a_row_are_counted_from_the_batch_before() -> None:
     skipped = masked | {"train/skipped": 1.0, "train/loss": math.nan}
 
     def counts(*batches: dict[str, float]) -> list[int]:
-        """Without a signal, without a step, skipped; after these batches."""
+        """Return the counts without a signal, without a step, and skipped, after these batches."""
         row: dict[str, int] = {}
         for batch in batches:
             row = in_a_row(row, batch, Alarms(), sampler_is_behind=False)
@@ -88,9 +88,9 @@ def test_batches_in_a_row_are_counted_from_the_batch_before() -> None:
     assert counts(quiet, quiet) == [2, 0, 0]
     assert counts(quiet, skipped) == [0, 0, 1]
     assert counts(skipped, skipped, learned) == [0, 0, 0]
-    # A batch that was not learned from for its verdicts says nothing about its signal.
+    # A batch that was not trained on because of its verdicts says nothing about its signal.
     assert counts(quiet, quiet | {"train/skipped": 1.0}) == [0, 0, 1]
-    # What had nothing to learn from is no step either, and hides none.
+    # A batch without a signal is not counted, and does not reset the count.
     assert counts(masked, masked) == [0, 2, 0]
     assert counts(masked, quiet, skipped, masked) == [0, 2, 0]
     assert counts(masked, masked, learned) == [0, 0, 0]
@@ -101,7 +101,7 @@ def test_batches_in_a_row_are_counted_from_the_batch_before() -> None:
     [
         ({"ess/token": 0.05}, True, False),
         ({"ess/token": 0.05, "ratio/max": 2000.0}, True, False),
-        ({"ess/token": 0.05}, False, True),  # a push would bring nothing newer
+        ({"ess/token": 0.05}, False, True),  # a sync would bring nothing newer
         ({"ess/token": 0.05, "train/loss": math.nan}, True, True),
         ({"ess/token": 0.05, "verdict/error": 0.5}, True, True),
         ({}, True, True),  # for a reason of the trainer's own
@@ -234,7 +234,7 @@ def test_a_batch_that_is_skipped_leaves_the_weights_untouched(tiny_model: Path, 
 
 
 def test_a_run_that_skips_stale_batches_goes_on_at_the_next_push(tiny_model: Path, tmp_path: Path) -> None:
-    """More of them in a row than `skipped` allows."""
+    """There are more of them in a row than `skipped` allows."""
     config = small_runs.small_config(
         tiny_model, trainer="grpo-off", trainer__push_every=6, steps=8, eval__questions=0,
         alarms__ess__threshold=1 - 1e-9, alarms__ess__consequence="skip",
@@ -270,7 +270,7 @@ def test_the_progress_line_says_when_a_step_begins_to_learn_nothing(capsys: pyte
 
 
 def skipping(model: Path, **changes: Any) -> Any:
-    """A run whose every batch is skipped, for its verdicts."""
+    """Run in which every batch is skipped because of its verdicts."""
     return small_runs.small_config(
         model, verifier=f"{small_runs.REWARDS}:broken", verifier__rewards__error=0.0,
         alarms__verdicts__consequence="skip", checkpoint__every=1, eval__questions=0, **changes,

@@ -1,4 +1,4 @@
-"""Draws define runs: what they gave once they give for ever."""
+"""Draws define runs, so their values must never change."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_permutations_differ_by_key_and_are_not_the_identity() -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 5, 8, 17])
 def test_small_permutations_are_uniform(size: int) -> None:
-    """The same χ², over where the first two positions land, as a pair, under 4,000 keys."""
+    """The same χ², over the images of the first two positions under 4,000 keys."""
     keys = 4_000
     counts = Counter((permuted(size, 0, "places", key), permuted(size, 1, "places", key)) for key in range(keys))
     pairs = list(itertools.permutations(range(size), 2))

@@ -15,8 +15,8 @@ from rlvr.record.schema import GroupStats
 def whiten(rewards_G: Sequence[float], stats: GroupStats, advantage_epsilon: float) -> list[float]:
     """A_α = (r - μ_α) / sqrt(σ_α² + ε), with the behavior policy's own statistics (arXiv 2505.22257, §3.1).
 
-    μ_α and σ_α are the statistics at sampling time, so a group that has lost members since is still whitened by the
-    behavior policy's. σ is the population standard deviation. Deviation from TRL, which divides by Bessel's σ + 1e-4:
+    μ_α and σ_α are the statistics at sampling time, so a group that has lost members is still whitened with those of
+    the behavior policy. σ is the population standard deviation. Deviation from TRL, which divides by Bessel's σ + 1e-4:
     multiply its advantages by (σ·sqrt(G/(G-1)) + 1e-4) / sqrt(σ² + ε) to get these.
     """
     return stats.whiten(rewards_G, advantage_epsilon)

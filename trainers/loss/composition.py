@@ -108,7 +108,7 @@ class LossOptions(BaseModel):
         return self
 
     def _conflicts(self) -> list[tuple[bool, str]]:
-        """Return the combinations that are rejected: whether each holds, and why it makes no sense."""
+        """Return (is chosen, reason) for each combination that is rejected."""
         return [*self._band_conflicts(), *self._correction_conflicts()]
 
     def _band_conflicts(self) -> list[tuple[bool, str]]:

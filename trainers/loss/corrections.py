@@ -29,7 +29,7 @@ WRITTEN: Mapping[Callable[[Tensor, Tensor], Tensor], str] = {
     sequence: "∏_t π_k/α",
     geometric: "exp(mean_t log π_k/α)",
 }
-"""Notation of w at each level."""
+"""Formula of w at each level."""
 
 
 class Bounds(NamedTuple):

@@ -75,7 +75,7 @@ class Adapter:
         except ValueError as error:
             raise ConfigError(f"trainer.lora.targets: {str(error).splitlines()[0]}") from error
         self.model = model
-        module: nn.Module = model  # whose methods are typed, where the library's overrides of them are not
+        module: nn.Module = model  # its methods are typed; the library's overrides are not
         module.eval()
         # A subclass may do more than add B·A, which merged weights could not express.
         self.layers = {name: layer for name, layer in model.named_modules() if type(layer) is Linear}

@@ -1,4 +1,4 @@
-"""Model loading, shared by sampler and trainers so that they cannot disagree."""
+"""Model loading, shared by sampler and trainers so that both load the same model."""
 
 from __future__ import annotations
 

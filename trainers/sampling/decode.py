@@ -51,8 +51,8 @@ def decode(
 ) -> list[Completion]:
     """Draw one completion per row: row b answers `prompts[rows[b]]` with the random numbers of `seeds[b]` (63 bits).
 
-    Rows with the same prompt and the same tokens so far are one row to the model. So a group's prompt is read once, and
-    its samples part at their first difference.
+    Rows with the same prompt and the same tokens so far are one row to the model. So a group's prompt is processed
+    once, and its samples branch at their first difference.
 
     A stop token ends a row, and so does `ends`, which maps (B, t) drawn tokens to (B,) bools.
 

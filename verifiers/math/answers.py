@@ -35,7 +35,7 @@ from .words import (
 )
 
 MAX_LENGTH = 60_000
-"""Characters of an answer that are still looked at."""
+"""Longest answer that is judged, in characters."""
 
 Outcome: TypeAlias = Literal["equal", "different", "unparsed", "invalid"]
 
@@ -64,12 +64,12 @@ _DIFFERENT = {
 
 
 _SIGNS = frozenset(["<", ">", "=", "+", "-", "*", "/", "×", "÷", "<=", ">=", "!=", "≤", "≥", "≠"])
-"""Golds that are a sign alone: which sign belongs between two numbers?"""
+"""Gold answers that are a single sign: which sign belongs between two numbers?"""
 
 
 @remembered(8192)
 def judge(gold: str, answer: str, options: Options) -> Judgment:
-    """Return whether the answer text says what the gold text says."""
+    """Return whether the answer text equals the gold text."""
     if len(answer) > MAX_LENGTH and answer.strip() != gold.strip():
         return Judgment("unparsed", "the answer is too long")
     if gold.strip(" $") in _SIGNS:

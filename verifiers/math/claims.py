@@ -1,8 +1,8 @@
 """Finds what a sentence claims: `She has $20 - $15 = $5 left` claims 5, `3 apples, not 5` claims 3.
 
 A sentence may hold many numbers. What it claims is, in this order: what it puts in bold; what stands behind `=`; what
-stands behind "is" or "equals"; a number that nothing subordinates, as "of", "per" and "modulo" do. Where that leaves
-nothing, the sentence claims nothing: no number is picked out of it.
+stands behind "is" or "equals"; a number that nothing subordinates, as "of", "per" and "modulo" do. If none of these
+exists, the sentence claims nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .words import number_in_words
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An answer as it stood in the text, and by what it was found."""
+    """An answer as written in the text, and the rule that found it."""
 
     text: str
     by: str
@@ -41,7 +41,7 @@ HEDGE = re.compile(r"(?i)\b(?:maybe|perhaps|possibly|might|could be|not sure|uns
 _RELATION = re.compile(r"(?<![A-Za-z\d])[A-Za-z]\s*(?:<=|>=|!=|=|<|>|≤|≥|≠)\s*[-+]?\d[\d./]*")
 _APART = re.compile(r"(?:\s|,|;|or|and|\$)*")
 NEAR = 90
-"""Characters before a number that decide what it is."""
+"""Number of characters before a number that decide its role."""
 _OPERATORS = frozenset("+*/^_-−×÷·√∛²³⁴")
 _MARKS = re.compile(r"\*\*|__|`")
 

@@ -20,13 +20,13 @@ from .thinking import after_thinking
 from .words import number_in_words, unquoted, unwrapped
 
 MAX_COMPLETION = 2_000_000
-"""Characters; of a longer completion only the end is read."""
+"""Characters. Only the end of a longer completion is read."""
 
 Kind: TypeAlias = Literal["value", "choice", "words"]
 """Kind of the gold answer, which decides how prose is read: a value, the letter of a choice, or words."""
 
 _MARKUP = re.compile(r"<[|/<A-Za-z]")
-"""How all that `_without_special_tokens` removes begins."""
+"""Beginnings of the texts that `_without_special_tokens` removes."""
 _NEXT_TURN = re.compile(r"<\|im_start\|>\s*(?:user|system)|<\|start_header_id\|>\s*user|<start_of_turn>\s*user")
 _SPECIAL = re.compile(r"<\|[A-Za-z_]{1,40}\|>|</s>|<s>|<(?:end|start)_of_turn>")
 _LOOKS = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|center|div|h[1-6]|mark|code)\s?/?>", re.IGNORECASE)
@@ -48,7 +48,7 @@ _STEMS = (
     *("svar", "vastaus", "válasz", "răspuns", "odgovor", "jawaban", "jibu", "απάντηση", "答案", "答え", "정답", "답"),
     *("الجواب", "الإجابة", "پاسخ", "תשובה", "उत्तर", "উত্তর", "సమాధానం", "விடை", "คำตอบ", "result", "correct ", "right "),
 )
-"""How the phrases for an answer begin, in lower case."""
+"""Beginnings of phrases for an answer, in lower case."""
 _COPULAS = (
     r"\bis\b|\bare\b|\best\b|\bist\b|\bes\b|\bé\b|\bè\b|\blà\b|\badalah\b|\bni\b|\bär\b|\ber\b|\beste\b|\bon\b|\bje\b"
     r"|是|为|為|は|은|는|হল|হলো|है|คือ|هو|هي"
@@ -67,7 +67,7 @@ _NO_CLAIM = re.compile(
     r"|found|obtained|expressed|shown|written|the same|unknown|in|by|as|from|for|on|at|not (?:correct"
     r"|right))\b(?!\s*[:=])"
 )
-"""How a sentence goes on that speaks about an answer without stating it."""
+"""Continuations of a sentence that mentions an answer without stating it."""
 _HEDGED = re.compile(r"(?i)\s*(?:or|alternatively|but it (?:could|might|may))\b")
 _CLAUSE = re.compile(r",?\s+(?:since|because|which|given that|i\.\s?e\.|e\.\s?g\.)(?=\s)|,\s+as\s")
 _TAKEN_BACK = re.compile(r"(?i)[^.!?\n]{0,60}\b(?:is|was|are) (?:wrong|incorrect|not (?:right|correct))\b")

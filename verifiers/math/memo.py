@@ -1,4 +1,5 @@
-"""Remembers results of pure functions of texts, in bounded memory: so many results, and none for a long text."""
+"""Cache of results of pure functions of texts, in bounded memory: a limited number of results, and none for long
+texts."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar
 
 LONGEST = 400
-"""Characters; what is longer is computed anew each time, so that hostile texts do not fill the memory."""
+"""Characters. Results for longer texts are not cached, so that hostile texts do not fill the memory."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

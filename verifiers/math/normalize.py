@@ -1,4 +1,4 @@
-"""Makes one spelling of many: Unicode, TeX that only changes the look, delimiters. No meaning is decided here."""
+"""Normalization of spelling: Unicode, TeX that only changes the appearance, delimiters. The meaning stays the same."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _MATH_WORDS = vocabulary(
 
 
 def normalize(text: str) -> str:
-    """One spelling: ASCII mathematics, no looks-only TeX, no delimiters around the whole."""
+    """Return the text as ASCII mathematics, without TeX for appearance and without delimiters around the whole."""
     text = text.strip()
     if text == "{}":
         return "\\emptyset"
@@ -139,7 +139,7 @@ def _vulgar(match: re.Match[str]) -> str:
 
 
 def _repeating(match: re.Match[str]) -> str:
-    """`0.1\\overline{6}` as the fraction it is."""
+    """Return `0.1\\overline{6}` as a fraction."""
     whole, fixed, period = match[1] or "0", match[2], match[3] or match[4]
     below = (10 ** len(period) - 1) * 10 ** len(fixed)
     above = int(whole + fixed + period) - int(whole + fixed)
@@ -168,7 +168,7 @@ def _plain_tex(text: str) -> str:
 
 
 def _undelimited(text: str) -> str:
-    """Without the dollars, \\( \\) or full stop around the whole; dollars inside separate pieces and become spaces."""
+    """Return the text without dollars, \\( \\) or full stop around the whole; dollars inside become spaces."""
     text = text.strip()
     if text[:1].isalnum() and text[-1:].isalnum():
         return text
@@ -195,7 +195,7 @@ def _undelimited(text: str) -> str:
 
 
 def is_prose(text: str) -> bool:
-    """Return whether words, not mathematics, carry the text: two words or more that no formula has."""
+    """Return whether the text is prose: it has two or more words that do not occur in formulas."""
     text = text[:20_000]
     bare = _COMMAND_TEXT.sub(" ", text) if "\\" in text else text
     words = [word for word in _WORDS.findall(bare) if word.lower() not in _MATH_WORDS and len(word) > 1]

@@ -1,4 +1,4 @@
-"""Notations for what is an ordinary number or formula: `0.(3)`, `10th`, `1010 base 2`, `5 ft 6 in`."""
+"""Notations of ordinary numbers and formulas: `0.(3)`, `10th`, `1010 base 2`, `5 ft 6 in`."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def ordinary(text: str) -> str:
 
 
 def unending(text: str) -> str:
-    """`0.1666...` with its dots as a command, so that they are not taken for full stops."""
+    """Return `0.1666...` with its dots as a command, so that they are not read as full stops."""
     match = _UNENDING.match(text)
     return f"{match[1]}\\ldots{text[match.end() :]}" if match and _PERIOD.fullmatch(match[0].strip("$ ")) else text
 
@@ -178,20 +178,20 @@ def _chosen(match: re.Match[str]) -> str:
 
 
 def _chosen_below(match: re.Match[str]) -> str:
-    """`C_{10}^{3}`, with the larger number below; `C_1^2` is rather the square of a constant."""
+    """Read `C_{10}^{3}`, with the larger number below; `C_1^2` is probably the square of a constant."""
     n, r = int(match[1][:9]), int(match[2][:9])
     return f"\\binom{{{n}}}{{{r}}}" if n >= r and n > 2 else match[0]
 
 
 def _repeating(sign: str, whole: str, fixed: str, period: str) -> str:
-    """A repeating decimal as the fraction it is."""
+    """Return a repeating decimal as a fraction."""
     below = (10 ** len(period) - 1) * 10 ** len(fixed)
     above = int((whole or "0") + fixed + period) - int((whole or "0") + fixed)
     return f"{sign}\\frac{{{above}}}{{{below}}}"
 
 
 def with_arrows(text: str, other: str) -> str:
-    """`\\mathbf{a}` as `\\vec{a}`, and `\\mathbf{i}` as `\\hat{i}`, for the vectors that the other text writes so.
+    """Return `\\mathbf{a}` as `\\vec{a}` and `\\mathbf{i}` as `\\hat{i}`, for vectors that the other text writes so.
 
     A hat on any other letter is another vector, or an estimate.
     """
@@ -204,7 +204,7 @@ def with_arrows(text: str, other: str) -> str:
 
 
 def compound(text: str) -> Expr | None:
-    """`1 hour 30 minutes` or `5 ft 6 in` as a quantity of the smallest unit; None for anything else."""
+    """Return `1 hour 30 minutes` or `5 ft 6 in` in the smallest unit; None for anything else."""
     here, last, total, name = 0, None, Fraction(0), ""
     pieces = 0
     while here < len(text):

@@ -20,7 +20,7 @@ MAX_WORDS = 12
 
 
 def spelled(words: list[str]) -> Fraction | None:
-    """`twenty one` is 21, `two thirds` is 2/3; None for what is no number in words."""
+    """Return 21 for `twenty one`, 2/3 for `two thirds`; None if the text is no number in words."""
     words = [word for word in words if word != "and"]
     if not 0 < len(words) <= MAX_WORDS:
         return None

@@ -161,7 +161,7 @@ def _modular(node: Expr, env: dict[str, int], k: int) -> int:
             return _IMAGINARY_UNIT
         if args[0] == "inf":
             raise Unsupported
-        return _residue("const", args[0], k)  # transcendental: as good as a free variable
+        return _residue("const", args[0], k)  # transcendental: treated as a free variable
     if op == "neg":
         return -_modular(args[0], env, k) % PRIME
     if op == "add":
@@ -270,7 +270,7 @@ _LOCAL = threading.local()
 
 
 def context() -> Any:
-    """mpmath with a precision of its own, one for each thread: the shared one's precision is anybody's."""
+    """Return this thread's mpmath context. The shared context may have any precision."""
     found = getattr(_LOCAL, "context", None)
     if found is None:
         from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped]

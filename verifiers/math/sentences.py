@@ -1,4 +1,4 @@
-"""Divides prose into sentences, and says of each whether it may state the final answer."""
+"""Sentences of prose, and whether each may state the final answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cuts a completion's thinking away, in the formats that models write.
+"""Removal of a completion's thinking, in the formats that models write.
 
 `NAMES` is the one list of tag names. Each is read in any case, as `<name>…</name>`, `<|name|>…<|/name|>`,
 `<|begin_of_name|>…<|end_of_name|>`, `<|START_NAME|>…<|END_NAME|>`, `[name]…[/name]` and `◁name▷…◁/name▷`. Three formats

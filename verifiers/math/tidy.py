@@ -1,4 +1,4 @@
-"""Brings a parsed answer to what it states: chains of equalities, plus-minus, conditions; and finds its label."""
+"""Reduction of a parsed answer to its statement: chains of equalities, plus-minus, conditions; and its label."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def multiplied(first: Expr, second: Expr) -> tuple[Expr, Expr]:
 
 
 def _holds(first: Expr, last: Expr) -> bool:
-    """Return True if a computation comes out, give or take rounding, or cannot be evaluated."""
+    """Return True if a computation is correct up to rounding, or cannot be evaluated."""
     left, right = numeric.constant(first), numeric.constant(last)
     if left is None or right is None:
         return True

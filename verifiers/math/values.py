@@ -74,7 +74,7 @@ MAX_FUNCTION_VALUES = 1
 
 
 def _restates(node: Expr, gold: Expr) -> bool:
-    """Return True if the answer leaves to be carried out what the gold has: the question again, not its answer."""
+    """Return True if the answer only restates the calculation whose value is the gold."""
     functions = [n.args[0] for n in walk(node) if n.op in ("fun", "big") and not _is_reduced(n)]
     if not functions:
         return False

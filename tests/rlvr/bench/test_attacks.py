@@ -1,4 +1,4 @@
-"""The attacks: each is what it says, none is a right answer in disguise."""
+"""The attacks: each does what its name says, and none is a right answer."""
 
 from __future__ import annotations
 

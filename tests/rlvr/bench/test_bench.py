@@ -1,4 +1,4 @@
-"""The bench on verifiers that are wrong, each in its own way: the check that is meant for it finds it."""
+"""The bench on wrong verifiers: the check for each kind of fault finds it."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_declared_cases_that_are_missing_are_named(tmp_path: Path) -> None:
 
 
 def test_the_verifier_math_passes(tmp_path: Path) -> None:
-    """With every seventh of its cases; tests/verifiers/test_math_corpus.py judges them all."""
+    """Uses every seventh of its cases; tests/verifiers/test_math_corpus.py uses all."""
     corpus = (files("rlvr_verifiers.math") / "corpus.jsonl").read_text("utf-8").splitlines(keepends=True)
     cases = tmp_path / "cases.jsonl"
     cases.write_text("".join(corpus[::7]), "utf-8")

@@ -1,4 +1,4 @@
-"""Labeled cases: what a row may hold, and what is said about one that is wrong."""
+"""Labeled cases: valid rows, and messages about wrong ones."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def trl(completions, solution, unit, **kwargs):
 
 @pytest.fixture
 def needy(tmp_path: Path) -> Path:
-    """Verifiers that cannot do without a column."""
+    """Verifiers that need a column."""
     (tmp_path / "needy.py").write_text(NEEDY)
     rows = [{"problem": f"{i}+{i}", "solution": str(2 * i), "unit": "m"} for i in range(1, 6)]
     (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))

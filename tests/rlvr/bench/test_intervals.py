@@ -13,7 +13,7 @@ from rlvr.bench.intervals import Z95, Share, quantile, wilson
 
 
 def in_decimal(hits: int, trials: int) -> tuple[float, float]:
-    """The two roots of (p̂ - p)² = z² p (1 - p) / n, by the quadratic formula with 50 digits."""
+    """Return the two roots of (p̂ - p)² = z² p (1 - p) / n, by the quadratic formula with 50 digits."""
     getcontext().prec = 50
     z2, n, share = Decimal(Z95) ** 2, Decimal(trials), Decimal(hits) / Decimal(trials)
     a, b, c = 1 + z2 / n, -(2 * share + z2 / n), share * share

@@ -1,4 +1,4 @@
-"""`rlvr check verifier`: what people see, what programs read, exit codes; and the same as an assertion."""
+"""`rlvr check verifier`: text, JSON and exit codes; and the same check as an assertion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a whole: what it imports, what it lists, how it fails."""
+"""The command line as a whole: imports, lists, failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlvr.registry import registry
 COMMANDS = ("train", "score", "compare", "show", "diagnose", "plot", "settings", "plugins", "doctor")
 Install = Callable[..., Path]
 
-# All that help may load beside the standard library: typer and what typer draws and converts with.
+# Modules that help may load besides the standard library: typer and its dependencies.
 DRAWING = {
     "typer",
     "click",
@@ -39,7 +39,7 @@ BROKEN = {"broken_plugin": "import no_such_module"}
 
 
 def rlvr(*arguments: str | Path, site: Path | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`rlvr` in a process of its own, with the distributions in `site` installed."""
+    """Run `rlvr` in a new process, with the distributions in `site` installed."""
     env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120"}
     if site is not None:
         env["PYTHONPATH"] = str(site)
@@ -48,7 +48,7 @@ def rlvr(*arguments: str | Path, site: Path | None = None, cwd: Path | None = No
 
 
 def imported(code: str) -> set[str]:
-    """First names of what is loaded when `code` has run in a process of its own, the standard library left out."""
+    """Return top-level names of the modules loaded by `code` in a new process, without the standard library."""
     listing = "import sys; before = set(sys.modules)\n{}\nprint(*set(sys.modules) - before, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", listing.format(code)], capture_output=True, text=True, check=True)
     names = {name.partition(".")[0] for name in done.stderr.split()}
@@ -84,7 +84,7 @@ def test_importing_rlvr_imports_nothing_else() -> None:
 
 
 def test_help_loads_no_plugin(install: Install) -> None:
-    """One that breaks would be reported."""
+    """A broken plugin would be reported."""
     site = install("rlvr-broken", "broken = broken_plugin", **BROKEN)
     assert (rlvr("--help", site=site).returncode, rlvr("--help", site=site).stderr) == (0, "")
     assert rlvr("plugins", site=site).stderr == REPORT
@@ -290,7 +290,7 @@ def test_plugins_prints_one_line_an_entry(install: Install) -> None:
 
 
 class Report:
-    """What `rlvr doctor --json` says, in this process (it imports torch), and the error that it ends with."""
+    """Output of `rlvr doctor --json` in this process (it imports torch), and its final error."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         registry.cache_clear()
@@ -332,7 +332,8 @@ def test_doctor_prints_a_line_a_finding(install: Install, capsys: pytest.Capture
 
 
 def as_rlvr(install: Install, requires: str) -> Path:
-    """Installs another distribution called rlvr, found before the real one: its requirements are what doctor reads."""
+    """Function that installs another distribution called rlvr, found before the real one, so that doctor reads its
+    requirements."""
     return install("rlvr", "", requires)
 
 
@@ -377,7 +378,7 @@ def test_doctor_tells_what_is_missing_or_too_old_and_how_to_get_it(
 def test_doctor_follows_requirements_down(
     install: Install, capsys: pytest.CaptureFixture[str], requires: str, status: str, detail: str
 ) -> None:
-    """As when another package has replaced antlr's runtime, two levels below an extra of math-verify."""
+    """For example, another package has replaced antlr's runtime, two levels below an extra of math-verify."""
     install("middle", "", 'Provides-Extra: deep\nRequires-Dist: bottom==1.0; extra == "deep"\n', middle="")
     install("bottom", "", version="2.0", bottom="")
     as_rlvr(install, f"Requires-Dist: {requires}>0\n")

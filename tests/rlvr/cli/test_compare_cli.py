@@ -1,4 +1,4 @@
-"""`rlvr compare`: what people read, what programs read, and what a wrong request says."""
+"""`rlvr compare`: text, JSON, and messages for wrong requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Compare = Callable[..., Any]
 
 @pytest.fixture
 def compare(cli: Compare) -> Compare:
-    """Runs `rlvr compare` in this process."""
+    """Function that runs `rlvr compare` in this process."""
 
     def run(*arguments: str) -> Any:
         return cli("compare", *arguments)
@@ -123,7 +123,7 @@ def test_a_report_for_programs(compare: Compare) -> None:
 
 
 def keys(value: Any) -> set[str]:
-    """Every key in it but those of the matrix, which are kinds of verdicts."""
+    """Yield every key, except those of the matrix, which are kinds of verdicts."""
     if isinstance(value, list):
         return set().union(*map(keys, value))
     if not isinstance(value, dict):
@@ -194,7 +194,7 @@ def test_the_second_verifier_s_scores_may_lie_beside_the_file(compare: Compare) 
 
 
 def test_a_row_without_an_id_is_nobody_s(compare: Compare) -> None:
-    """Least of all that of a row whose id is the word None; and ids that are numbers are text in a sidecar."""
+    """In particular not that of a row whose id is the text None. Numeric ids are text in a sidecar."""
     rows = [{"completion": "c", "scores": [verdict("a", 1.0).model_dump(mode="json")]} for _ in range(2)]
     rows[1]["id"] = 7
     Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

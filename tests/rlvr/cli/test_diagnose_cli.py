@@ -1,4 +1,4 @@
-"""`rlvr diagnose` on a real run's rollouts, and on what cannot be trained on."""
+"""`rlvr diagnose` on a real run's rollouts, and on unusable ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlvr.run.models import load_tokenizer, tokenizer_hash
 
 @pytest.fixture(scope="module")
 def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six steps with v = 3, and steps large enough to be seen."""
+    """Run of six steps with v = 3, and a learning rate large enough to see their effect."""
     path: Path = tmp_path_factory.mktemp("runs") / "run"
     small_runs.start(
         small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=3, eval__questions=0), path
@@ -159,7 +159,7 @@ def test_the_command_that_is_recommended_is_one_that_train_takes(
 def test_the_command_goes_with_a_model_that_has_questions_of_its_own(
     records: list[Rollout], tmp_path: Path, diagnose: Any, cli: Any, verifier: str
 ) -> None:
-    """The embedded model's preset asks held-out questions, which a name of mere scores cannot judge."""
+    """The embedded model's preset evaluates held-out questions, which needs a verifier that can be loaded."""
     own = tokenizer_hash(load_tokenizer(ModelSpec(model_config("embedded").location)))
     write_rollouts(
         tmp_path / "short.jsonl",

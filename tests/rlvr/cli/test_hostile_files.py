@@ -28,7 +28,7 @@ def folder(cli: Cli, tmp_path: Path) -> Path:
 
 
 def invalid_utf8(path: Path) -> None:
-    """A column of strings whose second has no UTF-8."""
+    """Return a column of strings, the second of which is not valid UTF-8."""
     offsets, data = pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff")
     column = pa.Array.from_buffers(pa.string(), 2, [None, offsets, data])
     pq.write_table(pa.table({"completion": column, "answer": ["a", "b"], "id": ["1", "2"]}), path)
@@ -98,7 +98,7 @@ def test_other_paths_that_are_loops_or_too_long(cli: Cli, folder: Path) -> None:
 
 
 def test_a_name_of_255_bytes_can_be_read_written_and_continued(cli: Cli, folder: Path) -> None:
-    """Bytes count, not characters: each of these has three."""
+    """The limit is in bytes; each of these characters has three."""
     name, other = "題" * 83 + ".jsonl", "題" * 82 + "目.jsonl"
     assert len(name.encode()) == 255
     Path(name).write_text('{"completion": "1", "answer": "1"}\n')

@@ -1,4 +1,4 @@
-"""Ctrl-C is answered at once, and says what is kept.
+"""Ctrl-C is answered at once, with a message about what is kept.
 
 The commands are real processes. They block in a verifier that reads a named pipe: what they print before the test opens
 it is printed while work is under way.
@@ -18,7 +18,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 
-# What runs in the background of a shell, as a whole test suite may, ignores Ctrl-C, and so do its children.
+# Processes in the background of a shell, such as a test suite, ignore Ctrl-C, and so do their children.
 LISTENING = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 
 WAITS = """
@@ -194,7 +194,7 @@ def test_a_second_ctrl_c_does_not_wait_for_what_is_being_closed(folder: Path) ->
 
 
 def test_a_command_that_ignores_ctrl_c_goes_on_doing_so(folder: Path) -> None:
-    """As one in the background of a shell does."""
+    """For example, a command in the background of a shell."""
     code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
     with Process(folder, "-c", f"{code}\n{CLOSING}") as process:
         process.until("working")

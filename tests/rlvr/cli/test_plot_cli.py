@@ -1,4 +1,4 @@
-"""`rlvr plot`: what is on the page, and what is said of a wrong request."""
+"""`rlvr plot`: content of the page, and messages for wrong requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlvr.cli.plot import COLORS, LOOKS, PANELS, Panel, chosen, draw, read_metri
 
 
 def step(i: int, **more: Any) -> dict[str, Any]:
-    """A step's metrics, of a run with v = 2."""
+    """Return a step's metrics in a run with v = 2."""
     bucket = "0" if i % 2 == 0 else "1-3"
     return {
         "step": i,
@@ -126,7 +126,7 @@ def test_runs_of_one_age_have_no_panels_by_lag() -> None:
 
 
 def test_a_line_has_a_gap_where_a_step_has_no_number() -> None:
-    """In a run that pushes every fourth batch, lag 0 is there every fourth: points, and no line between them."""
+    """In a run that syncs every fourth batch, lag 0 occurs every fourth batch: points without a line between them."""
     lines = [{"step": i, **({"mismatch/mean": 1e-7} if i % 4 == 0 else {})} for i in range(9)]
     (axes,) = draw({"off": lines}, PANELS, by_lag=True).axes
     assert [i for i, y in enumerate(points(axes)[1]) if not math.isnan(y)] == [0, 4, 8]
@@ -134,7 +134,7 @@ def test_a_line_has_a_gap_where_a_step_has_no_number() -> None:
 
 
 def test_one_spike_does_not_flatten_the_rest() -> None:
-    """The middle of the values is in the middle of the axis, not at its foot."""
+    """The median of the values is near the middle of the axis, not at the bottom."""
     names = ("chi2/token", "ratio/log_square", "kl/k3", "kl/reference", "train/grad_norm", "ratio/max")
     lines = [{"step": i, **dict.fromkeys(names, 100.0 if i == 7 else 0.5)} for i in range(12)]
     figure = draw({"run": lines}, PANELS, by_lag=True)
@@ -181,7 +181,7 @@ def test_many_runs_are_told_apart_on_a_page_of_the_same_size() -> None:
         looks = [(line.get_color(), line.get_marker()) for line in axes.lines]
         assert looks == list(LOOKS[:12])
         assert len(set(looks)) == 12
-    assert many.axes[0].lines[-1].get_markevery() == list(range(0, 16, 2))  # a marker that is nowhere tells nothing
+    assert many.axes[0].lines[-1].get_markevery() == list(range(0, 16, 2))  # a marker that is never drawn is useless
     assert list(many.get_size_inches()) == list(draw({"0": lines}, PANELS, by_lag=True).get_size_inches())
 
 
@@ -266,7 +266,7 @@ def test_a_wrong_request_is_one_line(
 
 
 def test_without_matplotlib_it_says_what_to_install(runs: Path, monkeypatch: pytest.MonkeyPatch, plot: Any) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as Python marks a module that cannot be imported
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # Python's mark of a module that cannot be imported
     assert plot(runs / "a", "--out", runs / "page.png") == (
         2,
         "rlvr: rlvr plot needs matplotlib: pip install 'rlvr[plot]'\n",

@@ -1,4 +1,4 @@
-"""`rlvr recipes` as a person calls it, and what each recipe says of itself."""
+"""`rlvr recipes` on the command line, and each recipe's own description."""
 
 from __future__ import annotations
 

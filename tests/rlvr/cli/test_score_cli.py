@@ -1,4 +1,4 @@
-"""`rlvr score`: every row of FILE in its order, its columns as they were, and one score more."""
+"""`rlvr score`: every row of FILE, in order, with unchanged columns and one more score."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from rlvr.rescore.scored import line_with
 
 ALWAYS = ["verifier", "version", "config_hash", "status", "reward", "extracted", "reason", "seconds"]
 
-# Says what it was given: the gold as `extracted`, the rest of the row as `reason`.
+# Returns its input: the gold as `extracted`, the rest of the row as `reason`.
 ECHO = """
 import json, time
 import rlvr
@@ -70,7 +70,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def rlvr(cli: Run) -> Run:
-    """Runs the command line in this process, in a folder that holds `echo.py`; `--workers 0` unless told otherwise."""
+    """Function that runs the command line in this process, in a folder with `echo.py`; `--workers 0` by default."""
     Path("echo.py").write_text(ECHO)
 
     def run(*arguments: str) -> Any:
@@ -274,7 +274,7 @@ VALUES = st.recursive(
 
 @st.composite
 def json_objects(draw: st.DrawFn) -> str:
-    """The text of a JSON object, with white space anywhere and keys twice."""
+    """Texts of JSON objects, with white space anywhere and duplicate keys."""
     names = draw(st.lists(st.text(max_size=3) | st.just("scores"), max_size=5))
     members = []
     for name in names:
@@ -543,7 +543,7 @@ def test_a_column_of_empty_objects_is_named(rlvr: Run) -> None:
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=st.lists(st.dictionaries(st.sampled_from("ab"), VALUES, max_size=2), min_size=1, max_size=4))
 def test_what_gets_a_type_fits_it(rows: list[dict[str, Any]]) -> None:
-    """The promise of the first reading: no row is refused in the second."""
+    """The first reading guarantees that the second refuses no row."""
     types = ColumnTypes()
     try:
         for row in rows:
@@ -764,7 +764,7 @@ def test_progress_is_a_bar_in_a_terminal(tmp_path: Path) -> None:
     )
     os.close(theirs)
     shown = b""
-    with contextlib.suppress(OSError):  # how Linux says that the other side is closed
+    with contextlib.suppress(OSError):  # how Linux reports that the other side is closed
         while piece := os.read(terminal, 4096):
             shown += piece
     os.close(terminal)
@@ -824,7 +824,7 @@ def test_ctrl_c_leaves_nothing_half_done(tmp_path: Path) -> None:
     (tmp_path / "echo.py").write_text(ECHO)
     (tmp_path / "in.jsonl").write_text('{"completion": "hang", "answer": "4"}\n')
     command = [sys.executable, "-m", "rlvr", "score", "in.jsonl", "--verifier", "echo.py:check", "--out", "out.jsonl"]
-    # What runs in the background of a shell, as a whole test suite may, ignores Ctrl-C, and so do its children.
+    # Processes in the background of a shell, such as a test suite, ignore Ctrl-C, and so do their children.
     listening = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*command, "--timeout", "100"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listening

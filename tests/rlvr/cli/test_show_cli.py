@@ -1,4 +1,4 @@
-"""`rlvr show`: what people read, what they may ask for, and what a hostile completion cannot do."""
+"""`rlvr show`: output, conditions, and hostile completions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Show = Callable[..., Any]
 
 @pytest.fixture
 def show(cli: Show) -> Show:
-    """Runs `rlvr show` in this process."""
+    """Function that runs `rlvr show` in this process."""
 
     def run(*arguments: str) -> Any:
         return cli("show", *arguments)

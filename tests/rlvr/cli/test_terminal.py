@@ -1,4 +1,4 @@
-"""Nothing that rlvr prints can steer a terminal, wherever the text is from."""
+"""Nothing that rlvr prints can steer a terminal, whatever the source of the text."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""`rlvr train` as a person calls it: its errors, its dry run, its end by Ctrl-C, and what else than the embedded model
-it trains."""
+"""`rlvr train` on the command line: errors, dry run, Ctrl-C, and other models than the embedded one."""
 
 from __future__ import annotations
 
@@ -194,7 +193,7 @@ def test_the_embedded_default_trains_and_reports(tmp_path: Path, cli: Cli) -> No
 
 
 def test_saved_rollouts_are_scored_again_and_learnt_from(tmp_path: Path, cli: Cli) -> None:
-    """The third job: rescore what a run sampled, train from the new score, sampling nothing."""
+    """The third use: rescore a run's rollouts, then train on the new scores without sampling."""
     small = ["--set", "sampling.prompts_per_step=4", "--set", "eval.questions=0"]
     assert cli("train", "--steps", "2", "--out", "first", *small, "--group-size", "4").code == 0
     (tmp_path / "mine.py").write_text("def short(completion, task):\n    return -len(completion) / 10\n")
@@ -250,7 +249,7 @@ class TakesOver:
         self.seen: list[str] = []
 
     def fit(self, run: Run) -> None:
-        """Asks the run's prompts for itself."""
+        """Reads the run's prompts by itself."""
         self.seen = [encoded.prompt.task.answer or "" for encoded in run.plan.prompts.take(3)]
 
 

@@ -1,4 +1,4 @@
-"""`rlvr.compare`: two files, or one, to a result for notebooks."""
+"""`rlvr.compare`: one or two files, and a result for notebooks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def graded(verifier: str, reward: float) -> dict[str, Any]:
 
 @pytest.fixture
 def scored(tmp_path: Path) -> Path:
-    """Four groups of two; `b` takes the first rollout of each for wrong."""
+    """Four groups of two; `b` judges the first rollout of each wrong."""
     path = tmp_path / "scored.jsonl"
     rows = [
         {"uid": str(i), "group_id": str(i // 2), "scores": [graded("a", 1.0), graded("b", float(i % 2))]}

@@ -47,13 +47,13 @@ def put(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
 
 
 def paired(path: Path, *groups: tuple[str, str]) -> Pairs:
-    """Each group as the letters of its rollouts' verdicts by a and by b."""
+    """Return pairs, given each group as letters of its rollouts' verdicts by a and by b."""
     rows = [
         {"id": f"{g}-{i}", "group_id": f"g{g}", "scores": scores(a=a, b=b)}
         for g, (by_a, by_b) in enumerate(groups)
         for i, (a, b) in enumerate(zip(by_a, by_b, strict=True))
     ]
-    # A group's members need not stand together.
+    # A group's members need not be consecutive.
     return pair(read_verdicts(Source(put(path, rows[::2] + rows[1::2]))), a="a", b="b")
 
 
@@ -106,7 +106,7 @@ def test_nothing_that_training_keeps(tmp_path: Path) -> None:
 
 
 def test_a_mean_that_is_rounded_has_no_sign(tmp_path: Path) -> None:
-    """0.1, 0.2 and 0.3 have the mean 0.19999999999999998: who earns 0.2 has no advantage for that."""
+    """The mean of 0.1, 0.2 and 0.3 is 0.19999999999999998, but the advantage of 0.2 is 0."""
     rows = []
     for i, (a, b) in enumerate([(0.1, 0.25), (0.2, 0.5), (0.3, 0.75)]):
         by = [{"verifier": name, "version": "1", "status": "graded", "reward": r} for name, r in (("a", a), ("b", b))]
@@ -219,7 +219,7 @@ def mirrored(found: Comparison) -> Comparison:
 
 
 def close(left: Any, right: Any) -> bool:
-    """Equal in structure and whole numbers, close in the others."""
+    """Assert equal structure and integers, and close floats."""
     if isinstance(left, dict):
         return left.keys() == right.keys() and all(close(left[key], right[key]) for key in left)
     if isinstance(left, tuple):
@@ -228,7 +228,7 @@ def close(left: Any, right: Any) -> bool:
 
 
 def test_the_interval_covers_what_it_should(tmp_path: Path) -> None:
-    """Groups that are alike within: the interval is that of 40 groups and not of 320 rows."""
+    """If all rows of a group are equal, the interval is that of 40 groups, not of 320 rows."""
     groups = [("0" * 8, "1" * 8) if g % 2 else ("0" * 8, "0" * 8) for g in range(40)]
     found = compare_pairs(paired(tmp_path / "in.jsonl", *groups))
     deviation = math.sqrt(0.25 / 40)  # of the mean of 40 coins, in closed form

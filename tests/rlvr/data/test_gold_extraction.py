@@ -1,4 +1,4 @@
-"""Gold answers out of the published columns."""
+"""Gold answers from the published columns."""
 
 from __future__ import annotations
 

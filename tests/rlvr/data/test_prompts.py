@@ -49,7 +49,7 @@ DEEPSCALER = [{"problem": "Sum?", "answer": "26", "solution": "1. ..."}]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Rows in the format that the ending names."""
+    """Write rows in the format of the file's ending."""
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
     elif path.suffix == ".csv":
@@ -296,7 +296,7 @@ def wrapped(backend: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
 
 
 def of_characters(alphabet: str) -> Tokenizer:
-    """BPE without merges and without an unknown token: what is not in the alphabet vanishes."""
+    """Return a BPE tokenizer without merges and without an unknown token: it drops characters outside its alphabet."""
     return Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
 
 
@@ -357,7 +357,7 @@ def test_one_token_for_bos_and_unknown_is_no_unknown_character(awkward_model: Pa
 
 
 class InPython(PreTrainedTokenizer):  # type: ignore[misc]
-    """A tokenizer without spans: characters, lower case alone known, commas dropped."""
+    """A tokenizer without offsets: single characters, only lower case, commas dropped."""
 
     def __init__(self, **special: Any) -> None:
         self.ids = {character: i for i, character in enumerate("?abc")}
@@ -402,7 +402,7 @@ def test_a_template_that_refuses_a_system_prompt_says_how_to_do_without(awkward_
 
 
 class Numbers:
-    """Prompt i is i characters long (after i mod 7); a real source, if a dull one."""
+    """A prompt source: prompt i has i characters (after i mod 7)."""
 
     def __init__(self, size: int | None, length: Callable[[int], int] = lambda i: i % 7 + 1) -> None:
         self.size, self.length = size, length
@@ -436,7 +436,7 @@ def test_seeds_and_epochs_have_orders_of_their_own() -> None:
 
 
 def test_text_that_no_file_can_hold_is_escaped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Half a character in a question, a gold, another column or its name: from a broken decoder, in plain JSON."""
+    """Half a surrogate pair in a question, a gold answer, another column or its name, as broken decoders write it."""
     rows = [
         {"question": "a\ud800", "answer": "#### 1", "note": "x"},
         {"question": "b", "answer": "#### 2\udfff", "note": "x"},

@@ -1,4 +1,4 @@
-"""Prompt templates: what is filled in, what is literal, and what is refused."""
+"""Prompt templates: placeholders, literal braces, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which records are looked at, what is said of them, and which recipe the table gives."""
+"""Diagnosis: the sample of records, its distances, and the recommended recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXPECTED: dict[str, Any] = {"tokenizer_hash": "abc", "temperature": 1.0, "vocabu
 
 
 def record(group: str, index: int, *, reward: float | None = 0.0, version: int | None = 0, **changes: Any) -> Rollout:
-    """Two sampled tokens with log α of -1 and -2."""
+    """Return a record with two sampled tokens whose log α are -1 and -2."""
     status = Status.ERROR if reward is None else Status.GRADED
     fields: dict[str, Any] = {
         "run_id": "run",
@@ -42,7 +42,7 @@ def record(group: str, index: int, *, reward: float | None = 0.0, version: int |
 
 def sampled(limit: int, groups: int = 40, size: int = 4) -> RecordSample:
     sample = RecordSample(limit, **EXPECTED)
-    for index in range(size):  # a group's members need not stand together
+    for index in range(size):  # a group's members need not be consecutive
         for group in range(groups):
             sample.add("a.jsonl" if group < groups // 2 else "b.jsonl", record(f"g{group}", index))
     return sample
@@ -73,7 +73,7 @@ def test_what_several_records_have_to_do_with_each_other_is_what_training_asks()
     sample.add("runs", record("g", 2), "runs/b.parquet")
     assert (sample.records, sample.usable) == (4, 2)
     assert sample.reasons == {TWICE: 1, ANOTHER_PROMPT: 1}
-    # Records that name no run are other ones in another file.
+    # Equal ids in two files are different records if no run is named.
     sample = RecordSample(8, **EXPECTED)
     for file in ("runs/a.parquet", "runs/b.parquet"):
         sample.add("runs", record("g", 0, run_id=None, prompt=file), file)
@@ -94,7 +94,7 @@ def test_what_is_not_usable_is_counted_by_reason() -> None:
 
 
 def measured(groups: list[list[DrawnRecord]], shifts: list[float], lineage: Lineage) -> dict[str, PartDistances]:
-    """`shifts`: log w of every token of each record."""
+    """Return distances; `shifts` are log w of every token of each record."""
     own = [(None, -1.0 + shift, -2.0 + shift) for shift in shifts]
     return {line.part: line for line in measure(groups, own, lineage, "math")}
 
@@ -142,7 +142,7 @@ def test_across_lineages_there_are_files_and_versions_and_no_lag() -> None:
         "y, version 7",
         "z, no version",
     ]
-    # A roll-back makes versions of one number twice: another branch is another lineage.
+    # After a rollback, versions repeat: another branch is another lineage.
     branched = [[DrawnRecord("x", record("g", 0, version=3, branch=1))]]
     assert list(measured(branched, [0.0], Lineage("run", 3, "other"))) == ["all", "x, version 3"]
 

@@ -1,4 +1,4 @@
-"""Why a saved record cannot be trained on."""
+"""Reasons why a saved record cannot be trained on."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from rlvr.offpolicy.staleness import BUCKETS, bucket_of, distances, effective_sample_size, means, oldest
 
 Row = tuple[int, int, float]
-"""Rollout, part, log w of one token."""
+"""Rollout, part and log w of one token."""
 
 
 def plain(tokens: Sequence[Row], part: int) -> dict[str, float]:
-    """The definitions, word by word."""
+    """Return the distances by their definitions."""
     mine = [x for _, p, x in tokens if p == part]
     w = [math.exp(x) for x in mine]
     n = len(mine)
@@ -62,7 +62,7 @@ def test_distances_are_their_definitions(tokens: list[Row]) -> None:
 
 
 def test_estimators_average_to_the_divergences_they_name() -> None:
-    """Ten draws in α's proportions: the mean over them is the exact expectation."""
+    """The ten draws have α's proportions, so their mean is the exact expectation."""
     mu, pi = [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]
     draws = [0] * 5 + [1] * 3 + [2] * 2
     log_w_N = np.array([math.log(pi[x] / mu[x]) for x in draws])
@@ -82,7 +82,7 @@ def test_k3_keeps_the_digits_of_a_small_ratio() -> None:
 
 @given(tokens_of_rollouts, st.floats(-900, 900))
 def test_the_effective_sample_size_does_not_depend_on_a_common_factor(tokens: list[Row], factor: float) -> None:
-    """Weights of e^900 are none that floats can hold."""
+    """Weights of e^900 exceed the range of floats."""
     _, part_N, log_w_N = (np.array(column) for column in zip(*tokens, strict=True))
     moved = effective_sample_size(log_w_N + factor, part_N, 3)
     assert moved == pytest.approx(effective_sample_size(log_w_N.astype(float), part_N, 3), rel=1e-6, nan_ok=True)

@@ -1,4 +1,4 @@
-"""What a record refuses, with the message that says why, and that what it accepts comes back as it went in."""
+"""Validation of records with its messages, and the round trip of valid ones."""
 
 from __future__ import annotations
 
@@ -433,7 +433,7 @@ def test_canonical_json_is_one_text_for_equal_values() -> None:
 
 
 def test_a_digest_is_pinned() -> None:
-    """It names configurations in files that are already written."""
+    """Existing files contain this digest of configurations."""
     assert digest({"b": 1, "a": [True, None, "é"]}) == "17c8c6f7f948ee1c"
     assert digest({}) == "44136fa355b3678a"
 

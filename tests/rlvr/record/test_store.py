@@ -1,4 +1,4 @@
-"""Records in files: nothing is lost, nothing is half there, and an error says where."""
+"""Record files: complete round trips, complete or absent files, and errors with their place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMATS = [".parquet", ".jsonl"]
 
 
 def rollout(**changes: Any) -> Rollout:
-    """A rollout in which everything is known."""
+    """Return a rollout in which every field is known."""
     fields: dict[str, Any] = {
         "run_id": "run-1",
         "id": "r-1",
@@ -382,7 +382,7 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path: Path, ending: str) -> Non
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert not path.exists()
-    write_rollouts(path, [rollout()])  # and what it left is in nobody's way
+    write_rollouts(path, [rollout()])  # and its leftovers do no harm
     assert list(read_rollouts(tmp_path)) == [rollout()]
 
 
@@ -580,7 +580,7 @@ def test_missing_files_and_other_endings_are_refused_at_once(tmp_path: Path) -> 
 
 
 def broken(**changes: Any) -> Rollout:
-    """A rollout that was changed without validation, as `model_copy` allows."""
+    """Return a rollout that was changed without validation, as `model_copy` allows."""
     return rollout().model_copy(update=changes)
 
 
@@ -630,7 +630,7 @@ def test_the_golden_file_of_version_1_stays_readable(ending: str) -> None:
     assert [full, bare] == BOTH
 
 
-# What the last code of version 1 wrote from these fields.
+# Written by the last code of version 1 from these fields.
 LAST_OF_VERSION_1: list[dict[str, Any]] = [
     {
         "id": "chat",

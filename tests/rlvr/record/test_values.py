@@ -1,4 +1,4 @@
-"""Foreign values as text and as JSON: one rule, whichever door a row comes in by."""
+"""Foreign values as text and as JSON: the same rules for every input."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_json_can_hold_what_is_safe(value: Any) -> None:
 
 
 def test_extra_and_gold_are_the_same_by_every_door(tmp_path: Path) -> None:
-    """A Parquet file read for scoring, the same file as prompts, and its rows as Python mappings."""
+    """Compares a Parquet file read for scoring, the same file read as prompts, and its rows as Python mappings."""
     path = tmp_path / "in.parquet"
     row = {"question": "q", "completion": "c", "answer": 7.0, **VALUES}
     pq.write_table(pa.Table.from_pylist([row]), path)

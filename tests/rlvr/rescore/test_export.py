@@ -1,4 +1,4 @@
-"""`rlvr export`: training data for TRL and axolotl, chosen by a named score."""
+"""`rlvr export`: training data for TRL and axolotl, selected by a named score."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def lines(path: str | Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def export(cli: Run) -> Run:
-    """Runs `rlvr export` in this process, in a folder that holds `in.parquet`."""
+    """Function that runs `rlvr export` in this process, in a folder with `in.parquet`."""
     write_rollouts("in.parquet", ROLLOUTS)
 
     def run(*arguments: str) -> Any:

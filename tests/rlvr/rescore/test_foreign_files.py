@@ -1,4 +1,4 @@
-"""Files as other programs write them: layouts, paths into columns, columns that are missing or called otherwise."""
+"""Files of other programs: layouts, paths into columns, columns that are missing or have other names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DATA = Path(__file__).parents[2] / "data"
 
 @pytest.fixture
 def score(cli: Run) -> Run:
-    """Runs `rlvr score` in this process with `mine.py:same`, in a folder of its own."""
+    """Function that runs `rlvr score` in this process with `mine.py:same`, in a folder of its own."""
     Path("mine.py").write_text(MINE)
 
     def run(*arguments: str, verifier: str = "mine.py:same") -> Any:
@@ -247,7 +247,7 @@ def test_a_column_that_one_file_of_several_lacks_is_refused(score: Run) -> None:
 
 
 def test_a_parquet_file_without_any_needed_column_is_refused(score: Run) -> None:
-    """It ended in "changed while it was read: 5 rows, then 0"."""
+    """Earlier it failed with "changed while it was read: 5 rows, then 0"."""
     put_parquet("good.parquet", {"completion": "1", "answer": "1"})
     put_parquet("foreign.parquet", *({"foo": i, "bar": "x"} for i in range(5)))
     done = score("good.parquet", "foreign.parquet", "--out", "out.jsonl")

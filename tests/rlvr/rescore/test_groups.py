@@ -34,7 +34,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def score(cli: Run) -> Run:
-    """Runs `rlvr score` by `whole`, in this process, in a folder that holds `mine.py`."""
+    """Function that runs `rlvr score` with `whole` in this process, in a folder with `mine.py`."""
     Path("mine.py").write_text(MINE)
 
     def run(*arguments: str, verifiers: tuple[str, ...] = ("mine.py:whole",)) -> Any:
@@ -198,7 +198,7 @@ def test_a_selection_of_whole_groups_is_scored(score: Run) -> None:
     assert rewards("b.jsonl") == [321.0] * 3
 
 
-# --- killed and gone on with ----------------------------------------------------------------------------------------
+# --- killed and continued ----------------------------------------------------------------------------------------
 
 
 def test_an_interrupted_request_goes_on_group_by_group(score: Run) -> None:
@@ -211,7 +211,7 @@ def test_an_interrupted_request_goes_on_group_by_group(score: Run) -> None:
     Path("calls.txt").unlink()
     done = score("in.jsonl", "--out", "out.jsonl")
     assert done.code == 0, done.err
-    assert "144 rows were verified before" in done.err  # of the last group it is not known that it is whole
+    assert "144 rows were verified before" in done.err  # the last group may be incomplete
     assert len(Path("calls.txt").read_text().splitlines()) == 14
     assert rewards("out.jsonl") == [400.0 + 4 * (number % 50) + 300 for number in range(200)]
     assert score("in.jsonl", "--out", "whole.jsonl").code == 0

@@ -56,7 +56,7 @@ def test_a_bad_entry_and_all_after_it_are_verified_again(tmp_path: Path, scorer:
     ("groups", "kept"),
     [
         ([None, None, None], 3),
-        (["a", "a", "b", "b"], 2),  # nobody knows yet whether b is complete
+        (["a", "a", "b", "b"], 2),  # b may still be incomplete
         (["a", "a", "b", None], 4),
         ([None, "a", "a"], 1),
         (["a"], 0),

@@ -1,4 +1,4 @@
-"""Golden files: whatever of a row is not a score leaves `rlvr score` as it came in, to the character.
+"""Golden files: `rlvr score` keeps every character of a row that is not a score.
 
 `tests/data/kept/` holds odd inputs (white space, order of keys, spellings of numbers, escapes, keys twice, a byte order
 mark; Parquet columns of rare types) and what `rlvr score` makes of them, with each new score reduced to a mark.
@@ -30,7 +30,7 @@ Score = Callable[..., Any]
 
 @pytest.fixture
 def score(cli: Score) -> Callable[..., Path]:
-    """Scores a golden input with `size` into a file of this name."""
+    """Function that scores a golden input with `size` into a file of this name."""
     Path("size.py").write_text(VERIFIER)
 
     def run(source: str, out: str, *arguments: str) -> Path:
@@ -43,7 +43,7 @@ def score(cli: Score) -> Callable[..., Path]:
 
 
 def marked(path: Path) -> str:
-    """The file's text with `<size: STATUS REWARD>` in place of each new score."""
+    """Return the file's text with `<size: STATUS REWARD>` in place of each new score."""
     return NEW_SCORE.sub(r"<size: \1 \2>", path.read_bytes().decode())
 
 

@@ -23,7 +23,7 @@ ROWS = [{"completion": "x" * (i % 5 + 1), "answer": "xx", "n": i} for i in range
 
 @pytest.fixture
 def score(cli: Run) -> Run:
-    """Runs `rlvr score` in this process, in a folder that holds `mine.py`."""
+    """Function that runs `rlvr score` in this process, in a folder with `mine.py`."""
     Path("mine.py").write_text("def length(completion, task): return len(completion)\n")
     return lambda *arguments: cli("score", *arguments)
 

@@ -51,7 +51,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def rlvr(cli: Run) -> Run:
-    """Runs `rlvr score` in this process and without workers, in a folder that holds `mine.py`."""
+    """Function that runs `rlvr score` in this process and without workers, in a folder with `mine.py`."""
     Path("mine.py").write_text(MINE)
 
     def run(*arguments: str, command: str = "score") -> Any:
@@ -303,7 +303,7 @@ def test_a_sidecar_needs_ids_and_must_fit(rlvr: Run) -> None:
         list(read_rollouts("other.jsonl", sidecars="twice.jsonl"))
 
 
-# --- killed and gone on with ----------------------------------------------------------------------------------------
+# --- killed and continued ----------------------------------------------------------------------------------------
 
 
 def command(*arguments: str) -> list[str]:
@@ -427,7 +427,7 @@ def test_a_journal_gives_back_whole_entries_whatever_was_cut_off(
     last.remove()
 
 
-# --- what others write ----------------------------------------------------------------------------------------------
+# --- files of others ----------------------------------------------------------------------------------------------
 
 
 def test_verls_dump_is_recognised(rlvr: Run) -> None:
@@ -504,7 +504,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     rows = [json.dumps({"id": str(i), "completion": "a", "answer": "a"}) for i in range(2000)]
     (tmp_path / "in.jsonl").write_text("\n".join(rows))
     asked = [sys.executable, "-m", "rlvr", "score", "in.jsonl", "-v", "mine.py:slow", "-o", "out.jsonl"]
-    # What runs in the background of a shell, as a whole test suite may, ignores Ctrl-C, and so do its children.
+    # Processes in the background of a shell, such as a test suite, ignore Ctrl-C, and so do their children.
     listening = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(asked, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     journal = tmp_path / ".out.jsonl.journal"

@@ -1,4 +1,4 @@
-"""Layers, sources and the errors that name them."""
+"""Layers of settings, and errors that name the source."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_presets_learning_rate_never_reaches_another_model() -> None:
 def test_a_dataset_for_which_the_default_model_is_too_small_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"dataset 'gsm8k' needs a model .*--model Qwen/Qwen2.5-0.5B-Instruct"):
         resolve(settings("dataset=gsm8k"))
-    assert resolve(settings("dataset=gsm8k", "model=embedded")).dataset.name == "gsm8k"  # who says so has his reasons
+    assert resolve(settings("dataset=gsm8k", "model=embedded")).dataset.name == "gsm8k"  # set explicitly, so it is kept
 
 
 def test_a_model_without_a_dataset_is_asked_for_one() -> None:
@@ -88,7 +88,7 @@ def test_a_recipe_lies_between_the_preset_and_the_file(tmp_path: Path) -> None:
 
 
 def test_the_resolved_file_holds_what_the_recipe_set(tmp_path: Path) -> None:
-    """A resumed run reads its own config.yaml, whatever has become of the recipe."""
+    """A resumed run reads its own config.yaml, even if the recipe has changed."""
     (tmp_path / "mine.yaml").write_text(RECIPE)
     config = resolve(settings(f"recipe={tmp_path}/mine.yaml"))
     (tmp_path / "mine.yaml").unlink()
@@ -160,7 +160,7 @@ def test_a_run_begun_under_an_option_s_old_name_says_the_new_one(tiny_model: Pat
 
 
 def test_an_option_of_another_trainer_names_that_one(tmp_path: Path) -> None:
-    """A typo of one's own trainer's options is still a typo."""
+    """A misspelled option of the run's own trainer is still an error."""
     with pytest.raises(
         ConfigError, match=r"push_every \(--push-every\): the trainer is 'grpo', .* of 'grpo-off'; .*--trainer"
     ):
@@ -258,7 +258,7 @@ def test_a_setting_that_cannot_be_heeded_is_refused(sets: list[str], message: st
 
 
 def test_the_resolved_file_of_a_run_starts_another(tmp_path: Path) -> None:
-    """It spells out defaults that this run does not look at."""
+    """The file contains defaults that this run does not use."""
     first = resolve(settings("steps=3", "sampling.group_size=8"))
     (tmp_path / "config.yaml").write_text(to_yaml(first))
     assert resolve({}, tmp_path / "config.yaml") == first

@@ -1,4 +1,4 @@
-"""Held-out questions are recorded and scored exactly as training is."""
+"""Evaluation: held-out questions are recorded and scored exactly like training rollouts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def broken(completion: str, task: rlvr.Task) -> float:
 
 
 def evaluated(model: Path, folder: Path, verifier: str, options: Any = None, **changes: Any) -> dict[str, Any]:
-    """Metrics of one step with an evaluation before and after it: the last line."""
+    """Return the metrics of one step with an evaluation before and after it: the last line."""
     file = folder / "checks.py"
     file.write_text(VERIFIERS)
     name = verifier if verifier == "sampler" else f"{file}:{verifier}"
@@ -167,7 +167,8 @@ def test_saved_rewards_of_a_sampler_are_trained_on_by_name(tiny_model: Path, tmp
 
 
 def fake_rewards(model: Path, folder: Path, verifier: str | None, **options: Any) -> dict[str, Any]:
-    """The last metrics of a run of two steps whose sampler gives rewards; it is registered as a plugin's would be."""
+    """Function that returns the last metrics of a run of two steps whose sampler, registered like a plugin's, gives
+    rewards."""
     config = small_runs.small_config(
         model,
         verifier=verifier,

@@ -1,4 +1,4 @@
-"""Trainers and samplers of plugins are checked when they are named; a backend with its own loop gets the whole job."""
+"""Plugins' trainers and samplers are checked before loading; a backend with its own loop runs the whole training."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ PARTS = """
 
 @pytest.fixture
 def plugins(install: Callable[..., Path]) -> Iterator[None]:
-    """The process's registry, with a distribution of odd trainers and samplers."""
+    """Registry of this process, with a distribution of odd trainers and samplers."""
     install("rlvr-odd", "odd = odd_hooks", odd_hooks=HOOKS, odd_parts=PARTS)
     registry.cache_clear()
     yield

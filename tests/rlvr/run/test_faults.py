@@ -1,4 +1,4 @@
-"""Full disks, damaged files, changed settings: an error that says what to do, and nothing overwritten."""
+"""Full disks, damaged files, changed settings: an error with a remedy, and no overwritten file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def contents(path: Path) -> dict[Path, bytes]:
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Writing beyond so many bytes fails, as on a full disk."""
+    """Make writes beyond this size fail, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -186,7 +186,7 @@ def test_a_checksum_that_a_kill_cut_short_is_that_of_a_batch_without_a_name(run:
 
 
 def test_a_stored_batch_answers_the_prompts_of_its_step(tiny_model: Path, tmp_path: Path) -> None:
-    """Also where prompts come from a source that no file tells about."""
+    """Also if the prompts come from a source without files."""
     path, questions = tmp_path / "run", tmp_path / "questions.jsonl"
     rows = [{"question": f"{a}+1=", "answer": str(a + 1)} for a in range(12)]
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -215,7 +215,7 @@ def test_a_changed_configuration_is_refused_with_both_values(run: Path, setting:
 
 
 def test_another_model_under_the_run_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    """A checkpoint with an adapter holds what was trained; the rest is read from where the model was."""
+    """A checkpoint with an adapter holds only trained weights; the others are read from the model's directory."""
     base, path = tmp_path / "base", tmp_path / "run"
     shutil.copytree(tiny_model, base)
     small_runs.start(config_of(base, steps=2, trainer__lora={"rank": 2, "alpha": 4}), path)
@@ -233,7 +233,7 @@ def test_another_model_under_the_run_is_refused(tiny_model: Path, tmp_path: Path
 
 
 def went_on(path: Path, *, accept_changes: bool = False) -> list[str]:
-    """The notes of a run that was resumed."""
+    """Return the notes of a resumed run."""
     with RunDirectory.resume(path, accept_changes=accept_changes) as directory, make_plan(directory.config) as plan:
         notes: list[str] = small_runs.Run(plan, directory, small_runs.Silent()).notes
     return notes
@@ -333,7 +333,7 @@ def test_metrics_without_a_last_newline_are_written_again(run: Path, whole: Path
 
 
 def test_checkpoints_are_ordered_by_number_and_renamed_ones_do_not_count(tiny_model: Path, tmp_path: Path) -> None:
-    """As text, step 1,000,000 comes before step 999,999, and would be deleted as it is written."""
+    """As text, step 1,000,000 sorts before step 999,999, so it would be deleted at once."""
     with RunDirectory.create(tmp_path / "run", config_of(tiny_model)) as directory:
         others = ["step-000004.bak", "step-9999999x", "step-", "step-12"]
         for name in others:
@@ -382,7 +382,7 @@ def test_a_read_only_run_directory_is_an_error(run: Path, tmp_path: Path, locked
 def test_a_run_is_resumed_from_another_working_directory(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Paths are stored absolute."""
+    """Paths are stored as absolute ones."""
     shutil.copytree(tiny_model, tmp_path / "model")
     (tmp_path / "judge.py").write_text("def judge(completion, task):\n    return len(completion) % 2\n")
     rows = [{"question": f"{a}+1=", "answer": str(a + 1)} for a in range(12)]
@@ -438,7 +438,7 @@ def test_a_refused_run_leaves_its_parents_to_another_that_uses_them(tiny_model: 
 
 
 def test_a_wrong_request_in_the_middle_of_a_run_leaves_what_was_learnt(tiny_model: Path, tmp_path: Path) -> None:
-    """A run that sampled nothing has no batch by which to tell that it had begun."""
+    """A run that sampled nothing has no stored batch to show that it had begun."""
     sampled, path = tmp_path / "sampled", tmp_path / "run"
     small_runs.start(config_of(tiny_model, steps=2), sampled)
     config = config_of(tiny_model, rollouts__files=[str(sampled)], steps=2)

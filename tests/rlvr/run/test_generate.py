@@ -1,4 +1,4 @@
-"""Sampling without training: what is written, what a second call goes on with, and what is refused."""
+"""Sampling without training: records, continuation, and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL = {"sampling.max_tokens": 6, "sampling.prompts_per_step": 2, "verifier.wor
 
 
 class StopAfter(rlvr.GenerateReporter):
-    """Ends the work after some batches, as Ctrl-C does."""
+    """Stops after some batches, like Ctrl-C."""
 
     def __init__(self, batches: int) -> None:
         self.left = batches

@@ -1,4 +1,4 @@
-"""What a group of scored rollouts is to a trainer, and how two sources share a batch."""
+"""Training groups of scored rollouts, and batches from two sources."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def test_frozen_statistics_count_only_where_every_score_is_the_one_that_was_samp
 
 
 def test_a_group_that_is_whole_is_measured_by_the_rewards_that_it_has_now() -> None:
-    """Frozen under another policy for verdicts without a reward, its statistics are those of other rewards."""
+    """Statistics in the record may be those of other rewards, if another policy for verdicts without a reward was
+    used."""
     frozen = GroupStats(mean=0.0, std=0.0, count=2)
     members = [rollout(f"a{i}", score(r), group_stats=frozen, group_size=2) for i, r in enumerate((0.0, None))]
     assert GRADER.stats(members) == frozen
@@ -94,7 +95,7 @@ def test_one_version_is_known_to_be_one(members: list[dict[str, Any]], one: bool
 
 
 class Numbered:
-    """Has so many groups."""
+    """A source with a given number of groups."""
 
     def __init__(self, name: str, left: int) -> None:
         self.name, self.left = name, left

@@ -1,4 +1,4 @@
-"""What a resume reads again is what the run began with: prompts, tokenizer, model files, threads."""
+"""Inputs of a resumed run are those that it began with: prompts, tokenizer, model files, threads."""
 
 from __future__ import annotations
 

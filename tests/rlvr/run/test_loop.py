@@ -90,7 +90,7 @@ def test_another_seed_does_not(whole: Path, tiny_model: Path, tmp_path: Path) ->
     assert final_state(tmp_path / "other") != final_state(whole)
 
 
-@pytest.mark.parametrize("steps", [1, 4, 5])  # 4 and 5 lie between two pushes
+@pytest.mark.parametrize("steps", [1, 4, 5])  # 4 and 5 are between two weight syncs
 def test_a_run_that_is_extended_ends_like_one_that_was_long(
     whole: Path, tiny_model: Path, tmp_path: Path, steps: int
 ) -> None:
@@ -165,14 +165,14 @@ def test_the_killed_runs_did_what_they_were_for(killed: dict[str, list[Path]]) -
 
 
 def named(rollout: Rollout, run_id: str) -> dict[str, str]:
-    """What names a rollout's place in another run."""
+    """Return the fields that identify a rollout across runs."""
     assert rollout.group_id is not None
     group_id = f"{run_id}-{rollout.group_id.rpartition('-')[2]}"
     return {"run_id": run_id, "group_id": group_id, "id": f"{group_id}-{rollout.index}"}
 
 
 def test_a_stored_batch_is_learnt_from_and_not_sampled_again(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
-    """What was on disk before the kill is what is trained on, also where an engine would sample something else."""
+    """The batch on disk is trained on, even if an engine would now sample other completions."""
     path = tmp_path / "run"
     config = small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=3, steps=2)
     small_runs.start(config, path)

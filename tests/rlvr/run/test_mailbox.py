@@ -1,4 +1,4 @@
-"""Answers find their way by id, whatever a sampler does with their order."""
+"""Answers are routed by id, whatever their order."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_request_is_answered_once_in_whatever_order(options: dict[str, Any
 
 
 def test_two_askers_share_a_sampler_with_groups_in_flight() -> None:
-    """What arrives for one while the other waits is kept for it."""
+    """An answer for one that arrives while the other waits is kept."""
     box, sampler = mailbox(per_collect=1)
     training = box.submit(requests("train"))
     first = training.collect()
@@ -171,7 +171,7 @@ def test_an_evaluation_runs_while_groups_of_training_are_in_flight(tiny_model: P
 
 
 class Hoarding(FakeSampler):
-    """Notes what it is told."""
+    """Records its calls."""
 
     def sync(self, snapshot: Snapshot) -> None:
         assert list(snapshot.layout)

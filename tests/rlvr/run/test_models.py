@@ -1,4 +1,4 @@
-"""What the core knows of models: tokenizers as they were saved, identities, and places that hold no model."""
+"""Models: saved tokenizers, identities, and directories without a model."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_model_alone_has_no_tokenizer_of_its_kind(tmp_path: Path, kind: str, b
 
 
 def strip_end_tokens(model: Path) -> None:
-    """Take the end-of-sequence token out of a saved model's files."""
+    """Remove the end-of-sequence token from a saved model's files."""
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         file = model / name
         content = json.loads(file.read_text())

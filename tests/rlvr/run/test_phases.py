@@ -12,7 +12,7 @@ from rlvr.run.phases import Phases
 
 
 def ticking() -> Iterator[float]:
-    """A clock that goes on by one second at every look."""
+    """Clock that advances by one second at every call."""
     now = 0.0
     while True:
         yield now

@@ -21,14 +21,14 @@ from rlvr_trainers.sampling.hf_sampler import HFSampler
 
 
 class Deaf(HFSampler):
-    """Takes the version of a sync and keeps its weights."""
+    """Accepts the version of a sync and keeps its old weights."""
 
     def sync(self, snapshot: Snapshot) -> None:
         self.version = snapshot.version
 
 
 class Lagging(HFSampler):
-    """Says that a sync came, and goes on with the version before."""
+    """Accepts a sync, and continues with the previous version."""
 
     def sync(self, snapshot: Snapshot) -> None:
         before = self.version
@@ -37,7 +37,7 @@ class Lagging(HFSampler):
 
 
 class Rounded(HFSampler):
-    """Has log-probabilities that are off by `gap`."""
+    """Reports log-probabilities that differ by `gap`."""
 
     gap = 0.0
 

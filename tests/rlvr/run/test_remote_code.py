@@ -1,4 +1,4 @@
-"""A model that brings Python code: refused, until the code is trusted."""
+"""A model with Python code of its own is refused, unless the code is trusted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_code_of_a_model_is_run_only_if_it_is_trusted(own_model: Path, tmp_path:
 
 
 def test_every_call_says_whether_code_is_trusted() -> None:
-    """The default of the libraries is to ask on the terminal."""
+    """By default, the libraries ask on the terminal."""
     silent = []
     for folder in ("rlvr", "trainers", "plugins"):
         for path in sorted((ROOT / folder).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""What is replayed, and what takes the place of groups without a signal."""
+"""Replay of past groups, and refilling of groups without a signal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rlvr.testing import FakeSampler, FakeSamplerOptions
 
 
 class Nothing:
-    """A source that has run dry."""
+    """An empty source."""
 
     def draw(self, step: int, size: int, version: int) -> Drawn:
         return Drawn((), ())
@@ -44,7 +44,7 @@ def replay(held: list[Held], number: int = 1, seed: int = 0, **settings: Any) ->
 
 
 def test_a_group_is_drawn_half_as_often_for_every_half_life() -> None:
-    """Of two groups, one a half-life older: 2 to 1."""
+    """Two groups, one of them a half-life older, are drawn 2 to 1."""
     held = [Held(90, 0, 90), Held(80, 0, 80)]
     drawn = Counter(replay(held, seed=seed, half_life=10)._choose(100, 100)[0].step for seed in range(3000))
     assert drawn[90] / 3000 == pytest.approx(2 / 3, abs=0.03)

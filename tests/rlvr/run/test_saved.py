@@ -1,4 +1,4 @@
-"""Training from files: what is refused and why, which reward and statistics count, in which order groups come."""
+"""Training on saved rollouts: refusals, rewards and statistics, order of groups."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rlvr.run.saved import Saved
 
 @pytest.fixture(scope="module")
 def sampled(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three steps of three groups of four, and what it stored."""
+    """Run of three steps of three groups of four, with its stored rollouts."""
     path: Path = tmp_path_factory.mktemp("sampled") / "run"
     small_runs.start(small_runs.small_config(tiny_model, steps=3, eval__questions=0), path)
     return path
@@ -44,7 +44,7 @@ def plan_of(model: Path, *files: Path, **changes: Any) -> Any:
 
 
 def version_of(rollout: Rollout) -> int:
-    """The one that sampled all of it."""
+    """Return the version that sampled the whole group."""
     (run,) = rollout.policy_versions or ()
     return run.version
 
@@ -291,7 +291,7 @@ def checkpoint(run: Path, step: int) -> Path:
 
 
 def drawn_versions(saved: Any) -> Counter[int | None]:
-    """As the trainer is told them → rollouts; each has one."""
+    """Return policy version, as the trainer gets it → number of rollouts; each rollout has one version."""
     drawn = Saved(saved, 0).draw(0, 9, 0)
     return Counter(None if r.policy_versions is None else version_of(r) for g in drawn.groups for r in g.rollouts)
 
@@ -394,7 +394,8 @@ def test_saved_rollouts_that_are_too_far_are_no_nearer_at_the_next_push(tmp_path
 def test_missing_log_probabilities_are_the_behaviour_models(
     tiny_model: Path, tmp_path: Path, records: list[Rollout]
 ) -> None:
-    """Of rollouts of version 0, which the run's own model sampled: what the sampler had said, and it is said so."""
+    """For rollouts of version 0, which the run's own model sampled, they equal those of the sampler, and the records
+    are marked."""
     first = [r for r in records if r.policy_versions and r.policy_versions[0].version == 0]
     bare = [r.model_copy(update={"behaviour_logprobs": None}) for r in first]
     write_rollouts(tmp_path / "bare.parquet", bare)
@@ -493,7 +494,8 @@ def test_files_that_changed_end_a_resume_before_anything_is_written(
 def test_records_from_elsewhere_as_the_document_makes_them(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The document's own code; then scored, and learned from with the model that is said to have sampled them."""
+    """Runs the document's code, scores its records, and trains on them with the model that is said to have sampled
+    them."""
     text = (Path(__file__).parents[3] / "docs" / "offline.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     row = {"prompt": "1+1=", "answer": "2", "prompt_ids": [3, 4], "completion": "2"}

@@ -92,7 +92,8 @@ def test_settings_may_come_from_a_file_with_overrides(tiny_model: Path, tmp_path
 
 
 def test_the_written_configuration_spells_out_every_option(tiny_model: Path, tmp_path: Path) -> None:
-    """Those of the trainer, the sampler and the verifier too; it continues the run, and starts an equal one."""
+    """Including those of the trainer, the sampler and the verifier. The file continues the run and starts an equal
+    one."""
     settings = small(tiny_model, **{"eval.questions": 0, "steps": 1, "verifier": "math", "trainer.epsilon": 0.3})
     first = rlvr.train(settings, out=tmp_path / "run")
     written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())

@@ -1,4 +1,4 @@
-"""The checks of `rlvr.testing`: what comes with rlvr passes them, and each rule catches something that breaks it."""
+"""The checks of `rlvr.testing`: built-in parts pass, and each rule detects a violation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_fake_sampler_passes(tmp_path: Path, options: dict[str, Any]) -> Non
 
 
 class Odd(FakeSampler):
-    """Lets a subclass change each answer."""
+    """Sampler whose subclasses change each answer."""
 
     def collect(self, timeout: float | None = None) -> list[SampledGroup]:
         return [self.changed(group) for group in super().collect(timeout)]

@@ -176,7 +176,7 @@ def test_a_forked_child_has_processes_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("adapter", ["reward", "compute_score"])
 def test_loaded_back_it_says_the_same(tmp_path: Path, adapter: str) -> None:
-    """By `--verifier file.py:reward`: rlvr's own reading of TRL's and verl's functions is what the adapters offer."""
+    """Loads adapters by `--verifier file.py:reward`: rlvr recognizes them as functions of TRL and verl."""
     (tmp_path / "file.py").write_text(
         "import rlvr\nreward = rlvr.to_trl('math', workers=1)\ncompute_score = rlvr.to_verl('math', workers=1)\n"
     )
@@ -236,7 +236,7 @@ def test_trl_trains_with_it(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def reward_manager(compute_score: Any, rows: list[dict[str, Any]]) -> tuple[list[float], dict[str, list[Any]]]:
-    """As verl's NaiveRewardManager calls a custom reward function, and what it takes from the result."""
+    """Call a custom reward function as verl's NaiveRewardManager does, and return what it reads from the result."""
     rewards, extra_info = [], {}
     for row in rows:
         result = compute_score(

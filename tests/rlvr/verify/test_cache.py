@@ -1,4 +1,4 @@
-"""Remembered verdicts: what makes work equal, what is kept, and what is never."""
+"""Cached verdicts: equal work, cached statuses, and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One row costs one row: what rows leave behind, forged answers, retries, and time limits under load."""
+"""Isolation of rows: leaked state, forged answers, retries, and time limits under load."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def scorer() -> Iterator[Scorer]:
 
 
 def among_neighbors(scorer: Scorer, deed: str, times: int = 5) -> tuple[list[Score], list[Score]]:
-    """The scores of some rows with the deed, and of many that say whether their process is pristine."""
+    """Return the scores of some rows with the fault, and of many that report whether their process state is
+    unchanged."""
     items = [item(f"!pristine#{i}") for i in range(200)]
     places = [20 + 30 * i for i in range(times)]
     for place in places:
@@ -147,7 +148,7 @@ def test_long_texts_are_cut_in_the_worker(scorer: Scorer) -> None:
 
 
 class _Saying:
-    """A verifier that says what it is told to."""
+    """Verifier that returns given texts."""
 
     said: tuple[str, str] = ("", "")
 
@@ -159,7 +160,7 @@ class _Saying:
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))
-"""With lone surrogates, NULs and all else."""
+"""Texts with lone surrogates, NULs and other special characters."""
 
 
 @given(extracted=ANY_TEXT, reason=ANY_TEXT)

@@ -91,7 +91,7 @@ def test_without_it_a_worker_may_write(folder: Path) -> None:
 
 @pytest.mark.parametrize("found", [0, 1, 2])
 def test_a_kernel_that_cannot_protect_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, found: int) -> None:
-    """It is never silently off. Kernels before 6.2 do not prevent truncation."""
+    """Protection is never silently off. Kernels before 6.2 do not prevent truncation."""
     monkeypatch.setattr(landlock, "version", lambda: found)
     with pytest.raises(ConfigError, match=r"needs Linux 6.2 or newer with Landlock enabled, and this kernel has"):
         Scorer(f"{folder}/writer.py:check", workers=1, write_protect=True)

@@ -38,7 +38,7 @@ from rlvr.verify.worker import Worker
 
 MISBEHAVING = str(Path(__file__).parents[1] / "misbehaving.py")
 MEMORY = 64 << 20  # bytes
-GENEROUS = 60.0  # seconds: where the time limit is not the point
+GENEROUS = 60.0  # seconds: for tests without time-outs
 TIMEOUT = 1.0  # seconds that a row which hangs is waited for: a thousand times what its neighbors need
 
 
@@ -51,7 +51,7 @@ def item(completion: str | None, answer: str | None = "1", **extra: Any) -> Item
 
 
 def judged(pool: Pool, *completions: str) -> list[Verdict]:
-    """What a pool says of completions, for the pool's own arguments."""
+    """Return the verdicts of a pool with the given arguments."""
     call = pool.call()
     units = [call.submit(pickle.dumps([(completion, Task(answer="1"), None)])) for completion in completions]
     return [call.wait(unit).verdicts[0] for unit in units]
@@ -77,14 +77,14 @@ def run_script(path: Path, source: str, cwd: Path, **options: Any) -> subprocess
 
 @pytest.fixture(scope="module")
 def scorer() -> Iterator[Scorer]:
-    """One worker, so that all rows of a test share it."""
+    """Scorer with one worker, so that all rows of a test share it."""
     with Scorer(ref(), workers=1, timeout=GENEROUS, memory=MEMORY) as scorer:
         yield scorer
 
 
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[Scorer]:
-    """The same for rows that hang."""
+    """Scorer for rows that hang."""
     with Scorer(ref(), workers=1, timeout=TIMEOUT, memory=MEMORY) as scorer:
         yield scorer
 
@@ -148,7 +148,7 @@ def test_several_misdeeds_side_by_side() -> None:
 
 
 def test_what_a_row_leaves_running_is_not_its_neighbours(hasty: Scorer) -> None:
-    """An alarm that it has set would interrupt a later row; a thread that hogs the interpreter would hang it."""
+    """A pending alarm would interrupt a later row, and a thread that blocks the interpreter would hang it."""
     assert [score.reward for score in hasty.score([item("!alarm"), item("!nap")])] == [1.0, 1.0]
     hogged = list(hasty.score([item("0"), item("!hog"), item("1")]))
     assert [hogged[0].reward, hogged[2].reward] == [0.0, 1.0]
@@ -200,7 +200,7 @@ def test_a_worker_hands_back_what_it_has_not_got_to() -> None:
 
 @pytest.mark.parametrize("end", ["hang", "crash", "close", "terminate"])
 def test_nothing_that_a_verifier_forks_outlives_its_worker(tmp_path: Path, end: str) -> None:
-    """Whether it stays in its group, leads a session of its own, or is a daemon."""
+    """Tested for a process in the same group, in a session of its own, and a daemon."""
     logs = [tmp_path / how for how in ("group", "session", "daemon")]
     with Scorer(ref("forking"), workers=1, timeout=TIMEOUT) as scorer:
         scores = list(scorer.score(item(end, how=log.name, log=str(log)) for log in logs))
@@ -324,7 +324,7 @@ def test_a_stopped_zygote_is_replaced() -> None:
 
 
 def test_a_zygote_that_is_lost_again_and_again_is_an_error(tmp_path: Path) -> None:
-    """It ends whenever it is to fork; the marker lets the verifier load each time."""
+    """The zygote ends at every fork; the marker lets the verifier load each time."""
     (tmp_path / "mortal.py").write_text(
         "import os\nos.register_at_fork(before=lambda: os._exit(3))\ndef check(completion, task): return True\n"
     )
@@ -410,7 +410,7 @@ def test_a_full_disk_for_scratch_folders_is_an_error(tmp_path: Path, monkeypatch
 
 
 def result_of(scorer: Scorer, *items: Item) -> Any:
-    """Of scoring in a thread: what never ends fails the test in place of stopping it."""
+    """Return the result of scoring in a thread, so that endless scoring fails the test instead of blocking it."""
     results: SimpleQueue[Any] = SimpleQueue()
 
     def score() -> None:
@@ -575,7 +575,7 @@ def test_a_module_next_to_the_callers_script_is_found(tmp_path: Path) -> None:
 
 
 def test_workers_run_the_callers_rlvr(tmp_path: Path) -> None:
-    """A checkout that the caller imports, not the one that is installed."""
+    """They import the caller's checkout, not the installed rlvr."""
     shutil.copytree(Path(zygote.__file__).parents[1], tmp_path / "rlvr", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "mine.py").write_text(
         "import rlvr\ndef check(completion, task): return rlvr.Verdict(status='abstained', reason=rlvr.__file__)\n"

@@ -1,4 +1,4 @@
-"""A score is asked for by a verifier's name, a variant or a function in a file, of every command alike."""
+"""All commands find a score by a verifier's name, a variant, or a function in a file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def scored(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["compare", "diagnose", "train"])
 def ask(request: pytest.FixtureRequest, cli: Callable[..., Any], scored: Path, tiny_model: Path) -> Ask:
-    """Asks a command for the scores by a verifier: the name that it found, or how it ended in another way."""
+    """Request the scores by a verifier from a command; return the name that it found, or its error."""
     Path("mine.py").write_text(MINE)
     model = ("--model", str(tiny_model), "--device", "cpu")
 
@@ -118,7 +118,7 @@ def test_where_nothing_is_scored_that_is_said(cli: Callable[..., Any], scored: P
 
 @pytest.mark.parametrize("verifier", ["math@strict", "mine.py:check@strict"])
 def test_a_variant_judges_no_held_out_questions(cli: Callable[..., Any], scored: Path, verifier: str) -> None:
-    """Its options are the scores' own affair: whatever judged with others would be called by its name."""
+    """Its options are unknown, so a verifier with other options would use its name."""
     Path("mine.py").write_text(MINE)
     done = cli("train", "--rollouts", str(scored), "--verifier", verifier, "--dry-run")
     assert done.code == 2

@@ -1,4 +1,4 @@
-"""Scores: what is recorded, for which rows, and what training makes of them."""
+"""Scores: recorded fields, rows, and rewards in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A verifier's version changes with everything that its verdicts come from, and with nothing else."""
+"""A verifier's version changes with everything that affects its verdicts, and with nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILES = {
 
 @pytest.fixture
 def version_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], str]:
-    """Writes files and returns the version of `mine.py:check`, loaded as if by a new process."""
+    """Function that writes files and returns the version of `mine.py:check`, loaded as if by a new process."""
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def version_of(files: Mapping[str, str]) -> str:

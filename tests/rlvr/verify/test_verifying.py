@@ -34,7 +34,7 @@ def _same_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], str]:
-    """Writes a file and returns the reference of its function `check`."""
+    """Function that writes a file and returns the reference of its function `check`."""
 
     def write(source: str) -> str:
         (tmp_path / "mine.py").write_text(source)
@@ -519,7 +519,7 @@ def test_ctrl_c_during_an_import_is_the_users(write: Callable[[str], str]) -> No
 
 @pytest.fixture
 def registered(install: Callable[..., Path]) -> Iterator[None]:
-    """What an installed package brings."""
+    """Registry with an installed package."""
     install(
         "outsider",
         "outsider = outsiders_plugin",
@@ -564,6 +564,6 @@ def test_the_one_that_comes_with_rlvr() -> None:
 
 
 def test_the_decorator_is_the_packages() -> None:
-    """No submodule may hide it: importing `rlvr.NAME` would set the attribute `NAME` of the package."""
+    """No submodule may shadow it: importing `rlvr.NAME` sets the attribute `NAME` of the package."""
     assert rlvr.verifier is verifier
     assert rlvr.load_verifier is load_verifier
