@@ -57,9 +57,16 @@ def is_record_file(path: Path) -> bool:
     return path.name.endswith(ENDINGS) and not path.name.startswith(".") and path.is_file()
 
 
-def expanded(given: Iterable[str | Path], *, check: Callable[[Path], Path] | None = None) -> list[Path]:
-    """Expand folders to the record files in them and patterns (`*`, `?`, `[`, `**`) to what matches, sorted by name.
+def by_numbers(path: Path) -> tuple[list[int | str], str]:
+    """Return a key that sorts paths by the numbers in them: as text, step 1,000,000 comes before step 999,999."""
+    parts = re.split("([0-9]+)", str(path))
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], str(path)
 
+
+def expanded(given: Iterable[str | Path], *, check: Callable[[Path], Path] | None = None) -> list[Path]:
+    """Expand folders to the record files in them and patterns (`*`, `?`, `[`, `**`) to what matches.
+
+    The files of a folder or pattern are sorted by name, and names with numbers by these: `step-2` before `step-10`.
     Each file passes `check`, by default `existing`. Raises RequestError for a path or pattern without a file, and for a
     file given twice.
     """
@@ -67,11 +74,11 @@ def expanded(given: Iterable[str | Path], *, check: Callable[[Path], Path] | Non
     for each in given:
         path = Path(each)
         if os.path.isdir(path):
-            found = sorted(filter(is_record_file, path.iterdir()))
+            found = sorted(filter(is_record_file, path.iterdir()), key=by_numbers)
             if not found:
                 raise RequestError(f"{path} holds no file that ends in {', '.join(ENDINGS)}")
         elif not os.path.exists(path) and glob.has_magic(str(each)):
-            found = sorted(filter(Path.is_file, map(Path, glob.glob(str(each), recursive=True))))
+            found = sorted(filter(Path.is_file, map(Path, glob.glob(str(each), recursive=True))), key=by_numbers)
             if not found:
                 raise RequestError(f"no file matches {each}")
         else:

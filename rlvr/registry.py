@@ -1,8 +1,8 @@
 """Find plugins, refuse conflicts, and import a name's target when it is first used.
 
 pluggy's own loading skips a second entry point of the same name, ignores a misspelled hook, and lets the last of two
-claims win. Here two claims to one name are an error that names the distributions. A broken plugin is reported; it is an
-error only when a requested name may be one of its names.
+claims win. Here a broken plugin, and a name that two plugins claim, are reported; they are an error only when a
+requested name is, or may be, one of theirs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pluggy
 from rlvr import hookspecs
 from rlvr.errors import PluginError, nearest
 from rlvr.requirements import extra_that_brings
+from rlvr.terminal import prints_to_standard_error
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class Entry:
             if isinstance(self.target, Path):
                 return self.target.resolve(strict=True)
             module, _, attribute = self.target.partition(":")
-            return getattr(importlib.import_module(module), attribute)
+            with prints_to_standard_error():
+                return getattr(importlib.import_module(module), attribute)
         except _BREAKAGE as error:
             raise PluginError(
                 f"{_words(self.kind)} {self.name!r} of {self.distribution} {self.version} failed to load from "
@@ -75,28 +77,55 @@ class Broken:
     """Message that names the plugin and its distribution."""
 
 
+@dataclass(frozen=True)
+class Contested:
+    """A name that several plugins offer, so that it stands for none of them."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def error(self) -> str:
+        """Message that names the distributions, and says how to choose one."""
+        return f"{self.problem}: {self.remedy}"
+
+    @property
+    def problem(self) -> str:
+        """The name, and the distributions that offer it."""
+        first, *others = [f"{entry.distribution} {entry.version}" for entry in self.entries]
+        who = f"{', '.join([first, *others[:-1]])} and {others[-1]}" if {first} != {*others} else f"{first} twice"
+        return f"{_words(self.entries[0].kind)} {self.entries[0].name!r} is offered by {who}"
+
+    @property
+    def remedy(self) -> str:
+        """How to choose one of the distributions."""
+        owners = dict.fromkeys(entry.distribution for entry in self.entries)
+        removals = [f"pip uninstall {owner}" for owner in owners if owner != "rlvr"]
+        way = f"remove one ({', or '.join(removals)})"
+        if len(owners) == 1:
+            way = f"ask the author of {self.entries[0].distribution} to rename one"
+        if self.entries[0].kind != "verifier":
+            return way
+        functions = dict.fromkeys(f"--verifier {entry.target}" for entry in self.entries)
+        return f"{way}, or name its function ({', or '.join(functions)})"
+
+
 class Registry:
     """All names that plugins offer, by kind and name."""
 
     def __init__(self) -> None:
-        """Load every entry point of the group. Raises PluginError if two of them claim one name."""
+        """Load every entry point of the group. What is wrong with one is in `broken` or `contested`."""
         self.broken: list[Broken] = []
+        self._contested: dict[tuple[str, str], Contested] = {}
         self._entries: dict[tuple[str, str], Entry] = {}
         manager = pluggy.PluginManager(GROUP)
         manager.add_hookspecs(hookspecs)
-        owners: dict[str, str] = {}
         for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
             assert point.dist is not None  # None only for an EntryPoint made by hand
             owner, version = point.dist.name, point.dist.version
-            if point.name in owners:
-                raise PluginError(
-                    f"entry point {point.name!r} is claimed by {_claimants(owners[point.name], owner)}: uninstall one, "
-                    "or ask its author to rename the entry point"
-                )
-            owners[point.name] = owner
             try:
-                plugin = point.load()
-                manager.register(plugin, name=point.name)
+                with prints_to_standard_error():
+                    plugin = point.load()
+                manager.register(plugin, name=f"{owner}: {point.name} = {point.value}")  # two may have one name
                 _check_hooks(manager, plugin)
             except _BREAKAGE as error:
                 what = f"plugin {point.name!r} of {owner} {version} failed to load: {_one_line(error)}"
@@ -119,24 +148,35 @@ class Registry:
                     self._add(Entry(kind, name, target, owner, version))
 
     def _add(self, entry: Entry) -> None:
-        known = self._entries.get((entry.kind, entry.name))
-        if known is not None:
-            claimants = _claimants(f"{known.distribution} {known.version}", f"{entry.distribution} {entry.version}")
-            raise PluginError(
-                f"{_words(entry.kind)} {entry.name!r} is offered by {claimants}: uninstall one, or rename one"
-            )
-        self._entries[entry.kind, entry.name] = entry
+        key = (entry.kind, entry.name)
+        if key in self._contested:
+            self._contested[key] = Contested((*self._contested[key].entries, entry))
+        elif key in self._entries:
+            self._contested[key] = Contested((self._entries.pop(key), entry))
+        else:
+            self._entries[key] = entry
+
+    @property
+    def contested(self) -> list[Contested]:
+        """Names that several plugins offer, sorted by kind and name."""
+        return [contested for _, contested in sorted(self._contested.items())]
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """Return all entries, or those of one kind, sorted by kind and name."""
+        """Return all entries that can be loaded, or those of one kind, sorted by kind and name."""
         return [entry for key, entry in sorted(self._entries.items()) if kind in (None, key[0])]
 
+    def names(self, kind: str) -> set[str]:
+        """Return all names of a kind; for one that several plugins offer, `entry` raises."""
+        return {name for each, name in (*self._entries, *self._contested) if each == kind}
+
     def entry(self, kind: str, name: str) -> Entry:
-        """Return the entry of that kind and name. Raises PluginError with the nearest name if there is none."""
+        """Return the entry of that kind and name. Raises PluginError unless exactly one plugin offers it."""
+        if (contested := self._contested.get((kind, name))) is not None:
+            raise PluginError(contested.error)
         try:
             return self._entries[kind, name]
         except KeyError:
-            known = [entry.name for entry in self.entries(kind)]
+            known = sorted(self.names(kind))
             raise PluginError(f"there is no {_words(kind)} {name!r}{nearest(name, known)}{self.hint(kind)}") from None
 
     def hint(self, kind: str) -> str:
@@ -151,10 +191,10 @@ class Registry:
 
 @cache
 def registry() -> Registry:
-    """Return this process's registry, loaded on first use. Broken plugins are logged then, as warnings."""
+    """Return this process's registry, loaded on first use. What is wrong with plugins is logged then, as warnings."""
     found = Registry()
-    for broken in found.broken:
-        _log.warning("%s", broken.error)
+    for error in [*(each.error for each in found.broken), *(each.error for each in found.contested)]:
+        _log.warning("%s", error)
     return found
 
 
@@ -184,10 +224,6 @@ def _remedy(error: BaseException, owner: str) -> str:
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     extra = extra_that_brings(missing, owner) if missing else None
     return f"; pip install '{owner}[{extra}]'" if extra else ""
-
-
-def _claimants(first: str, second: str) -> str:
-    return f"{first} twice" if first == second else f"two distributions, {first} and {second}"
 
 
 def _words(kind: str) -> str:

@@ -10,7 +10,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO, cast
 
 
@@ -57,6 +57,13 @@ class NeutralStream:
 def raw_stream(stream: TextIO) -> TextIO:
     """Return the stream behind a `NeutralStream`, for code that writes escape sequences of its own; else the stream."""
     return stream.raw if isinstance(stream, NeutralStream) else stream
+
+
+@contextmanager
+def prints_to_standard_error() -> Iterator[None]:
+    """Have the code of others print to standard error in the block: standard output is for a command's results."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 @contextmanager

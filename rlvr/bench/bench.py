@@ -44,6 +44,7 @@ from rlvr.bench.trials import (
     spread,
 )
 from rlvr.record.schema import Status
+from rlvr.verify.reward_limit import MAX_REWARD
 from rlvr.verify.scoring import Scorer
 from rlvr.verify.verifying import Claims, require_place
 
@@ -75,13 +76,15 @@ def run_bench(
     answer_form: str | None = None,
     workers: int | None = None,
     timeout: float = 5.0,
+    max_reward: float = MAX_REWARD,
+    write_protect: bool = False,
     limits: Limits | None = None,
     advance: Callable[[int, int], object] = lambda done, total: None,
 ) -> Report:
     r"""Test a verifier with every check that applies to it.
 
     Args:
-        verifier, options, workers, timeout: Arguments of `Scorer`.
+        verifier, options, workers, timeout, max_reward, write_protect: Arguments of `Scorer`.
         cases: Files of labeled cases (`rlvr.bench.cases`), instead of the one that the verifier brings.
         questions: Rows of a data set, each with a gold answer.
         answer_form: How a completion states its answer, with `{answer}` in its place. By default what the verifier
@@ -94,8 +97,9 @@ def run_bench(
     """
     if answer_form is not None:
         require_place(answer_form, "the answer form")
-    # Cases contain lone surrogates on purpose, so a verifier that repeats them needs no warning.
-    with Scorer(verifier, options, workers=workers, timeout=timeout, warn_escaped=False) as scorer:
+    settings: dict[str, Any] = {"timeout": timeout, "max_reward": max_reward, "write_protect": write_protect}
+    settings["warn_escaped"] = False  # cases contain lone surrogates on purpose
+    with Scorer(verifier, options, workers=workers, **settings) as scorer:
         claims = scorer.claims
         trials = Trials(
             answer_form or claims.answer_form, scorer.wants_rollout, scorer.min_group, columns=claims.columns
@@ -107,9 +111,8 @@ def run_bench(
     repeatable = [each for each in judged if each.trial.check != HOSTILITY and each.score.status is not Status.TIMEOUT]
     first = spread(repeatable, REPEATED)[::-1]
     # New processes: without the state of the first ones, and with other random numbers.
-    with Scorer(verifier, options, workers=workers, timeout=timeout, seed=1, warn_escaped=False) as scorer:
-        before = len(judged)
-        again = _judged(scorer, [each.trial for each in first], lambda done: advance(before + done, total))
+    with Scorer(verifier, options, workers=workers, **settings, seed=1) as scorer:
+        again = _judged(scorer, [each.trial for each in first], lambda done: advance(len(judged) + done, total))
         findings = _Findings(judged, list(zip(first, again, strict=False)), len(trials.all), limits or Limits())
         return Report(
             verifier=scorer.name,
@@ -119,7 +122,7 @@ def run_bench(
             timeout=timeout,
             limits=findings.limits,
             categories=tuple(findings.categories()),
-            total=findings.category("all", findings.of(CASES)) if findings.of(CASES) else None,
+            total=findings.total(),
             checks=tuple(findings.checks(claims, claims.compares_answers or answer_form is not None)),
             tested=findings.tested,
             latency=Latency.of(each for each in judged if each.trial.check != HOSTILITY),
@@ -170,6 +173,10 @@ class _Findings:
     def categories(self) -> list[Category]:
         names = sorted({each.trial.what for each in self.of(CASES)}, key=str.casefold)
         return [self.category(name, [each for each in self.of(CASES) if each.trial.what == name]) for name in names]
+
+    def total(self) -> Category | None:
+        """Return all labeled cases; None if there are none."""
+        return self.category("all", self.of(CASES)) if self.of(CASES) else None
 
     def category(self, name: str, judged: Sequence[Judged]) -> Category:
         wrong, right = self._labeled(judged, False), self._labeled(judged, True)

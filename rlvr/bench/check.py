@@ -11,6 +11,7 @@ from rlvr.bench.questions import questions_of
 from rlvr.bench.report import Limits, Report
 from rlvr.bench.trials import BenchQuestion
 from rlvr.errors import RequestError
+from rlvr.verify.reward_limit import MAX_REWARD
 
 
 def check(
@@ -26,6 +27,8 @@ def check(
     answer_form: str | None = None,
     workers: int | None = None,
     timeout: float = 5.0,
+    max_reward: float = MAX_REWARD,
+    write_protect: bool = False,
     threshold: float = 0.5,
     max_false_positive_rate: float = 0.0,
     max_false_negative_rate: float = 0.1,
@@ -46,6 +49,8 @@ def check(
             `\boxed{answer}`.
         workers: Worker processes; one per CPU by default, 0 runs in this process.
         timeout: Seconds per verdict.
+        max_reward: Size of a reward beyond which the verdict is an `error`.
+        write_protect: Let workers write to their scratch folders only (Landlock, Linux 6.2).
         threshold: Rewards at or above this count as correct.
         max_false_positive_rate: Largest share of the wrong cases that may be accepted.
         max_false_negative_rate: Largest share of the right cases that may be refused.
@@ -54,21 +59,29 @@ def check(
     Raises RequestError for a wrong request, PluginError for a verifier that cannot be loaded, DataError for a broken
     case. A check that fails does not raise.
     """
-    if dataset is None and (data_files or dataset_options or limit is not None):
-        option = "data_files" if data_files else "dataset_options" if dataset_options else "limit"
-        raise RequestError(f"{option} needs a prompt set: give dataset as well")
     files = [Path(file) for file in data_files]
-    questions: Sequence[BenchQuestion] = ()
-    if dataset is not None:
-        questions = questions_of(dataset, split=split, files=files, limit=limit, options=dataset_options)
     return run_bench(
         verifier,
         options,
         cases=[Path(cases)] if isinstance(cases, str | Path) else [Path(file) for file in cases],
-        questions=questions,
+        questions=_questions(dataset, split=split, files=files, limit=limit, options=dataset_options),
         answer_form=answer_form,
         workers=workers,
         timeout=timeout,
+        max_reward=max_reward,
+        write_protect=write_protect,
         limits=Limits(threshold, max_false_positive_rate, max_false_negative_rate),
         advance=progress,
     )
+
+
+def _questions(
+    dataset: str | None, *, files: Sequence[Path], limit: int | None, options: Mapping[str, Any] | None, **more: Any
+) -> Sequence[BenchQuestion]:
+    """Return the rows of the prompt set, if one is named. Raises RequestError for what is about one otherwise."""
+    if dataset is not None:
+        return questions_of(dataset, files=files, limit=limit, options=options, **more)
+    if files or options or limit is not None:
+        option = "data_files" if files else "dataset_options" if options else "limit"
+        raise RequestError(f"{option} needs a prompt set: give dataset as well")
+    return ()

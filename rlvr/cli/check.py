@@ -12,7 +12,7 @@ import typer
 
 from rlvr.cli.command import Command, CommandGroup
 from rlvr.cli.json_output import print_json
-from rlvr.cli.options import dataset_options, verifier_options
+from rlvr.cli.options import MaxReward, WriteProtect, dataset_options, verifier_options
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
 
@@ -83,6 +83,8 @@ def verifier(
     answer_form: AnswerForm = None,
     workers: Workers = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Time limit per verdict.")] = 5.0,
+    max_reward: MaxReward = 1e6,
+    write_protect: WriteProtect = False,
     threshold: Annotated[float, typer.Option(help="Rewards at or above this count as correct.")] = 0.5,
     max_false_positive_rate: FalsePositives = 0.0,
     max_false_negative_rate: FalseNegatives = 0.1,
@@ -111,6 +113,8 @@ def verifier(
         answer_form=answer_form,
         workers=workers,
         timeout=timeout,
+        max_reward=max_reward,
+        write_protect=write_protect,
         threshold=threshold,
         max_false_positive_rate=max_false_positive_rate,
         max_false_negative_rate=max_false_negative_rate,

@@ -31,7 +31,8 @@ LOW_DISK = 2 * GIB
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. `note`: worth knowing. `fail`: `rlvr train` or `rlvr score` cannot run."""
+    """One line of the report. `note`: worth knowing. `fail`: `rlvr train` or `rlvr score` cannot run, or not with a
+    plugin that is broken."""
 
     section: Literal["machine", "dependency", "extra", "plugin"]
     name: str
@@ -57,9 +58,12 @@ def doctor(
             for line in findings
         ]
         print(columns(rows))
-    failures = [finding.name for finding in findings if finding.status == "fail"]
+    failures = [finding for finding in findings if finding.status == "fail"]
     if failures:
-        raise RunError(f"training or scoring cannot run: see {', '.join(failures)} above")
+        names = ", ".join(finding.name for finding in failures)
+        if all(finding.section == "plugin" and finding.remedy for finding in failures):
+            raise RunError(f"plugins are broken: see {names} above; commands that name none of them work")
+        raise RunError(f"training or scoring cannot run: see {names} above")
 
 
 def _machine() -> Iterator[Finding]:
@@ -159,11 +163,7 @@ def _extras() -> Iterator[Finding]:
 def _plugins() -> Iterator[Finding]:
     from rlvr.registry import registry
 
-    try:
-        entries = registry().entries()
-    except PluginError as error:
-        yield Finding("plugin", "registry", "fail", str(error), "uninstall or update that distribution")
-        return
+    entries = registry().entries()
     broken = 0
     for entry in entries:
         try:
@@ -173,9 +173,11 @@ def _plugins() -> Iterator[Finding]:
             # A name that lacks a third-party module is only unavailable; our own needs are reported as dependencies.
             missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else "rlvr"
             status: Literal["note", "fail"] = "fail" if (missing or "rlvr").startswith("rlvr") else "note"
-            yield Finding("plugin", entry.name, status, str(error))
+            yield Finding("plugin", entry.name, status, str(error), _way_out(entry.distribution))
     for each in registry().broken:
-        yield Finding("plugin", each.plugin, "fail", each.error, f"uninstall or update {each.distribution}")
+        yield Finding("plugin", each.plugin, "fail", each.error, _way_out(each.distribution))
+    for contested in registry().contested:
+        yield Finding("plugin", contested.entries[0].name, "fail", contested.problem, contested.remedy)
     owners = sorted({f"{entry.distribution} {entry.version}" for entry in entries})
     yield Finding("plugin", "registry", "ok", f"{len(entries) - broken} names load, from {', '.join(owners)}")
     try:
@@ -183,3 +185,10 @@ def _plugins() -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         return
     yield Finding("plugin", "verifiers", "ok", f"PyPI's verifiers {beside} is installed too: rlvr's are rlvr_verifiers")
+
+
+def _way_out(distribution: str) -> str:
+    """Return how to get rid of what a distribution of others breaks; "" for rlvr's own."""
+    if distribution == "rlvr":
+        return ""
+    return f"update it (pip install -U {distribution}) or remove it (pip uninstall {distribution})"

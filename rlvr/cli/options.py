@@ -1,11 +1,21 @@
-"""`--option [NAME:]KEY=VALUE` and `--set dataset.options.KEY=VALUE` of several commands."""
+"""Options of several commands: `--option [NAME:]KEY=VALUE`, `--set dataset.options.KEY=VALUE`, limits of workers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+import typer
 
 from rlvr.errors import ConfigError, RequestError
+
+WriteProtect: TypeAlias = Annotated[
+    bool,
+    typer.Option("--write-protect", help="Let workers write to their scratch folders only (Landlock, Linux 6.2)."),
+]
+MaxReward: TypeAlias = Annotated[
+    float, typer.Option("--max-reward", metavar="NUMBER", help="Rewards beyond plus or minus this are errors.")
+]
 
 
 def verifier_options(pairs: Iterable[str], verifiers: Sequence[str]) -> dict[str, dict[str, Any]]:

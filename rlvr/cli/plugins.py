@@ -15,13 +15,17 @@ def plugins(
 ) -> None:
     """List verifiers, prompt sources, samplers, trainers, trackers, recipes and presets, each with its distribution.
 
-    A plugin that failed to load has the kind `broken`, and the reason as its target.
+    A plugin that failed to load, and a name that several plugins offer, have the kind `broken`, and the reason as their
+    target.
     """
     from rlvr.registry import registry
 
     fields = ("kind", "name", "distribution", "version", "target")
     rows = [[str(getattr(entry, field)) for field in fields] for entry in registry().entries()]
     rows += [["broken", each.plugin, each.distribution, each.version, each.error] for each in registry().broken]
+    for contested in registry().contested:
+        owners, versions = zip(*[(entry.distribution, entry.version) for entry in contested.entries], strict=True)
+        rows.append(["broken", contested.entries[0].name, ", ".join(owners), ", ".join(versions), contested.error])
     if as_json:
         print_json([dict(zip(fields, row, strict=True)) for row in rows])
     else:

@@ -14,7 +14,7 @@ import typer
 from rlvr.cli.columns import column_mapping
 from rlvr.cli.interrupts import answered
 from rlvr.cli.json_output import print_json
-from rlvr.cli.options import verifier_options
+from rlvr.cli.options import MaxReward, WriteProtect, verifier_options
 from rlvr.cli.progress import progress_of
 from rlvr.errors import RequestError, RunError
 from rlvr.files import with_stdin_named
@@ -111,13 +111,6 @@ Workers: TypeAlias = Annotated[
     ),
 ]
 Timeout: TypeAlias = Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Time limit per verdict.")]
-WriteProtect: TypeAlias = Annotated[
-    bool,
-    typer.Option("--write-protect", help="Let workers write to their scratch folders only (Landlock, Linux 6.2)."),
-]
-MaxReward: TypeAlias = Annotated[
-    float, typer.Option("--max-reward", metavar="NUMBER", help="Rewards beyond plus or minus this are errors.")
-]
 MaxErrorRate: TypeAlias = Annotated[
     float,
     typer.Option(

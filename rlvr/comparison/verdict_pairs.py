@@ -27,6 +27,7 @@ from rlvr.record.rows import Prompt, Row, messages_of
 from rlvr.record.schema import Status
 from rlvr.record.sidecar import Sidecars
 from rlvr.record.store import TOKEN_COLUMNS
+from rlvr.verify.reward_limit import stored_verdict
 from rlvr.verify.score_names import counted, require_score, score_name
 from rlvr.verify.scoring import DEFAULT_REWARDS
 
@@ -163,23 +164,10 @@ def _last_scores(scores: Sequence[Mapping[str, Any]], where: str) -> dict[str, t
     """Return verifier → status code, reward (NaN without one) and version if known, of the last score by each."""
     found: dict[str, tuple[int, float, tuple[str, ...]]] = {}
     for score in scores:
-        name, status, version = score.get("verifier"), score.get("status"), score.get("version")
-        if not isinstance(name, str) or not isinstance(status, str) or status not in _CODES:
-            raise DataError(f"{where}: a score with verifier {name!r} and status {status!r}, which is not valid")
-        reward = _finite(score.get("reward"))
-        if (status == Status.GRADED.value) != (reward is not None):
-            raise DataError(f"{where}: a score by {name!r} is {status} with the reward {score.get('reward')!r:.40}")
-        known = (version,) if isinstance(version, str) else ()
-        found[name] = _CODES[status], math.nan if reward is None else reward, known
+        name, status, reward = stored_verdict(score, where)
+        known = (version,) if isinstance(version := score.get("version"), str) else ()
+        found[name] = _CODES[status.value], math.nan if reward is None else reward, known
     return found
-
-
-def _finite(reward: Any) -> float | None:
-    try:
-        number = float(reward) if isinstance(reward, int | float) else math.nan
-    except OverflowError:  # an integer too large for a float
-        return None
-    return number if math.isfinite(number) else None
 
 
 # --- two sides --------------------------------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ def load_source(name: str, request: SourceRequest) -> PromptSource:
         card = validate(DatasetCard, _options(request.options), "dataset.options.")
         files = request.data_files or (path,)
         return CardSource(path.stem, card, replace(request, data_files=files))
-    known = {entry.name for entry in registry().entries("prompt_source")}
+    known = registry().names("prompt_source")
     if name not in known:
         raise PluginError(
             f"there is no dataset {name!r}{nearest(name, known)} (a file of questions ends in "
@@ -490,15 +490,15 @@ class PromptStream:
         self._max_prompt_tokens = max_prompt_tokens
         self.size = source.size if limit is None else min(limit, source.size or limit)
         self.position = 0
-        """Position of the next prompt. With `dropped`, it is the state to resume from."""
+        """Position of the next prompt. With `dropped` and `escaped`, it is the state to resume from."""
         self.dropped = 0
         """Number of prompts that were too long, counted each time they came up."""
         self.escaped = 0
         """Number of prompts with text that had to be escaped, counted each time they came up."""
 
-    def seek(self, position: int, dropped: int = 0) -> None:
+    def seek(self, position: int, dropped: int = 0, escaped: int = 0) -> None:
         """Continue at a position."""
-        self.position, self.dropped = position, dropped
+        self.position, self.dropped, self.escaped = position, dropped, escaped
 
     def take(self, n: int) -> list[Encoded]:
         """Return the next `n` prompts that are short enough. Raises DataError, and stays, if there seem to be none."""

@@ -25,9 +25,9 @@ from rlvr.record.fields import Fields
 from rlvr.record.parquet import BATCH_ROWS, RowGroups, arrow_column
 from rlvr.record.row_files import STDIN, row_files
 from rlvr.record.rows import Row, messages_of
-from rlvr.record.schema import Status
 from rlvr.record.select import Matching
 from rlvr.record.values import json_safe
+from rlvr.verify.reward_limit import stored_verdict
 from rlvr.verify.score_names import counted, require_score, score_name
 from rlvr.verify.scoring import DEFAULT_REWARDS
 
@@ -389,17 +389,12 @@ def _rewards(fields: Fields) -> dict[str, float | str]:
     """Return verifier → reward of its last score as training uses it, or its status."""
     found: dict[str, float | str] = {}
     for score in fields.scores:
-        name, status, reward = score.get("verifier"), score.get("status"), score.get("reward")
-        if not isinstance(name, str) or status not in _STATUSES:
-            raise DataError(
-                f"{fields.row.where}: a score with verifier {name!r} and status {status!r}, which is not valid"
-            )
-        used = reward if isinstance(reward, int | float) else DEFAULT_REWARDS.get(Status(status))
-        found[name] = str(status) if used is None else float(used)
+        name, status, reward = stored_verdict(score, fields.row.where)
+        used = DEFAULT_REWARDS.get(status) if reward is None else reward
+        found[name] = status.value if used is None else used
     return found
 
 
-_STATUSES = frozenset(status.value for status in Status)
 _SCORE_PARTS = ("verifier", "status", "reward", "extracted", "reason")
 _FLAT = pa.schema(
     {name: pa.string() for name in ("id", "group_id", "prompt", "completion", "answer", *_SCORE_PARTS)}

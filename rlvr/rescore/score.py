@@ -27,8 +27,9 @@ from rlvr.rescore.journal import ScoreJournal
 from rlvr.rescore.rescoring import Census, Job, OutputFile, ScoredRows, Selection, run, take_census
 from rlvr.rescore.summary import Tally, VerifierSummary
 from rlvr.verify.cache import VerdictCache
+from rlvr.verify.reward_limit import MAX_REWARD
 from rlvr.verify.score_names import LABEL
-from rlvr.verify.scoring import MAX_REWARD, PythonRow, Scorer, score_rows
+from rlvr.verify.scoring import PythonRow, Scorer, score_rows
 
 Options: TypeAlias = Mapping[str, Any]
 
@@ -116,6 +117,7 @@ def score(
     workers: int | None = ...,
     timeout: float = ...,
     max_reward: float = ...,
+    write_protect: bool = ...,
 ) -> Iterator[Score]: ...
 
 
@@ -154,6 +156,7 @@ def score(
     workers: int | None = None,
     timeout: float = 5.0,
     max_reward: float = MAX_REWARD,
+    write_protect: bool = False,
     **more: Any,
 ) -> Iterator[Score] | ScoreResult:
     """Score rows, or files if `out` is given.
@@ -174,8 +177,7 @@ def score(
             `-` is standard output, in JSON lines.
         options: Options of the verifier; with several verifiers, verifier → its options.
         workers: Processes of a verifier; None is one per usable CPU, 0 verifies in this process.
-        timeout: Seconds of wall clock a verdict.
-        max_reward: Size of a reward beyond which the verdict is an `error`.
+        timeout, max_reward: Seconds per verdict, and size of a reward beyond which the verdict is an `error`.
         write_protect: Let workers write to their scratch folders only, as Landlock of Linux 6.2 or newer enforces.
         mapping: Target → column of foreign files, or path into one: `{"completion": "response"}`.
         gold: File of gold answers, which are joined with the rows and written with them. With it, `mapping["answer"]`
@@ -195,15 +197,15 @@ def score(
     Raises RequestError (ConfigError, DataError, PluginError) if the request or a row is wrong, and RunError if the work
     cannot go on.
     """
+    limits: dict[str, Any] = {"timeout": timeout, "max_reward": max_reward, "write_protect": write_protect}
     if out is None:
         if isinstance(rows, str | Path) or more or not isinstance(verifier, str):
             raise RequestError("to score files, say where to write them with out=…; without it rows are Python values")
-        return score_rows(rows, verifier, options=options, workers=workers, timeout=timeout, max_reward=max_reward)
+        return score_rows(rows, verifier, options=options, workers=workers, **limits)
     verifiers = [verifier] if isinstance(verifier, str) else list(verifier)
     files = [rows] if isinstance(rows, str | Path) else list(rows)
     _check_named(files, verifiers)
-    limits: dict[str, Any] = {"workers": workers, "timeout": timeout, "max_reward": max_reward}
-    return FileRequest(files, verifiers, out, options=options, **limits, **more).run()
+    return FileRequest(files, verifiers, out, options=options, workers=workers, **limits, **more).run()
 
 
 def _check_named(files: Sequence[Any], verifiers: Sequence[str]) -> None:

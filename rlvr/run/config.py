@@ -9,10 +9,10 @@ given as that name alone: `trainer: grpo-off` is `trainer: {name: grpo-off}`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
 from rlvr.alarms import Alarms
@@ -106,6 +106,13 @@ class VerifierConfig(Frozen):
         if Status.GRADED in rewards:
             raise ValueError("a graded verdict has a reward of its own: that is the verifier's to give")
         return {**DEFAULT_REWARDS, **rewards}
+
+    @model_validator(mode="after")
+    def _within_the_limit(self) -> Self:
+        for status, reward in self.rewards.items():
+            if reward is not None and not abs(reward) <= self.max_reward:
+                raise ValueError(f"rewards.{status.value} is {reward:g}, beyond max_reward, ±{self.max_reward:g}")
+        return self
 
 
 class SamplingConfig(Frozen):
@@ -368,10 +375,9 @@ def portion(share: float, size: int) -> int:
 
 def _preset(model: str) -> Settings:
     """Return the preset of a model's name; a `model.path` of `./…` is relative to the preset's file."""
-    presets = {entry.name: entry for entry in registry().entries("preset")}
-    if model not in presets:
+    if model not in registry().names("preset"):
         return {}
-    file: Path = presets[model].load()
+    file: Path = registry().load("preset", model)
     settings = read_settings(file)
     path = settings.get("model.path")
     if path is None or not str(path.value).startswith("."):  # a hub name, or the name itself

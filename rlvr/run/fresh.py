@@ -5,19 +5,31 @@ A batch that was stored before a kill is read back instead of being sampled agai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rlvr.data.prompts import Encoded, PromptStream
 from rlvr.errors import DataError
 from rlvr.protocols import Group, SampledGroup
-from rlvr.record.schema import Rollout
+from rlvr.record.schema import Rollout, Verdict
 from rlvr.run.config import RunConfig
 from rlvr.run.groups import Drawn, Grader, by_group
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.phases import Phases
 from rlvr.run.rundir import RunDirectory
 from rlvr.run.sampled import SampleRecorder, request
+
+_ESCAPE = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
+
+
+def holds_escape(verdict: Verdict) -> bool:
+    """Return whether a text of a verdict holds the escape of a lone surrogate.
+
+    It is read from the text, so that a batch that is read back counts as it did when it was sampled.
+    """
+    own = any(_ESCAPE.search(text) for text in (verdict.extracted, verdict.reason) if text)
+    return own or any(_ESCAPE.search(name) or holds_escape(part) for name, part in (verdict.parts or {}).items())
 
 
 class Fresh:
@@ -44,6 +56,7 @@ class Fresh:
         self._config, self._prompts, self._mailbox, self._recorder = config, prompts, mailbox, recorder
         self._grader, self._directory, self._phases = grader, directory, phases
         self._run_id: str = directory.manifest["run_id"]
+        self._escaped_verdicts = 0
 
     def draw(self, step: int, size: int, version: int) -> Drawn:
         """Sample, score and store the batch of a step, or read it back.
@@ -73,18 +86,23 @@ class Fresh:
             with self._phases("store"):
                 self._directory.store(step, rollouts)
         metrics = {"prompts/dropped": float(self._prompts.dropped), **self._grader.mixed(by_group(rollouts))}
-        metrics |= {"escaped/prompts": float(self._prompts.escaped), "escaped/verdicts": float(self._recorder.escaped)}
+        self._escaped_verdicts += sum(holds_escape(score) for rollout in rollouts for score in rollout.scores)
+        metrics |= {"escaped/prompts": float(self._prompts.escaped), "escaped/verdicts": float(self._escaped_verdicts)}
         if refill:
             metrics |= {"refill/rounds": rounds - 1.0, "refill/groups": float(asked - size)}
         return Drawn(tuple(groups), tuple(rollouts), metrics)
 
     def state(self) -> dict[str, Any]:
-        """Return the position of the next prompt. The random draws have no state."""
-        return {"position": self._prompts.position, "dropped": self._prompts.dropped}
+        """Return the position of the next prompt, and counts so far. The random draws have no state."""
+        prompts = self._prompts
+        counts = {"dropped": prompts.dropped, "escaped": prompts.escaped, "escaped_verdicts": self._escaped_verdicts}
+        return {"position": prompts.position, **counts}
 
     def seek(self, state: Mapping[str, Any]) -> None:
         """Continue at a position that `state` returned."""
-        self._prompts.seek(**state)
+        counts = {key: state.get(key, 0) for key in ("dropped", "escaped")}  # older checkpoints lack the latter
+        self._prompts.seek(state["position"], **counts)
+        self._escaped_verdicts = state.get("escaped_verdicts", 0)
 
     def _group_id(self, prompt: Encoded) -> str:
         return f"{self._run_id}-{prompt.position}"

@@ -29,10 +29,9 @@ from rlvr.run.groups import Grader
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import load_tokenizer, local_weights_hash, model_ref, tokenizer_hash
 from rlvr.run.prompting import Prompting
-from rlvr.run.sampled import SampleRecorder, request, sampler_score
+from rlvr.run.sampled import SampleRecorder, configured_scorer, request, sampler_score
 from rlvr.run.train import no_progress_bars
 from rlvr.settings import mapping_settings, sampler_options
-from rlvr.verify.cache import VerdictCache
 from rlvr.verify.scoring import Scorer
 
 Split: TypeAlias = Literal["train", "eval"]
@@ -219,13 +218,7 @@ class _Generation:
     def _scorer(self) -> Scorer:
         verifier = self.config.verifier
         assert verifier.name is not None
-        return Scorer(
-            verifier.name,
-            verifier.options,
-            workers=verifier.workers,
-            timeout=verifier.timeout,
-            cache=VerdictCache(),
-        )
+        return configured_scorer(verifier.name, verifier)
 
     def _begin(self, force: bool, scorer: Scorer | None) -> str:
         """Return the run id of the records: a new one, or that of the attempt that is continued."""
@@ -237,6 +230,7 @@ class _Generation:
             "weights": local_weights_hash(self.model.path),
             "tokenizer": self.tokenizer,
             "verifier": None if scorer is None else [scorer.name, scorer.version, scorer.config_hash],
+            "max_reward": self.config.verifier.max_reward,
         }
         manifest = self.partial / "request.json"
         if manifest.is_file() and not force:
@@ -292,7 +286,8 @@ class _LoadedSampler:
         sampler = stack.enter_context(closing(of.factory(of.model, of.options)))
         self.mailbox = Mailbox(sampler)
         config = of.config
-        grader = Grader("" if scorer is None else scorer.name, config.verifier.rewards)
+        verifying = config.verifier
+        grader = Grader("" if scorer is None else scorer.name, verifying.rewards, verifying.max_reward)
         reference = model_ref(of.model, config.model.name, of.tokenizer)
         self.recorder = SampleRecorder(of.run_id, reference, scorer, grader)
 
@@ -318,9 +313,10 @@ class _LoadedSampler:
 
     def _unverified(self, group: SampledGroup) -> list[Rollout]:
         """Return the records of a group; a reward that the sampler gives by itself is their only score."""
+        limit = self.of.config.verifier.max_reward
         pairs = zip(self.recorder.records(group), group.samples, strict=True)
         return [
-            rollout if (own := sampler_score(sample, rollout)) is None else rollout.with_score(own)
+            rollout if (own := sampler_score(sample, rollout, limit)) is None else rollout.with_score(own)
             for rollout, sample in pairs
         ]
 

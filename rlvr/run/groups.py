@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from rlvr.protocols import Group
 from rlvr.record.schema import GroupStats, Rollout, Score, Status
+from rlvr.verify.reward_limit import MAX_REWARD, limited
 from rlvr.verify.scoring import training_reward
 
 
@@ -79,6 +80,8 @@ class Grader:
     """Name of the verifier; its last score counts."""
     rewards: Mapping[Status, float | None]
     """Reward for each status without one; None drops the rollout."""
+    max_reward: float = MAX_REWARD
+    """Size of a reward beyond which a score counts as an `error`, whoever gave it."""
     single_version: bool = False
     """Leave out groups that more than one policy version sampled (arXiv 2505.22257 has one α per group)."""
 
@@ -86,7 +89,7 @@ class Grader:
         """Return the score that counts; the rollout must have one."""
         score = rollout.last_score(self.verifier)
         assert score is not None
-        return score
+        return limited(score, self.max_reward)
 
     def reward(self, rollout: Rollout) -> float | None:
         """Return the training reward; None if the rollout is dropped."""
@@ -96,13 +99,14 @@ class Grader:
         """Return the statistics of the whole group's rewards; None if no member has a reward.
 
         They are computed from the members that are present. If some are missing, and the score is the one that the
-        group was sampled with, the statistics stored in the record are returned instead.
+        group was sampled with, the statistics stored in the record are returned instead, unless they exceed the limit.
         """
         # Several sequences of one rollout share its reward.
         rewards = {rollout.id: self.reward(rollout) for rollout in members}
         frozen, sampled = members[0].group_stats, members[0].group_size or 0
         if (
             frozen is not None
+            and max(abs(frozen.mean), frozen.std) <= self.max_reward
             and len(rewards) < max(sampled, frozen.count)
             and all(rollout.scores[0] is self.score(rollout) for rollout in members)
         ):

@@ -45,12 +45,11 @@ from rlvr.run.models import (
 )
 from rlvr.run.prompting import Prompting
 from rlvr.run.proof import PROBES, probe_prompts
-from rlvr.run.sampled import SAMPLER
+from rlvr.run.sampled import SAMPLER, configured_scorer
 from rlvr.run.saved import Expected, SavedRollouts
 from rlvr.run.stopping import uses_chat_template
 from rlvr.secret_options import MASK, secret_values, writable_model
 from rlvr.settings import sampler_options
-from rlvr.verify.cache import VerdictCache
 from rlvr.verify.score_names import can_judge, score_name
 from rlvr.verify.scoring import Scorer
 
@@ -263,7 +262,8 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
 
 def _grader(config: RunConfig, verifier: str, scorer: Scorer | None) -> Grader:
     name = score_name(verifier) if scorer is None else scorer.name
-    return Grader(name, config.verifier.rewards, config.rollouts.single_version)
+    verifying = config.verifier
+    return Grader(name, verifying.rewards, verifying.max_reward, config.rollouts.single_version)
 
 
 def _spelled_out(
@@ -426,21 +426,13 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
     if not needed or verifier == SAMPLER:
         return None
     if config.rollouts.files and not can_judge(verifier):
-        known = {entry.name for entry in registry().entries("verifier")}
+        known = registry().names("verifier")
         raise ConfigError(
             f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}{registry().hint('verifier')}. "
             "Where the saved records hold scores of that name, sample nothing and ask no held-out questions: "
             "--set eval.questions=0"
         )
-    return Scorer(
-        verifier,
-        config.verifier.options,
-        workers=config.verifier.workers,
-        timeout=config.verifier.timeout,
-        max_reward=config.verifier.max_reward,
-        write_protect=config.verifier.write_protect,
-        cache=VerdictCache(),  # policies repeat completions during training: equal ones are verified once
-    )
+    return configured_scorer(verifier, config.verifier)
 
 
 def _behaviour(config: RunConfig, model: ModelSpec) -> ModelSpec | None:
@@ -550,7 +542,7 @@ def _eval_source(config: RunConfig, chat: bool, notes: list[str]) -> PromptSourc
     if name is None:
         notes.append("no held-out questions: name a data set with --set eval.dataset=NAME")
         return None
-    known = {entry.name for entry in registry().entries("prompt_source")}
+    known = registry().names("prompt_source")
     own_files = config.eval.dataset is None and not config.eval.data_files
     shared = set(map(os.path.realpath, config.dataset.data_files)) & set(map(os.path.realpath, config.eval.data_files))
     if shared:

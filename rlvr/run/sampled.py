@@ -15,7 +15,10 @@ from rlvr.protocols import GroupRequest, Sample, SampledGroup
 from rlvr.record.item import Item
 from rlvr.record.schema import ModelRef, Rollout, SamplingParams, Score, Status, Timings, utc_now
 from rlvr.record.token_columns import Array, columns_of
+from rlvr.run.config import VerifierConfig
 from rlvr.run.groups import Grader, by_group, stats_of, verdict_shares
+from rlvr.verify.cache import VerdictCache
+from rlvr.verify.reward_limit import limited
 from rlvr.verify.scoring import Scorer, training_reward
 
 BROKEN = (Status.ERROR, Status.INVALID, Status.TIMEOUT)
@@ -33,17 +36,25 @@ def request(group_id: str, encoded: Encoded, size: int, params: SamplingParams, 
     return GroupRequest(group_id, encoded.prompt, encoded.token_ids, size, params, key, encoded.stop)
 
 
+def configured_scorer(name: str, config: VerifierConfig) -> Scorer:
+    """Return the verifier's scorer, with all settings of a run. Raises as `Scorer` does."""
+    return Scorer(
+        name,
+        config.options,
+        workers=config.workers,
+        timeout=config.timeout,
+        max_reward=config.max_reward,
+        write_protect=config.write_protect,
+        cache=VerdictCache(),  # a policy that learns says the same again: equal answers are judged once
+    )
+
+
 class SampleRecorder:
     """Makes records of sampled groups and scores them."""
 
     def __init__(self, run_id: str, model: ModelRef, scorer: Scorer | None, grader: Grader) -> None:
         """`scorer`: None to take the rewards that the sampler gives."""
         self._run_id, self._model, self._scorer, self._grader = run_id, model, scorer, grader
-
-    @property
-    def escaped(self) -> int:
-        """Number of verdicts so far with text that had to be escaped."""
-        return 0 if self._scorer is None else self._scorer.escaped
 
     def scored(self, groups: Iterable[SampledGroup], alarms: Alarms, where: str) -> ScoredGroups:
         """Return the records of the groups, scored while further groups are still being sampled.
@@ -57,7 +68,7 @@ class SampleRecorder:
             for group in groups:
                 for rollout, sample in zip(self.records(group), group.samples, strict=True):
                     made.append(rollout)
-                    own.append(sampler_score(sample, rollout))
+                    own.append(sampler_score(sample, rollout, self._grader.max_reward))
                     yield Item(rollout.completion, rollout.task, rollout)
 
         scores: list[tuple[Score, ...]]
@@ -122,13 +133,13 @@ def sampled_columns(prompt_ids: Sequence[int], sample: Sample) -> tuple[Array, A
     return np.array((*prompt_ids, *sample.token_ids)), mask, logprobs
 
 
-def sampler_score(sample: Sample, rollout: Rollout) -> Score | None:
-    """Return the sampler's own reward as a score; None if it gave none."""
+def sampler_score(sample: Sample, rollout: Rollout, max_reward: float) -> Score | None:
+    """Return the sampler's own reward as a score, an `error` if it is beyond the limit; None if it gave none."""
     if sample.reward is None:
         return None
     engine = rollout.sampling
     assert engine is not None
-    return Score(
+    score = Score(
         status=Status.GRADED,
         reward=sample.reward,
         verifier=SAMPLER,
@@ -136,6 +147,7 @@ def sampler_score(sample: Sample, rollout: Rollout) -> Score | None:
         config={"engine": engine.engine},
         created_at=rollout.created_at,
     )
+    return limited(score, max_reward)
 
 
 def _required(score: Score | None, item: Item) -> Score:

@@ -11,6 +11,7 @@ from rlvr.bench.questions import questions_of
 from rlvr.bench.report import Limits, Report
 from rlvr.bench.text import report_text
 from rlvr.errors import RequestError
+from rlvr.verify.reward_limit import MAX_REWARD
 
 EXAMPLES = 10
 """Examples per kind of fault in the message of a failure."""
@@ -26,6 +27,8 @@ def check_verifier(
     answer_form: str | None = None,
     workers: int | None = None,
     timeout: float = 5.0,
+    max_reward: float = MAX_REWARD,
+    write_protect: bool = False,
     threshold: float = 0.5,
     max_false_positive_rate: float = 0.0,
     max_false_negative_rate: float = 0.1,
@@ -37,7 +40,7 @@ def check_verifier(
         cases: One or several files of labeled cases, instead of the file that the verifier declares.
         dataset: A prompt set, or a file of questions and answers, whose gold answers must be accepted.
         limit: At most so many questions of the prompt set.
-        options, answer_form, workers, timeout: See `rlvr.bench.bench.run_bench`.
+        options, answer_form, workers, timeout, max_reward, write_protect: See `rlvr.bench.bench.run_bench`.
         threshold, max_false_positive_rate, max_false_negative_rate: See `rlvr.bench.report.Limits`.
 
     Raises AssertionError, with the tables, when a check fails or nothing was tested; RequestError when the request is
@@ -53,6 +56,8 @@ def check_verifier(
         answer_form=answer_form,
         workers=workers,
         timeout=timeout,
+        max_reward=max_reward,
+        write_protect=write_protect,
         limits=Limits(threshold, max_false_positive_rate, max_false_negative_rate),
     )
     if not report.passed:

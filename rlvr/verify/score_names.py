@@ -37,7 +37,7 @@ def score_name(verifier: str) -> str:
 def can_judge(verifier: str) -> bool:
     """Return whether the name can be loaded to verify. The name of a variant, or a file's function as scores call it,
     can only be looked up in scores."""
-    if verifier in {entry.name for entry in registry().entries("verifier")}:
+    if verifier in registry().names("verifier"):
         return True
     place = verifier.rpartition(":")[0]
     if not place or without_label(verifier)[1]:

@@ -18,9 +18,11 @@ from rlvr.record.item import Item, item_of
 from rlvr.record.rows import Row, row_of
 from rlvr.record.schema import Rollout, Score, Status, Verdict, digest
 from rlvr.registry import registry
+from rlvr.terminal import prints_to_standard_error
 from rlvr.verify.cache import KEPT, VerdictCache, cache_key
 from rlvr.verify.grouping import group_key, score_by_group
 from rlvr.verify.pool import Call, Pool, UnitResult, WorkUnit
+from rlvr.verify.reward_limit import LARGEST_MAX_REWARD, MAX_REWARD, limited
 from rlvr.verify.verifying import (
     DESCRIPTION_FIELDS,
     EXTRACTED_LIMIT,
@@ -39,9 +41,6 @@ _log = logging.getLogger("rlvr")
 
 PythonRow: TypeAlias = Rollout | Row | Item | Mapping[str, Any]
 """A row to score: see `score_rows`."""
-
-MAX_REWARD, LARGEST_MAX_REWARD = 1e6, 1e100
-"""Size of a reward beyond which a verdict is an `error`, and the largest such limit: no sum of rewards overflows."""
 
 DEFAULT_REWARDS: Mapping[Status, float | None] = MappingProxyType(
     {
@@ -64,6 +63,7 @@ def training_reward(score: Score, policy: Mapping[Status, float | None] = DEFAUL
 
     Raises ConfigError if `policy` has no entry for the score's status.
     """
+    score = limited(score)
     if score.status is Status.GRADED:
         return score.reward
     if score.status not in policy:
@@ -221,7 +221,8 @@ class Scorer:
             key = self._key(unit)
             known = self._known(key)
             start, escaped = time.perf_counter(), self._verifier.escaped
-            verdicts = tuple(self._verifier.verify_items(unit)) if known is None else (known,)
+            with prints_to_standard_error():
+                verdicts = tuple(self._verifier.verify_items(unit)) if known is None else (known,)
             seconds = time.perf_counter() - start if known is None else 0.0
             result = UnitResult(verdicts, seconds, escaped=self._verifier.escaped - escaped)
             self._keep(key, result)
@@ -300,7 +301,7 @@ class Scorer:
             )
         self.escaped += result.escaped
         for verdict in result.verdicts:
-            yield self.score_of(_bounded(verdict, self._max_reward), seconds, result.at)
+            yield self.score_of(limited(verdict, self._max_reward), seconds, result.at)
 
     def score_of(self, verdict: Verdict, seconds: float, at: str) -> Score:
         """Return a verdict as a score of this verifier: with its name, version and configuration."""
@@ -323,15 +324,6 @@ def _check_request(verifier: str, workers: int | None, timeout: float, memory: i
         raise ConfigError(f"memory is {memory}: expected bytes, more than 0")
     if write_protect and workers == 0:
         raise ConfigError("write protection is for worker processes: with 0 workers, the verifier runs in this one")
-
-
-def _bounded(verdict: Verdict, limit: float) -> Verdict:
-    """Return the verdict, or an `error` if its reward or a part's is larger than the limit."""
-    for reward in [verdict.reward, *(part.reward for part in (verdict.parts or {}).values())]:
-        if reward is not None and abs(reward) > limit:
-            reason = f"a reward of {reward:g}, beyond the limit of ±{limit:g} (max_reward)"
-            return Verdict(status=Status.ERROR, extracted=verdict.extracted, reason=reason)
-    return verdict
 
 
 def _checked_max_reward(limit: float) -> float:
@@ -360,6 +352,7 @@ def score_rows(
     workers: int | None = None,
     timeout: float = 5.0,
     max_reward: float = MAX_REWARD,
+    write_protect: bool = False,
 ) -> Iterator[Score]:
     """Yield a score for each row, in order. A verifier that takes groups gets the rows of one `group_id` together.
 
@@ -367,7 +360,8 @@ def score_rows(
     or any other with the keys `completion`, `answer`, `prompt`, `id`, `group_id` as far as they are known; its other
     keys are `task.extra`. Raises as `Scorer` does, and DataError for a row that is none of these.
     """
-    with Scorer(verifier, options, workers=workers, timeout=timeout, max_reward=max_reward) as scorer:
+    limits: dict[str, Any] = {"timeout": timeout, "max_reward": max_reward, "write_protect": write_protect}
+    with Scorer(verifier, options, workers=workers, **limits) as scorer:
         items = (item(row, f"row {place}") for place, row in enumerate(rows))
         yield from score_by_group(scorer, items) if scorer.takes_groups else scorer.score(items)
 

@@ -30,6 +30,7 @@ from rlvr.files import utf8_text
 from rlvr.record.item import Item
 from rlvr.record.schema import Rollout, Status, Task, Verdict
 from rlvr.secret_options import is_secret, secret_value, writable
+from rlvr.terminal import prints_to_standard_error
 from rlvr.verify.source_version import code_version
 
 Takes: TypeAlias = Literal["completion", "rollout", "group"]
@@ -389,7 +390,8 @@ def _find(ref: str) -> tuple[Callable[..., Any], str, str]:
         name = f"{Path(place).stem}:{attribute}"
     else:
         try:
-            module = importlib.import_module(place)
+            with prints_to_standard_error():
+                module = importlib.import_module(place)
         except _BREAKAGE as error:
             raise PluginError(f"verifier {ref!r} failed to load: {describe(error)}") from error
         name, source = ref, None
@@ -427,7 +429,8 @@ def _import_file(path: Path) -> tuple[ModuleType, bytes]:
         sys.path.append(folder)
     sys.modules[module.__name__] = module  # dataclasses and pickle look up their module
     try:
-        exec(compile(source, module.__file__, "exec"), module.__dict__)
+        with prints_to_standard_error():
+            exec(compile(source, module.__file__, "exec"), module.__dict__)
     except _BREAKAGE as error:
         del sys.modules[module.__name__]
         raise PluginError(f"verifier file {path} failed to load: {describe(error)}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -15,12 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from rlvr.errors import ConfigError, PluginError, RunError
 from rlvr.secret_options import variables
 from rlvr.verify import landlock, zygote
 from rlvr.verify.environment import worker_environment
+from rlvr.verify.output import OutputRelay
 from rlvr.verify.worker import waited_for_cpu
 
 MAX_FRAME = 256 << 20  # bytes; capped verdicts of a whole batch are far smaller
@@ -118,6 +121,7 @@ class Workers:
             landlock.require()
         self._write_protect, self._variables = write_protect, variables(options)
         self._ref, self._count, self._memory, self._load_timeout = ref, count, memory, load_timeout
+        self._output = OutputRelay(ref)
         try:
             self._options = pickle.dumps(dict(options))
         except Exception as error:  # pickling raises whatever it likes
@@ -136,29 +140,12 @@ class Workers:
             raise RunError(f"verifier {self._ref!r} was changed while it was in use: start again to use the new one")
 
     def _start(self) -> Mapping[str, Any]:
-        shared = _shared_file(8 * zygote.CELLS * self._count)
-        self.control, theirs = socket.socketpair()
         self._incoming_deaths = bytearray()
         self._scratch = os.path.join(tempfile.gettempdir(), f"rlvr-{secrets.token_hex(8)}")
         try:
-            self._cells = zygote.shared_cells(shared)
-            self._process = subprocess.Popen(
-                # By its path, with -P: neither the working directory nor rlvr's own folder is where imports look first.
-                [sys.executable, "-P", zygote.__file__, str(theirs.fileno()), str(shared)],
-                stdin=subprocess.DEVNULL,
-                stdout=_standard_error(),  # standard output belongs to the caller
-                stderr=_standard_error(),
-                pass_fds=(theirs.fileno(), shared),
-                start_new_session=True,  # Ctrl-C is the caller's to handle
-                # The hash seed: the same verdicts in every run.
-                env={"PYTHONHASHSEED": "0", **worker_environment(os.environ, self._variables)},
-            )
-        except BaseException:
-            self.control.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(shared)
+            self._spawn()
+        except OSError as error:
+            raise RunError(f"cannot start a process for verifier {self._ref!r}: {error.strerror}") from error
         try:
             description = self._load()
             os.mkdir(self._scratch, 0o700)  # last, so that the zygote is there to remove it
@@ -172,6 +159,36 @@ class Workers:
             self._kill()
             raise
         return description
+
+    def _spawn(self) -> None:
+        """Start the zygote at the other end of `control`. Raises OSError."""
+        with ExitStack() as failed, ExitStack() as passed:
+
+            def passed_on(descriptor: int) -> int:
+                """Return the descriptor, or a copy that is none of the process's standard streams; close it here."""
+                high = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+                os.close(descriptor)
+                passed.callback(os.close, high)
+                return high
+
+            self.control, theirs = socket.socketpair()
+            failed.callback(self.control.close)
+            control = passed_on(theirs.detach())
+            shared = passed_on(_shared_file(8 * zygote.CELLS * self._count))
+            output = passed_on(self._output.open())
+            self._cells = zygote.shared_cells(shared)
+            self._process = subprocess.Popen(
+                # By its path, with -P: neither the working directory nor rlvr's own folder is where imports look first.
+                [sys.executable, "-P", zygote.__file__, str(control), str(shared)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(control, shared),
+                start_new_session=True,  # Ctrl-C is the caller's to handle
+                # The hash seed: the same verdicts in every run.
+                env={"PYTHONHASHSEED": "0", **worker_environment(os.environ, self._variables)},
+            )
+            failed.pop_all()  # nothing has
 
     def _load(self) -> Mapping[str, Any]:
         """Have the zygote load the verifier, and return its description."""
@@ -270,11 +287,13 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        self._output.wait()
         zygote.remove_folder(self._scratch)  # the zygote has done that, unless it was killed
 
     def disown(self) -> None:
         """In a forked child: close the stream, which must end when the parent's end does, and nothing else."""
         self._process.returncode = 0  # the parent waits for it
+        self._output.disown()
         self.control.close()
 
 
@@ -286,14 +305,6 @@ def ending_of(status: int) -> str:
         return f"killed by {signal.Signals(-status).name}"
     except ValueError:  # a real-time signal
         return f"killed by signal {-status}"
-
-
-def _standard_error() -> int:
-    try:
-        os.fstat(2)
-    except OSError:
-        return subprocess.DEVNULL
-    return 2
 
 
 def _shared_file(size: int) -> int:

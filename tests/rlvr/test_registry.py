@@ -59,18 +59,27 @@ def test_entries_are_sorted_and_can_be_had_by_kind(install: Install) -> None:
 def test_two_distributions_that_offer_one_name(install: Install) -> None:
     install("rlvr-polite", "polite = polite_plugin", polite_plugin=VERIFIER)
     install("rlvr-rude", "rude = rude_plugin", version="2.1", rude_plugin=VERIFIER)
-    with pytest.raises(
-        PluginError, match=r"verifier 'polite' is offered by two distributions, rlvr-polite 1\.0 and rlvr-rude 2\.1: "
-    ):
-        Registry()
+    found = Registry()
+    message = r"verifier .polite. is offered by rlvr-polite 1\.0 and rlvr-rude 2\.1: remove one \(pip uninstall "
+    with pytest.raises(PluginError, match=message):
+        found.entry("verifier", "polite")
+    assert [contested.error[:36] for contested in found.contested] == ["verifier 'polite' is offered by rlvr"]
+    assert "polite" in found.names("verifier")
+    assert "polite" not in {entry.name for entry in found.entries()}
+    assert found.load("verifier", "math") is registry().load("verifier", "math")
+
+
+def test_three_distributions_that_offer_one_name(install: Install) -> None:
+    for name in ("one", "two", "three"):
+        install(f"rlvr-{name}", f"{name} = {name}_plugin", **{f"{name}_plugin": VERIFIER})
+    (contested,) = Registry().contested
+    assert contested.problem == "verifier 'polite' is offered by rlvr-one 1.0, rlvr-three 1.0 and rlvr-two 1.0"
 
 
 def test_a_plugin_cannot_take_a_built_in_name(install: Install) -> None:
     install("rlvr-polite", "a = polite_plugin", polite_plugin=VERIFIER.replace('"polite"', '"math"'))
-    with pytest.raises(
-        PluginError, match=r"verifier 'math' is offered by two distributions, rlvr-polite 1\.0 and rlvr "
-    ):
-        Registry()
+    with pytest.raises(PluginError, match=r"verifier 'math' is offered by rlvr-polite 1\.0 and rlvr "):
+        Registry().entry("verifier", "math")
 
 
 def test_one_name_may_stand_for_two_kinds_of_thing(install: Install) -> None:
@@ -89,20 +98,25 @@ def test_one_name_may_stand_for_two_kinds_of_thing(install: Install) -> None:
 def test_two_distributions_with_one_entry_point(install: Install) -> None:
     install("rlvr-polite", "polite = polite_plugin", polite_plugin=VERIFIER)
     install("rlvr-rude", "polite = rude_plugin", rude_plugin=VERIFIER.replace('"polite"', '"rude"'))
-    with pytest.raises(PluginError, match=r"entry point 'polite' is claimed by two distributions, rlvr-.* and rlvr-"):
-        Registry()
+    assert {"polite", "rude"} <= Registry().names("verifier")
 
 
 def test_one_distribution_with_one_entry_point_twice(install: Install) -> None:
     install("rlvr-polite", "polite = polite_plugin\npolite = rude_plugin", polite_plugin=VERIFIER)
-    with pytest.raises(PluginError, match="entry point 'polite' is claimed by rlvr-polite twice"):
-        Registry()
+    found = Registry()
+    assert found.entry("verifier", "polite").distribution == "rlvr-polite"
+    assert [broken.error.split("Error")[0] for broken in found.broken] == [
+        "plugin 'polite' of rlvr-polite 1.0 failed to load: ModuleNotFound"
+    ]
 
 
 def test_one_distribution_that_offers_one_name_twice(install: Install) -> None:
     install("rlvr-polite", "a = polite_plugin\nb = rude_plugin", polite_plugin=VERIFIER, rude_plugin=VERIFIER)
-    with pytest.raises(PluginError, match=r"verifier 'polite' is offered by rlvr-polite 1\.0 twice"):
-        Registry()
+    with pytest.raises(
+        PluginError,
+        match=r"verifier 'polite' is offered by rlvr-polite 1\.0 twice: ask the author of rlvr-polite to rename one, ",
+    ):
+        Registry().entry("verifier", "polite")
 
 
 @pytest.mark.parametrize(

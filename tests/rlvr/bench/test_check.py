@@ -12,6 +12,7 @@ import rlvr
 from rlvr.bench.attacks import ATTACKS
 from rlvr.bench.trials import ATTACK
 from rlvr.errors import PluginError, RequestError
+from rlvr.verify import landlock
 
 MISTAKEN = Path(__file__).parents[1] / "mistaken.py"
 
@@ -48,6 +49,29 @@ def test_a_wrong_request_is_refused_before_anything_runs() -> None:
         rlvr.check("math", data_files=["a.jsonl"])
     with pytest.raises(PluginError, match="there is no verifier 'maths'; did you mean 'math'"):
         rlvr.check("maths")
+
+
+def test_the_limit_of_rewards_is_an_argument(tmp_path: Path) -> None:
+    (tmp_path / "generous.py").write_text(
+        "def check(completion, task):\n    return 50.0 * (completion.count('boxed') == 1 and "
+        "completion.endswith('boxed{' + task.answer + '}'))\n"
+    )
+    report = rlvr.check(f"{tmp_path}/generous.py:check", workers=1, max_reward=10.0)
+    (broken,) = (check for check in report.failed if check.name == "no errors, no time-outs")
+    assert broken.faults[0].score.reason == "a reward of 50, beyond the limit of ±10 (max_reward)"
+
+
+@pytest.mark.skipif(landlock.version() < landlock.NEEDED, reason="the kernel has no Landlock that prevents truncation")
+def test_a_verifier_that_writes_is_found_out_under_write_protection(tmp_path: Path) -> None:
+    (tmp_path / "writer.py").write_text(
+        "from pathlib import Path\n"
+        "def check(completion, task):\n"
+        "    Path(__file__).with_name('log').open('a').write('x')\n"
+        "    return completion.strip() == '\\\\boxed{' + task.answer + '}'\n"
+    )
+    report = rlvr.check(f"{tmp_path}/writer.py:check", workers=1, write_protect=True)
+    assert not (tmp_path / "log").exists()
+    assert "PermissionError" in (report.check("no errors, no time-outs").faults[0].score.reason or "")
 
 
 # --- columns and options of the rows --------------------------------------------------------------------------------

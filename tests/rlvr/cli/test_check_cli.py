@@ -108,6 +108,14 @@ def test_the_limits_are_options(check: Run) -> None:
     assert check("mistaken.py:sound", "--cases", "few.jsonl").code == 1
 
 
+def test_limits_of_workers_are_those_of_rlvr_score(check: Run) -> None:
+    done = check("mistaken.py:sound", "--max-reward", "0.5")
+    assert done.code == 1
+    assert "a reward of 1, beyond the limit of ±0.5 (max_reward)" in done.out
+    refused = check("mistaken.py:sound", "--max-reward", "-1")
+    assert (refused.code, refused.err) == (2, "rlvr: max_reward is -1.0: expected a number above 0, at most 1e+100\n")
+
+
 def test_json_has_it_all(check: Run) -> None:
     done = check("mistaken.py:any_box", "--cases", "few.jsonl", "--errors", "0", "--json")
     assert done.code == 1

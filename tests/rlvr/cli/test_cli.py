@@ -168,11 +168,11 @@ def test_no_arguments_print_the_help() -> None:
 def test_an_error_is_one_line_and_its_exit_code(install: Install) -> None:
     site = install("rlvr-polite", "polite = polite_plugin", polite_plugin=POLITE)
     site = install("rlvr-rude", "rude = rude_plugin", version="0.3", rude_plugin=POLITE)
-    done = rlvr("plugins", site=site)
-    assert done.stderr == (
-        "rlvr: verifier 'polite' is offered by two distributions, rlvr-polite 1.0 and rlvr-rude 0.3: uninstall one, or "
-        "rename one\n"
-    )
+    (site / "rows.jsonl").write_text('{"completion": "x", "answer": "1"}\n')
+    done = rlvr("score", "rows.jsonl", "--out", "out.jsonl", "--verifier", "polite", site=site, cwd=site)
+    report, error = done.stderr.splitlines()
+    assert error == report
+    assert error.startswith("rlvr: verifier 'polite' is offered by rlvr-polite 1.0 and rlvr-rude 0.3: remove one (pip ")
     assert done.stdout == ""
     assert done.returncode == 2
 
@@ -232,6 +232,29 @@ def test_a_name_that_a_broken_plugin_may_offer_names_it(
     assert (done.code, reported) == (2, REPORT)
     assert "'theirs'" in error
     assert error.endswith(f"a broken plugin offers it: {REPORT.removeprefix('rlvr: ')}")
+
+
+def test_two_plugins_of_one_name_are_reported_and_block_only_who_names_it(install: Install) -> None:
+    site = install(
+        "rlvr-polite", "a = polite_plugin", polite_plugin=POLITE, polite_checks="def check(completion, task): pass"
+    )
+    install("rlvr-rude", "b = rude_plugin", version="2.0", rude_plugin=POLITE.replace("polite_checks", "rude_checks"))
+    problem = "verifier 'polite' is offered by rlvr-polite 1.0 and rlvr-rude 2.0"
+    report = (
+        f"rlvr: {problem}: remove one (pip uninstall rlvr-polite, or pip uninstall rlvr-rude), or name its function "
+        "(--verifier polite_checks:check, or --verifier rude_checks:check)\n"
+    )
+    listed = json.loads(rlvr("plugins", "--json", site=site).stdout)
+    (contested,) = [each for each in listed if each["kind"] == "broken"]
+    assert (contested["name"], contested["distribution"]) == ("polite", "rlvr-polite, rlvr-rude")
+    (site / "rows.jsonl").write_text('{"completion": "x", "answer": "1"}\n')
+    score = ("score", site / "rows.jsonl", "--workers", "1")
+    refused = rlvr(*score, "--out", site / "a.jsonl", "--verifier", "polite", site=site)
+    assert (refused.returncode, refused.stderr) == (2, 2 * report)
+    chosen = rlvr(*score, "--out", site / "b.jsonl", "--verifier", "polite_checks:check", site=site)
+    assert chosen.returncode == 0, chosen.stderr
+    other = rlvr(*score, "--out", site / "c.jsonl", "--verifier", "math", site=site)
+    assert (other.returncode, other.stderr) == (0, report)
 
 
 def test_the_list_of_plugins_has_the_broken_one(install: Install) -> None:
@@ -400,8 +423,22 @@ def test_doctor_survives_a_broken_plugin_and_names_it(install: Install, capsys: 
     report = Report(capsys)
     assert report["plugin", "broken"][0] == "fail"
     assert "plugin 'broken' of rlvr-broken 1.0 failed to load" in report["plugin", "broken"][1]
+    assert report["plugin", "broken"][2] == (
+        "update it (pip install -U rlvr-broken) or remove it (pip uninstall rlvr-broken)"
+    )
     assert report["plugin", "registry"][0] == "ok"
-    assert report.error is not None
+    assert str(report.error) == "plugins are broken: see broken above; commands that name none of them work"
+
+
+def test_doctor_says_how_to_choose_between_two_plugins_of_one_name(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("rlvr-polite", "polite = polite_plugin", polite_plugin=POLITE.replace('"polite"', '"math"'))
+    report = Report(capsys)
+    status, detail, remedy = report["plugin", "math"]
+    assert (status, detail.split("rlvr-polite")[0]) == ("fail", "verifier 'math' is offered by ")
+    assert remedy.startswith("remove one (pip uninstall rlvr-polite), or name its function (--verifier ")
+    assert str(report.error) == "plugins are broken: see math above; commands that name none of them work"
 
 
 def test_doctor_notes_a_name_that_lacks_somebody_s_module(install: Install, capsys: pytest.CaptureFixture[str]) -> None:
@@ -416,7 +453,8 @@ def test_doctor_fails_on_a_name_whose_module_is_broken(install: Install, capsys:
     install("rlvr-polite", "polite = polite_plugin", polite_plugin=POLITE, polite_checks="1 / 0")
     report = Report(capsys)
     assert report["plugin", "polite"][0] == "fail"
-    assert str(report.error) == "training or scoring cannot run: see polite above"
+    assert report["plugin", "polite"][2].endswith("remove it (pip uninstall rlvr-polite)")
+    assert str(report.error) == "plugins are broken: see polite above; commands that name none of them work"
 
 
 def test_doctor_is_not_alarmed_by_pypi_s_verifiers(install: Install, capsys: pytest.CaptureFixture[str]) -> None:

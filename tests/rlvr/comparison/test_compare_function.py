@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ def test_a_file_gives_a_result(scored: Path, capsys: pytest.CaptureFixture[str])
     told = json.loads(json.dumps(result.to_dict()))
     assert told["matrix"]["right"] == {"right": 4, "wrong": 4} | dict.fromkeys(list(told["matrix"]["right"])[2:], 0)
     assert told["at_k"][1]["pass"]["b"] == 1.0
+
+
+def test_stored_rewards_that_overflow_a_sum_count_as_errors(tmp_path: Path) -> None:
+    path = tmp_path / "scored.jsonl"
+    rewards = [1.7e308, 1.7e308, 1.0, 0.0]
+    rows = [
+        {"id": str(i), "group_id": str(i // 2), "scores": [graded("a", 1.0), graded("b", reward)]}
+        for i, reward in enumerate(rewards)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = rlvr.compare(path, resamples=10)
+    assert (result.comparison.dropped_a, result.comparison.dropped_b) == (0, 2)
+    assert result.to_dict()["matrix"]["right"]["error"] == 2
+    assert math.isclose(result.comparison.reward.b, 0.5)
 
 
 def test_only_rows_that_meet_conditions_are_compared(scored: Path) -> None:

@@ -244,3 +244,22 @@ def test_what_is_written_loads_as_a_data_set(export: Run) -> None:
     assert export("in.parquet", "--to", "dpo", "-v", "math", "--messages", "--out", "out.jsonl").code == 0
     loaded = load_dataset("json", data_files="out.jsonl", split="train", cache_dir="cache")
     assert loaded[0]["chosen"] == [{"role": "assistant", "content": "better"}]
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [("1" + "0" * 400, "graded with the reward 1000"), ("NaN", "graded with the reward nan"), ("true", "reward True")],
+)
+def test_a_stored_reward_that_is_no_number_is_one_line(export: Run, reward: str, message: str) -> None:
+    scores = f'[{{"verifier": "math", "status": "graded", "reward": {reward}}}]'
+    Path("bad.jsonl").write_text(f'{{"id": "0", "prompt": "p", "completion": "c", "scores": {scores}}}\n')
+    done = export("bad.jsonl", "--to", "sft", "--out", "out.jsonl")
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_stored_reward_beyond_every_limit_is_left_out_as_an_error(export: Run) -> None:
+    scores = '[{"verifier": "math", "status": "graded", "reward": 1e300}]'
+    Path("large.jsonl").write_text(f'{{"id": "0", "prompt": "p", "completion": "c", "scores": {scores}}}\n')
+    assert "without a reward: error" in export("large.jsonl", "--to", "sft", "--out", "out.jsonl").err

@@ -166,6 +166,15 @@ def test_saved_rewards_of_a_sampler_are_trained_on_by_name(tiny_model: Path, tmp
         make_plan(unnamed)
 
 
+def test_saved_rewards_beyond_the_limit_count_as_errors(tiny_model: Path, tmp_path: Path) -> None:
+    fake_rewards(tiny_model, tmp_path, verifier=None)
+    changes = {"rollouts__files": [str(tmp_path / "run")], "steps": 1, "sampling__engine": "fake", **small_runs.FAKE}
+    changes |= {"verifier__max_reward": 0.5, "alarms__verdicts__consequence": "none", "eval__questions": 0}
+    small_runs.start(small_runs.small_config(tiny_model, verifier="sampler", **changes), tmp_path / "again")
+    (line,) = small_runs.metrics_of(tmp_path / "again")
+    assert line["reward/mean"] == 0.0
+
+
 def fake_rewards(model: Path, folder: Path, verifier: str | None, **options: Any) -> dict[str, Any]:
     """Function that returns the last metrics of a run of two steps whose sampler, registered like a plugin's, gives
     rewards."""

@@ -457,3 +457,29 @@ def test_every_checkpoint_loads_with_plain_from_pretrained(whole: Path) -> None:
     for checkpoint in (whole / "checkpoints").iterdir():
         model = AutoModelForCausalLM.from_pretrained(checkpoint)
         assert sum(parameter.numel() for parameter in model.parameters()) > 0
+
+
+# --- counters -------------------------------------------------------------------------------------------------------
+
+
+def test_counts_of_escaped_texts_go_on_in_a_resumed_run(tiny_model: Path, tmp_path: Path) -> None:
+    """Also over a batch that was stored after the last checkpoint and is read back."""
+    (tmp_path / "saying.py").write_text(
+        "import rlvr\n\n\n@rlvr.verifier(needs_answer=False)\ndef check(completion, task):\n"
+        "    reward = float(sum(map(ord, completion)) % 2)\n"
+        "    return rlvr.Verdict(status='graded', reward=reward, extracted='\\ud800')\n"
+    )
+    questions = [{"question": f"{i}+\ud800=", "answer": str(i)} for i in range(6)]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(each) + "\n" for each in questions))
+    changes = {"dataset": f"{tmp_path}/questions.jsonl", "verifier": f"{tmp_path}/saying.py:check"}
+    config = small_runs.small_config(tiny_model, eval__questions=0, checkpoint__keep=5, steps=4, **changes)
+    small_runs.start(config, tmp_path / "whole")
+    small_runs.start(config.model_copy(update={"steps": 2}), tmp_path / "halves")
+    small_runs.resume(tmp_path / "halves", steps=4)
+    whole = small_runs.timeless(tmp_path / "whole")
+    assert small_runs.timeless(tmp_path / "halves") == whole
+    counts = [(line["escaped/prompts"], line["escaped/verdicts"]) for line in whole]
+    assert counts == [(3.0, 12.0), (6.0, 24.0), (9.0, 36.0), (12.0, 48.0)]
+    shutil.rmtree(tmp_path / "whole" / "checkpoints" / "step-000004")
+    small_runs.resume(tmp_path / "whole")
+    assert small_runs.timeless(tmp_path / "whole") == whole

@@ -66,6 +66,23 @@ def test_a_status_counts_as_the_policy_says() -> None:
     assert dropping.group(members[1:]) is None
 
 
+@pytest.mark.parametrize("reward", [1e7, -1e300, 1.7e308])
+def test_a_reward_beyond_the_limit_counts_as_an_error_whoever_gave_it(reward: float) -> None:
+    members = [rollout("a0", score(reward)), rollout("a1", score(1.0)), rollout("a2", score(0.0))]
+    group = GRADER.group(members)
+    assert group is not None
+    assert group.rewards == (1.0, 0.0)
+    assert GRADER.score(members[0]).status is Status.ERROR
+    harsh = Grader("math", {**DEFAULT_REWARDS, Status.ERROR: -1.0})
+    assert harsh.reward(members[0]) == -1.0
+    assert Grader("math", DEFAULT_REWARDS, max_reward=1e100).reward(members[0]) == (reward if reward == 1e7 else None)
+
+
+def test_frozen_statistics_beyond_the_limit_are_computed_anew() -> None:
+    frozen = GroupStats(mean=1e300, std=1e300, count=8)
+    assert GRADER.stats([rollout("a0", score(1.0), group_stats=frozen)]) == GroupStats(mean=1.0, std=0.0, count=1)
+
+
 TOKENS = {"token_ids": (1, 2, 3), "loss_mask": (False, True, True)}
 OLD = TOKENS | {"policy_versions": (VersionRun(version=1, count=2),)}
 SWAPPED = TOKENS | {"policy_versions": (VersionRun(version=1, count=1), VersionRun(version=2, count=1))}

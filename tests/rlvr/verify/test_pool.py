@@ -553,7 +553,8 @@ def test_nothing_in_the_working_directory_stands_in_for_a_module(tmp_path: Path)
         input="7\n",
     )
     assert result.stdout == "[1.0, 0.0, 1.0, None]\n", result.stderr
-    assert result.stderr == "said by print\nsaid to descriptor 1\nsaid by a child\n"
+    shown = [f"[misbehaving:check] said {text}" for text in ("by print", "to descriptor 1", "by a child")]
+    assert result.stderr.splitlines() == shown
     assert result.returncode == 0
 
 
