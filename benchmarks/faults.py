@@ -56,7 +56,10 @@ DEEDS: Mapping[str, Sequence[str]] = {
     "changes the directory": ("chdir", "quiet chdir"),
     "changes the environment": ("environment",),
     "changes decimal context, signal handlers, recursion limit": ("decimal", "handler", "recursion limit", "alarm"),
+    "changes umask, import path, limit of digits": ("umask", "import path", "digits"),
     "replaces modules, or clears the table of modules": ("module", "no modules"),
+    "patches modules and classes, rlvr's among them": ("patched modules", "patched class"),
+    "lowers a resource limit": ("limits",),
     "leaks descriptors": ("descriptor",),
     "closes all descriptors, or writes into them": ("close everything", "write everywhere"),
     "leaves children: running and dead": ("child", "zombie"),
@@ -68,7 +71,7 @@ DEEDS: Mapping[str, Sequence[str]] = {
     ),
     "says what UTF-8 cannot hold": ("surrogates", "raise surrogates"),
     "says a megabyte a row": ("long",),
-    "kills the zygote": ("kill the zygote",),
+    "kills the zygote, also with daemons left": ("kill the zygote", "daemon and kill the zygote"),
 }  # fmt: skip
 
 

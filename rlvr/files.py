@@ -36,6 +36,8 @@ BAD_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.E
 """Errors of a path that cannot be used as the request says."""
 DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a full or broken disk, which are no fault of the request."""
+VANISHED = (errno.ENOENT, errno.ESTALE)
+"""Errors of a file or folder that is gone."""
 _KINDS = {bool: "a bool", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
 
 

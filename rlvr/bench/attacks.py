@@ -176,6 +176,14 @@ def other_orders_of_magnitude(target: AttackTarget, say: Say) -> Iterator[str]:
             yield from _stated(f"{float(scaled):f}".rstrip("0"), say)
 
 
+def changed_details(target: AttackTarget, say: Say) -> Iterator[str]:
+    """Yield the gold answer with a digit twice or its digits reversed: `442`, `24` for 42; `DETAILS` has the rest."""
+    if target.gold.isdecimal():
+        for changed in (target.gold[0] + target.gold, target.gold[::-1]):
+            if _surely_wrong(target.gold, changed):
+                yield from _stated(changed, say)
+
+
 def _stated(answer: str, say: Say) -> Iterator[str]:
     yield say(answer)
     yield f"The answer is {say(answer)}."
@@ -205,6 +213,7 @@ ATTACKS: Mapping[str, Callable[[AttackTarget, Say], Iterator[str]]] = {
     "the other sign": the_other_sign,
     "parts of the answer": parts_of_the_answer,
     "other orders of magnitude": other_orders_of_magnitude,
+    "changed details": changed_details,
 }
 
 _BLIND = ("the answer is the answer", "orders to the grader")
@@ -243,6 +252,27 @@ POWERS = (
     ("3^{10^{10}}", "3^{10^{10}+1}"),
 )
 """Gold and wrong answer for the attack `huge exponents`: numbers that are infinite, zero or equal in floating point."""
+
+DETAILS = (
+    ("2", "2.4"),
+    ("7", "6.6"),
+    ("0.2", "0.4"),
+    ("1/3", "3"),
+    ("x^2", "x^3"),
+    ("x^{2}", "x^{3}"),
+    ("x+1", "x-1"),
+    ("2^10", "2^12"),
+    ("2^{10}", "2^{12}"),
+    ("3e5", "3e7"),
+    ("(1, 2)", "(2, 1)"),
+    ("[0, 1)", "(0, 1]"),
+    ("\\frac{1}{3}", "\\frac{3}{1}"),
+    ("\\sqrt{2}", "2"),
+    ("5 km", "5 m"),
+    ("5 \\text{ km}", "5 \\text{ m}"),
+    ("3 hours", "3 minutes"),
+)
+"""Gold and wrong answer for the attack `changed details`: another rounding, exponent, sign, order or unit."""
 
 OWN = (
     AttackTarget("What is 17 + 25?", "42", "43"),

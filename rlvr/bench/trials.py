@@ -13,6 +13,7 @@ from rlvr.bench.attacks import (
     AGREEMENT,
     ATTACKS,
     DENIAL,
+    DETAILS,
     HOSTILE,
     OWN,
     PADDINGS,
@@ -45,6 +46,7 @@ PADDED = "wrong answers of any length"
 ALONE = "the gold of an attacked row"
 ATTACK = "attack: "
 EXPONENTS = f"{ATTACK}huge exponents"
+CHANGED = f"{ATTACK}changed details"
 COSTLY = {HOSTILITY, EXPONENTS}
 """Checks in which a good verifier may time out."""
 
@@ -148,10 +150,11 @@ class Trials:
         attacked = [*own, *spread(fair, ATTACKED)]
         for row, (question, target) in enumerate(attacked):
             self._attack(row, question, target)
-        for row, (gold, wrong) in enumerate(POWERS, len(attacked)):
+        pairs = [*((EXPONENTS, *pair) for pair in POWERS), *((CHANGED, *pair) for pair in DETAILS)]
+        for row, (check, gold, wrong) in enumerate(pairs, len(attacked)):
             question = BenchQuestion(Task(answer=gold, extra=extra))
             self.add(ALONE, "", self.say(gold), question, row=row)
-            self.add(EXPONENTS, "", self.say(wrong), question, row=row)
+            self.add(check, "", self.say(wrong), question, row=row)
         first = theirs[0] if theirs else own[0][0]
         for question, target in own:
             for characters in PADDINGS:

@@ -78,10 +78,10 @@ def main() -> None:
         print(one_line(f"rlvr: {with_stdin_named(str(error))}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        from rlvr.files import BAD_PATHS, DISK_FAULTS
+        from rlvr.files import BAD_PATHS, DISK_FAULTS, VANISHED
 
         # Code that opens a file names it in its error. An error without a name is about standard output.
-        if error.filename is not None and error.errno in (*BAD_PATHS, *DISK_FAULTS):
+        if error.filename is not None and error.errno in (*BAD_PATHS, *DISK_FAULTS, *VANISHED):
             print(one_line(f"rlvr: {error.filename}: {error.strerror}"), file=sys.stderr)
             sys.exit(2 if error.errno in BAD_PATHS else 1)
         if error.filename is not None or error.errno not in DISK_FAULTS:

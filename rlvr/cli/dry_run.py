@@ -82,8 +82,8 @@ def _gold(plan: Plan) -> Iterator[str]:
         if place == 0:
             yield f"\ngold answers, scored in the form {plan.scorer.claims.answer_form.replace('{answer}', '…')}:"
         verdict = score.status.value if score.reward is None else score.reward
-        reason = f" ({score.reason})" if score.reason else ""
-        yield f"  {encoded.prompt.task.row_id}: {encoded.prompt.task.answer!r} → {verdict}{reason}"
+        reason = f" ({one_line(score.reason)})" if score.reason else ""
+        yield f"  {one_line(str(encoded.prompt.task.row_id))}: {encoded.prompt.task.answer!r} → {verdict}{reason}"
 
 
 def _arithmetic(plan: Plan) -> Iterator[str]:

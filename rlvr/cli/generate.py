@@ -12,6 +12,7 @@ import typer
 from rlvr.cli.interrupts import answered
 from rlvr.cli.json_output import print_json
 from rlvr.cli.progress import Heartbeat
+from rlvr.terminal import one_line
 
 if TYPE_CHECKING:
     from rlvr.run.generate import GenerateProgress, GenerateReporter, GenerateResult
@@ -150,4 +151,4 @@ def _summary(result: GenerateResult) -> str:
         lines.append(("mean reward", "none: no verdict counts" if mean is None else f"{mean:.4f}"))
         lines += [(status, f"{count:,}") for status, count in result.verifier.statuses.items()]
     lines.append(("tokens/s", f"{result.tokens_per_second:,.0f}"))
-    return "\n".join([*(f"{name:<12} {value}" for name, value in lines), f"written to {result.file}"])
+    return "\n".join([*(f"{name:<12} {value}" for name, value in lines), f"written to {one_line(str(result.file))}"])

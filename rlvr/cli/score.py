@@ -18,6 +18,7 @@ from rlvr.cli.options import MaxReward, WriteProtect, verifier_options
 from rlvr.cli.progress import progress_of
 from rlvr.errors import RequestError, RunError
 from rlvr.files import with_stdin_named
+from rlvr.terminal import one_line
 
 if TYPE_CHECKING:
     from rlvr.rescore.score import ScoreProgress, ScoreReporter, ScoreResult
@@ -222,7 +223,8 @@ def _merge(context: typer.Context, as_json: bool) -> None:
         print_json(result.to_dict())
         return
     by = ", ".join(result.verifiers)
-    print(f"{'rows':<12} {result.written:,} of {len(result.shards)} shards, scores by {by}\nwritten to {result.file}")
+    print(f"{'rows':<12} {result.written:,} of {len(result.shards)} shards, scores by {by}")
+    print(f"written to {one_line(str(result.file))}")
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
@@ -276,7 +278,7 @@ def _summary(result: ScoreResult) -> str:
     lines.append(("rows/s", f"{result.rows_per_second:,.0f}"))
     if result.bad_lines:
         lines.append(("left out", f"{result.bad_lines:,} bad lines, the first: {result.first_bad_line}"))
-    written = [f"written to {path}" for path in result.files]
+    written = [f"written to {one_line(str(path))}" for path in result.files]
     return "\n".join([*(f"{name:<12} {value}" for name, value in lines), *written])
 
 

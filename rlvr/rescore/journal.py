@@ -145,15 +145,12 @@ class Journal:
         """Leave the journal for the next attempt. A journal without entries is deleted."""
         if self._file.closed:
             return
-        self.flush()
-        if self._file.tell() == _header_end(self.path):
-            self.path.unlink()
-        self._file.close()
-
-
-def _header_end(path: Path) -> int:
-    with path.open("rb") as file:
-        return len(file.readline())
+        with self._file as file:
+            self.flush()
+            end = file.tell()
+            file.seek(0)
+            if len(file.readline()) == end:
+                self.path.unlink(missing_ok=True)  # the folder may be gone
 
 
 def _locked(path: Path) -> Any:

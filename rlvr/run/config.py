@@ -23,7 +23,7 @@ from rlvr.record.schema import SamplingParams, Status
 from rlvr.registry import registry
 from rlvr.run.factories import trainer_factory
 from rlvr.settings import M, Setting, Settings, read_settings, validate
-from rlvr.verify.scoring import DEFAULT_REWARDS
+from rlvr.verify.scoring import DEFAULT_REWARDS, MAX_TIMEOUT
 
 
 class ModelConfig(Frozen):
@@ -90,7 +90,7 @@ class VerifierConfig(Frozen):
     workers: int | None = Field(
         default=None, ge=0, description="worker processes; null is one per CPU, 0 verifies in this process"
     )
-    timeout: float = Field(default=5.0, gt=0, description="seconds per verdict")
+    timeout: float = Field(default=5.0, gt=0, le=MAX_TIMEOUT, description="seconds per verdict")
     max_reward: float = Field(default=1e6, gt=0, le=1e100, description="rewards beyond plus or minus this are errors")
     write_protect: bool = Field(
         default=False, description="let workers write to their scratch folders only (Landlock; Linux 6.2 or newer)"

@@ -2,11 +2,13 @@
 
 Three kinds of differences are told apart:
 
-- What can be put back is put back: working directory, environment, signal handlers, decimal context, locale, recursion
-  limit. Random draws are no leak; a verifier that draws gets a seed per row, derived from the row.
+- What can be put back is put back: working directory, environment, import path, umask, signal handlers, decimal
+  context, precision of mpmath, error handling of NumPy, locale, recursion limit, limit of digits. Random draws are no
+  leak; a verifier that draws gets a seed per row, derived from the row.
 - What wears a worker out (open descriptors, threads, child processes beyond `MAY_KEEP`) is tolerated up to a limit,
   because a verifier may well keep a file, a thread pool or a helper process. Beyond it, the worker is replaced.
-- What cannot be put back (removed or replaced modules, closed descriptors) makes the worker useless.
+- What cannot be put back makes the worker useless: removed or replaced modules, other attributes of the modules and
+  classes in `WATCHED`, closed descriptors, lower resource limits, another user.
 """
 
 from __future__ import annotations
@@ -16,13 +18,43 @@ import decimal
 import locale
 import os
 import random
+import resource
 import signal
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 MAY_KEEP: Mapping[str, int] = {"open descriptors": 32, "threads": 32, "child processes": 4}
 """Largest increase since its start that a worker may have, before it is replaced."""
+WATCHED: Sequence[str] = (
+    "builtins",
+    "fractions",
+    "hashlib",
+    "io",
+    "json",
+    "math",
+    "os",
+    "pickle",
+    "random",
+    "re",
+    "shutil",
+    "signal",
+    "statistics",
+    "subprocess",
+    "sys",
+    "time",
+    "rlvr.record.item:Item",
+    "rlvr.record.schema",
+    "rlvr.record.schema:Task",
+    "rlvr.record.schema:Verdict",
+    "rlvr.verify.process_state",
+    "rlvr.verify.verifying",
+    "rlvr.verify.verifying:FunctionVerifier",
+    "rlvr.verify.worker",
+    "rlvr.verify.worker:Worker",
+)
+"""Modules and classes whose attributes no row may change, as far as they are imported: others rely on them."""
 _SIGNALS = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGALRM,
     signal.SIGTERM, signal.SIGCHLD, signal.SIGVTALRM, signal.SIGPROF,
@@ -48,35 +80,52 @@ class ProcessState:
     def __init__(self) -> None:
         self._counts = _counts()
         self._modules = dict(sys.modules)
+        self._attributes = _attributes()
         self._directory = _directory()
         self._environment = _environment().copy()
+        self._path = list(sys.path)
+        self._umask = _umask()
         self._handlers = _handlers()
         self._decimal = decimal.getcontext().copy()
+        self._numeric = _numeric()
         self._locale = locale.setlocale(locale.LC_ALL)
         self._recursion = sys.getrecursionlimit()
+        self._digits = sys.get_int_max_str_digits()
+        self._fixed = _fixed()
 
     def differences(self) -> Differences:
         """Return what differs now. Modules that were imported since are accepted, and dead children reaped."""
         changed = {
             "working directory": _directory() != self._directory,
             "environment": _environment() != self._environment,
+            "import path": sys.path != self._path,
+            "umask": _umask() != self._umask,
             "signal handlers": _handlers() != self._handlers,
             "decimal context": _settings(decimal.getcontext()) != _settings(self._decimal),
             "locale": locale.setlocale(locale.LC_ALL) != self._locale,
             "recursion limit": sys.getrecursionlimit() != self._recursion,
+            "limit of digits": sys.get_int_max_str_digits() != self._digits,
         }
+        changed |= {name: value != self._numeric.setdefault(name, value) for name, value in _numeric().items()}
         _reap()
         counts = _counts()
-        broken = []
-        if sys.modules != self._modules:
-            if all(sys.modules.get(name) is module for name, module in self._modules.items()):
-                self._modules = dict(sys.modules)
-            else:
-                broken.append("modules")
+        broken = self._changed_modules()
+        if (fixed := _fixed()) != self._fixed:
+            broken += [name for name, value in fixed.items() if value != self._fixed[name]]
         if counts["open descriptors"] < self._counts["open descriptors"]:
             broken.append("closed descriptors")
         worn = [name for name, limit in MAY_KEEP.items() if counts[name] > self._counts[name] + limit]
         return Differences([name for name, differs in changed.items() if differs], worn, broken)
+
+    def _changed_modules(self) -> list[str]:
+        """Return whether modules or their attributes were changed. A module that is imported may change others."""
+        if sys.modules != self._modules:
+            if any(sys.modules.get(name) is not module for name, module in self._modules.items()):
+                return ["modules"]
+            self._modules, self._attributes = dict(sys.modules), _attributes()
+        elif any(vars(owner) != before for owner, before in self._attributes):
+            return ["attributes of modules"]
+        return []
 
     def restore(self) -> None:
         """Put back what can be put back. Raises OSError or ValueError if that fails."""
@@ -85,6 +134,9 @@ class ProcessState:
         if _environment() != self._environment:
             os.environb.clear()
             os.environb.update(self._environment)
+            time.tzset()
+        sys.path[:] = self._path
+        os.umask(self._umask)
         for number, handler in self._handlers.items():
             if signal.getsignal(number) != handler:
                 signal.signal(number, handler)
@@ -92,6 +144,11 @@ class ProcessState:
         if locale.setlocale(locale.LC_ALL) != self._locale:
             locale.setlocale(locale.LC_ALL, self._locale)
         sys.setrecursionlimit(self._recursion)
+        sys.set_int_max_str_digits(self._digits)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].seterr(**self._numeric["NumPy error handling"])
+        if "mpmath" in sys.modules:
+            sys.modules["mpmath"].mp.prec = self._numeric["mpmath precision"]
 
 
 class RandomState:
@@ -130,6 +187,39 @@ def _environment() -> dict[bytes, bytes]:
     """Return the mapping behind `os.environ`: comparing that takes 1 µs, comparing `os.environ` 100."""
     data: dict[bytes, bytes] = vars(os.environ)["_data"]
     return data
+
+
+def _attributes() -> list[tuple[Any, dict[str, Any]]]:
+    """Return the modules and classes in `WATCHED` that are imported, each with its attributes."""
+    found = []
+    for name in WATCHED:
+        module, _, inner = name.partition(":")
+        if module in sys.modules:
+            owner = getattr(sys.modules[module], inner) if inner else sys.modules[module]
+            found.append((owner, dict(vars(owner))))
+    return found
+
+
+def _umask() -> int:
+    before = os.umask(0o077)
+    os.umask(before)
+    return before
+
+
+def _numeric() -> dict[str, Any]:
+    """Return the settings of numeric libraries that are imported: they decide about results as decimal's do."""
+    found: dict[str, Any] = {}
+    if "numpy" in sys.modules:
+        found["NumPy error handling"] = sys.modules["numpy"].geterr()
+    if "mpmath" in sys.modules:
+        found["mpmath precision"] = sys.modules["mpmath"].mp.prec
+    return found
+
+
+def _fixed() -> dict[str, Any]:
+    """Return what a process cannot take back, or must not have changed."""
+    limits = (resource.RLIMIT_CPU, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+    return {"resource limits": [resource.getrlimit(each) for each in limits], "user": (os.geteuid(), os.getegid())}
 
 
 def _handlers() -> dict[int, Any]:

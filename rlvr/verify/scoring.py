@@ -35,6 +35,7 @@ from rlvr.verify.workers import LOAD_TIMEOUT
 
 CGROUP_ROOT, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 IN_FLIGHT_UNITS, IN_FLIGHT_BYTES = 4096, 64 << 20
+MAX_TIMEOUT = 1e6  # seconds; the kernel's timers end at about twice that
 VERDICT_BYTES = EXTRACTED_LIMIT + REASON_LIMIT  # room that the verdict of a row in flight may need
 
 _log = logging.getLogger("rlvr")
@@ -318,8 +319,8 @@ def _check_request(verifier: str, workers: int | None, timeout: float, memory: i
         registry().entry("verifier", verifier)
     if workers is not None and workers < 0:
         raise ConfigError(f"workers is {workers}: expected None (one per CPU), 0 (in this process) or more")
-    if not timeout > 0:
-        raise ConfigError(f"timeout is {timeout}: expected seconds, more than 0")
+    if not 0 < timeout <= MAX_TIMEOUT:
+        raise ConfigError(f"timeout is {timeout}: expected seconds, more than 0 and at most {MAX_TIMEOUT:,.0f}")
     if memory is not None and memory <= 0:
         raise ConfigError(f"memory is {memory}: expected bytes, more than 0")
     if write_protect and workers == 0:

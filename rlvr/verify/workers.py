@@ -287,8 +287,18 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        if self._process.returncode != 0:
+            self._kill_orphans()
         self._output.wait()
         zygote.remove_folder(self._scratch)  # the zygote has done that, unless it was killed
+
+    def _kill_orphans(self) -> None:
+        """Kill what the zygote would have killed, had it not been killed itself."""
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        while (orphans := zygote.marked(self._scratch)) and time.monotonic() < deadline:
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def disown(self) -> None:
         """In a forked child: close the stream, which must end when the parent's end does, and nothing else."""

@@ -64,6 +64,8 @@ DEFAULT_MEMORY = 2 * 2**30
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
+_marks: list[mmap.mmap] = []  # what `_mark` has mapped
+
 
 def send_frame(channel: socket.socket, data: bytes) -> None:
     """Write one frame: its length and its bytes."""
@@ -282,6 +284,28 @@ def _same_rlvr() -> None:
     spec.loader.exec_module(module)
 
 
+def _mark(name: str) -> None:
+    """Map a file of this name, so that what is forked from here can be told by it, as `marked` does."""
+    if sys.platform == "linux":
+        fd = os.memfd_create(name)
+        os.ftruncate(fd, mmap.PAGESIZE)
+        _marks.append(mmap.mmap(fd, mmap.PAGESIZE))
+        os.close(fd)
+
+
+def marked(scratch: str) -> list[int]:
+    """Return the processes that a zygote with this scratch folder, or its workers, have forked and not yet ended.
+
+    They map a file of its name or, if they run another program, have the folder in their environment.
+    """
+    name, found = os.path.basename(scratch).encode(), []
+    for folder in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
+        with contextlib.suppress(OSError):  # it has ended, or belongs to somebody else
+            if b"memfd:" + name in (folder / "maps").read_bytes() or b"/" + name in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
 def _end_with_parent(control: socket.socket, on: bool) -> None:
     """Have the kernel end this process, through SIGIO, when the parent closes the control stream or is gone.
 
@@ -306,6 +330,7 @@ def main(control_fd: int, cells_fd: int) -> None:
     _process_control(_PR_SET_PDEATHSIG, signal.SIGCONT)  # a stopped process would not notice that the stream has ended
     _end_with_parent(control, True)
     order: dict[str, Any] = pickle.loads(request)
+    _mark(os.path.basename(order["scratch"]))
     sys.path.extend(entry for entry in order["path"] if entry not in sys.path)
     _same_rlvr()
     logging.getLogger("rlvr.registry").disabled = True  # the caller reports broken plugins

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import decimal
+import json
 import os
 import random
+import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,7 +32,14 @@ class UnprintableError(Exception):
         raise RuntimeError("no words")
 
 
-DIRECTORY, RECURSION = os.getcwd(), sys.getrecursionlimit()
+def _umask() -> int:
+    before = os.umask(0o77)
+    os.umask(before)
+    return before
+
+
+DIRECTORY, RECURSION, PATH, UMASK = os.getcwd(), sys.getrecursionlimit(), list(sys.path), _umask()
+DUMPS, PACKED = json.dumps, Verdict.packed
 
 
 def _change_and_fail(change: Callable[[], object]) -> None:
@@ -45,6 +55,11 @@ def _pristine() -> float:
         and "LEAKED" not in os.environ
         and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
         and sys.getrecursionlimit() == RECURSION
+        and sys.path == PATH
+        and sys.get_int_max_str_digits() == 4300
+        and json.dumps is DUMPS
+        and Verdict.packed is PACKED
+        and _umask() == UMASK
         and {"json", "misbehaving_neighbor"} & sys.modules.keys() == {"json"}
         and len(os.listdir("/proc/self/fd")) < 100
     )
@@ -54,6 +69,29 @@ def _replace_a_module() -> bool:
     sys.modules["json"] = sys.modules["os"]
     sys.modules["misbehaving_neighbor"] = sys.modules["os"]
     return True
+
+
+def _guard() -> bool:
+    """Take away what a program should not use, as HumanEval's `reliability_guard` does."""
+    os.kill = shutil.rmtree = subprocess.Popen = None  # type: ignore[assignment, misc]
+    json.dumps = lambda *_, **__: "[]"  # type: ignore[assignment]
+    return True
+
+
+def _lower_a_limit() -> bool:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    return True
+
+
+def _leave_a_daemon_and_kill_the_zygote() -> None:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        time.sleep(600)
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+    time.sleep(0.1)
+    _kill_the_zygote()
 
 
 def _fill_scratch() -> Verdict:
@@ -195,6 +233,12 @@ def _call(name: str) -> object:
         "environment": lambda: os.environ.update(LEAKED="1") or True,
         "decimal": lambda: setattr(decimal.getcontext(), "prec", 1) or True,
         "handler": lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN) is not None,
+        "umask": lambda: os.umask(0o777) >= 0,
+        "import path": lambda: sys.path.insert(0, "/nowhere") is None,
+        "digits": lambda: sys.set_int_max_str_digits(640) is None,
+        "patched modules": _guard,
+        "patched class": lambda: setattr(Verdict, "packed", lambda _: ["graded", 7.0, None, None]) is None,
+        "limits": _lower_a_limit,
         "recursion limit": lambda: sys.setrecursionlimit(200) or True,
         "module": _replace_a_module,
         "no modules": lambda: _change_and_fail(sys.modules.clear),
@@ -206,6 +250,7 @@ def _call(name: str) -> object:
         "burn 0.3": lambda: _burn(0.3),
         "burn 60": lambda: _burn(60),
         "kill the zygote": _kill_the_zygote,
+        "daemon and kill the zygote": _leave_a_daemon_and_kill_the_zygote,
         "temporary file": lambda: tempfile.mkstemp()[0] > 0,
         "scratch": _fill_scratch,
         "1e300": lambda: 1e300,

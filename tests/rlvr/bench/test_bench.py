@@ -20,7 +20,7 @@ from rlvr.bench.bench import (
 from rlvr.bench.questions import questions_of
 from rlvr.bench.report import Limits, Report, Result
 from rlvr.bench.text import outcome
-from rlvr.bench.trials import ATTACK, FORMATTING, GOLD, HOSTILITY, STATUSES, SYMMETRY, WRONG
+from rlvr.bench.trials import ATTACK, CHANGED, FORMATTING, GOLD, HOSTILITY, PADDED, STATUSES, SYMMETRY, WRONG
 from rlvr.errors import ConfigError, PluginError, RequestError
 from rlvr.record.schema import Status
 
@@ -84,6 +84,15 @@ def test_a_sound_verifier_passes_and_is_counted_right() -> None:
         ("half_for_wrong", {SPREAD}),
         ("pays_for_length", {SPREAD}),
         ("a_billion", {REWARDS}),
+        ("ignores_units", {CHANGED}),
+        ("ignores_exponents", {CHANGED}),
+        ("ignores_the_order", {CHANGED}),
+        ("rounds", {CHANGED}),
+        ("compares_characters", {CHANGED}),
+        ("accepts_what_it_cannot_read", {f"{ATTACK}several boxes", f"{ATTACK}echo of the prompt", HOSTILITY}),
+        ("reads_the_question", {WRONG, PADDED}),
+        ("lucky", {REPEATS}),
+        ("likes_long_answers", {PADDED, HOSTILITY}),
         ("draws", {REPEATS}),
         ("draws_by_numpy", {REPEATS}),
     ],

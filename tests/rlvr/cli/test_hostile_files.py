@@ -109,6 +109,32 @@ def test_a_name_of_255_bytes_can_be_read_written_and_continued(cli: Cli, folder:
     assert sorted(os.listdir("out")) == [name], "no journal and no temporary file is left"
 
 
+def test_a_folder_that_vanishes_under_the_work(cli: Cli, folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "removing.py").write_text(
+        "import shutil\nfrom pathlib import Path\n"
+        "def check(completion, task):\n"
+        "    return shutil.rmtree(Path(__file__).with_name('out'), ignore_errors=True) is None\n"
+    )
+    (folder / "rows.jsonl").write_text('{"completion": "a", "answer": "a"}\n')
+    done = cli("score", "rows.jsonl", "--verifier", "removing.py:check", "--workers", "1", "--out", "out/out.jsonl")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert done.err.endswith(": No such file or directory\n")
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e308", "nan", "0"])
+def test_time_limits_without_sense(cli: Cli, folder: Path, seconds: str) -> None:
+    (folder / "rows.jsonl").write_text('{"completion": "a", "answer": "a"}\n')
+    said = refused(cli, (*READERS[0], "--timeout", seconds), "rows.jsonl")
+    assert "expected seconds, more than 0 and at most 1,000,000" in said
+
+
+def test_a_name_with_a_line_end_cannot_pose_as_a_message(cli: Cli, folder: Path) -> None:
+    (folder / "rows.jsonl").write_text('{"completion": "a", "answer": "a"}\n')
+    command = ("score", "rows.jsonl", "--verifier", "check.py:check", "--workers", "0", "--out", "a\nrlvr: b.jsonl")
+    assert cli(*command).out.endswith("written to a\\nrlvr: b.jsonl\n")
+
+
 def test_a_file_named_twice_by_different_spellings_is_given_twice(cli: Cli, folder: Path) -> None:
     Path("rows.jsonl").write_text('{"completion": "1", "answer": "1"}\n')
     os.symlink("rows.jsonl", "link.jsonl")

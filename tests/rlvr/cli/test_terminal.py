@@ -113,13 +113,16 @@ def test_a_dry_run_is_harmless(cli: Cli, folder: Path, awkward_model: Path) -> N
     row = {"question": f"What is {EVIL}?", "answer": f"2{EVIL}", "id": EVIL}
     (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for _ in range(8)))
     options = ["--set", "dataset.options.id=id", "--set", "eval.questions=0", *SMALL]
-    done = cli(
+    command = (
         *("train", "--dry-run", "--model", str(awkward_model), "--dataset", "questions.jsonl"),
         *("--verifier", "evil.py:check", "--set", "verifier.workers=0", *options),
     )
+    done = cli(*command)
     assert done.code == 0, done.err
     assert harmless(done.out + done.err)
     assert f"verified by x{SEEN}" in done.out
+    (folder / "evil.py").write_text(VERIFIER.replace("reason = EVIL", 'reason = "broken\\nrlvr: all is well" + EVIL'))
+    assert r"broken\nrlvr: all is well" in cli(*command).out
 
 
 def test_the_progress_of_a_run_is_harmless_in_python_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

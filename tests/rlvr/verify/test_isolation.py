@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import mpmath
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,12 @@ def among_neighbors(scorer: Scorer, deed: str, times: int = 5) -> tuple[list[Sco
         ("recursion limit", "recursion limit"),
         ("module", "modules"),
         ("no modules", "modules"),
+        ("umask", "umask"),
+        ("import path", "import path"),
+        ("digits", "limit of digits"),
+        ("patched modules", "attributes of modules"),
+        ("patched class", "attributes of modules"),
+        ("limits", "resource limits"),
     ],
 )
 def test_what_a_row_changes_is_nothing_to_its_neighbors(
@@ -67,6 +75,19 @@ def test_what_a_row_changes_is_nothing_to_its_neighbors(
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith("verifier 'misbehaving' leaks state between rows (")
     assert change in message
+
+
+def test_settings_of_numeric_libraries_are_put_back() -> None:
+    """Unless a row imports the library and sets them at once: that is how a verifier prepares itself."""
+    state = process_state.ProcessState()
+    before = np.geterr(), mpmath.mp.prec
+    assert not state.differences().all
+    np.seterr(divide="raise", invalid="ignore")
+    mpmath.mp.dps = 5
+    assert state.differences().restorable == ["NumPy error handling", "mpmath precision"]
+    state.restore()
+    assert (np.geterr(), mpmath.mp.prec) == before
+    assert not state.differences().all
 
 
 def test_leaked_descriptors_replace_the_worker(scorer: Scorer) -> None:
