@@ -26,6 +26,8 @@ class Layout:
     """Target → columns, or paths into columns, of another name than the target's. The first that a row has counts."""
     group_suffix: re.Pattern[str] | None = None
     """End of a group's text that differs between its rollouts."""
+    single: tuple[str, ...] = ()
+    """Paths to lists of completions, of which only one can be read."""
 
 
 LAYOUTS = (
@@ -73,7 +75,7 @@ LAYOUTS = (
         frozenset({"prompt", "response", "label"}),
         {"completion": ("response",), "answer": ("label",), "group_id": ("group_index",)},
     ),
-    # lm-evaluation-harness, --log_samples: samples_TASK_*.jsonl. Of several repeats, the first is read.
+    # lm-evaluation-harness, --log_samples: samples_TASK_*.jsonl. A row with several repeats is refused.
     Layout(
         "lm-eval's samples",
         frozenset({"doc_id", "doc", "target", "resps"}),
@@ -83,6 +85,7 @@ LAYOUTS = (
             "prompt": ("arguments.gen_args_0.arg_0", "arguments.0.0"),
             "group_id": ("doc_id",),
         },
+        single=("resps", "resps.0"),
     ),
     # Output of OpenAI's batch API: chat completions, then responses. The gold answers are elsewhere: --gold.
     Layout(
@@ -91,7 +94,7 @@ LAYOUTS = (
         {
             "completion": (
                 "response.body.choices.0.message.content",
-                "response.body.output.-1.content.0.text",
+                "response.body.output",
                 "response.body.choices.0.text",
             ),
             "id": ("custom_id",),
@@ -142,6 +145,7 @@ def columns_of(layout: Layout | None, found: Collection[str], mapping: Mapping[s
             there = [path for path in paths if not heads([path]).isdisjoint(found)]
             columns[target] = "|".join(there) or target
         columns.group_suffix = layout.group_suffix
+        columns.single = () if "completion" in (mapping or {}) else layout.single
     columns.update(mapping or {})
     return columns
 

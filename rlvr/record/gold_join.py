@@ -91,7 +91,7 @@ class GoldAnswers:
         """Return the source for reading rows with joined answers; a row without a joined answer keeps its own."""
         own = source.columns["answer"]
         columns = Columns({**source.columns, "answer": own if own == "answer" else f"answer|{own}"})
-        columns.group_suffix = source.columns.group_suffix
+        columns.group_suffix, columns.single = source.columns.group_suffix, source.columns.single
         return replace(source, columns=columns)
 
     def join(self, source: Source, batch: Batch) -> Batch:

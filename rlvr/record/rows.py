@@ -31,6 +31,8 @@ class Columns(dict[str, str]):
 
     group_suffix: re.Pattern[str] | None = None
     """End of a group's text that differs between its rollouts and is cut off."""
+    single: tuple[str, ...] = ()
+    """Paths to lists of completions. A row with several of them cannot be read as one completion."""
 
 
 BY_NAME = Columns({target: target for target in TARGETS})
@@ -120,6 +122,7 @@ class Row:
         if self.is_record:
             text: str | None = self._of_kind("completion", self.values.get("completion"), str | None)
             return text
+        self.require_one_completion()
         column = self.columns["completion"]
         value = self.at(column)
         if not isinstance(value, list) or not value:
@@ -128,6 +131,16 @@ class Row:
             return last_said(value, column)
         except FieldError as error:
             raise FieldError(error.reason, self.where) from error
+
+    def require_one_completion(self) -> None:
+        """Raise DataError if the format's list of completions has several: a row is one completion."""
+        for path in self.columns.single:
+            found = self.at(path)
+            if isinstance(found, list) and len(found) > 1:
+                raise DataError(
+                    f"{self.where}: {path!r} holds {len(found)} completions, and a row is scored as one. Write a row "
+                    "for each: jq -c '. as $row | .resps[][] | $row + {resps: [[.]]}' FILE > ROWS.jsonl"
+                )
 
     @property
     def gold(self) -> str | None:
@@ -246,11 +259,12 @@ def chat_of(value: Any) -> list[Mapping[str, Any]] | None:
 
 
 def plain_messages(turns: Sequence[Mapping[str, Any]], column: str) -> list[dict[str, str]]:
-    """Return the messages of a prompt with role and text alone. Raises FieldError for a part that is no text."""
+    """Return the messages of a prompt with role and text alone, without thinking. Raises FieldError for a part that is
+    no text."""
     plain = []
     for turn in turns:
         role, content = turn.get("role"), turn.get("content")
-        parts = content if isinstance(content, list | tuple) else []
+        parts = [part for part in content if not is_thinking(part)] if isinstance(content, list | tuple) else []
         if not isinstance(role, str) or not all(isinstance(message_field(part, "text"), str) for part in parts):
             raise FieldError(f"{column!r} is {kind_of(turns)}: expected text or messages of role and text")
         plain.append({"role": role, "content": message_text(content)})
@@ -260,12 +274,21 @@ def plain_messages(turns: Sequence[Mapping[str, Any]], column: str) -> list[dict
 def last_said(messages: Sequence[Any], column: str) -> str | None:
     """Return the text of the assistant's last message that has any; "" if none has, None if there is no such message.
 
-    Messages are mappings or objects, their content text or parts. Raises FieldError for what is no chat.
+    Messages are mappings or objects, their content text or parts. Items beside them that have a type and no role, such
+    as the reasoning in the output of OpenAI's Responses API, are left out; a list of text parts is one message. Raises
+    FieldError for what is no chat.
     """
-    if not all(isinstance(message_field(turn, "role"), str) for turn in messages):
+    turns = [turn for turn in messages if isinstance(message_field(turn, "role"), str)]
+    others = [turn for turn in messages if not isinstance(message_field(turn, "role"), str)]
+    is_content = not turns and any(is_thinking(part) or message_field(part, "text") for part in others)
+    if not all(isinstance(message_field(item, "type"), str) for item in others) or (
+        others and not (turns or is_content)
+    ):
         raise FieldError(f"{column!r} is {kind_of(messages)}: expected text, a number or messages")
-    said = [turn for turn in messages if message_field(turn, "role") == "assistant"]
-    texts = [message_text(message_field(turn, "content")) for turn in said]
+    if is_content:
+        return message_text(others)
+    said = [turn for turn in turns if message_field(turn, "role") == "assistant"]
+    texts = ["" if is_thinking(turn) else message_text(message_field(turn, "content")) for turn in said]
     return next(filter(None, reversed(texts)), "") if texts else None
 
 
@@ -275,7 +298,26 @@ def message_field(message: Any, name: str) -> Any:
 
 
 def message_text(content: Any) -> str:
-    """Return the text of a message's content, which is text or a list of parts."""
+    """Return the text of a message's content, which is text or a list of parts. Parts that hold thinking are left
+    out."""
     if isinstance(content, list | tuple):
-        return "".join(text for part in content if isinstance(text := message_field(part, "text"), str))
+        said = (part for part in content if not is_thinking(part))
+        return "".join(text for part in said if isinstance(text := message_field(part, "text"), str))
     return content if isinstance(content, str) else ""
+
+
+_THINKING = re.compile(r"(?i)reason|think|thought|summary_text")
+
+
+def is_thinking(part: Any) -> bool:
+    """Return True if a message, or a part of one, holds thinking, which is no answer.
+
+    Known are types such as `reasoning`, `reasoning_text` and `thinking`, Gemini's `thought: true`, and harmony's
+    channel `analysis`.
+    """
+    kind = message_field(part, "type")
+    return (
+        (isinstance(kind, str) and _THINKING.search(kind) is not None)
+        or message_field(part, "thought") is True
+        or message_field(part, "channel") == "analysis"
+    )

@@ -145,6 +145,8 @@ def _inspected(paths: Sequence[Path]) -> tuple[dict[Path, int], list[Identity]]:
                     key = (str(row.id), int(row.values.get("segment") or 0))
                     if owners.setdefault(key, path) != path:
                         raise RequestError(f"{row.where}: the id {key[0]!r} is in {owners[key]} too: are these shards?")
+    if not common:
+        raise RequestError(f"--merge: {', '.join(map(str, paths))} have no rows")
     first, *others = common
     for path in others:
         if Counter(common[path]) != Counter(common[first]):
@@ -152,7 +154,7 @@ def _inspected(paths: Sequence[Path]) -> tuple[dict[Path, int], list[Identity]]:
                 f"--merge: {first} has scores by {_told(common[first])}, {path} by {_told(common[path])}: shards of "
                 "one request have the same scores"
             )
-    if not common or not common[first]:
+    if not common[first]:
         raise RequestError(f"--merge: {paths[0]} has no score that all of its rows have: it is no output of rlvr score")
     return sizes, common[first]
 

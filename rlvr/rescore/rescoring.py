@@ -214,6 +214,7 @@ class Census:
             task = row.values.get("task")
             found = {"completion": row.values.get("completion"), "answer": task and task.get("answer")}
         else:
+            row.require_one_completion()
             self.columns.setdefault(source.path, {}).update(dict.fromkeys(row.values))
             if source.path not in self.paths:
                 self.paths[source.path] = [*paths_in(row.values)]

@@ -261,6 +261,7 @@ class FileRequest:
             notes.layouts(sources)
             census = take_census(job, mapping)
             where.require_known(", ".join(str(source.path) for source in sources))
+            self._require_rows(census, where, sources, notes)
             if gold is not None:
                 notes.add(gold.note())
             notes.missing_columns(census, sources)
@@ -292,6 +293,21 @@ class FileRequest:
             first_bad_line=census.first_bad_line or None,
             notes=tuple(notes.texts),
         )
+
+    def _require_rows(self, census: Census, where: Where, sources: Sequence[Source], notes: _Notes) -> None:
+        """Raise RequestError if there is nothing to score. A shard without rows is no mistake, but a note."""
+        if census.rows.total():
+            if self.limit is None and self.shard is None and not where.conditions:
+                for source in sources:
+                    if not census.rows[source.path]:
+                        notes.add(f"{source.path} has no rows")
+            return
+        conditions = " ".join(f"--where {each.text}" for each in where.conditions)
+        names = ", ".join(str(source.path) for source in sources)
+        why = f"has no row that meets {conditions}" if conditions else "has no rows"
+        if self.shard is None:
+            raise RequestError(f"nothing to score: {names} {why}")
+        notes.add(f"shard {self.shard[0]}/{self.shard[1]} of {names} {why}: its output is empty")
 
     def _gold(self) -> tuple[GoldAnswers | None, Mapping[str, str]]:
         """Return the gold answers, and the mapping of the rows' own columns."""

@@ -36,6 +36,7 @@ from rlvr.record.lines import line_of
 from rlvr.record.reading import read_batches, source_of
 from rlvr.record.schema import Rollout, Score, Task
 from rlvr.record.store import read_rollouts, write_rollouts
+from rlvr.rescore.merging import merge
 from rlvr.rescore.scored import line_with
 
 ALWAYS = ["verifier", "version", "config_hash", "status", "reward", "extracted", "reason", "seconds"]
@@ -681,15 +682,38 @@ def test_a_file_that_cannot_be_read_is_one_line(rlvr: Run, name: str, content: b
     assert done.err.count("\n") == 1
 
 
-def test_no_rows_is_no_error(rlvr: Run) -> None:
+def test_nothing_to_score_is_refused_and_nothing_is_written(rlvr: Run) -> None:
     put("in.jsonl")
+    put("rows.jsonl", {"completion": "x", "answer": "4"})
     pq.write_table(pa.table({"completion": pa.array([], pa.string())}), "in.parquet")
-    for source in ("in.jsonl", "in.parquet"):
-        for target in ("out.jsonl", "out.parquet"):
-            done = rlvr("score", source, "--out", target, "--force")
-            assert done.code == 0, done.err
-            assert "rows         0" in done.out
-    assert "scores" in pq.read_schema("out.parquet").names
+    for arguments, why in (
+        (["in.jsonl"], "in.jsonl has no rows"),
+        (["in.parquet"], "in.parquet has no rows"),
+        (["rows.jsonl", "--where", "completion=y"], "rows.jsonl has no row that meets --where completion=y"),
+    ):
+        done = rlvr("score", *arguments, "--out", "out.jsonl")
+        assert (done.code, done.err) == (2, f"rlvr: nothing to score: {why}\n")
+        assert not Path("out.jsonl").exists()
+
+
+def test_an_empty_file_beside_others_is_told_of(rlvr: Run) -> None:
+    put("in.jsonl")
+    put("rows.jsonl", {"completion": "x", "answer": "4"})
+    done = rlvr("score", "rows.jsonl", "in.jsonl", "--out", "out.jsonl")
+    assert done.code == 0
+    assert done.err == "rlvr: in.jsonl has no rows\n"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_shard_without_rows_has_an_empty_output(rlvr: Run, ending: str) -> None:
+    put("in.jsonl", {"completion": "x", "answer": "4"})
+    for shard in (1, 2):
+        done = rlvr("score", "in.jsonl", "--out", f"{shard}.{ending}", "--shard", f"{shard}/2")
+        assert done.code == 0, done.err
+    assert "shard 2/2 of in.jsonl has no rows: its output is empty" in done.err
+    assert merge([f"1.{ending}", f"2.{ending}"], f"all.{ending}").written == 1
+    if ending == "parquet":
+        assert "scores" in pq.read_schema("2.parquet").names
 
 
 def test_a_file_that_grows_meanwhile_is_noticed(rlvr: Run) -> None:

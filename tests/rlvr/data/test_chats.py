@@ -52,6 +52,13 @@ def test_verls_data_sets_are_read_as_they_are(tmp_path: Path, ending: str) -> No
     assert list(found.questions()) == ["Find 100+4."] * 2 == [found.question(i) for i in range(2)]
 
 
+def test_thinking_in_a_prompt_is_left_out(tmp_path: Path) -> None:
+    parts = [{"type": "thinking", "thinking": "Ten?"}, {"type": "text", "text": "Which base?"}]
+    answer = {"role": "user", "content": "Ten."}
+    found = source(put(tmp_path / "in.jsonl", {"prompt": [USER, {"role": "assistant", "content": parts}, answer]}))
+    assert found[0].messages == messages(USER, {"role": "assistant", "content": "Which base?"}, answer)
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 def test_trls_prompts_are_chats(tmp_path: Path, ending: str) -> None:
     turns = [USER, {"role": "assistant", "content": "Which base?"}, {"role": "user", "content": "Ten."}]

@@ -133,6 +133,48 @@ def test_output_of_openais_batch_api_is_read_and_its_answers_are_asked_for(score
     assert not Path("out.jsonl").exists()
 
 
+REASONING = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "41?"}], "content": []}
+PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "41?"}]}, {"type": "text", "text": "42"}]
+RESPONSES = [
+    {
+        "output": [
+            REASONING,
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "42"}]},
+        ]
+    },
+    {"choices": [{"message": {"role": "assistant", "content": PARTS}}]},
+    {"choices": [{"message": {"role": "assistant", "reasoning_content": "41?", "content": "42"}}]},
+]
+
+
+@pytest.mark.parametrize("body", RESPONSES)
+def test_thinking_in_openais_output_is_no_answer(score: Run, body: dict[str, Any]) -> None:
+    put("in.jsonl", {"custom_id": "q1", "response": {"body": body}, "error": None, "answer": "42"})
+    assert score("in.jsonl", "--out", "out.jsonl").code == 0
+    assert rewards("out.jsonl") == [1.0]
+
+
+def test_output_that_ends_while_it_thinks_says_nothing(score: Run) -> None:
+    put("in.jsonl", {"custom_id": "q", "response": {"body": {"output": [REASONING]}}, "error": None, "answer": "41?"})
+    assert score("in.jsonl", "--out", "out.jsonl").code == 0
+    assert last_scores("out.jsonl")[0]["status"] == "unparsed"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize("resps", [[["41", "42"]], [["41"], ["42"]]])
+def test_several_responses_of_lm_eval_are_refused_with_the_way_out(
+    score: Run, resps: list[list[str]], ending: str
+) -> None:
+    row = {"doc_id": 5, "doc": {"question": "6*7?"}, "target": "42", "resps": resps}
+    source = (put if ending == "jsonl" else put_parquet)(f"in.{ending}", row)
+    done = score(source, "--out", "out.jsonl")
+    assert done.code == 2
+    assert "holds 2 completions, and a row is scored as one. Write a row for each: jq -c" in done.err
+    assert not Path("out.jsonl").exists()
+    assert score(source, "--out", "out.jsonl", "--map", "completion=resps.-1.-1").code == 0
+    assert rewards("out.jsonl") == [1.0]
+
+
 @pytest.mark.parametrize("content", [["6*7?", "42"], "42"])
 def test_nemo_rls_training_data_has_no_gold(score: Run, content: Any) -> None:
     put("train_data_step1.jsonl", {"content": content, "rewards": 1.0, "input_lengths": 9, "gold": "42"})

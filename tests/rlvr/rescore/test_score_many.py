@@ -247,8 +247,8 @@ def test_conditions_on_a_score_pick_one_score_of_the_row(rlvr: Run) -> None:
     assert len(lines("a.jsonl")) == 10
     assert rlvr("in.jsonl", "--out", "b.jsonl", "--where", "reward=0", "--where", "verifier=b").code == 0
     assert len(lines("b.jsonl")) == 5
-    assert rlvr("in.jsonl", "--out", "c.jsonl", "--where", "reward=0", "--where", "verifier=a").code == 0
-    assert lines("c.jsonl") == []
+    done = rlvr("in.jsonl", "--out", "c.jsonl", "--where", "reward=0", "--where", "verifier=a")
+    assert (done.code, "no row that meets --where reward=0 --where verifier=a" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize("n", [1, 3, 7])

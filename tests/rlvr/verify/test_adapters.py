@@ -385,6 +385,18 @@ def test_a_generator_that_nobody_finishes_leaves_no_process() -> None:
         ([{"role": "assistant", "content": ""}], ""),
         ([{"role": "assistant", "content": "a"}, {"role": "assistant", "content": [], "tool_calls": [1]}], "a"),
         ([SimpleNamespace(role="assistant", content=[{"type": "text", "text": "a"}, SimpleNamespace(text="b")])], "ab"),
+        *(
+            ([{"role": "assistant", "content": [{**part, "text": "x"}, {"type": "text", "text": "a"}]}], "a")
+            for part in (
+                *({"type": name} for name in ("reasoning", "reasoning_text", "thinking", "redacted_thinking")),
+                {"thought": True},
+            )
+        ),
+        ([{"role": "assistant", "content": [{"type": "thinking", "thinking": "x"}]}], ""),
+        ([{"role": "assistant", "channel": "analysis", "content": "x"}], ""),
+        ([{"type": "reasoning", "text": "x"}, {"role": "assistant", "content": "a"}], "a"),
+        ([{"type": "thinking", "thinking": "x"}, {"type": "text", "text": "a"}], "a"),
+        ([{"type": "reasoning", "summary": []}], ""),
     ],
 )
 def test_what_was_said_last_is_one_rule(messages: list[Any], said: str | None) -> None:
@@ -396,3 +408,11 @@ def test_a_completion_that_is_no_chat_is_an_error_that_says_so() -> None:
         assert reward(["q"], [[{"role": "assistant", "content": ""}]], answer=["1"]) == [0.0]
         with pytest.raises(DataError, match="'completion' is a list: expected text, a number or messages"):
             reward(["q"], [[1, 2]], answer=["1"])
+
+
+def test_thinking_in_a_message_of_trl_is_no_answer() -> None:
+    chat = [
+        {"role": "assistant", "content": [{"type": "reasoning", "text": "\\boxed{41}"}, {"type": "text", "text": "42"}]}
+    ]
+    with contextlib.closing(rlvr.to_trl("math", workers=0)) as reward:
+        assert reward(["q", "q"], [chat, chat], answer=["42", "41"]) == [1.0, 0.0]
