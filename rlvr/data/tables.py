@@ -19,6 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
+from rlvr.data.hub import quick_hub
 from rlvr.errors import DataError, RequestError, RlvrError
 from rlvr.files import from_json, kind_of, lines_of, sha256
 from rlvr.record.paths import at_path, heads
@@ -275,13 +276,15 @@ def hub_table(name: str, repository: str, configuration: str | None, split: str,
     from datasets import load_dataset
 
     where = f"{repository}{f' ({configuration})' if configuration else ''}, split {split!r}"
-    try:
-        rows = load_dataset(repository, configuration, split=split, revision=revision, trust_remote_code=False)
-    except Exception as error:  # the hub's client raises OSError, httpx's errors, its own and ValueError
-        raise RequestError(
-            f"dataset {name}: {where} could not be loaded ({type(error).__name__}: {first_line(error)}); without a "
-            "network, name local files in its layout with --data-files FILE"
-        ) from error
+    with quick_hub() as unreachable:
+        try:
+            rows = load_dataset(repository, configuration, split=split, revision=revision, trust_remote_code=False)
+        except Exception as error:  # the hub's client raises OSError, httpx's errors, its own and ValueError
+            reason = f"{type(error).__name__}: {first_line(error)}" if unreachable is None else unreachable
+            raise RequestError(
+                f"dataset {name}: {where} could not be loaded ({reason}); without a network, name local files in its "
+                "layout with --data-files FILE"
+            ) from error
     floats = frozenset(column for column, kind in rows.features.items() if _dtype(kind).startswith("float"))
     return Table(where, tuple(rows.column_names), rows, inexact=floats)
 

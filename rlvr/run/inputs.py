@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rlvr.files import sha256
 from rlvr.protocols import ModelSpec, PromptSource
+from rlvr.run.models import reaching
 
 MODEL_FILES = (
     "config.json", "generation_config.json", "adapter_config.json", "*.index.json", "*token*.json", "vocab*",
@@ -56,6 +57,9 @@ def _hub_commit(spec: ModelSpec) -> str | None:
     """Return the commit that a name of the hub stands for now; None if the cache does not tell."""
     from transformers.utils.hub import cached_file
 
-    file = cached_file(spec.path, "config.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False)
+    with reaching(spec):
+        file = cached_file(
+            spec.path, "config.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
+        )
     folder = None if file is None else Path(file).parent
     return None if folder is None or folder.parent.name != "snapshots" else folder.name

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from rlvr.data.hub import quick_hub
 from rlvr.errors import RequestError
 from rlvr.files import from_json, sha256
 from rlvr.protocols import ModelSpec
@@ -40,16 +43,38 @@ def load_tokenizer(spec: ModelSpec) -> Tokenizer:
     if Path(spec.path).is_dir() and not any(True for pattern in TOKENIZER_FILES for _ in Path(spec.path).glob(pattern)):
         raise _no_tokenizer(spec)
     try:
-        serialized = cached_file(
-            spec.path, "tokenizer.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
-        )
-        loader: Any = AutoTokenizer if serialized is None else PreTrainedTokenizerFast
-        tokenizer = cast("Tokenizer", loader.from_pretrained(spec.path, **_hub_arguments(spec)))
+        with reaching(spec):
+            serialized = cached_file(
+                spec.path, "tokenizer.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
+            )
+            loader: Any = AutoTokenizer if serialized is None else PreTrainedTokenizerFast
+            tokenizer = cast("Tokenizer", loader.from_pretrained(spec.path, **_hub_arguments(spec)))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise cannot_load("tokenizer", spec, error) from error
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):  # made of the model's type alone
         raise _no_tokenizer(spec)
     return tokenizer
+
+
+@contextmanager
+def reaching(spec: ModelSpec) -> Iterator[None]:
+    """Load from a local directory, or from the hub if it can be reached, else from the hub's cache.
+
+    Raises RequestError for a model that is neither in the cache nor to be had.
+    """
+    if Path(spec.path).is_dir():
+        yield
+        return
+    with quick_hub() as unreachable:
+        try:
+            yield
+        except OSError as error:
+            if unreachable is None or "trust_remote_code" in str(error):
+                raise
+            raise RequestError(
+                f"cannot load the model {place_of(spec)}: there is no directory of this name, it is not in the hub's "
+                f"cache, and {unreachable}. Give the directory of a model: --model DIRECTORY"
+            ) from error
 
 
 def _no_tokenizer(spec: ModelSpec) -> RequestError:
@@ -80,7 +105,8 @@ def load_configuration(spec: ModelSpec) -> PreTrainedConfig:
 
     check_directory(spec)
     try:
-        return cast("PreTrainedConfig", AutoConfig.from_pretrained(spec.path, **_hub_arguments(spec)))
+        with reaching(spec):
+            return cast("PreTrainedConfig", AutoConfig.from_pretrained(spec.path, **_hub_arguments(spec)))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise cannot_load("configuration of the model", spec, error) from error
 
@@ -136,9 +162,10 @@ def end_ids(spec: ModelSpec, tokenizer: Tokenizer) -> frozenset[int]:
     """Return the token ids that end a completion, without reading weights; empty if none does."""
     from transformers.utils.hub import cached_file
 
-    file = cached_file(
-        spec.path, "generation_config.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
-    )
+    with reaching(spec):
+        file = cached_file(
+            spec.path, "generation_config.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
+        )
     if file is not None:
         generation = from_json(Path(file).read_text(encoding="utf-8"), file)
         return eos_ids(generation.get("eos_token_id"), tokenizer)
@@ -198,10 +225,15 @@ def check_directory(spec: ModelSpec) -> None:
         raise RequestError(f"model: there is no directory {spec.path!r}")
 
 
+def place_of(spec: ModelSpec) -> str:
+    """Return the model's path or name, and its revision, for messages."""
+    return f"{spec.path!r}" if spec.revision is None else f"{spec.path!r} at revision {spec.revision!r}"
+
+
 def cannot_load(what: str, spec: ModelSpec, error: Exception) -> RequestError:
     """Return the error for something that could not be loaded, with what to do."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    place = f"{spec.path!r}" if spec.revision is None else f"{spec.path!r} at revision {spec.revision!r}"
+    place = place_of(spec)
     if "trust_remote_code" in str(error):
         return RequestError(
             f"cannot load the {what} {place}: it brings Python code of its own. Read that code; "

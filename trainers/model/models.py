@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from rlvr.errors import ConfigError, RequestError, nearest
 from rlvr.protocols import ModelSpec
-from rlvr.run.models import cannot_load, check_directory, eos_ids
+from rlvr.run.models import cannot_load, check_directory, eos_ids, reaching
 
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -73,18 +73,21 @@ def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
     spec = resolve(spec)
     dtype = torch.float32 if master else DTYPES[spec.dtype]
     try:
-        config = AutoConfig.from_pretrained(spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-        _zero_dropout(config)
-        _refuse_stateful(config)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            spec.path,
-            revision=spec.revision,
-            trust_remote_code=spec.trust_remote_code,
-            config=config,
-            dtype=dtype,
-            attn_implementation=spec.attn_implementation,
-            output_loading_info=True,
-        )
+        with reaching(spec):
+            config = AutoConfig.from_pretrained(
+                spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+            )
+            _zero_dropout(config)
+            _refuse_stateful(config)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                spec.path,
+                revision=spec.revision,
+                trust_remote_code=spec.trust_remote_code,
+                config=config,
+                dtype=dtype,
+                attn_implementation=spec.attn_implementation,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise cannot_load("model", spec, error) from error
     model: PreTrainedModel = loaded[0]

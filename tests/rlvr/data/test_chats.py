@@ -55,7 +55,9 @@ def test_verls_data_sets_are_read_as_they_are(tmp_path: Path, ending: str) -> No
 def test_thinking_in_a_prompt_is_left_out(tmp_path: Path) -> None:
     parts = [{"type": "thinking", "thinking": "Ten?"}, {"type": "text", "text": "Which base?"}]
     answer = {"role": "user", "content": "Ten."}
-    found = source(put(tmp_path / "in.jsonl", {"prompt": [USER, {"role": "assistant", "content": parts}, answer]}))
+    found = source(
+        put(tmp_path / "in.jsonl", {**VERL, "prompt": [USER, {"role": "assistant", "content": parts}, answer]})
+    )
     assert found[0].messages == messages(USER, {"role": "assistant", "content": "Which base?"}, answer)
 
 

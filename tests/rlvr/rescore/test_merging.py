@@ -92,11 +92,12 @@ def test_shards_of_selected_rows_follow_each_other(score: Run) -> None:
     assert done.err.startswith("rlvr: the sizes of the shards show that rows were selected")
 
 
-def test_shards_without_any_row_are_refused() -> None:
-    for name in ("1.jsonl", "2.jsonl"):
-        Path(name).touch()
-    with pytest.raises(RequestError, match=r"1\.jsonl, 2\.jsonl have no rows"):
-        rlvr.merge(["1.jsonl", "2.jsonl"], "all.jsonl")
+def test_shards_without_any_row_are_refused(tmp_path: Path) -> None:
+    shards = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
+    for path in shards:
+        path.touch()
+    with pytest.raises(RequestError, match=r"1\.jsonl, .*2\.jsonl have no rows"):
+        rlvr.merge(shards, tmp_path / "all.jsonl")
 
 
 @pytest.mark.parametrize(

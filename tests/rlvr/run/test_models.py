@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,7 +122,37 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_hub_name_that_cannot_be_reached_is_one_line_that_says_what_is_needed() -> None:
-    with pytest.raises(RequestError, match="a local directory, or a hub name and a network") as caught:
+    with pytest.raises(RequestError, match="Give the directory of a model: --model DIRECTORY") as caught:
         load_tokenizer(ModelSpec("nobody/no-such-model", revision="v1"))
     assert "\n" not in str(caught.value)
-    assert "the tokenizer 'nobody/no-such-model' at revision 'v1'" in str(caught.value)
+    assert "the model 'nobody/no-such-model' at revision 'v1': there is no directory of this name" in str(caught.value)
+
+
+HUB = "from rlvr.data.hub import quick_hub\nwith quick_hub() as reason: print(reason)"
+LOAD = (
+    "from rlvr.protocols import ModelSpec\nfrom rlvr.run.models import load_tokenizer\nload_tokenizer(ModelSpec('a/b'))"
+)
+
+
+def asked(code: str, **environment: str) -> str:
+    """Return the last line that a new process prints, in which the hub's client may use the network."""
+    allowed = {**os.environ, "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0", **environment}
+    done = subprocess.run([sys.executable, "-c", code], env=allowed, capture_output=True, text=True)
+    return (done.stdout + done.stderr).splitlines()[-1]
+
+
+def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        assert asked(HUB, HF_ENDPOINT=endpoint) == "127.0.0.1 cannot be reached: Connection refused"
+        message = asked(LOAD, HF_ENDPOINT=endpoint)
+    assert (
+        "and 127.0.0.1 cannot be reached: Connection refused. Give the directory of a model: --model DIRECT" in message
+    )
+
+
+def test_a_hub_that_answers_or_stands_behind_a_proxy_is_used() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert asked(HUB, HF_ENDPOINT=f"http://127.0.0.1:{server.getsockname()[1]}") == "None"
+    assert asked(HUB, HF_ENDPOINT="http://somewhere.invalid", http_proxy="http://127.0.0.1:9") == "None"
