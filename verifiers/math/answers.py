@@ -17,7 +17,7 @@ from .options import Options
 from .parse import parse
 from .parts import parts, parts_as, without_labels
 from .products import reordered, with_crosses_ordered
-from .qualifiers import conditions, contradict
+from .qualifiers import conditions, contradict, main_and_condition, without_when
 from .tidy import multiplied
 from .tree import Expr, Unreadable, num
 from .units import UNIT_LETTERS, read_unit
@@ -83,7 +83,10 @@ def judge(gold: str, answer: str, options: Options) -> Judgment:
         return _EQUAL["the same text"] if not gold.isspace() else Judgment("invalid", "the gold answer is empty")
     if max(len(gold), len(answer)) < 2_000 and _squeezed(gold) == _squeezed(answer):
         return _EQUAL["the same text"]
+    gold, answer = without_when(gold), without_when(answer)
     gold_number, number = read_number(gold), read_number(answer)
+    if number is None and gold_number is not None and answer[-1] in "kK":
+        number = read_number(_KILO.sub(r"\1e3", answer))
     if gold_number is not None and number is not None:
         decided = _numbers(gold_number, number)
         if decided is not None and (options.unreduced or not decided or "." in answer):
@@ -91,6 +94,8 @@ def judge(gold: str, answer: str, options: Options) -> Judgment:
     return _by_parts(gold, answer, options) or _by_words(gold, answer) or _by_tree(gold, answer, options)
 
 
+_KILO = re.compile(r"^(?:(?:\\?\$)\s?(?=[^k]*[kK]$)|(?=[^K]*$))(\d[\d,]*(?:\.\d+)?)[kK]$")
+"""Thousands: `$18k`."""
 _AROUND_SIGNS = re.compile(r"\s+(?=[^\w\s])|(?<=[^\w\s])\s+")
 
 
@@ -159,6 +164,9 @@ def _by_words(gold: str, answer: str) -> Judgment | None:
     chosen = _by_choice(gold, answer)
     if chosen is not None:
         return chosen
+    winner = _WINS.fullmatch(unwrapped(answer)) if answer[-3:].rstrip("}. ") in _WINS_END else None
+    if winner and not _WINS.fullmatch(unwrapped(gold)) and same_text(gold, winner[1]):
+        return _EQUAL["the same words"]
     verdict = plain_verdict(gold)
     if verdict is not None and verdict in (text_key(gold), text_key(answer)) and plain_verdict(answer) == verdict:
         return _EQUAL["the same words"]
@@ -177,6 +185,8 @@ def _by_words(gold: str, answer: str) -> Judgment | None:
     return None
 
 
+_WINS = re.compile(r"(\S.*?) (?:wins|won|will win|is the winner|has a winning strategy)\W*")
+_WINS_END = ("ns", "won", "win", "ner", "egy", "ins")
 _MOMENT = re.compile(r"(?i):|-\d\d-|\d ?[ap]\.? ?m\b|noon|midnight|[a-z]{3,} \d|\d(?:st|nd|rd|th)? (?:of )?[a-z]{3}")
 
 
@@ -319,9 +329,28 @@ def _readings(text: str, measured: bool = False) -> tuple[Expr, ...]:
     return tuple(found)
 
 
+def _by_condition(gold: str, answer: str, options: Options) -> Judgment | None:
+    """Judge `1/x, x \\ne 0` and `1/x for x \\ne 0`: the values, then the conditions. None for anything else.
+
+    A condition that leaves single values out may go unmentioned.
+    """
+    (main, condition), (other, other_condition) = main_and_condition(gold), main_and_condition(answer)
+    if condition and other_condition:
+        if judge(main, other, options).status != "equal":
+            return None
+        same = judge(condition, other_condition, options).status == "equal"
+        return _EQUAL["equal expressions"] if same else _DIFFERENT["not equal"]
+    if any("\\ne" in each or "!=" in each for each in (condition, other_condition)):
+        return _EQUAL["equal expressions"] if judge(main, other, options).status == "equal" else None
+    return None
+
+
 def _by_tree(gold: str, answer: str, options: Options) -> Judgment:
     if reordered(gold, answer):
         return _DIFFERENT["not equal"]
+    conditional = _by_condition(gold, answer, options)
+    if conditional is not None:
+        return conditional
     gold, answer = with_arrows(gold, answer), with_arrows(answer, gold)
     gold, answer = with_crosses_ordered(gold), with_crosses_ordered(answer)
     golds, answers = _readings(gold), _readings(answer)

@@ -26,6 +26,11 @@ _BETWEEN = (
 )
 _IS_WRONG = r"(?! (?:wrong|incorrect|not|false|ruled|excluded|too|a\b|an\b))"
 _PATTERNS = (
+    re.compile(
+        rf"(?i:\b(?:so|hence|thus|therefore|leaving|leaves|remains)\b[:,]?\s+(?:only\s+)?"
+        rf"(?:(?:it|that)(?:['’]s| is| must be)\s+)?(?:(?:the )?{_NOUN}\s+(?:is\s+)?)?){_LETTER}\W*$"
+    ),
+    re.compile(rf"\b(?i:(?:the best|the right one|the correct one|the only one left) is\s+){_LETTER}\W*$"),
     re.compile(rf"{_CHOOSES}(?i:\s*(?:the )?{_NOUN})?\s*[:：]?{_LETTER}"),
     re.compile(rf"(?i:{_NOUN}s?)\W{{0,6}}{_IS}\W{{0,6}}{_BETWEEN}{_LETTER}"),
     re.compile(
@@ -53,9 +58,9 @@ def chosen(sentence: str, phrase: bool = False) -> str | None:
     if kept is None or _OVER.search(kept):
         return None
     if phrase:
-        small = re.fullmatch(r"\W*([a-j])\W*", kept)
+        small = re.fullmatch(r"\W*([a-j])\W*|\W*\(([a-j])\)\s*\S.*", kept, re.DOTALL)
         if small:
-            return small[1].upper()
+            return (small[1] or small[2]).upper()
     for pattern in _PATTERNS:
         last = None
         for match in pattern.finditer(kept):
@@ -75,6 +80,14 @@ _CONCLUDES = re.compile(
 )
 _VERDICTS = re.compile(r"\b(?:yes|no|true|false)\b")
 _BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
+_WINNER = re.compile(
+    r"\W*(?:(?i:so|thus|therefore|hence|then)\W+)*([A-Z]\w+) (?:(?:is|was) the (?:winner|answer|correct answer"
+    r"|solution)|wins|won|has a winning strategy)\W*$"
+)
+_NOTHING = re.compile(
+    r"(?i)\b(?:has|have|there (?:is|are|exists?)|admits?|possesses) "
+    r"(no (?:(?:real|such|integer|positive|rational) ){0,3}(?:solutions?|roots?|zeros?))\b"
+)
 _PREDICATE = re.compile(
     r"(?i)\b(?:is|are|was|were|be|becomes?|equals?)\s+(?:then |therefore |thus |simply |called |on |an? "
     r"|the )*([^,.;:()]{1,60})$"
@@ -94,9 +107,15 @@ def chosen_words(sentence: str, first: bool) -> str | None:
         return None
     if verdict:
         return verdict[1]
+    winner = _WINNER.match(kept)
+    if winner:
+        return winner[1]
     bold = _BOLD.findall(kept)
     if bold and not any(c.isdigit() for c in bold[-1]) and not bold[-1].rstrip().endswith(":"):
         return str(bold[-1].strip())
+    nothing = _NOTHING.search(kept)
+    if nothing:
+        return nothing[1]
     predicate = _PREDICATE.search(kept.strip(" ."))
     if predicate and not any(c.isdigit() for c in predicate[1]):
         return str(predicate[1].strip())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from .normalize import is_prose
 from .numerals import NUMBER_WORDS
+from .vocabulary import vocabulary
 from .words import number_in_words
 
 
@@ -81,6 +82,8 @@ def without_denied(sentence: str) -> str | None:
     kept = _DENIED.sub(" ", kept)
     if kept == sentence:
         return sentence
+    if kept.count(")") > kept.count("("):
+        kept = kept.replace("  )", " ", 1)  # the end of `(not 5)`
     if not _is_telling(sentence):
         return sentence
     return kept if _is_telling(kept) else None
@@ -95,7 +98,7 @@ def _is_telling(text: str) -> bool:
 _BECAUSE = re.compile(
     r",?\s+(?:since|because|when|where|attained|achieved|occurring|which(?!\s+(?:is|was|equals"
     r"|gives|means|makes)\b[^.]*(?:=|\d\W*\w*\W*$))|given that"
-    r"|i\.\s?e\.|e\.\s?g\.|as they|as it|as we|due to)(?=\s)|,\s+as\s"
+    r"|i\.\s?e\.|e\.\s?g\.|as they|as it|as we|due to)(?=\s)|,\s+as\s|,\s+who(?:se)?\s(?=(?:(?!\bso\b|=)[^,])*$)"
 )
 _IS = re.compile(
     r"(?i)(?:\b(?:is|are|was|were|be|being|equals?|totals?|becomes?|remains?|gives?|leaves?|es|son|est|sont|ist|sind"
@@ -144,6 +147,23 @@ _SUMS_UP = re.compile(
     r"|remainder)\w*(?: \w+){0,2} of\s+"
     r"(?:about |only |just )?$"
 )
+_TAKES_SOMEBODY = re.compile(
+    r"\b(?i:tak|cost|giv|gave|leav|left|earn|sav|pay|paid|ow|mak|made|bring|net|get|sav|last)(?:e|es|ed|ing|s)?"
+    r" (?:(?i:her|his|him|them|their|it|us|me|you|everyone)|[A-Z][a-z]+) (?:(?i:about|only|just|another|exactly) )?"
+    r"(?:\\?\$)?$"
+)
+"""A verb and whom it concerns: `it takes her 7 days`."""
+_PURPOSE = re.compile(
+    r"(\w+) to (?!(?:get|give|obtain|make|yield|find|have|earn|be|form)\b)[a-z]+(?: to)? "
+    r"(?:(?:the|his|her|their|its|all|a total of|all of the|at least) )?(?:\\?\$)?$"
+)
+"""The purpose of what was said before, `15 more points to reach 100`, and the word before it."""
+_MODAL = vocabulary(
+    "has have had having need needs needed want wants wanted able going managed used expected supposed ought likely "
+    "get gets got required allowed enough plans planned hopes hoped decides decided is are was were be only continues "
+    "chooses chose begins began starts started agrees agreed wish wishes forced afford affords how"
+)
+"""Words before "to" that begin no purpose: `has to pay 5`."""
 _STEP_AHEAD = re.compile(
     r"(?i)\bto (?:divide|multiply|add|subtract|plug|substitute|try|compute|evaluate|square|consider|check"
     r"|solve|simplify)\b"
@@ -161,11 +181,12 @@ def claim(sentence: str, by: str) -> Found | None:
     if not sentence:
         return None
     if not is_prose(sentence):
-        bare = _unmarked(sentence)
+        reason = _BECAUSE.search(sentence)
+        bare = _unmarked(sentence[: reason.start()] if reason and sentence[: reason.start()].strip() else sentence)
         equal = _behind_equals(bare) if "\\$" in bare else None
         return Found(equal or bare, by) if bare else None
     kept = without_denied(sentence)
-    if kept is None or _CODE.search(kept):
+    if kept is None or _CODE.search(kept) or ("but " in kept and _WITHDRAWN.search(kept)):
         return None
     main, because = kept, _BECAUSE.search(kept)
     if because and kept[: because.start()].strip():
@@ -210,6 +231,10 @@ def _claimed(sentence: str, by: str) -> Found | None:
     return _claimed_value(_unmarked(sentence), by)
 
 
+_SYMBOL = re.compile(r"(?:\$|\\\()\s*[A-Za-z]\s*(?:\$|\\\))")
+"""A formula that only names something: `$f$ has 4 real zeros`."""
+
+
 def _claimed_formula(sentence: str, formulas: list[re.Match[str]], by: str) -> Found | None:
     """Return the last formulas, with what is joined to them, unless a number behind them is what is claimed."""
     chosen = [formulas[-1]]
@@ -220,6 +245,8 @@ def _claimed_formula(sentence: str, formulas: list[re.Match[str]], by: str) -> F
         chosen.insert(0, earlier)
     joined = sentence[chosen[0].start() : chosen[-1].end()]
     before, after = sentence[: chosen[0].start()], sentence[chosen[-1].end() :].strip()
+    if len(chosen) == 1 and _SYMBOL.fullmatch(joined) and VALUE.search(after) and not _IS.search(before):
+        return _claimed_value(_unmarked(after), by)
     if re.search(r"(?:\b(?:is|are|by|of|equals)|=)\s+\S*\d", after):
         return claim(after, by) if is_prose(after) else _claimed_value(_unmarked(after), by)
     if re.match(r"(?i)(?:or|and)\b", after) and VALUE.search(after):
@@ -272,6 +299,8 @@ def _claimed_value(sentence: str, by: str) -> Found | None:
     for copula in reversed(list(_IS.finditer(sentence))):
         rest = sentence[copula.end() :].strip(" .")
         value = VALUE.match(rest)
+        if value and _ORDINAL.match(rest, value.end()):
+            return Found(value[0], by)
         if value and not _is_piece(rest, value):
             run = _joined(rest, value)
             alone = len(rest) < 60 and "," not in rest and not any(c.isdigit() for c in rest[value.end() :])
@@ -283,9 +312,13 @@ def _claimed_value(sentence: str, by: str) -> Found | None:
     return _plain_value(sentence, by)
 
 
-_IS_NAME = re.compile(r"(?<![A-Za-z\d^_])[A-Za-z]$")
-_IS_SYMBOLIC = re.compile(r"(?:[\^_]\S*|(?<![A-Za-z\d])[A-Za-z]\S?)$")
-"""The left side of an equation in a letter, `x^2 =`, which is no computation."""
+_ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
+_WITHDRAWN = re.compile(
+    r"(?i)\b(?:but|however),? (?:\w+ )?(?:that|this|it|which)(?: number| value| result)?"
+    r"(?:['’]s| is| was| would be| seems| can ?not| can['’]t| does not| doesn['’]t)\s+"
+    r"(?:too|not|wrong|impossible|invalid|incorrect|negative|larger|smaller|more|less|work|be|hold|make sense)\b"
+)
+"""What takes a value back in the sentence that states it."""
 
 
 def _behind_equals(sentence: str) -> str | None:
@@ -358,8 +391,14 @@ def _plain_value(sentence: str, by: str) -> Found | None:
             continue
         if _NAMES_A_THING.search(before):
             named += 1
-        elif _SUMS_UP.search(before):
+        elif _SUMS_UP.search(before) or _TAKES_SOMEBODY.search(before):
             free.append(value)
+        elif (
+            (purpose := _PURPOSE.search(before)) is not None
+            and purpose[1].lower() not in _MODAL
+            and any(c.isdigit() for c in before)
+        ):
+            bound.append(value)
         elif _SUBORDINATES.search(before) or (
             after_bound >= 0 and re.fullmatch(r"\s+\S+\s+(?:and|or)\s+", sentence[after_bound : value.start()])
         ):

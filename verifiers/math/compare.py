@@ -268,8 +268,9 @@ def _same_collections(gold: Expr, answer: Expr, options: Options) -> bool:
             distinct = list(dict.fromkeys(content_of(i) for i in items))
             if len(distinct) == 1:
                 return same(distinct[0], other, options) if collection is gold else same(other, distinct[0], options)
-            if collection is gold and all(numeric.equal(distinct[0], again) for again in distinct[1:]):
-                return any(same(value, other, options) for value in distinct)  # 3/4 or 0.75
+            if all(numeric.equal(distinct[0], again) for again in distinct[1:]):  # 3/4 or 0.75
+                pairs = ((value, other) if collection is gold else (other, value) for value in distinct)
+                return any(same(first, second, options) for first, second in pairs)
         return False
     golds, answers = _grouped(_items(gold)), _grouped(_items(answer))
     names, answer_names = _names(golds), _names(answers)

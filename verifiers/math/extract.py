@@ -37,7 +37,7 @@ _LEAD = re.compile(
     r"(?i)(?:(?:hence|thus|so|therefore|then|finally|consequently|accordingly|it follows that)\b|∴|⇒|=>)[,:]?\s*"
 )
 _WORDS_FOR_ANSWER = (
-    r"\banswers?\b|\bans\b(?=\s*[:.=])|\bréponse\b|\brespuesta\b|\bantwort\b|\bresposta\b|\brisposta\b|\bответ\b"
+    r"\banswers?\b|\bans\b\.?(?=\s*[:=]|(?<=\.)\s*[\d$\\])|\bréponse\b|\brespuesta\b|\bantwort\b|\bresposta\b|\brisposta\b|\bответ\b"
     r"|\bвідповідь\b"
     r"|\bđáp (?:án|số)\b|\bodpowiedź\b|\bcevap\b|\bantwoord\b|\bsvar(?:et)?\b|\bvastaus\b|\bválasz\b|\brăspuns(?:ul)?\b"
     r"|\bodgovor\b|\bodpověď\b|\bjawaban(?:nya)?\b|\bjibu\b|\bαπάντηση\b|答案|答え|答えは|정답|답|답은|الجواب|الإجابة|پاسخ|תשובה"
@@ -54,7 +54,7 @@ _COPULAS = (
     r"|是|为|為|は|은|는|হল|হলো|है|คือ|هو|هي"
 )
 _PHRASE = re.compile(
-    rf"(?i)(?:{_WORDS_FOR_ANSWER})(?:\s*[*_]*\s*(?:[:：=]|{_COPULAS})|\s+(?=\\[(\[]|(?<!\\)\$|\d))"
+    rf"(?i)(?:{_WORDS_FOR_ANSWER})(?:\s*[*_]*\s*(?:[:：=→⇒]|-+>|{_COPULAS})|\s+(?=\\[(\[]|(?<!\\)\$|\d))"
     r"(?:\s|\*|__|[:：]|\b(?:is|therefore|thus|simply|exactly|equal to)\b)*"
 )
 _PHRASE_FAR = re.compile(r"(?i)\banswer (?:to|for|of) [^.\n:]{1,120}? is\s*:?\s*")
@@ -71,10 +71,16 @@ _NO_CLAIM = re.compile(
 _HEDGED = re.compile(r"(?i)\s*(?:or|alternatively|but it (?:could|might|may))\b")
 _CLAUSE = re.compile(r",?\s+(?:since|because|which|given that|i\.\s?e\.|e\.\s?g\.)(?=\s)|,\s+as\s")
 _TAKEN_BACK = re.compile(r"(?i)[^.!?\n]{0,60}\b(?:is|was|are) (?:wrong|incorrect|not (?:right|correct))\b")
+_RETRACTED = re.compile(
+    r"(?i)[\W_]{0,8}(?:hmm+|wait|no\b|oops|hold on|actually|but wait|sorry|scratch that)[^\n]{0,60}?"
+    r"\b(?:wrong|incorrect|mistaken?|not right|not correct|can['’]?t be|cannot be|redo|recalculate|recompute"
+    r"|start over)\b"
+)
+"""The sentence behind an answer takes it back."""
 _FINAL = re.compile(r"(?i)\bfinal answer(?: is)?\s*:?\s*(?:the )?(?:final )?answer is:?\s*|\bfinal answer is:?\s*")
 _FINAL_LINE = re.compile(r"(?im)^\W*(?:the )?(?:final |correct |right )?answer\s*(?:is|[:：])\W*?(?=[\w(\[{$\\-])")
 _SENTENCE_END = re.compile(
-    r"[.!?](?=\s|$)(?<![A-Z].)(?<!\bMr.)(?<!\bMrs.)(?<!\bMs.)(?<!\bDr.)(?<!\bi\.e.)(?<!\be\.g.)(?<!\bi.)(?<!\be.)"
+    r"(?:[.?]|!(?!\s*[=+*/×÷<>^]))(?=\s|$)(?<![A-Z].)(?<!\bMr.)(?<!\bMrs.)(?<!\bMs.)(?<!\bDr.)(?<!\bi\.e.)(?<!\be\.g.)(?<!\bi.)(?<!\be.)"
     r"|[。！？]|\n\s*\n"
 )
 _ORNAMENT = re.compile("^(?:[>\u2190-\u21ff\u2600-\u27bf\U0001f000-\U0001faff\ufe0f]|\\s)+(?![=<>])")
@@ -83,9 +89,31 @@ _ASKS = re.compile(
     r"(?i)(?:^|[.!?\n]\s*|[,;]\s)\W*(?:is|are|was|could|so is) (?:the|your|our|this|that)\s[^.\n]{0,40}$"
 )
 """The start of a question, `Is the answer 5?`."""
+_DOUBTED = re.compile(r"(?i)[?？]\W*(?:no|nope|wait|hmm+|but|actually|not|that can['’]?t)\b")
+"""The end of an answer that is a question, and what doubts it."""
 _ONE_WORD = re.compile(r"[^\W\d_]+")
 _VERDICTS = re.compile(r"\b(?:yes|no|true|false)\b")
 _LINE = re.compile(r"\n")
+_TEMPTS = re.compile(
+    r"(?i)\b(?:(?:one|you|we|people|someone) (?:might|may|could|would) (?:\w+ )?(?:think|guess|say|believe|expect"
+    r"|assume)|tempt(?:ing|ed)|at first (?:glance|sight)|a common mistake|a naive)\b[^.!?\n]{0,60}\Z"
+)
+"""Before an answer that only seems to be one."""
+_TEMPTING = ("ight ", "ay ", "ould ", "empt", "t first", "mistake", "naive")
+"""Parts of those words, which are faster to look for."""
+_CODE_BLOCK = re.compile(
+    r"```[ \t]*(?:python3?|py|java|javascript|js|c|cpp|c\+\+|sympy|sage|r|matlab|haskell|rust|go|ruby|bash|sh)[ \t]*\n"
+    r"[^`]*(?:```|\Z)"
+)
+_QED = re.compile(r"\s*(?:\$?\\(?:blacksquare|square|Box|qed)\b\$?|[∎■□]|\bQ\.?E\.?D\b)\.?\s*\Z")
+_HEADINGS_ONLY = re.compile(
+    r"(?i)(?:\s*#{1,6}\s*(?:(?:step|part|case|section|phase|stage|method|problem|question|example)\b"
+    r"|\d{1,2}[.):] )[^\n]*)+"
+)
+"""A text of headings alone: `## Step 3`."""
+_LOOKALIKE = re.compile(r"(?<!\w)[АВСЕ](?!\w)")
+_LATIN = str.maketrans("АВСЕ", "ABCE")
+"""Cyrillic letters that look like those of choices."""
 
 
 def final_answer(completion: str, kind: Kind = "value", thinking: tuple[str, ...] = ()) -> Found | None:
@@ -97,6 +125,8 @@ def final_answer(completion: str, kind: Kind = "value", thinking: tuple[str, ...
     if text is None:
         return None
     text = _without_special_tokens(text)
+    if kind == "choice" and not text.isascii():
+        text = _LOOKALIKE.sub(lambda m: m[0].translate(_LATIN), text)
     found = _marked(text, kind) or _unmarked(text, kind)
     return found if found and found.text else None
 
@@ -177,7 +207,7 @@ def _after_box(text: str, kind: Kind) -> Found | None:
         return None
     box = box_at(text, start)
     last = None
-    for match in _FINAL.finditer(text, start):
+    for match in _FINAL.finditer(text, box[1] if box is not None else start):
         last = match
     if last is None and box is not None:
         for match in _FINAL_LINE.finditer(text, box[1]):
@@ -260,14 +290,20 @@ def _phrase_at(text: str, end: int, kind: Kind) -> Found | None:
     raw = text[end : end + TAIL]
     if _NO_CLAIM.match(raw):
         return None
+    before = text[max(end - 80, 0) : end]
+    if any(word in before for word in _TEMPTING) and _TEMPTS.search(before):
+        return None
     rest = with_prices_marked(raw.lstrip(" *_}"))
     sentence = _first_sentence(rest)
-    if rest[len(sentence) :].startswith(("?", "？")) and _ASKS.search(text[max(end - 60, 0) : end]):
-        return None
+    if rest[len(sentence) :].startswith(("?", "？")):
+        if _DOUBTED.match(rest, len(sentence)):
+            return Found("", "phrase")
+        if _ASKS.search(text[max(end - 60, 0) : end]):
+            return None
     if sentence.rstrip().endswith("}") and sentence.count("{") < sentence.count("}"):
         sentence = sentence.rstrip()[:-1]  # the end of a command around the whole
     following = rest[len(sentence) :].lstrip(".!? \n")
-    if _HEDGED.match(following) or _TAKEN_BACK.match(sentence):
+    if _HEDGED.match(following) or _TAKEN_BACK.match(sentence) or _RETRACTED.match(following):
         return Found("", "phrase")  # a hedge: the next sentence takes the answer back
     if kind == "choice":
         letter = chosen(sentence, phrase=True)
@@ -302,8 +338,12 @@ def _first_sentence(text: str) -> str:
 
 def _unmarked(text: str, kind: Kind) -> Found | None:
     """Return a short text as the answer itself; of a longer one, what its last concluding sentence claims."""
-    whole = text.strip()
+    whole = (_CODE_BLOCK.sub("\n\n", text) if "```" in text else text).strip()
+    end = _QED.search(whole, max(len(whole) - 24, 0))
+    whole = whole[: end.start()] if end else whole
     if not whole:
+        return None
+    if whole[0] == "#" and _HEADINGS_ONLY.fullmatch(whole):
         return None
     if len(whole) <= 200 and not is_prose(whole):
         return _bare(whole, kind)

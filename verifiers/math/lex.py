@@ -96,6 +96,12 @@ _SCAN = re.compile(
     r"|%(?P<maxima>pi|e|i)(?![A-Za-z0-9])"
     r"|(?P<op>[-+*/^_=<>,;:!'&~%|()\[\]{}$\"?@#])"
 )
+_SCAN_BEYOND = re.compile(
+    _SCAN.pattern.replace(
+        "|(?P<letters>", r"|(?P<foreign>(?=[A-Za-z]*[à-öø-ɏḀ-ỿ])[A-Za-zÀ-ÖØ-ɏḀ-ỿ]{2,})|(?P<letters>", 1
+    )
+)
+"""For texts that are not ASCII, whose words may mix letters: `jabłek`."""
 _RELATIONS = {
     "=/=": "!=", "<>": "!=", "=<": "<=", "=>": "implies", "<=>": "iff", "==": "=", ":=": "=", "->": "to", "**": "^",
     "+/-": "pm",
@@ -133,9 +139,10 @@ def tokens(source: str) -> list[Token]:
     if len(source) > MAX_LENGTH or _DIGIT_RUN.search(source):
         raise Unreadable("too long to be an answer")
     out: list[Token] = []
+    scan = _SCAN if source.isascii() else _SCAN_BEYOND
     here, end, spaced = 0, len(source), False
     while here < end:
-        match = _SCAN.match(source, here)
+        match = scan.match(source, here)
         if match is None:
             raise Unreadable(f"a character that no answer has: {source[here]!r}")
         here = match.end()
@@ -154,6 +161,8 @@ def tokens(source: str) -> list[Token]:
             _letters(match["letters"], spaced, out, after_digit, source[here : here + 1])
         elif kind == "maxima":
             out.append(Token("const", match["maxima"], spaced))
+        elif kind == "foreign":
+            out.append(Token("text", match["foreign"], spaced))
         elif kind == "beyond":
             _beyond(match["beyond"], spaced, out)
         elif kind == "rel":

@@ -52,6 +52,8 @@ _ARROW = re.compile(
 _QUANTITY = re.compile(r"\s*,?\s*(?:and\s+)?(\d+(?:\.\d+)?)\s*([A-Za-z]+)\.?")
 
 
+_GIVEN = re.compile(r"P\(\s*([^()|\\]{1,20}?)\s*(?:\||\\mid|\\vert)\s*([^()|\\]{1,20}?)\s*\)")
+"""A conditional probability."""
 _MONEY = re.compile(r"\\\$\s?(?=\d)")
 """The sign of money in an equation, `x = \\$5`."""
 _OHMS = re.compile(r"(?<=[\d}])\s*(?:\\(?:text|mathrm)\s*\{\s*)?([kMm]?)\s*\}?\s*\\Omega\s*\}?(?![A-Za-z_^'\\])")
@@ -150,6 +152,8 @@ def ordinary(text: str) -> str:
         text = _THERMOMETER.sub(lambda m: "^\\circ " + ("F" if "F" in m[0].upper() else "C"), text)
     if text[:1] in "UEGIR-":
         text = _CURRENCY.sub(lambda m: m[1] + _CURRENCIES[m[2].rstrip(". \\$")], text)
+    if "P(" in text and ("|" in text or "mid" in text or "vert" in text):
+        text = _GIVEN.sub(_given, text)
     if "mod" in text:
         text = _MODULUS.sub(r" \\pmod{\1}", text)
     if text[:1] in "mMnN":
@@ -181,6 +185,11 @@ def _chosen_below(match: re.Match[str]) -> str:
     """Read `C_{10}^{3}`, with the larger number below; `C_1^2` is probably the square of a constant."""
     n, r = int(match[1][:9]), int(match[2][:9])
     return f"\\binom{{{n}}}{{{r}}}" if n >= r and n > 2 else match[0]
+
+
+def _given(match: re.Match[str]) -> str:
+    event, condition = (re.sub(r"\W", "", side) for side in match.groups())
+    return f"P_{{\\text{{{event}given{condition}}}}}"
 
 
 def _repeating(sign: str, whole: str, fixed: str, period: str) -> str:

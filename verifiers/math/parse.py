@@ -29,6 +29,10 @@ _QUALIFIERS = vocabulary(
 """Words before a number that make it another answer, or none."""
 _DENIALS = frozenset({"wrong", "incorrect", "false", "not", "isn", "impossible", "invalid", "never"})
 """Words after a number that take it back."""
+_VERBS = vocabulary(
+    "divides divide is are equals exceeds beats precedes follows implies belongs lies does has contains"
+)
+"""Words behind a value that make a statement of it, if symbols follow."""
 _BRACKETS = re.compile(r"[()\[\]{}]")
 
 
@@ -142,6 +146,9 @@ def _item(found: list[Token], start: int, end: int) -> tuple[Expr, str] | None:
         if found[start] == Token("op", ":", found[start].spaced) and end - start > 1:
             start += 1
         first = found[start]
+    if start == 0 and end == len(found) > 2 and first.value in ("max", "min") and _equals(found[1]):
+        label, start = first.value, 2  # the maximum = 12
+        first = found[start]
     if start == lead and lead > 0 and end - start > 1 and first == Token("op", "=", first.spaced):
         start += 1  # a label in words: Area = 12
         first = found[start]
@@ -156,6 +163,10 @@ def _item(found: list[Token], start: int, end: int) -> tuple[Expr, str] | None:
     ):
         return _measured([*found[: start + 1], *found[start + 2 : end]], start, end - 1, "$"), label
     return _measured(found, start, end, None), label
+
+
+def _equals(token: Token) -> bool:
+    return token.kind == "op" and token.value == "="
 
 
 def _without_remark(found: list[Token], start: int, end: int) -> int:
@@ -217,6 +228,8 @@ def _words_behind(found: list[Token]) -> str:
         return ""
     if any(t.kind in ("cmd", "fun", "env", "bar") or (t.kind == "op" and t.value in RELATIONS) for t in found):
         raise Unreadable("words amid a formula")
+    if _VERBS.intersection(words.lower().split()) and any(t.kind == "sym" for t in found):
+        raise Unreadable("a statement about symbols")
     powers = sum(t.kind == "op" and t.value == "^" for t in found)
     if sum(t.kind == "num" for t in found) > powers:
         raise Unreadable("words amid numbers")

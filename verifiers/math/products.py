@@ -41,11 +41,27 @@ def _letters(vector: str) -> str:
     return re.sub(r"\\(?:mathbf|bm|boldsymbol|vec|overrightarrow|hat)|[{}\s\\]", "", vector)
 
 
+_INVERSES = re.compile(r"[A-Z]\s*\^\s*\{?\s*(?:-\s*1|T|\\top)(?![A-Za-z])")
+_FACTOR = r"[A-DMNPQSUXYZ](?:\s*\^\s*(?:\{\s*(?:-\s*1|T|\\top|\d)\s*\}|T|\d))?"
+_PLAIN_MATRICES = re.compile(rf"(?<![A-Za-z\\]){_FACTOR}(?:\s*{_FACTOR})+(?![A-Za-z])")
+
+
+def _plain_products(text: str) -> list[list[str]]:
+    """Return the factors of each product of capital letters: `A^{-1}B`."""
+    return [
+        ["".join(c for c in factor if c not in "{} ") for factor in re.findall(_FACTOR, product[0])]
+        for product in _PLAIN_MATRICES.finditer(text)
+    ]
+
+
 def reordered(gold: str, answer: str) -> bool:
-    """Return True if both texts multiply the same matrices, in bold, in another order."""
-    if not all("\\mathbf" in side or "\\bm" in side or "\\boldsymbol" in side for side in (gold, answer)):
+    """Return True if both texts multiply the same matrices, in bold or with an inverse, in another order."""
+    if all("\\mathbf" in side or "\\bm" in side or "\\boldsymbol" in side for side in (gold, answer)):
+        first, second = _matrix_products(gold), _matrix_products(answer)
+    elif all("^" in side and _INVERSES.search(side) for side in (gold, answer)):
+        first, second = _plain_products(gold), _plain_products(answer)
+    else:
         return False
-    first, second = _matrix_products(gold), _matrix_products(answer)
     if not any(len(names) > 1 for names in first) or not any(len(names) > 1 for names in second):
         return False
     here, there = (Counter(map(tuple, side)) for side in (first, second))

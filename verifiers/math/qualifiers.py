@@ -76,6 +76,7 @@ _QUALIFYING = re.compile(
     r"|or (?:greater|larger|smaller)"
     r"|except|excluding|other than|unless|otherwise|depending|if(?! and only)|incorrect|wrong|false|not|isn't"
     r"|impossible|never)\b"
+    r"|\( ?(?:extraneous|rejected|reject|invalid|discard|discarded|inadmissible|not valid)(?: solution| root)? ?\)"
 )
 MAX_PAIRS = 10_000
 """Pairs of words that are compared."""
@@ -91,6 +92,37 @@ _CONDITION = re.compile(
     r"(.*)$"
 )
 _RELATION = re.compile(r"[<>=]|\\(?:le|ge|leq|geq|ne|neq|in)(?![A-Za-z])")
+
+
+_SIDE = re.compile(
+    r"(?P<main>\S.*?)\s*(?:[,;]\s*(?:\\(?:quad|qquad|;|,)\s*)*|(?<=[\s})\d\w])\((?=\s*[A-Za-z]\s*(?:\\n|!))|[,(]?\s*"
+    r"(?:\\text\s*\{\s*[,(]?\s*)?\b(?:for|when|whenever|where|provided|with|if|as long as)\b(?: that)?\s*\}?)\s*"
+    r"(?P<condition>(?P<variable>[A-Za-z])\s*(?:\\(?:neq?|leq?|geq?|in|lt|gt)(?![A-Za-z])|!=|[<>]=?)[^,;()]*?)\s*[).]?"
+)
+"""A value, and the condition under which it holds: `1/x, x \\ne 0`."""
+_COMPARES = ("\\ne", "!=", "<", ">", "\\le", "\\ge", "\\in ", "\\lt", "\\gt")
+_WHEN = re.compile(
+    r"(?:\\text\w*\s*\{\s*)?(?:only )?(?:when|whenever|at|if|where)\s*(?:\}\s*|(?<=[a-z]) )(?=[A-Za-z]\s*(?:=|\\|[<>]))"
+)
+
+
+def without_when(text: str) -> str:
+    """Return a relation without the word before it: `n=4` of `when n=4`."""
+    if text[:1] in "wWaAiIoO\\":
+        match = _WHEN.match(text)
+        return text[match.end() :] if match else text
+    return text
+
+
+def main_and_condition(text: str) -> tuple[str, str]:
+    """Return a formula and the condition on one of its variables that follows it; else the whole text and ""."""
+    if len(text) > 300 or not any(sign in text for sign in _COMPARES):
+        return text, ""
+    match = _SIDE.fullmatch(text)
+    if match is None or any(sign in match["main"] for sign in _COMPARES) or _has_words(match["main"]):
+        return text, ""
+    used = re.search(rf"(?<![A-Za-z\\]){match['variable']}(?![A-Za-z])", match["main"])
+    return (match["main"], match["condition"]) if used else (text, "")
 
 
 _CONDITION_WORDS = ("for", "when", "where", "provided", "with")

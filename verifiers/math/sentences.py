@@ -29,7 +29,10 @@ _ABBREVIATIONS = (
     "cf",
 )
 _NOT_AFTER = "".join(rf"(?<!\b{re.escape(word)}.)" for word in _ABBREVIATIONS)
-END = re.compile(rf"[.!?](?<![A-Z].){_NOT_AFTER}(?=[\s\"')*_]*(?:\s|$))|[。！？।]|\n\s*\n|\n(?=\s*[-*#>|•\d$\\A-Z*])")
+END = re.compile(
+    rf"(?:[.?]|!(?!\s*[=+*/×÷<>^]))(?<![A-Z].){_NOT_AFTER}(?=[\s\"')*_]*(?:\s|$))|[。！？।]|\n\s*\n"
+    r"|\n(?=\s*[-*#>|•\d$\\A-Z*])"
+)
 _LABEL = re.compile(r"\A\s*(?:[-*•>]\s+|\d{1,2}[.)]\s+|#{1,6}\s*)+(?=\S)")
 _STEP = re.compile(r"(?i)\A\s*\**\s*(?:step|case|part|schritt|paso|étape)\s*\d{1,2}\s*[:.)\-–]\**\s*")
 _HEADING = re.compile(
@@ -48,8 +51,8 @@ _PLAN = re.compile(
     r"(?i)\W*(?:(?:so|now|next|then|first|okay|ok|hmm|wait|and|but|here|therefore|thus)\W+)*(?:let(?:'s|’s| us| me)\b"
     r"(?! see that)|let \w{1,3}\s*(?:=|be\b)|let \$|consider\b|suppose\b|assume\b|assuming\b|try(?:ing)?\b"
     r"|the next step\b|(?:i|we)(?:'m| am|'re| are) (?:now )?going to\b"
-    r"|(?:we|i|you) (?:first |now |then |next |still |also )?(?:need to|must|should|will|can (?:now )?(?:try|use"
-    r"|check|start"
+    r"|(?:we|i|you) (?:first |now |then |next |still |also )?(?:need to|must|should|will|can (?:now |also )?(?:try|use"
+    r"|check|start|split|divide|break|separate|group|rewrite|factor|list|draw|label|expand|simplify|apply|continue|begin"
     r"|set|write|find|solve)|could|would|want to|have to|are going to|know|are given|recall|consider|let|try|square|set"
     r"|substitute|start|begin|multiply|divide|add|subtract|plug|use|apply|define|denote|look|check)\b"
     r"|(?:solve|find|determine|compute|calculate|evaluate|simplify|plug|substitute|recall|define|denote|use|apply)\b)"
@@ -74,6 +77,7 @@ _WE_STATE = re.compile(
 )
 
 
+_STATES = re.compile(r"=|(?i:\b(?:is|are|was|gets?|got|gives?|equals?|obtain)\b)")
 _DANGLING = frozenset(
     {
         "the",
@@ -94,6 +98,8 @@ _DANGLING = frozenset(
         "so",
         "which",
         "then",
+        *("only", "than", "because", "but", "if", "when", "each", "every", "has", "have", "had", "was", "were", "into"),
+        *("per", "its", "their", "your", "our", "my", "about", "will", "be", "been", "as", "since", "while"),
     }
 )
 
@@ -138,7 +144,9 @@ def _kind(bare: str, mark: str) -> str:
         return "statement"
     if _GIVES_UP.search(bare):
         return "plan"
-    if (_PLAN.match(bare) or _NEXT.match(bare)) and not _WE_STATE.search(bare):
+    if _NEXT.match(bare) and not (_WE_STATE.search(bare) and _STATES.search(bare)):
+        return "plan"
+    if _PLAN.match(bare) and not _WE_STATE.search(bare):
         return "plan"
     return "statement"
 
@@ -147,6 +155,8 @@ def _breaks_off(text: str, finished: int, count: int, same_line: bool) -> bool:
     """Return True if a text without a full stop at its end was cut off: its other sentences have one."""
     if text.rstrip().endswith(("$", "*", ")", "]", "`", ">", "|", "\\]", "}")):
         return False
+    if text.rsplit(None, 1)[-1].lower() in _DANGLING:
+        return True
     computed = text.rfind("=")
     if computed != -1 and re.fullmatch(r"[^A-Za-z]*\d\S*(?: \w+){0,5}", text[computed + 1 :].strip()):
         return text.rsplit(None, 1)[-1].lower() in _DANGLING  # a computation with its result

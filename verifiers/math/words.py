@@ -29,8 +29,13 @@ _SUBJECT = re.compile(
     r"|converges(?: absolutely| conditionally)?)"
 )
 """A whole key of a subject and what it does."""
-_NONE_EXISTS = re.compile(r"(?i)(?:there (?:is|are) )?no (?:real |such )?(?:solutions?|roots?)(?: exists?)?")
+_NONE_EXISTS = re.compile(
+    r"(?i)(?:there (?:is|are|exists?) )?no (?:(?:real|such|integer|positive|natural|valid|possible|rational) ){0,3}"
+    r"(?:solutions?|roots?|(?:integer|number|value|pair|triple|function|polynomial|triangle|real|set|one|prime)s?)"
+    r"(?: exists?)?"
+)
 """A whole text that says that nothing exists."""
+_EVERY = ("every", "each", "any")
 _THERE_ARE = re.compile(r"there (?:are |exists? )?")
 _LONG_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
 _MARKS = re.compile(r"(?<=[A-Za-z])'(?![A-Za-z])|[0-9^_=<>+*/|\\]|(?<![A-Za-z]{2})[-!]|-(?![A-Za-z]{2})")
@@ -53,6 +58,8 @@ def text_key(source: str) -> str:
         for word in _CHOICE_LETTER.sub(lambda m: "a_" if m[0] == "A" else "a__", spaced).casefold().split()
         if word not in _ARTICLES
     ]
+    if words and words[0] in _EVERY and len(words) > 1:
+        words = ["all", *words[1:-1], words[-1] if words[-1].endswith("s") or len(words[-1]) < 3 else words[-1] + "s"]
     key = " ".join(words)
     if key.startswith("there "):
         key = _THERE_ARE.sub("", key)
