@@ -318,7 +318,7 @@ _WITHDRAWN = re.compile(
     r"(?:['’]s| is| was| would be| seems| can ?not| can['’]t| does not| doesn['’]t)\s+"
     r"(?:too|not|wrong|impossible|invalid|incorrect|negative|larger|smaller|more|less|work|be|hold|make sense)\b"
 )
-"""What takes a value back in the sentence that states it."""
+"""Words that take a value back in the sentence that states it."""
 
 
 def _behind_equals(sentence: str) -> str | None:
