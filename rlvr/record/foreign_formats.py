@@ -103,6 +103,7 @@ LAYOUTS = (
 )
 
 _OTHER_NAMES = {
+    "prompt": ("prompts", "question", "questions", "problem", "instruction", "input", "query", "messages"),
     "completion": (
         *("completions", "response", "responses", "output", "outputs", "generation", "generations", "generated_text"),
         *("prediction", "predictions", "pred", "resps", "model_output", "llm_response", "solution_str", "text"),

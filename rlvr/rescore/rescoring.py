@@ -133,7 +133,8 @@ class Job:
     def needs(self) -> frozenset[str]:
         """Targets without which a verifier's verdict on a row is `invalid`."""
         answer = any(scorer.claims.needs_answer for scorer in self.scorers)
-        return frozenset({"completion", "answer"} if answer else {"completion"})
+        prompt = any(scorer.claims.needs_prompt for scorer in self.scorers)
+        return frozenset({"completion", *(["answer"] if answer else []), *(["prompt"] if prompt else [])})
 
     def batches(self, on_bad_line: Callable[[DataError], object]) -> Iterator[tuple[Source, Batch]]:
         """Yield the rows to score, in order, with their gold answers; for sidecars, every row with an id."""
@@ -212,7 +213,7 @@ class Census:
         if row.is_record:
             self.records[source.path] += 1
             task = row.values.get("task")
-            found = {"completion": row.values.get("completion"), "answer": task and task.get("answer")}
+            found = {"completion": row.values.get("completion"), "answer": task and task.get("answer"), "prompt": True}
         else:
             row.require_one_completion()
             self.columns.setdefault(source.path, {}).update(dict.fromkeys(row.values))
@@ -304,7 +305,8 @@ def _require_mapped(job: Job, census: Census, mapping: Mapping[str, str]) -> Non
 def _require_targets(job: Job, census: Census, source: Source) -> None:
     """Raise RequestError if no row of a file has what the verifiers need, so that every row would be invalid."""
     rows = census.rows[source.path]
-    missing = [each for each in ("completion", "answer") if each in job.needs and not census.present[source.path, each]]
+    targets = [each for each in ("completion", "answer", "prompt") if each in job.needs]
+    missing = [each for each in targets if not census.present[source.path, each]]
     if not rows or not missing:
         return
     if census.records[source.path] == rows:

@@ -112,6 +112,8 @@ class Claims:
     """Whether it reads a final answer and compares it with the gold answer."""
     needs_answer: bool
     """Whether a row without a gold answer is `invalid` and an empty completion `unparsed`, without a call."""
+    needs_prompt: bool
+    """Whether it takes rollouts, so that a row without a prompt is `invalid`."""
     answer_form: str
     """The form in which a completion states its final answer, with `{answer}` in its place."""
     partial_credit: bool
@@ -237,6 +239,7 @@ class FunctionVerifier:
         return Claims(
             compares_answers=declared.needs_answer and declared.answer_form is not None,
             needs_answer=self.needs_answer,
+            needs_prompt=self._form in ("rollout", "group"),
             answer_form=declared.answer_form or BOXED,
             partial_credit=declared.partial_credit,
             deterministic=declared.deterministic,
@@ -308,7 +311,8 @@ class FunctionVerifier:
         if item.completion is None:
             return Verdict(status=Status.INVALID, reason="the row has no completion")
         if item.rollout is None and self._form in ("rollout", "group"):
-            return Verdict(status=Status.INVALID, reason=f"verifier {self.name!r} takes rollouts, the row is not one")
+            reason = f"verifier {self.name!r} takes rollouts, and the row has no prompt"
+            return Verdict(status=Status.INVALID, reason=reason)
         if self.needs_answer and item.task.answer is None:
             return Verdict(status=Status.INVALID, reason="the row has no gold answer")
         if self.needs_answer and not item.completion.strip():

@@ -71,6 +71,8 @@ _DENIED_BEFORE = re.compile(
 )
 
 
+_PLAINLY_DENIED = re.compile(r"(?i)[\d$}]\s*,?\s*\(?(?:and |but )?not\s+\S*\d|^\W*not\s+\S*\d")
+"""A value beside another that is denied, in a text that is no prose: `3, not 5`."""
 _TAKEN_BACK = re.compile(
     rf"(?:{VALUE.pattern})\s+(?:is|was|are)\s+(?:not (?:the|our|correct|right)|wrong|incorrect|too)\b[^.;,]*"
 )
@@ -181,6 +183,11 @@ def claim(sentence: str, by: str) -> Found | None:
     if not sentence:
         return None
     if not is_prose(sentence):
+        if _PLAINLY_DENIED.search(sentence):
+            denied = without_denied(sentence)
+            if denied is None:
+                return None
+            sentence = denied.strip()
         reason = _BECAUSE.search(sentence)
         bare = _unmarked(sentence[: reason.start()] if reason and sentence[: reason.start()].strip() else sentence)
         equal = _behind_equals(bare) if "\\$" in bare else None

@@ -78,7 +78,9 @@ _RETRACTED = re.compile(
 )
 """The sentence behind an answer takes it back."""
 _FINAL = re.compile(r"(?i)\bfinal answer(?: is)?\s*:?\s*(?:the )?(?:final )?answer is:?\s*|\bfinal answer is:?\s*")
-_FINAL_LINE = re.compile(r"(?im)^\W*(?:the )?(?:final |correct |right )?answer\s*(?:is|[:：])\W*?(?=[\w(\[{$\\-])")
+_FINAL_LINE = re.compile(
+    r"(?im)(?:^|[.!?] +(?=\*\*))\W*(?:the )?(?:final |correct |right )?answer\s*(?:is|[:：])\W*?(?=[\w(\[{$\\-])"
+)
 _SENTENCE_END = re.compile(
     r"(?:[.?]|!(?!\s*[=+*/×÷<>^]))(?=\s|$)(?<![A-Z].)(?<!\bMr.)(?<!\bMrs.)(?<!\bMs.)(?<!\bDr.)(?<!\bi\.e.)(?<!\be\.g.)(?<!\bi.)(?<!\be.)"
     r"|[。！？]|\n\s*\n"

@@ -175,6 +175,16 @@ def test_several_responses_of_lm_eval_are_refused_with_the_way_out(
     assert rewards("out.jsonl") == [1.0]
 
 
+def test_a_verifier_of_rollouts_needs_prompts_and_says_so(score: Run) -> None:
+    rows = [{"group_id": "g", "completion": "42", "answer": "42", "question": "6*7?"}] * 2
+    put("in.jsonl", *rows)
+    done = score("in.jsonl", "--out", "out.jsonl", verifier="mine.py:together")
+    assert done.code == 2
+    assert "in.jsonl: no row has the column 'prompt'; did you mean 'question'? --map prompt=question" in done.err
+    assert score("in.jsonl", "-o", "out.jsonl", "--map", "prompt=question", verifier="mine.py:together").code == 0
+    assert rewards("out.jsonl") == [2.0, 2.0]
+
+
 @pytest.mark.parametrize("content", [["6*7?", "42"], "42"])
 def test_nemo_rls_training_data_has_no_gold(score: Run, content: Any) -> None:
     put("train_data_step1.jsonl", {"content": content, "rewards": 1.0, "input_lengths": 9, "gold": "42"})

@@ -206,7 +206,10 @@ def test_a_verifier_may_take_the_rollout(takes: Any) -> None:
     assert made(check).verify(member.completion, member.task, member).reward == 0
     assert made(check, most=2).verify(member.completion, member.task, member).reward == 1
     verdict = made(check).verify("4", TASK)
-    assert (verdict.status, verdict.reason) == (Status.INVALID, "verifier 'made' takes rollouts, the row is not one")
+    assert (verdict.status, verdict.reason) == (
+        Status.INVALID,
+        "verifier 'made' takes rollouts, and the row has no prompt",
+    )
 
 
 @verifier(takes="group")
