@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,23 +17,12 @@ REMEMBERED_SECONDS = 30.0
 """Time for which an answer holds."""
 
 
-@contextmanager
-def quick_hub() -> Iterator[str | None]:
-    """Keep the hub's client off the network if the hub cannot be reached, so that only its cache is read.
-
-    Yields why the hub cannot be reached, None if it can.
-    """
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        yield "HF_HUB_OFFLINE is set"
-        return
-    reason = _unreachable(constants.ENDPOINT, int(time.monotonic() / REMEMBERED_SECONDS))
-    constants.HF_HUB_OFFLINE = reason is not None
-    try:
-        yield reason
-    finally:
-        constants.HF_HUB_OFFLINE = False
+def unreachable() -> str | None:
+    """Return why the hub cannot be reached, so that only its cache can be read; None if it can."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "HF_HUB_OFFLINE is set"
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    return _unreachable(endpoint, int(time.monotonic() / REMEMBERED_SECONDS))
 
 
 @lru_cache(maxsize=4)

@@ -19,7 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
-from rlvr.data.hub import quick_hub
+from rlvr.data.hub import unreachable
 from rlvr.errors import DataError, RequestError, RlvrError
 from rlvr.files import from_json, kind_of, lines_of, sha256
 from rlvr.record.paths import at_path, heads
@@ -273,18 +273,22 @@ def hub_table(name: str, repository: str, configuration: str | None, split: str,
 
     `name` is the data set's, for messages.
     """
-    from datasets import load_dataset
+    from datasets import config, load_dataset
 
     where = f"{repository}{f' ({configuration})' if configuration else ''}, split {split!r}"
-    with quick_hub() as unreachable:
-        try:
-            rows = load_dataset(repository, configuration, split=split, revision=revision, trust_remote_code=False)
-        except Exception as error:  # the hub's client raises OSError, httpx's errors, its own and ValueError
-            reason = f"{type(error).__name__}: {first_line(error)}" if unreachable is None else unreachable
-            raise RequestError(
-                f"dataset {name}: {where} could not be loaded ({reason}); without a network, name local files in its "
-                "layout with --data-files FILE"
-            ) from error
+    away = unreachable()
+    offline = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = offline or away is not None  # else its client retries for half a minute
+    try:
+        rows = load_dataset(repository, configuration, split=split, revision=revision, trust_remote_code=False)
+    except Exception as error:  # the hub's client raises OSError, httpx's errors, its own and ValueError
+        reason = away or f"{type(error).__name__}: {first_line(error)}"
+        raise RequestError(
+            f"dataset {name}: {where} could not be loaded ({reason}); without a network, name local files in its "
+            "layout with --data-files FILE"
+        ) from error
+    finally:
+        config.HF_HUB_OFFLINE = offline
     floats = frozenset(column for column, kind in rows.features.items() if _dtype(kind).startswith("float"))
     return Table(where, tuple(rows.column_names), rows, inexact=floats)
 

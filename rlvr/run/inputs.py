@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlvr.files import sha256
 from rlvr.protocols import ModelSpec, PromptSource
-from rlvr.run.models import reaching
+from rlvr.run.models import model_file, reaching
 
 MODEL_FILES = (
     "config.json", "generation_config.json", "adapter_config.json", "*.index.json", "*token*.json", "vocab*",
@@ -55,11 +55,7 @@ def model_digests(models: Mapping[str, ModelSpec]) -> dict[str, str]:
 
 def _hub_commit(spec: ModelSpec) -> str | None:
     """Return the commit that a name of the hub stands for now; None if the cache does not tell."""
-    from transformers.utils.hub import cached_file
-
     with reaching(spec):
-        file = cached_file(
-            spec.path, "config.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
-        )
+        file = model_file(spec, "config.json")
     folder = None if file is None else Path(file).parent
     return None if folder is None or folder.parent.name != "snapshots" else folder.name

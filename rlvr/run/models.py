@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from rlvr.data.hub import quick_hub
+from rlvr.data.hub import unreachable
 from rlvr.errors import RequestError
 from rlvr.files import from_json, sha256
 from rlvr.protocols import ModelSpec
@@ -37,18 +37,15 @@ def load_tokenizer(spec: ModelSpec) -> Tokenizer:
     saved with a Qwen2, or DeepSeek's tokenizer beside a Llama, that silently drops every space.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.utils.hub import cached_file
 
     check_directory(spec)
     if Path(spec.path).is_dir() and not any(True for pattern in TOKENIZER_FILES for _ in Path(spec.path).glob(pattern)):
         raise _no_tokenizer(spec)
     try:
         with reaching(spec):
-            serialized = cached_file(
-                spec.path, "tokenizer.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
-            )
+            serialized = model_file(spec, "tokenizer.json")
             loader: Any = AutoTokenizer if serialized is None else PreTrainedTokenizerFast
-            tokenizer = cast("Tokenizer", loader.from_pretrained(spec.path, **_hub_arguments(spec)))
+            tokenizer = cast("Tokenizer", loader.from_pretrained(spec.path, **hub_arguments(spec)))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise cannot_load("tokenizer", spec, error) from error
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):  # made of the model's type alone
@@ -65,16 +62,35 @@ def reaching(spec: ModelSpec) -> Iterator[None]:
     if Path(spec.path).is_dir():
         yield
         return
-    with quick_hub() as unreachable:
-        try:
-            yield
-        except OSError as error:
-            if unreachable is None or "trust_remote_code" in str(error):
-                raise
-            raise RequestError(
-                f"cannot load the model {place_of(spec)}: there is no directory of this name, it is not in the hub's "
-                f"cache, and {unreachable}. Give the directory of a model: --model DIRECTORY"
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        away = unreachable()
+        if away is None or "trust_remote_code" in str(error):
+            raise
+        raise RequestError(
+            f"cannot load the model {place_of(spec)}: there is no directory of this name, it is not in the hub's "
+            f"cache, and {away}. Give the directory of a model: --model DIRECTORY"
+        ) from error
+
+
+def model_file(spec: ModelSpec, name: str) -> str | None:
+    """Return the path of one of the model's files, from its directory, the hub or the hub's cache; None without it."""
+    from transformers.utils.hub import cached_file
+
+    path: str | None = cached_file(
+        spec.path,
+        name,
+        revision=spec.revision,
+        local_files_only=only_local(spec),
+        _raise_exceptions_for_missing_entries=False,
+    )
+    return path
+
+
+def only_local(spec: ModelSpec) -> bool:
+    """Return whether the hub is not to be asked for files of the model: there is a directory, or no way to the hub."""
+    return Path(spec.path).is_dir() or unreachable() is not None
 
 
 def _no_tokenizer(spec: ModelSpec) -> RequestError:
@@ -84,9 +100,10 @@ def _no_tokenizer(spec: ModelSpec) -> RequestError:
     )
 
 
-def _hub_arguments(spec: ModelSpec) -> dict[str, Any]:
+def hub_arguments(spec: ModelSpec) -> dict[str, Any]:
     """Return the arguments of `from_pretrained` that say what of a repository is used."""
-    return {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
+    asked = {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
+    return asked | {"local_files_only": only_local(spec)}
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
@@ -106,7 +123,7 @@ def load_configuration(spec: ModelSpec) -> PreTrainedConfig:
     check_directory(spec)
     try:
         with reaching(spec):
-            return cast("PreTrainedConfig", AutoConfig.from_pretrained(spec.path, **_hub_arguments(spec)))
+            return cast("PreTrainedConfig", AutoConfig.from_pretrained(spec.path, **hub_arguments(spec)))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise cannot_load("configuration of the model", spec, error) from error
 
@@ -160,12 +177,8 @@ def _rope_parameters(text: PreTrainedConfig) -> list[dict[str, Any]]:
 
 def end_ids(spec: ModelSpec, tokenizer: Tokenizer) -> frozenset[int]:
     """Return the token ids that end a completion, without reading weights; empty if none does."""
-    from transformers.utils.hub import cached_file
-
     with reaching(spec):
-        file = cached_file(
-            spec.path, "generation_config.json", revision=spec.revision, _raise_exceptions_for_missing_entries=False
-        )
+        file = model_file(spec, "generation_config.json")
     if file is not None:
         generation = from_json(Path(file).read_text(encoding="utf-8"), file)
         return eos_ids(generation.get("eos_token_id"), tokenizer)

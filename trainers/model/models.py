@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from rlvr.errors import ConfigError, RequestError, nearest
 from rlvr.protocols import ModelSpec
-from rlvr.run.models import cannot_load, check_directory, eos_ids, reaching
+from rlvr.run.models import cannot_load, check_directory, eos_ids, hub_arguments, reaching
 
 DType: TypeAlias = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -74,15 +74,12 @@ def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
     dtype = torch.float32 if master else DTYPES[spec.dtype]
     try:
         with reaching(spec):
-            config = AutoConfig.from_pretrained(
-                spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code
-            )
+            config = AutoConfig.from_pretrained(spec.path, **hub_arguments(spec))
             _zero_dropout(config)
             _refuse_stateful(config)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 spec.path,
-                revision=spec.revision,
-                trust_remote_code=spec.trust_remote_code,
+                **hub_arguments(spec),
                 config=config,
                 dtype=dtype,
                 attn_implementation=spec.attn_implementation,

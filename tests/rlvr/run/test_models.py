@@ -128,10 +128,11 @@ def test_a_hub_name_that_cannot_be_reached_is_one_line_that_says_what_is_needed(
     assert "the model 'nobody/no-such-model' at revision 'v1': there is no directory of this name" in str(caught.value)
 
 
-HUB = "from rlvr.data.hub import quick_hub\nwith quick_hub() as reason: print(reason)"
+HUB = "from rlvr.data.hub import unreachable\nprint(unreachable())"
 LOAD = (
-    "from rlvr.protocols import ModelSpec\nfrom rlvr.run.models import load_tokenizer\nload_tokenizer(ModelSpec('a/b'))"
+    "from rlvr.protocols import ModelSpec\nfrom rlvr.run.models import load_tokenizer as load\nload(ModelSpec('a/b'))"
 )
+DATA = "from rlvr.data.tables import hub_table\nhub_table('x', 'a/b', None, 'train', None)"
 
 
 def asked(code: str, **environment: str) -> str:
@@ -146,10 +147,9 @@ def test_a_hub_that_cannot_be_reached_is_not_asked_again_and_again() -> None:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
         assert asked(HUB, HF_ENDPOINT=endpoint) == "127.0.0.1 cannot be reached: Connection refused"
-        message = asked(LOAD, HF_ENDPOINT=endpoint)
-    assert (
-        "and 127.0.0.1 cannot be reached: Connection refused. Give the directory of a model: --model DIRECT" in message
-    )
+        model, data = asked(LOAD, HF_ENDPOINT=endpoint), asked(DATA, HF_ENDPOINT=endpoint)
+    assert "and 127.0.0.1 cannot be reached: Connection refused. Give the directory of a model: --model" in model
+    assert "could not be loaded (127.0.0.1 cannot be reached: Connection refused); without a network, name" in data
 
 
 def test_a_hub_that_answers_or_stands_behind_a_proxy_is_used() -> None:
