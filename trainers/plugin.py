@@ -20,4 +20,7 @@ def rlvr_recipes() -> Mapping[str, Path]:
 
 @hookimpl
 def rlvr_samplers() -> Mapping[str, str]:
-    return {"hf": "rlvr_trainers.sampling.hf_sampler:HFSampler"}
+    return {
+        "hf": "rlvr_trainers.sampling.hf_sampler:HFSampler",
+        "vllm": "rlvr_trainers.sampling.vllm_sampler:VLLMSampler",
+    }

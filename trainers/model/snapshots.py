@@ -51,6 +51,26 @@ def snapshot_from(tensors: Mapping[str, Tensor], version: int) -> Snapshot:
     return Snapshot(version, _layout_of(tensors.items()), {}, lambda: iter(tensors.items()))
 
 
+def check_snapshot(model: PreTrainedModel, snapshot: Snapshot) -> None:
+    """Raise RunError if names or shapes are not those of the model's checkpoint. The model may be on "meta"."""
+    own, shared = _untied(model, model.state_dict(keep_vars=True))
+    expected, _ = _layout(model, own)
+    _check_layout(snapshot, expected, {_first_name(model, name, own[source]) for name, source in shared})
+
+
+def spelled_out(snapshot: Snapshot) -> Iterator[tuple[str, Tensor]]:
+    """Yield (checkpoint name, tensor), and each tied parameter after its source: an engine may hold a copy of its own.
+
+    vLLM keeps the old output layer if `lm_head.weight` is left out, up to 2.8 nats off.
+    """
+    followers: dict[str, list[str]] = {}
+    for name, source in snapshot.tied.items():
+        followers.setdefault(source, []).append(name)
+    for source, tensor in snapshot.tensors():
+        for name in (source, *followers.get(source, ())):
+            yield name, tensor
+
+
 @torch.no_grad()
 def load_snapshot(model: PreTrainedModel, snapshot: Snapshot) -> None:
     """Copy a snapshot into a model, in the model's own dtype.
@@ -103,7 +123,8 @@ def _untied(model: PreTrainedModel, state: Mapping[str, Tensor]) -> tuple[dict[s
     for name, tensor in state.items():
         if name in ignored:
             continue
-        source = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), name)
+        place = id(tensor) if tensor.is_meta else tensor.data_ptr()  # nothing on "meta" has an address
+        source = first.setdefault((place, tensor.shape, tensor.stride()), name)
         if source == name or tensor.numel() == 0:
             own[name] = tensor
         else:

@@ -16,14 +16,14 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlvr.draws import draw
-from rlvr.errors import ConfigError, RequestError, RunError
+from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
-from rlvr.record.schema import Sampling, SamplingParams, Stop, VersionRun
+from rlvr.record.schema import SamplingParams, Stop, VersionRun
 from rlvr.run.models import context_length, load_tokenizer
 
 from ..model.models import load_model, resolve, stop_ids
 from ..model.snapshots import load_snapshot, snapshot_from, snapshot_of
+from .completions import Completions, check_request, sample_seed
 from .decode import Completion, decode
 
 
@@ -74,6 +74,7 @@ class HFSampler:
         self.model = load_model(self.spec, master=False)
         self.tokenizer = load_tokenizer(self.spec)
         self.stop_ids = stop_ids(self.model, self.tokenizer)
+        self._completions = Completions(self.tokenizer, self.stop_ids)
         self.version = 0
         embeddings: Any = self.model.get_input_embeddings()
         self._vocabulary: int = embeddings.weight.shape[0]
@@ -154,9 +155,9 @@ class HFSampler:
             self.model,
             prompts=[part.of.request.prompt_ids for part in parts],
             rows=[row for row, _, _ in rows],
-            seeds=[_seed(outstanding.request, index) for _, outstanding, index in rows],
+            seeds=[sample_seed(outstanding.request, index) for _, outstanding, index in rows],
             params=first.params,
-            stop_ids=self._stop_ids(first),
+            stop_ids=self._completions.stop_ids(first.stop),
             ends=self._ends(first.stop),
         )
         for (_, outstanding, index), completion in zip(rows, completions, strict=True):
@@ -165,9 +166,6 @@ class HFSampler:
         for part in parts:
             part.of.seconds += seconds * len(part.indices) / len(rows)
         return [part.of for part in parts]
-
-    def _stop_ids(self, request: GroupRequest) -> frozenset[int]:
-        return self.stop_ids.union(request.stop.token_ids)
 
     def _ends(self, stop: Stop) -> Callable[[Tensor], Tensor] | None:
         """Return a function of (B, t) token ids that is True where a text has just come to one of the stop strings."""
@@ -178,55 +176,17 @@ class HFSampler:
         criteria = self._criteria[stop]
         return lambda token_ids_BT: criteria(token_ids_BT, None)
 
-    def _text(self, completion: Completion, request: GroupRequest) -> tuple[str, str | None]:
-        """Return the text without what ended it, and what did: a stop token, a stop string, or None."""
-        token_ids, _, stopped = completion
-        last = self._token_text(token_ids[-1]) if stopped and token_ids[-1] in self._stop_ids(request) else None
-        kept = token_ids if last is None else token_ids[:-1]
-        # Special tokens stay: harmony's channels and tool calls are special tokens, and a verifier reads them.
-        text = str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-        if not stopped or last is not None:
-            return text, last
-        found = [(text.find(stop), stop) for stop in request.stop.strings if stop in text]
-        if not found:  # the tokens spell the stop, and the tokenizer's decoder changes it
-            return text, None
-        place, stop = min(found)
-        return text[:place], stop
-
     def _sample(self, completion: Completion, request: GroupRequest) -> Sample:
         token_ids, logprobs, stopped = completion
-        if not all(map(math.isfinite, logprobs)):
-            raise RunError(
-                f"weights of version {self.version} give log-probabilities that are not finite for group "
-                f"{request.group_id}: training has diverged, or {self.spec.dtype} is too narrow for this model"
-            )
-        text, stop_reason = self._text(completion, request)
-        return Sample(
-            token_ids=tuple(token_ids),
-            logprobs=tuple(logprobs),
-            text=text,
-            finish_reason="stop" if stopped else "length",
-            stop_reason=stop_reason,
-            versions=(VersionRun(version=self.version, count=len(token_ids)),),
-        )
-
-    def _token_text(self, token_id: int) -> str:
-        token = self.tokenizer.convert_ids_to_tokens([token_id])[0]
-        return str(token_id) if token is None else str(token)
+        versions = (VersionRun(version=self.version, count=len(token_ids)),)
+        return self._completions.sample(request, token_ids, logprobs, "stop" if stopped else "length", versions)
 
     def _answer(self, outstanding: _Outstanding) -> SampledGroup:
         request = outstanding.request
         return SampledGroup(
             request=request,
             samples=tuple(outstanding.samples[index] for index in range(request.size)),
-            sampling=Sampling(
-                **request.params.model_dump(),
-                engine="transformers",
-                engine_version=transformers.__version__,
-                dtype=self.spec.dtype,
-                stop=Stop(strings=request.stop.strings, token_ids=tuple(sorted(self._stop_ids(request)))),
-                logprob_mode="raw" if request.params.temperature == 0 else "processed",
-            ),
+            sampling=self._completions.sampling(request, "transformers", transformers.__version__, self.spec.dtype),
             seconds=outstanding.seconds,
         )
 
@@ -234,22 +194,7 @@ class HFSampler:
         penalties = [name for name in request.params.filters if name.endswith("_penalty")]
         if penalties:
             raise ConfigError(f"sampling.{penalties[0]}: the sampler 'hf' has no penalties; leave it out")
-        where = f"group {request.group_id}"
-        if request.size < 1:
-            raise RequestError(f"{where}: a group of {request.size} samples was asked for")
-        if not request.prompt_ids:
-            raise RequestError(f"{where}: the prompt has no tokens; a model without BOS needs some text to go on")
-        if not 0 <= min(request.prompt_ids) <= max(request.prompt_ids) < self._vocabulary:
-            raise RequestError(
-                f"{where}: the prompt holds a token id outside the model's vocabulary of {self._vocabulary}; it was "
-                "made with another tokenizer"
-            )
-        needed = len(request.prompt_ids) + request.params.max_tokens
-        if self._context is not None and needed > self._context:
-            raise RequestError(
-                f"{where}: {len(request.prompt_ids)} tokens of prompt and sampling.max_tokens "
-                f"{request.params.max_tokens} exceed the model's {self._context} positions; lower max_tokens"
-            )
+        check_request(request, self._vocabulary, self._context)
 
 
 def _batches(requests: Sequence[_Outstanding], options: HFSamplerOptions) -> Iterator[list[_Part]]:
@@ -280,9 +225,3 @@ def _batches(requests: Sequence[_Outstanding], options: HFSamplerOptions) -> Ite
                 start += take
         if batch:
             yield batch
-
-
-def _seed(request: GroupRequest, index: int) -> int:
-    """Return the seed of the draws of sample `index`; the request's key holds the run's seed."""
-    own = () if request.params.seed is None else ("seed", request.params.seed)
-    return draw("sample", *request.key, *own, index)

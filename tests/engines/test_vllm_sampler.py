@@ -1,0 +1,157 @@
+"""vLLM in this process, for real: the protocol, the trainer's log-probabilities, weight syncs under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlvr.protocols import GroupRequest, ModelSpec, Prompt, SampledGroup, Snapshot
+from rlvr.record.schema import SamplingParams, Stop, Task
+from rlvr.testing import check_sampler
+from rlvr_trainers.model.models import load_model
+from rlvr_trainers.model.snapshots import load_snapshot, snapshot_of
+from rlvr_trainers.sampling.vllm_sampler import VLLMOptions, VLLMSampler
+
+TEMPERATURE = 0.7
+ROUNDING = 5e-5
+
+
+@pytest.fixture(scope="module")
+def spec(model: Path) -> ModelSpec:
+    return ModelSpec(str(model), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def sampler(spec: ModelSpec) -> Iterator[VLLMSampler]:
+    made = VLLMSampler(spec, VLLMOptions())
+    yield made
+    made.close()
+
+
+def other_weights(spec: ModelSpec, version: int, seed: int) -> Snapshot:
+    """Return a snapshot of the model with other random weights."""
+    model = load_model(spec, master=True)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return snapshot_of(model, version)
+
+
+def ask(name: str, prompt_ids: Sequence[int], size: int = 4, stop: Stop | None = None, **params: float) -> GroupRequest:
+    given = SamplingParams.model_validate({"temperature": TEMPERATURE, "max_tokens": 12, **params})
+    return GroupRequest(name, Prompt(Task(), text="?"), tuple(prompt_ids), size, given, (0, name), stop or Stop())
+
+
+def collected(sampler: VLLMSampler, requests: Sequence[GroupRequest]) -> list[SampledGroup]:
+    sampler.submit(requests)
+    found: dict[str, SampledGroup] = {}
+    while len(found) < len(requests):
+        found |= {group.request.group_id: group for group in sampler.collect()}
+    return [found[request.group_id] for request in requests]
+
+
+def differences(spec: ModelSpec, weights: Mapping[int, Snapshot], group: SampledGroup) -> list[float]:
+    """|log π - log α| of each sampled token, under the weights that are said to have sampled it."""
+    temperature = group.request.params.temperature or 1.0
+    found = []
+    for version, snapshot in weights.items():
+        model = load_model(spec, master=True)
+        load_snapshot(model, snapshot)
+        for sample in group.samples:
+            ids = torch.tensor([*group.request.prompt_ids, *sample.token_ids])
+            with torch.no_grad():
+                logits = model(ids[None]).logits[0].double() / temperature
+            own = logits.log_softmax(-1)[len(group.request.prompt_ids) - 1 : -1]
+            own = own.gather(1, torch.tensor(sample.token_ids)[:, None])[:, 0]
+            versions = [run.version for run in sample.versions for _ in range(run.count)]
+            found += [
+                abs(float(trained) - sampled)
+                for trained, sampled, said in zip(own, sample.logprobs, versions, strict=True)
+                if said == version
+            ]
+    assert len(found) == sum(len(sample.token_ids) for sample in group.samples)
+    return found
+
+
+PROMPTS = ([2, 3, 4], list(range(2, 40)), [5] * 200)  # the last fills more than a cache block of 128
+
+
+def test_log_probabilities_are_the_trainer_s_before_and_after_a_sync(spec: ModelSpec, sampler: VLLMSampler) -> None:
+    first = snapshot_of(load_model(spec, master=True), 0)
+    sampler.sync(first)
+    for group in collected(sampler, [ask(f"a{i}", ids) for i, ids in enumerate(PROMPTS)]):
+        assert max(differences(spec, {0: first}, group)) < ROUNDING
+        assert len({sample.token_ids for sample in group.samples}) > 1
+    second = other_weights(spec, 4, seed=1)
+    sampler.sync(second)
+    for group in collected(sampler, [ask(f"b{i}", ids) for i, ids in enumerate(PROMPTS)]):
+        assert max(differences(spec, {4: second}, group)) < ROUNDING
+
+
+def test_sequences_under_way_go_on_with_new_weights_and_say_so(spec: ModelSpec, sampler: VLLMSampler) -> None:
+    old, new = other_weights(spec, 5, seed=2), other_weights(spec, 6, seed=3)
+    sampler.sync(old)
+    requests = [ask(f"c{i}", ids, size=2, max_tokens=40) for i, ids in enumerate(PROMPTS)]
+    sampler.submit(requests)
+    for _ in range(9):
+        sampler._engine.step()
+    sampler.sync(new)
+    found: list[SampledGroup] = []
+    while len(found) < len(requests):
+        found += sampler.collect()
+    spans = {tuple(run.version for run in sample.versions) for group in found for sample in group.samples}
+    assert (5, 6) in spans
+    for group in found:
+        assert max(differences(spec, {5: old, 6: new}, group)) < ROUNDING
+
+
+def test_greedy_samples_are_equal_and_have_raw_log_probabilities(spec: ModelSpec, sampler: VLLMSampler) -> None:
+    weights = other_weights(spec, 7, seed=4)
+    sampler.sync(weights)
+    (group,) = collected(sampler, [ask("greedy", [2, 3, 4], size=3, temperature=0)])
+    assert len(group.samples) == 3
+    assert len({sample.token_ids for sample in group.samples}) == 1
+    assert group.sampling.logprob_mode == "raw"
+    assert max(differences(spec, {7: weights}, group)) < ROUNDING
+
+
+def test_stops_are_those_of_the_sampler_on_transformers(spec: ModelSpec, sampler: VLLMSampler) -> None:
+    tokenizer = sampler._completions._tokenizer
+    ends = {tokenizer.convert_tokens_to_ids(character): character for character in "0123456789"}
+    by_token, by_string = collected(
+        sampler,
+        [
+            ask("token", [2, 3], size=8, max_tokens=60, stop=Stop(token_ids=tuple(ends))),
+            ask("string", [2, 3], size=8, max_tokens=60, stop=Stop(strings=tuple(ends.values()))),
+        ],
+    )
+    for group in (by_token, by_string):
+        assert any(sample.finish_reason == "stop" for sample in group.samples)
+        for sample in group.samples:
+            last = ends.get(sample.token_ids[-1])
+            if last is not None:
+                assert (sample.finish_reason, sample.stop_reason) == ("stop", last)
+            assert not set(sample.text) & set("0123456789")
+            assert not set(sample.token_ids[:-1]) & set(ends)
+
+
+def test_it_keeps_the_protocol(spec: ModelSpec, sampler: VLLMSampler, tmp_path: Path) -> None:
+    """Each check starts with the same weights; one engine serves them all, because a process can hold only one."""
+    start = other_weights(spec, 0, seed=5)
+
+    def make() -> VLLMSampler:
+        sampler.cancel(list(sampler._outstanding))
+        sampler.sync(start)
+        return sampler
+
+    kept: Callable[[], None] = sampler.close
+    sampler.close = lambda: None  # type: ignore[method-assign]
+    try:
+        check_sampler(make, replace(start, version=0), tmp_path, prompt_ids=(2, 3, 4))
+    finally:
+        sampler.close = kept  # type: ignore[method-assign]

@@ -1,0 +1,87 @@
+"""How a group is asked of vLLM and read from its answer, in process and over HTTP alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from rlvr.errors import RunError
+from rlvr.protocols import GroupRequest
+from rlvr.record.schema import FinishReason, VersionRun
+
+from .completions import Completions, sample_seed
+
+FRESH = "default"
+"""The version that an engine names before anyone has told it one."""
+
+
+class Span(NamedTuple):
+    """Output tokens `[start, end)` that weights of one version sampled."""
+
+    version: str
+    start: int
+    end: int
+
+
+def engine_params(request: GroupRequest, completions: Completions) -> dict[str, Any]:
+    """Return the arguments of `vllm.SamplingParams` for a group, which are also the fields of a server's JSON.
+
+    Child i of a group is drawn with seed + i. The engine's own end-of-text id is ignored, because the model's stop ids
+    are all named. Greedy decoding is asked for once: its samples are equal, and vLLM refuses n > 1.
+    """
+    params = request.params
+    return {
+        "n": 1 if params.temperature == 0 else request.size,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "top_k": params.top_k,
+        "min_p": params.min_p,
+        "repetition_penalty": params.repetition_penalty,
+        "presence_penalty": params.presence_penalty,
+        "frequency_penalty": params.frequency_penalty,
+        "max_tokens": params.max_tokens,
+        "seed": sample_seed(request) >> 1,  # room for seed + i
+        "logprobs": 0,
+        "stop": list(request.stop.strings),
+        "stop_token_ids": sorted(completions.stop_ids(request.stop)),
+        "ignore_eos": True,
+        "detokenize": bool(request.stop.strings),
+        "skip_special_tokens": False,
+    }
+
+
+def finish_reason(given: str | None, request: GroupRequest) -> FinishReason:
+    """Return vLLM's finish reason as the record's. Raises RunError for one that ends no completion."""
+    if given == "stop":
+        return "stop"
+    if given == "length":
+        return "length"
+    raise RunError(f"vLLM ended a sample of group {request.group_id} with {given!r}: expected 'stop' or 'length'")
+
+
+def version_runs(spans: Iterable[Span], tokens: int) -> tuple[VersionRun, ...]:
+    """Return the policy versions of a sample's tokens, from the engine's spans.
+
+    Raises RunError for spans that do not cover the tokens, or a version that is not a number.
+    """
+    place = 0
+    runs: list[VersionRun] = []
+    for version, start, end in spans:
+        if start != place or end < start:
+            raise RunError(f"vLLM names the weights of tokens {start} to {end} after those up to {place}")
+        place = end
+        if end > start:
+            runs.append(VersionRun(version=_number(version), count=end - start))
+    if place != tokens:
+        raise RunError(f"vLLM names the weights of {place} tokens, and the sample has {tokens}")
+    return tuple(runs)
+
+
+def _number(version: str) -> int:
+    if version == FRESH:
+        return 0
+    if not version.isdecimal():
+        raise RunError(
+            f"vLLM says that weights {version!r} sampled a token, and rlvr gave it numbers: who else sets it?"
+        )
+    return int(version)

@@ -1,0 +1,272 @@
+"""`vllm`: the sampler on vLLM's engine, in this process."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rlvr.errors import ConfigError, RequestError, RunError
+from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, SamplerOptions, Snapshot
+from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
+
+from ..model.models import empty_model, resolve
+from ..model.snapshots import check_snapshot, snapshot_from, spelled_out
+from .completions import Completions, check_request
+from .memory_folder import memory_folder
+from .vllm_requests import Span, engine_params, finish_reason, version_runs
+
+if TYPE_CHECKING:
+    from vllm.outputs import RequestOutput
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+CPU_CACHE_GIB = 1.0
+CPU_BATCH_TOKENS = 8192
+
+
+class VLLMOptions(SamplerOptions):
+    """Keys of `sampling.options` for the sampler `vllm`."""
+
+    memory_share: float = Field(
+        default=0.4,
+        gt=0,
+        lt=1,
+        description="share of the GPU's memory for vLLM's weights and cache; training has the rest",
+    )
+    cache_gib: float | None = Field(
+        default=None, gt=0, description=f"size of the cache in GiB instead; on a CPU {CPU_CACHE_GIB:g} by default"
+    )
+    tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs that hold the model together")
+    max_model_len: int | None = Field(
+        default=None, ge=1, description="longest prompt and completion, in tokens; null is the model's"
+    )
+    max_sequences: int = Field(default=256, ge=1, description="sequences that are sampled at the same time")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None, description="dtype of the engine; null is the run's"
+    )
+    enforce_eager: bool | None = Field(
+        default=None, description="no CUDA graphs: less memory, slower; null is true on a CPU"
+    )
+    sleep: bool = Field(default=False, description="free the GPU's memory while nothing is sampled")
+
+
+@dataclass
+class _Outstanding:
+    request: GroupRequest
+    start: float
+
+
+class VLLMSampler:
+    """A `Sampler` that drives vLLM's engine step by step.
+
+    A group is one request of n samples, which share the prompt's cache. Weights are handed over in memory. Sequences
+    under way at a sync go on with the new weights: their cache is computed again, and the engine says which version
+    sampled which token.
+    """
+
+    Options: ClassVar[type[SamplerOptions]] = VLLMOptions
+
+    def __init__(self, model: ModelSpec, options: VLLMOptions) -> None:
+        """Load the model. Its weights are version 0 until the first sync.
+
+        Raises ConfigError if vLLM is not installed, and RequestError if it cannot load the model.
+        """
+        self.options = options
+        self.spec = resolve(model)
+        tokenizer = load_tokenizer(self.spec)
+        self._completions = Completions(tokenizer, end_ids(self.spec, tokenizer))
+        configuration = load_configuration(self.spec)
+        self._vocabulary = vocabulary_size(configuration)
+        lengths = [n for n in (options.max_model_len, context_length(configuration)) if n is not None]
+        self._context = min(lengths, default=None)
+        self._empty = empty_model(self.spec)
+        self.version = 0
+        self._engine = _engine(self.spec, options, self._context)
+        self._outstanding: dict[str, _Outstanding] = {}
+        self._answered: list[SampledGroup] = []
+        self._held: dict[str, Tensor] = {}
+        """The weights of the last sync in host memory, for `save`: the engine's own are fused and repacked."""
+        self._tied: dict[str, str] = {}
+        self._asleep = False
+
+    # --- weights ----------------------------------------------------------------------------------------------------
+
+    def sync(self, snapshot: Snapshot) -> None:
+        """Load the weights into the engine; sequences under way go on with them.
+
+        Raises RunError, with nothing changed, if names or shapes are not those of this model.
+        """
+        check_snapshot(self._empty, snapshot)
+        self._wake()
+        # An engine keeps no reference, and one copy has to stay: the trainer changes its own in place.
+        self._held = {name: tensor.detach().to("cpu", copy=True) for name, tensor in snapshot.tensors()}
+        self._tied = dict(snapshot.tied)
+        self._reload(replace(snapshot, read=lambda: iter(self._held.items())))
+        if not self._engine.reset_prefix_cache(reset_running_requests=True):
+            raise RunError("vLLM did not empty its prefix cache after a weight sync: it would sample from old weights")
+        self._engine.set_weight_version(str(snapshot.version))
+        self.version = snapshot.version
+
+    def _reload(self, held: Snapshot) -> None:
+        if self.options.tensor_parallel_size == 1:
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": list(spelled_out(held))})
+            return
+        with memory_folder() as folder:  # the engine's processes read the weights, each its own part
+            save_file(dict(spelled_out(held)), folder / "model.safetensors")
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+
+    def save(self, directory: Path) -> None:
+        """Write the weights held and their version. Outstanding requests are the caller's to submit again."""
+        directory.mkdir(parents=True, exist_ok=True)
+        if self._held:
+            save_file(self._held, directory / "weights.safetensors")
+        state = {"version": self.version, "synced": bool(self._held), "tied": self._tied}
+        (directory / "sampler.json").write_text(json.dumps(state))
+
+    def load(self, directory: Path) -> None:
+        """Read what `save` wrote. Raises RunError if it is missing or belongs to another model."""
+        try:
+            saved = json.loads((directory / "sampler.json").read_text())
+            weights = load_file(directory / "weights.safetensors") if saved["synced"] else {}
+        except FileNotFoundError as error:
+            raise RunError(f"no saved sampler in {str(directory)!r}: {error.filename or error} is missing") from error
+        if not weights and self._held:
+            raise RunError("the saved sampler held the model's own weights, and this one has been given others")
+        if weights:
+            self.sync(replace(snapshot_from(weights, saved["version"]), tied=saved["tied"]))
+
+    def close(self) -> None:
+        """Release the engine and forget outstanding requests."""
+        self._outstanding.clear()
+        self._answered.clear()
+        self._held.clear()
+        engine = vars(self).pop("_engine", None)
+        if engine is not None:
+            engine.engine_core.shutdown()
+
+    # --- sampling ---------------------------------------------------------------------------------------------------
+
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
+        """Queue the requests; `collect` does the work. Raises RequestError for a prompt that does not fit the model.
+
+        Nothing is queued then.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        for request in requests:
+            check_request(request, self._vocabulary, self._context)
+        self._wake()
+        for request in requests:
+            params = SamplingParams(
+                **engine_params(request, self._completions), output_kind=RequestOutputKind.FINAL_ONLY
+            )
+            self._outstanding[request.group_id] = _Outstanding(request, time.perf_counter())
+            self._engine.add_request(request.group_id, {"prompt_token_ids": list(request.prompt_ids)}, params)
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Abort the requests with these ids."""
+        ours = [name for name in ids if self._outstanding.pop(name, None) is not None]
+        if ours:
+            self._engine.abort_request(ours)
+        self._answered = [group for group in self._answered if group.request.group_id not in ids]
+
+    def collect(self, timeout: float | None = None) -> list[SampledGroup]:
+        """Step the engine until a group is complete, and return those that are; with `timeout`, for so many seconds."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while self._outstanding and not self._answered:
+            self._answered += [self._answer(output) for output in self._engine.step() if output.finished]
+            if time.monotonic() >= deadline:
+                break
+        finished, self._answered = self._answered, []
+        if self.options.sleep and not self._outstanding and not self._asleep:
+            self._engine.sleep(level=1)
+            self._asleep = True
+        return finished
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._engine.wake_up()
+            self._asleep = False
+
+    def _answer(self, output: RequestOutput) -> SampledGroup:
+        import vllm
+
+        outstanding = self._outstanding.pop(output.request_id)
+        request, samples = outstanding.request, []
+        for choice in sorted(output.outputs, key=lambda choice: choice.index):
+            token_ids = list(choice.token_ids)
+            logprobs = [position[token].logprob for position, token in zip(choice.logprobs, token_ids, strict=True)]
+            spans = [Span(span.version, span.start, span.end) for span in choice.weight_versions]
+            runs = version_runs(spans, len(token_ids))
+            reason = finish_reason(choice.finish_reason, request)
+            samples.append(self._completions.sample(request, token_ids, logprobs, reason, runs))
+        if request.params.temperature == 0:
+            samples *= request.size
+        return SampledGroup(
+            request=request,
+            samples=tuple(samples),
+            sampling=self._completions.sampling(
+                request, "vllm", vllm.__version__, self.options.dtype or self.spec.dtype
+            ),
+            seconds=time.perf_counter() - outstanding.start,
+        )
+
+
+def _engine(spec: ModelSpec, options: VLLMOptions, longest: int | None) -> LLMEngine:
+    """Load vLLM's engine into this process."""
+    on_gpu = spec.device.startswith("cuda")
+    # Read when vLLM is imported or its engine starts. What the user has set stays.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    if options.tensor_parallel_size == 1:
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights go over in memory
+    if not on_gpu:
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # the trainer computes on the same cores
+    try:
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+    except ImportError as error:
+        raise ConfigError(
+            f"sampling.engine: the sampler 'vllm' needs vLLM ({error}); install it with: pip install 'rlvr[vllm]'"
+        ) from error
+    settings: dict[str, Any] = {
+        "model": spec.path,
+        "revision": spec.revision,
+        "trust_remote_code": spec.trust_remote_code,
+        "dtype": options.dtype or spec.dtype,
+        "tensor_parallel_size": options.tensor_parallel_size,
+        "max_num_seqs": options.max_sequences,
+        "enforce_eager": not on_gpu if options.enforce_eager is None else options.enforce_eager,
+        "enable_sleep_mode": options.sleep and on_gpu,
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",  # the checkpoint's sampling defaults are not the run's
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        "seed": 0,
+    }
+    if longest is not None:
+        settings["max_model_len"] = longest
+    if on_gpu:
+        settings["gpu_memory_utilization"] = options.memory_share
+    else:
+        # A seeded request whose prompt is computed in chunks ends the engine on a CPU (vLLM 0.32).
+        settings |= {
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(CPU_BATCH_TOKENS, longest or 0),
+        }
+    cache_gib = options.cache_gib or (None if on_gpu else CPU_CACHE_GIB)
+    if cache_gib is not None:
+        settings["kv_cache_memory_bytes"] = int(cache_gib * 2**30)
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**settings))
+    except (ValueError, RuntimeError, OSError) as error:
+        raise RequestError(f"vLLM cannot load the model {spec.path!r}: {error}") from error
