@@ -23,4 +23,5 @@ def rlvr_samplers() -> Mapping[str, str]:
     return {
         "hf": "rlvr_trainers.sampling.hf_sampler:HFSampler",
         "vllm": "rlvr_trainers.sampling.vllm_sampler:VLLMSampler",
+        "vllm-server": "rlvr_trainers.sampling.vllm_server:VLLMServerSampler",
     }

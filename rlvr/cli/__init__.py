@@ -20,6 +20,7 @@ from rlvr.cli.plot import plot
 from rlvr.cli.plugins import plugins
 from rlvr.cli.recipes import recipes
 from rlvr.cli.score import score
+from rlvr.cli.serve import serve
 from rlvr.cli.settings import settings
 from rlvr.cli.show import show
 from rlvr.cli.streams import logged, prepare_streams
@@ -43,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=TrainCommand)(train)
-for command in (generate, score, compare, show, export, diagnose, plot, settings, plugins, doctor):
+for command in (generate, serve, score, compare, show, export, diagnose, plot, settings, plugins, doctor):
     app.command(cls=Command)(command)
 
 

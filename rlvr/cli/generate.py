@@ -39,7 +39,10 @@ VerifierName: TypeAlias = Annotated[
 ]
 Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Sampling temperature.")]
 MaxTokens: TypeAlias = Annotated[int | None, typer.Option(help="Length limit of a completion, in tokens.")]
-Sampler: TypeAlias = Annotated[str | None, typer.Option(help="Sampler: hf, or a plugin's.")]
+Sampler: TypeAlias = Annotated[str | None, typer.Option(help="Sampler: hf, vllm, vllm-server, or a plugin's.")]
+Server: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="URL[,URL…]", help="Servers of --sampler vllm-server, as rlvr serve starts them.")
+]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
 Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Compute dtype: auto, float32, bfloat16.")]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Random seed.")]
@@ -59,6 +62,7 @@ FLAGS = {
     "temperature": ("--temperature", "sampling.temperature"),
     "max_tokens": ("--max-tokens", "sampling.max_tokens"),
     "sampler": ("--sampler", "sampling.engine"),
+    "server": ("--server", "sampling.options.servers"),
     "device": ("--device", "model.device"),
     "dtype": ("--dtype", "model.dtype"),
     "seed": ("--seed", "seed"),
@@ -79,6 +83,7 @@ def generate(
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     sampler: Sampler = None,
+    server: Server = None,
     device: Device = None,
     dtype: Dtype = None,
     seed: Seed = None,

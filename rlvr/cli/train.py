@@ -62,6 +62,10 @@ GroupSize: TypeAlias = Annotated[int | None, typer.Option(help="Completions per 
 PromptsPerStep: TypeAlias = Annotated[int | None, typer.Option(help="Prompts per batch.")]
 MaxTokens: TypeAlias = Annotated[int | None, typer.Option(help="Length limit of a completion, in tokens.")]
 PushEvery: TypeAlias = Annotated[int | None, typer.Option(help="Batches between two weight syncs (v in the paper).")]
+Sampler: TypeAlias = Annotated[str | None, typer.Option(help="Sampler: hf, vllm, vllm-server, or a plugin's.")]
+Server: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="URL[,URL…]", help="Servers of --sampler vllm-server, as rlvr serve starts them.")
+]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
 Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Compute dtype: auto, float32, bfloat16.")]
 WriteProtect: TypeAlias = Annotated[
@@ -112,6 +116,8 @@ def train(
     prompts_per_step: PromptsPerStep = None,
     max_tokens: MaxTokens = None,
     push_every: PushEvery = None,
+    sampler: Sampler = None,
+    server: Server = None,
     device: Device = None,
     dtype: Dtype = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -206,6 +212,8 @@ FLAGS = {
     "prompts_per_step": ("--prompts-per-step", "sampling.prompts_per_step"),
     "max_tokens": ("--max-tokens", "sampling.max_tokens"),
     "push_every": ("--push-every", "trainer.push_every"),
+    "sampler": ("--sampler", "sampling.engine"),
+    "server": ("--server", "sampling.options.servers"),
     "device": ("--device", "model.device"),
     "dtype": ("--dtype", "model.dtype"),
     "trust_remote_code": ("--trust-remote-code", "model.trust_remote_code"),

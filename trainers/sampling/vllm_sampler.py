@@ -226,7 +226,7 @@ def _engine(spec: ModelSpec, options: VLLMOptions, longest: int | None) -> LLMEn
     """Load vLLM's engine into this process."""
     on_gpu = spec.device.startswith("cuda")
     # Read when vLLM is imported or its engine starts. What the user has set stays.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     if options.tensor_parallel_size == 1:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # weights go over in memory
     if not on_gpu:
