@@ -123,7 +123,8 @@ def test_what_tests_and_scripts_import_is_declared_for_development() -> None:
 def test_every_development_requirement_is_imported_or_run() -> None:
     used = set().union(*(one.distributions for one in imports(*OURS, *SHIPPED)))
     assert EXTRAS["dev"] - used == TOOLS
-    assert EXTRAS["dev"] >= OPTIONAL, "tests need every extra"
+    # vLLM has an environment of its own: tests/engines/requirements.txt.
+    assert EXTRAS["dev"] >= OPTIONAL - {"vllm"}, "tests need every extra"
 
 
 def test_transformers_has_an_upper_bound() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from importlib.util import find_spec
 from typing import Annotated, TypeAlias
 
 import typer
 
 from rlvr.cli.json_output import print_json
+from rlvr.errors import RequestError
 
 Model: TypeAlias = Annotated[str, typer.Argument(help="A local directory, a hub name, or embedded.")]
 Arguments: TypeAlias = Annotated[
@@ -52,13 +54,11 @@ def serve(
     The server hands out token ids with their log-probabilities, and takes new weights while it runs. It is vLLM's own,
     with the arguments and the environment that this needs; --print shows them.
     """
-    from rlvr.run.config import resolve
+    from rlvr.run.config import model_config
     from rlvr.run.serve import server_command
-    from rlvr.settings import command_line_settings
 
-    given = {"model.name": ("MODEL", model), "model.dtype": ("--dtype", dtype)}
     found = server_command(
-        resolve(command_line_settings([], given)).model,
+        model_config(model, dtype=dtype),
         host=host,
         port=port,
         max_model_len=max_model_len,
@@ -71,6 +71,8 @@ def serve(
     elif print_:
         print(" ".join(f"{name}={shlex.quote(value)}" for name, value in found.environment.items()), end=" ")
         print(shlex.join(found.command))
+    elif find_spec("vllm") is None:
+        raise RequestError("rlvr serve needs vLLM; install it with: pip install 'rlvr[vllm]'")
     else:
         print(f"rlvr: when it is ready, train with: --sampler vllm-server --server {found.url}", file=sys.stderr)
         sys.stderr.flush()

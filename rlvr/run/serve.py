@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
-from rlvr.errors import RequestError
 from rlvr.run.config import ModelConfig
 
 ENTRY = "vllm.entrypoints.launchers.api_server.entry"
@@ -23,7 +21,7 @@ class ServerCommand:
     environment: Mapping[str, str]
     """Variables to set, besides those that are there."""
     url: str
-    """Where it will answer."""
+    """Address at which it will answer."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the command, the environment and the URL, for JSON."""
@@ -50,14 +48,10 @@ def server_command(
         tensor_parallel_size: GPUs that hold the model together.
         memory_share: Share of each GPU's memory for weights and cache; None is vLLM's.
         arguments: Further arguments of vLLM.
-
-    Raises RequestError if vLLM is not installed.
     """
-    if find_spec("vllm") is None:
-        raise RequestError("rlvr serve needs vLLM; install it with: pip install 'rlvr[vllm]'")
-    from vllm.platforms import current_platform
+    from torch import cuda
 
-    on_cpu = bool(current_platform.is_cpu())
+    on_cpu = not cuda.is_available()
     dtype = ("float32" if on_cpu else "bfloat16") if model.dtype == "auto" else model.dtype
     options = ["--model", model.location, "--host", host, "--port", str(port), "--dtype", dtype]
     if model.revision is not None:

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 
 READY = 300.0
 """Seconds that a server may take to start."""
@@ -38,12 +39,13 @@ class Served:
         deadline = time.monotonic() + READY
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                if httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK:
+                if httpx2.get(f"{self.url}/health", timeout=5).status_code == httpx2.codes.OK:
                     return self
-            except httpx.TransportError:
+            except httpx2.TransportError:
                 time.sleep(0.2)
         raise AssertionError(f"the server did not start:\n{self._log.read_text()[-3000:]}")
 
     def kill(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

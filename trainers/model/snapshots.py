@@ -7,9 +7,11 @@ for example, when it loads one, and splits them again when it saves. Snapshots h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
@@ -69,6 +71,14 @@ def spelled_out(snapshot: Snapshot) -> Iterator[tuple[str, Tensor]]:
     for source, tensor in snapshot.tensors():
         for name in (source, *followers.get(source, ())):
             yield name, tensor
+
+
+def write_snapshot(snapshot: Snapshot, file: Path) -> None:
+    """Write a snapshot as safetensors, tied parameters spelled out."""
+    # A file holds no two names of one tensor, so tied parameters are copied.
+    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in snapshot.tensors()}
+    copies = {name: tensors[source].clone() for name, source in snapshot.tied.items()}
+    save_file({**tensors, **copies}, file)
 
 
 @torch.no_grad()

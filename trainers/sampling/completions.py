@@ -1,4 +1,4 @@
-"""What every sampler here does the same way: which prompts fit, where a text ends, and which seed a group has."""
+"""Rules that the samplers share: which prompts fit, where a text ends, and which seed a group has."""
 
 from __future__ import annotations
 

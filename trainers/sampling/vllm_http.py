@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-import httpx
+import httpx2
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from rlvr.errors import ConfigError, RunError
@@ -19,7 +19,7 @@ JSON: TypeAlias = Mapping[str, Any]
 T = TypeVar("T")
 
 REQUEST_PREFIX = "generate-tokens-"
-"""What the server puts before the id of a request; to abort it takes the whole."""
+"""Prefix that the server gives the id of a request; an abort names the whole."""
 
 
 class ServerLostError(Exception):
@@ -59,7 +59,7 @@ class Choice(_Read):
 
 
 class ServedModel(_Read):
-    """What a server says of its model."""
+    """A server's description of its model."""
 
     id: str
     root: str | None = None
@@ -72,8 +72,8 @@ class VLLMServer:
     def __init__(self, url: str, timeout: float) -> None:
         """`timeout`: seconds without an answer after which the server counts as lost."""
         self.url = url.rstrip("/")
-        unlimited = httpx.Limits(max_connections=None)
-        self._client = httpx.Client(timeout=httpx.Timeout(timeout, connect=5.0), limits=unlimited)
+        unlimited = httpx2.Limits(max_connections=None)
+        self._client = httpx2.Client(timeout=httpx2.Timeout(timeout, connect=5.0), limits=unlimited)
 
     def close(self) -> None:
         """Close the connections."""
@@ -82,8 +82,8 @@ class VLLMServer:
     def healthy(self) -> bool:
         """Return True if the server answers and its engine runs."""
         try:
-            return self._client.get(f"{self.url}/health", timeout=5.0).status_code == httpx.codes.OK
-        except httpx.TransportError:
+            return self._client.get(f"{self.url}/health", timeout=5.0).status_code == httpx2.codes.OK
+        except httpx2.TransportError:
             return False
 
     def model(self) -> ServedModel:
@@ -143,11 +143,11 @@ class VLLMServer:
         """Return the body of an answer; an empty one is {}."""
         try:
             answer = self._client.request(method, self.url + path, json=body)
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise ServerLostError(f"{self.url} does not answer: {error or type(error).__name__}") from error
         if answer.status_code >= 500:
             raise ServerLostError(f"{self.url}{path} answered {answer.status_code}: {_shown(answer)}")
-        if answer.status_code != httpx.codes.OK:
+        if answer.status_code != httpx2.codes.OK:
             raise RunError(f"the vLLM server at {self.url} refused {path} ({answer.status_code}): {_shown(answer)}")
         if not answer.content:
             return {}
@@ -160,5 +160,5 @@ class VLLMServer:
         return content
 
 
-def _shown(answer: httpx.Response) -> str:
+def _shown(answer: httpx2.Response) -> str:
     return answer.text[:500]

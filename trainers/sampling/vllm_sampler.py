@@ -20,7 +20,7 @@ from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, SamplerOptions
 from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
 
 from ..model.models import empty_model, resolve
-from ..model.snapshots import check_snapshot, snapshot_from, spelled_out
+from ..model.snapshots import check_snapshot, snapshot_from, spelled_out, write_snapshot
 from .completions import Completions, check_request
 from .memory_folder import memory_folder
 from .vllm_requests import Span, engine_params, finish_reason, version_runs
@@ -60,7 +60,7 @@ class VLLMOptions(SamplerOptions):
 
 
 @dataclass
-class _Outstanding:
+class _InEngine:
     request: GroupRequest
     start: float
 
@@ -91,7 +91,7 @@ class VLLMSampler:
         self._empty = empty_model(self.spec)
         self.version = 0
         self._engine = _engine(self.spec, options, self._context)
-        self._outstanding: dict[str, _Outstanding] = {}
+        self._outstanding: dict[str, _InEngine] = {}
         self._answered: list[SampledGroup] = []
         self._held: dict[str, Tensor] = {}
         """The weights of the last sync in host memory, for `save`: the engine's own are fused and repacked."""
@@ -121,7 +121,7 @@ class VLLMSampler:
             self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": list(spelled_out(held))})
             return
         with memory_folder() as folder:  # the engine's processes read the weights, each its own part
-            save_file(dict(spelled_out(held)), folder / "model.safetensors")
+            write_snapshot(held, folder / "model.safetensors")
             self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
 
     def save(self, directory: Path) -> None:
@@ -170,7 +170,7 @@ class VLLMSampler:
             params = SamplingParams(
                 **engine_params(request, self._completions), output_kind=RequestOutputKind.FINAL_ONLY
             )
-            self._outstanding[request.group_id] = _Outstanding(request, time.perf_counter())
+            self._outstanding[request.group_id] = _InEngine(request, time.perf_counter())
             self._engine.add_request(request.group_id, {"prompt_token_ids": list(request.prompt_ids)}, params)
 
     def cancel(self, ids: Collection[str]) -> None:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
 from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
 
 from ..model.models import empty_model, resolve
-from ..model.snapshots import check_snapshot, snapshot_from, spelled_out
+from ..model.snapshots import check_snapshot, snapshot_from, write_snapshot
 from .completions import Completions, check_request
 from .memory_folder import memory_folder
 from .vllm_http import Choice, ServerLostError, VLLMServer
@@ -33,7 +33,9 @@ WEIGHTS = "model.safetensors"
 class VLLMServerOptions(SamplerOptions):
     """Keys of `sampling.options` for the sampler `vllm-server`."""
 
-    servers: tuple[str, ...] = Field(min_length=1, description="URLs, as `rlvr serve` prints them")
+    servers: tuple[str, ...] = Field(
+        default=(), validate_default=True, description="URLs, as `rlvr serve` prints them; at least one"
+    )
     groups_per_server: int = Field(
         default=64, ge=1, description="requests under way at one server; the others wait here"
     )
@@ -59,6 +61,8 @@ class VLLMServerOptions(SamplerOptions):
     @field_validator("servers")
     @classmethod
     def _are_urls(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        if not servers:
+            raise ValueError("no server is named: start one with `rlvr serve MODEL`, and name it with --server URL")
         for url in servers:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"{url!r} is no URL, such as http://localhost:8000")
@@ -68,7 +72,7 @@ class VLLMServerOptions(SamplerOptions):
 
 
 @dataclass
-class _Asked:
+class _Pending:
     """A request, and where it is being answered."""
 
     request: GroupRequest
@@ -78,8 +82,8 @@ class _Asked:
 
 
 @dataclass
-class _State:
-    """What is known of one server."""
+class _Endpoint:
+    """State of one server."""
 
     server: VLLMServer
     under_way: set[str] = field(default_factory=set)
@@ -87,7 +91,7 @@ class _State:
     """Why it is not used; None if it is."""
 
 
-_Result = tuple[_Asked, VLLMServer, tuple[Choice, ...] | Exception]
+_Result = tuple[_Pending, VLLMServer, tuple[Choice, ...] | Exception]
 
 
 class VLLMServerSampler:
@@ -111,18 +115,18 @@ class VLLMServerSampler:
         configuration = load_configuration(self.spec)
         self._vocabulary = vocabulary_size(configuration)
         self._empty = empty_model(self.spec)
-        self._states = [_State(VLLMServer(url, options.timeout)) for url in options.servers]
-        lengths = [context_length(configuration), *(_checked(each.server, self.spec) for each in self._states)]
+        self._endpoints = [_Endpoint(VLLMServer(url, options.timeout)) for url in options.servers]
+        lengths = [context_length(configuration), *(_checked(each.server, self.spec) for each in self._endpoints)]
         self._context = min((length for length in lengths if length is not None), default=None)
-        self._engine_version = self._states[0].server.engine_version()
+        self._engine_version = self._endpoints[0].server.engine_version()
         self.version = 0
         self._tied: dict[str, str] = {}
         self._stack = ExitStack()
         self._folder: Path | None = None
         """Weights of the last sync, for a server that comes back and for `save`; None before it."""
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, _Pending] = {}
         self._results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(options.groups_per_server * len(self._states), "vllm-server")
+        self._threads = ThreadPoolExecutor(options.groups_per_server * len(self._endpoints), "vllm-server")
         self._alone_since: float | None = None
 
     # --- weights ----------------------------------------------------------------------------------------------------
@@ -136,21 +140,21 @@ class VLLMServerSampler:
         check_snapshot(self._empty, snapshot)
         stack = ExitStack()
         folder = stack.enter_context(memory_folder(self.options.sync_folder))
-        save_file(dict(spelled_out(snapshot)), folder / WEIGHTS)
+        write_snapshot(snapshot, folder / WEIGHTS)
         self._stack.close()
         self._stack, self._folder, self._tied = stack, folder, dict(snapshot.tied)
         self.version = snapshot.version
         self._each(self._give_weights)
-        while not any(each.lost is None for each in self._states):
+        while not any(each.lost is None for each in self._endpoints):
             self._revive(1.0)
 
-    def _give_weights(self, state: _State) -> None:
+    def _give_weights(self, endpoint: _Endpoint) -> None:
         assert self._folder is not None
-        state.server.load_weights(self._folder, str(self.version))
+        endpoint.server.load_weights(self._folder, str(self.version))
 
-    def _each(self, do: Callable[[_State], None]) -> None:
+    def _each(self, do: Callable[[_Endpoint], None]) -> None:
         """Do something with every server that is not lost, at the same time."""
-        live = [each for each in self._states if each.lost is None]
+        live = [each for each in self._endpoints if each.lost is None]
         with ThreadPoolExecutor(max(1, len(live))) as threads:
             for each, done in [(each, threads.submit(do, each)) for each in live]:
                 try:
@@ -163,8 +167,8 @@ class VLLMServerSampler:
         directory.mkdir(parents=True, exist_ok=True)
         if self._folder is not None:
             shutil.copyfile(self._folder / WEIGHTS, directory / "weights.safetensors")
-        state = {"version": self.version, "synced": self._folder is not None, "tied": self._tied}
-        (directory / "sampler.json").write_text(json.dumps(state))
+        saved = {"version": self.version, "synced": self._folder is not None, "tied": self._tied}
+        (directory / "sampler.json").write_text(json.dumps(saved))
 
     def load(self, directory: Path) -> None:
         """Give the servers what `save` wrote. Raises RunError if it is missing or belongs to another model."""
@@ -174,7 +178,6 @@ class VLLMServerSampler:
         except FileNotFoundError as error:
             raise RunError(f"no saved sampler in {str(directory)!r}: {error.filename or error} is missing") from error
         if weights is None:
-            self._each(_refuse_others)
             return
         own = {name: tensor for name, tensor in weights.items() if name not in saved["tied"]}
         self.sync(replace(snapshot_from(own, saved["version"]), tied=saved["tied"]))
@@ -183,7 +186,7 @@ class VLLMServerSampler:
         """Give up what is outstanding, and close the connections."""
         self.cancel(list(self._asked))
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for each in self._states:
+        for each in self._endpoints:
             each.server.close()
         self._stack.close()
         self._folder = None
@@ -198,17 +201,17 @@ class VLLMServerSampler:
         for request in requests:
             check_request(request, self._vocabulary, self._context)
         for request in requests:
-            self._asked[request.group_id] = _Asked(request, time.perf_counter())
+            self._asked[request.group_id] = _Pending(request, time.perf_counter())
         self._dispatch()
 
     def cancel(self, ids: Collection[str]) -> None:
         """Abort the requests with these ids."""
-        for state in self._states:
-            ours = [name for name in ids if name in state.under_way]
-            state.under_way.difference_update(ours)
-            if ours and state.lost is None:
+        for endpoint in self._endpoints:
+            ours = [name for name in ids if name in endpoint.under_way]
+            endpoint.under_way.difference_update(ours)
+            if ours and endpoint.lost is None:
                 with suppress(ServerLostError):  # then nothing is under way there
-                    state.server.abort(ours)
+                    endpoint.server.abort(ours)
         for name in ids:
             self._asked.pop(name, None)
 
@@ -237,15 +240,15 @@ class VLLMServerSampler:
         for asked in self._asked.values():
             if asked.server is not None:
                 continue
-            free = [s for s in self._states if s.lost is None and len(s.under_way) < self.options.groups_per_server]
+            free = [e for e in self._endpoints if e.lost is None and len(e.under_way) < self.options.groups_per_server]
             if not free:
                 return
-            state = min(free, key=lambda each: len(each.under_way))
-            state.under_way.add(asked.request.group_id)
-            asked.server = state.server
-            self._threads.submit(self._ask, asked, state.server)
+            endpoint = min(free, key=lambda each: len(each.under_way))
+            endpoint.under_way.add(asked.request.group_id)
+            asked.server = endpoint.server
+            self._threads.submit(self._ask, asked, endpoint.server)
 
-    def _ask(self, asked: _Asked, server: VLLMServer) -> None:
+    def _ask(self, asked: _Pending, server: VLLMServer) -> None:
         """Ask for one group; runs in a thread of its own."""
         request = asked.request
         try:
@@ -261,23 +264,29 @@ class VLLMServerSampler:
         name = asked.request.group_id
         if self._asked.get(name) is not asked or asked.server is not server:
             return []
-        state = next(each for each in self._states if each.server is server)
-        state.under_way.discard(name)
+        endpoint = next(each for each in self._endpoints if each.server is server)
+        endpoint.under_way.discard(name)
         if isinstance(given, ServerLostError):
-            self._lose(state, str(given))
+            self._lose(endpoint, str(given))
             return []
         if isinstance(given, Exception):
             raise given
-        if self._folder is not None and any(span.version == FRESH for one in given for span in one.weight_versions):
-            self._lose(state, f"{server.url} was restarted and has the model's first weights")
+        fresh = [span.version in (FRESH, "0") for choice in given for span in choice.weight_versions]
+        if self._folder is not None and self.version != 0 and any(fresh):
+            self._lose(endpoint, f"{server.url} was restarted and has the model's first weights")
             return []
+        if self._folder is None and not all(fresh):
+            raise RequestError(
+                f"{server.url} holds weights that an earlier run gave it, not those of {self.spec.path!r}: restart the "
+                "server"
+            )
         if any(one.finish_reason == "abort" for one in given):
             asked.server = None
             return []
         del self._asked[name]
         return [self._group(asked, given)]
 
-    def _group(self, asked: _Asked, choices: Sequence[Choice]) -> SampledGroup:
+    def _group(self, asked: _Pending, choices: Sequence[Choice]) -> SampledGroup:
         request = asked.request
         samples = [self._sample(request, choice) for choice in choices]
         if request.params.temperature == 0:
@@ -300,12 +309,12 @@ class VLLMServerSampler:
 
     # --- servers that come and go -----------------------------------------------------------------------------------
 
-    def _lose(self, state: _State, why: str) -> None:
+    def _lose(self, endpoint: _Endpoint, why: str) -> None:
         """Use a server no more until it is back, and ask its groups again."""
-        state.lost = why
-        state.under_way.clear()
+        endpoint.lost = why
+        endpoint.under_way.clear()
         for asked in self._asked.values():
-            if asked.server is state.server:
+            if asked.server is endpoint.server:
                 asked.server = None
 
     def _revive(self, pause: float) -> None:
@@ -313,22 +322,22 @@ class VLLMServerSampler:
 
         Raises RunError if none has been there for longer than `patience`.
         """
-        for state in self._states:
-            if state.lost is None or not state.server.healthy():
+        for endpoint in self._endpoints:
+            if endpoint.lost is None or not endpoint.server.healthy():
                 continue
             try:
                 if self._folder is not None:
-                    self._give_weights(state)
-                state.lost = None
+                    self._give_weights(endpoint)
+                endpoint.lost = None
             except ServerLostError as error:
-                state.lost = str(error)
-        if any(each.lost is None for each in self._states):
+                endpoint.lost = str(error)
+        if any(each.lost is None for each in self._endpoints):
             self._alone_since = None
             return
         now = time.monotonic()
         self._alone_since = now if self._alone_since is None else self._alone_since
         if now - self._alone_since > self.options.patience:
-            reasons = "; ".join(str(each.lost) for each in self._states)
+            reasons = "; ".join(str(each.lost) for each in self._endpoints)
             raise RunError(
                 f"no vLLM server has answered for {self.options.patience:g} s: {reasons}. Start one again "
                 "(rlvr serve MODEL), and continue the run with --resume"
@@ -350,12 +359,3 @@ def _checked(server: VLLMServer, spec: ModelSpec) -> int | None:
             f"{spec.path!r}; start it with: rlvr serve {spec.path}"
         )
     return served.max_model_len
-
-
-def _refuse_others(state: _State) -> None:
-    """Raise RequestError if a server holds other weights than those that it loaded."""
-    held = state.server.weight_version()
-    if held not in (FRESH, "0"):
-        raise RequestError(
-            f"{state.server.url} holds weights of version {held}, and this run has not begun: restart the server"
-        )

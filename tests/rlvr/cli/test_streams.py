@@ -34,6 +34,7 @@ COMMANDS = {
     "recipes": ["recipes"],
     "recipes show": ["recipes", "show", "dapo"],
     "generate": ["generate", "embedded", "-n", "1", "--limit", "2", "--device", "cpu", "--out", "asked.jsonl"],
+    "serve": ["serve", "embedded", "--print"],
     "recipes parts": ["recipes", "parts"],
     "export": ["export", "scored.jsonl", "--to", "jsonl", "--out", "out.jsonl", "--where", "verifier=mine"],
 }
