@@ -116,7 +116,10 @@ def test_without_a_server_the_run_stops_and_says_how_to_go_on(model: Path, spec:
     sampler.close()
 
 
-def test_the_command_line_trains_generates_and_resumes(model: Path, server: Served, tmp_path: Path) -> None:
+def test_the_command_line_trains_generates_and_resumes(
+    model: Path, server: Served, sampler: VLLMServerSampler, spec: ModelSpec, tmp_path: Path
+) -> None:
+    sampler.sync(other_weights(spec, 9, seed=8))
     sampling = ["--sampler", "vllm-server", "--server", server.url]
     small = ["--group-size", "4", "--prompts-per-step", "2", "--max-tokens", "8", "--set", "eval.questions=2"]
     made = rlvr(tmp_path, "generate", str(model), "--dataset", "arithmetic", "-n", "2", "--limit", "2",

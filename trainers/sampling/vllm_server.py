@@ -271,7 +271,7 @@ class VLLMServerSampler:
             return []
         if isinstance(given, Exception):
             raise given
-        fresh = [span.version in (FRESH, "0") for choice in given for span in choice.weight_versions]
+        fresh = [span.version == FRESH for choice in given for span in choice.weight_versions]
         if self._folder is not None and self.version != 0 and any(fresh):
             self._lose(endpoint, f"{server.url} was restarted and has the model's first weights")
             return []
