@@ -103,3 +103,4 @@ def test_it_keeps_the_protocol(spec: ModelSpec, sampler: VLLMSampler, tmp_path: 
         check_sampler(make, replace(start, version=0), tmp_path, prompt_ids=(2, 3, 4))
     finally:
         sampler.close = kept  # type: ignore[method-assign]
+        sampler.cancel(list(sampler._outstanding))
