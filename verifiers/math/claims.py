@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from .normalize import is_prose
-from .numerals import NUMBER_WORDS
+from .numerals import NUMBER_WORDS, PARTS
 from .vocabulary import vocabulary
 from .words import number_in_words
 
@@ -67,6 +67,7 @@ _DENIED = re.compile(
 )
 _DENIED_BEFORE = re.compile(
     r"(?:\$[^$\n]{1,40}\$|\S{1,24})\s?(?:가|이|은|는)?\s?아(?:니라|니고|니며|닙니다|니에요|니다|닌)"
+    r"|\S{1,24}\s+değil(?:dir)?\b,?"
     r"|\S{1,24}?\s?(?:では|じゃ|で\s?は)(?:なく|ない|ありません)(?:て|、|,)?"
 )
 
@@ -74,7 +75,8 @@ _DENIED_BEFORE = re.compile(
 _PLAINLY_DENIED = re.compile(r"(?i)[\d$}]\s*,?\s*\(?(?:and |but )?not\s+\S*\d|^\W*not\s+\S*\d")
 """A value beside another that is denied, in a text that is no prose: `3, not 5`."""
 _TAKEN_BACK = re.compile(
-    rf"(?:{VALUE.pattern})\s+(?:is|was|are)\s+(?:not (?:the|our|correct|right)|wrong|incorrect|too)\b[^.;,]*"
+    rf"(?:{VALUE.pattern})\s+(?:(?:is|was|are)\s+(?:not (?:the|our|correct|right)|wrong|incorrect|too)"
+    rf"|does not|doesn['’]t|did not|fails to|cannot|can['’]t)\b[^.;,]*"
 )
 
 
@@ -175,26 +177,38 @@ _DEFINES = re.compile(r"(?i)\b(?:of|the|these|those|when|where|if)\s+(?:\\?\$)?$
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
+_ORNAMENTS_BEHIND = re.compile("(?:[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f]|\\s)+$")
+_SO_EQUALS = re.compile(r"[,;.]\s+(?:so|thus|hence|therefore)\s+([A-Za-z]\s*=\s*[^=,;]+)$")
+"""Conclusion from an equation: `2x + 4 = 28, so x = 12`."""
+_ALSO = re.compile(r"(\d\s+([a-z]+)),?\s+or\s+(?:about |just |only )?[\d.,/]+\s+(?!\2\b)[a-z]+(?=\W*$)")
+"""A quantity, and what it is in another unit: `24 eggs, or 2 dozen`."""
+
+
 def claim(sentence: str, by: str) -> Found | None:
     """Return the answer that a sentence states, or None when it states none."""
     sentence = sentence.strip()
     if sentence.count("**") % 2 or (sentence.startswith("**") and sentence.endswith("**")):
         sentence = sentence.strip("*").strip()
+    if not sentence.isascii():
+        sentence = _ORNAMENTS_BEHIND.sub("", sentence)
     if not sentence:
         return None
     if not is_prose(sentence):
-        if _PLAINLY_DENIED.search(sentence):
+        conclusion = _SO_EQUALS.search(sentence) if "=" in sentence else None
+        sentence = conclusion[1] if conclusion else sentence
+        if "ot " in sentence and _PLAINLY_DENIED.search(sentence):
             denied = without_denied(sentence)
             if denied is None:
                 return None
             sentence = denied.strip()
-        reason = _BECAUSE.search(sentence)
+        reason = _BECAUSE.search(sentence) if len(sentence) > 12 else None
         bare = _unmarked(sentence[: reason.start()] if reason and sentence[: reason.start()].strip() else sentence)
         equal = _behind_equals(bare) if "\\$" in bare else None
         return Found(equal or bare, by) if bare else None
     kept = without_denied(sentence)
     if kept is None or _CODE.search(kept) or ("but " in kept and _WITHDRAWN.search(kept)):
         return None
+    kept = _ALSO.sub(r"\1", kept) if " or " in kept else kept
     main, because = kept, _BECAUSE.search(kept)
     if because and kept[: because.start()].strip():
         main = kept[: because.start()]
@@ -209,7 +223,8 @@ def spelled_value(sentence: str, by: str) -> Found | None:
         return None
     runs: list[list[str]] = [[]]
     for word in words:
-        if word.strip(",.").lower() in NUMBER_WORDS:
+        bare = word.strip(",.").lower()
+        if bare in NUMBER_WORDS or (runs[-1] and bare.removesuffix("s") in PARTS):
             runs[-1].append(word.strip(",."))
         elif runs[-1]:
             runs.append([])
@@ -328,12 +343,18 @@ _WITHDRAWN = re.compile(
 """Words that take a value back in the sentence that states it."""
 
 
+_MEASURED = re.compile(r"\d\s(?:km|cm|mm|m|kg|mg|g|hr|h|min|s|L|mL|ml|ft|in|lb|oz|mi|yd)$")
+"""A quantity, whose unit looks like a symbol: `2 km`."""
+
+
 def _behind_equals(sentence: str) -> str | None:
     """Return the value behind the last `=` of a computation, `9 * 2 = $18 a day`."""
     for sign in reversed(list(_EQUALS.finditer(sentence))):
         value = VALUE.match(sentence, sign.end())
         before = sentence[max(sign.start() - NEAR, 0) : sign.start()].rstrip()
-        if value is None or re.search(r"(?:[\^_]\S*|(?<![A-Za-z\d])[A-Za-z]\S?)$", before):
+        if value is None or (
+            re.search(r"(?:[\^_]\S*|(?<![A-Za-z\d])[A-Za-z]\S?)$", before) and not _MEASURED.search(before)
+        ):
             if (
                 value is not None
                 and re.search(r"(?<![A-Za-z\d^_])[A-Za-z]$", before)
@@ -398,10 +419,11 @@ def _plain_value(sentence: str, by: str) -> Found | None:
             continue
         if _NAMES_A_THING.search(before):
             named += 1
-        elif _SUMS_UP.search(before) or _TAKES_SOMEBODY.search(before):
+        elif _SUMS_UP.search(before) or _TAKES_SOMEBODY.search(before[-36:]):
             free.append(value)
         elif (
-            (purpose := _PURPOSE.search(before)) is not None
+            " to " in before
+            and (purpose := _PURPOSE.search(before[-48:])) is not None
             and purpose[1].lower() not in _MODAL
             and any(c.isdigit() for c in before)
         ):

@@ -107,6 +107,8 @@ _CODE_BLOCK = re.compile(
     r"```[ \t]*(?:python3?|py|java|javascript|js|c|cpp|c\+\+|sympy|sage|r|matlab|haskell|rust|go|ruby|bash|sh)[ \t]*\n"
     r"[^`]*(?:```|\Z)"
 )
+_ALIGNED = re.compile(r"=\s*([^=&]+?)\s*\\end\{align(?:ed)?\*?\}\W*\Z")
+"""The end of the last line of a computation in several lines."""
 _QED = re.compile(r"\s*(?:\$?\\(?:blacksquare|square|Box|qed)\b\$?|[∎■□]|\bQ\.?E\.?D\b)\.?\s*\Z")
 _HEADINGS_ONLY = re.compile(
     r"(?i)(?:\s*#{1,6}\s*(?:(?:step|part|case|section|phase|stage|method|problem|question|example)\b"
@@ -347,6 +349,9 @@ def _unmarked(text: str, kind: Kind) -> Found | None:
         return None
     if whole[0] == "#" and _HEADINGS_ONLY.fullmatch(whole):
         return None
+    aligned = _ALIGNED.search(whole) if "\\end{align" in whole[-20:] else None
+    if aligned:
+        return Found(aligned[1], "last line")
     if len(whole) <= 200 and not is_prose(whole):
         return _bare(whole, kind)
     tail = with_prices_marked(_STRUCK.sub(" ", whole[-TAIL:]))
@@ -376,6 +381,8 @@ def _bare(whole: str, kind: Kind) -> Found | None:
         letter = chosen(whole)
         if letter is not None:
             return Found(letter, "bare")
+    if kind == "value" and HEDGE.match(whole):
+        return None
     whole = with_prices_marked(_STRUCK.sub(" ", whole).strip())
     whole = _ORNAMENT.sub("", whole)
     if _unclosed(whole) or not whole:

@@ -15,6 +15,7 @@ _TENS = {word: 10 * value for value, word in enumerate(_TENS_IN_WORDS.split(), s
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _DENOMINATORS = {word: value for value, word in enumerate(_PARTS_IN_WORDS.split(), start=2)}
 _DENOMINATORS |= {"quarter": 4, "hundredth": 100, "thousandth": 1000, "halve": 2}
+PARTS = frozenset(_DENOMINATORS)
 NUMBER_WORDS = frozenset(_BELOW) | frozenset(_TENS)
 MAX_WORDS = 12
 

@@ -13,6 +13,7 @@ _CROSS = re.compile(
     r"(?P<before>[-+*/^]|\\times|\\cdot"
     r"|[\w})])?\s*(?P<a>" + _VECTOR + r")\s*\\times\s*(?P<b>" + _VECTOR + r")(?!\s*\\times)"
 )
+_VECTORS = re.compile(rf"(?:{_VECTOR}|\\nabla)\s*\\(times|cdot)(?=\s*{_VECTOR})")
 _BOLD = r"\\(?:mathbf|bm|boldsymbol|pmb)\s*(?:\{\s*[A-Z]{1,4}\s*\}|[A-Z](?![A-Za-z]))"
 _MATRICES = re.compile(rf"{_BOLD}(?:\s*(?:\\cdot\s*)?{_BOLD})*")
 _NAME = re.compile(r"[A-Z]")
@@ -55,7 +56,14 @@ def _plain_products(text: str) -> list[list[str]]:
 
 
 def reordered(gold: str, answer: str) -> bool:
-    """Return True if both texts multiply the same matrices, in bold or with an inverse, in another order."""
+    """Return True if both texts multiply the same matrices, in bold or with an inverse, in another order.
+
+    Scalar and cross products of vectors are other products too.
+    """
+    if all(("\\times" in side or "\\cdot" in side) for side in (gold, answer)):
+        kinds, other_kinds = sorted(_VECTORS.findall(gold)), sorted(_VECTORS.findall(answer))
+        if kinds and other_kinds and kinds != other_kinds:
+            return True
     if all("\\mathbf" in side or "\\bm" in side or "\\boldsymbol" in side for side in (gold, answer)):
         first, second = _matrix_products(gold), _matrix_products(answer)
     elif all("^" in side and _INVERSES.search(side) for side in (gold, answer)):

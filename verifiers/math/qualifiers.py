@@ -31,7 +31,7 @@ _GROUPS = tuple(
         "row rows | column columns",
         "convex | concave",
         "inside interior inner internally | outside exterior outer externally",
-        "before earlier early ahead | after later late behind",
+        "before earlier early ahead ago | after later late behind",
         "first | second | third | fourth | fifth | last",
         "positive | negative",
         "true correct | false incorrect",
@@ -53,6 +53,7 @@ _GROUPS = tuple(
         "acute | obtuse",
         "red | blue | green | yellow | black | white | orange | purple",
         "numerator | denominator",
+        "penny pennies | nickel nickels | dime dimes | quarter quarters",
         "sufficient | necessary",
         "linear | quadratic | cubic | exponential",
         "today | yesterday | tomorrow",
@@ -74,6 +75,7 @@ _QUALIFYING = re.compile(
     r"\b(?:all but|too (?:small|large|big|high|low|many|few|much)|at most|at least|more than|less than|fewer than"
     r"|greater than|up to|or (?:more|less|fewer|so)"
     r"|or (?:greater|larger|smaller)"
+    r"|exceeds?|exceeding|fails?|failed|(?:multiples?|divisors?|powers?) of|divisible by"
     r"|except|excluding|other than|unless|otherwise|depending|if(?! and only)|incorrect|wrong|false|not|isn't"
     r"|impossible|never)\b"
     r"|\( ?(?:extraneous|rejected|reject|invalid|discard|discarded|inadmissible|not valid)(?: solution| root)? ?\)"
@@ -109,7 +111,7 @@ _WHEN = re.compile(
 def without_when(text: str) -> str:
     """Return a relation without the word before it: `n=4` of `when n=4`."""
     if text[:1] in "wWaAiIoO\\":
-        match = _WHEN.match(text)
+        match = _WHEN.match(text) if text[:1] != "\\" or text[1:4] in ("tex", "mbo") else None
         return text[match.end() :] if match else text
     return text
 

@@ -155,7 +155,7 @@ def _breaks_off(text: str, finished: int, count: int, same_line: bool) -> bool:
     """Return True if a text without a full stop at its end was cut off: its other sentences have one."""
     if text.rstrip().endswith(("$", "*", ")", "]", "`", ">", "|", "\\]", "}")):
         return False
-    if text.rsplit(None, 1)[-1].lower() in _DANGLING:
+    if text.rsplit(None, 1)[-1].lower() in _DANGLING or text.rstrip()[-1] in ",(=+":
         return True
     computed = text.rfind("=")
     if computed != -1 and re.fullmatch(r"[^A-Za-z]*\d\S*(?: \w+){0,5}", text[computed + 1 :].strip()):
