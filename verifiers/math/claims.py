@@ -162,6 +162,8 @@ _PURPOSE = re.compile(
     r"(?:(?:the|his|her|their|its|all|a total of|all of the|at least) )?(?:\\?\$)?$"
 )
 """The purpose of what was said before, `15 more points to reach 100`, and the word before it."""
+_MEANS = re.compile(r"\b(?:after|before|by|without|for|from|of) [a-z]+ing (?:away |up |out |off )?(?:\\?\$)?$")
+"""An earlier action: `17 stickers after giving 8 away`."""
 _MODAL = vocabulary(
     "has have had having need needs needed want wants wanted able going managed used expected supposed ought likely "
     "get gets got required allowed enough plans planned hopes hoped decides decided is are was were be only continues "
@@ -421,7 +423,7 @@ def _plain_value(sentence: str, by: str) -> Found | None:
             named += 1
         elif _SUMS_UP.search(before) or _TAKES_SOMEBODY.search(before[-36:]):
             free.append(value)
-        elif (
+        elif ("ing " in before[-14:] and _MEANS.search(before[-40:])) or (
             " to " in before
             and (purpose := _PURPOSE.search(before[-48:])) is not None
             and purpose[1].lower() not in _MODAL
