@@ -120,6 +120,7 @@ class SamplingConfig(Frozen):
 
     engine: str = Field(default="hf", description="a registered sampler")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the sampler")
+    process: bool = Field(default=False, description="run the sampler in a process of its own")
     prompts_per_step: int = Field(default=16, ge=1, description="prompts (groups) per batch")
     group_size: int = Field(default=16, ge=2, description="G: completions per prompt")
     temperature: float = Field(default=1.0, gt=0, description="sampling temperature; training uses it as well")

@@ -174,7 +174,7 @@ class _Generation:
         self.partial = out.with_name(f"{out.name}.partial")
         self.size = config.sampling.group_size if n is None else n
         self.notes: list[str] = []
-        self.factory = sampler_factory(config.sampling.engine)
+        self.factory = sampler_factory(config.sampling.engine, config.sampling.process)
         self.options: SamplerOptions = sampler_options(config.sampling.options, self.factory.Options)
         self.model = config.model.spec
         tokenizer = load_tokenizer(self.model)

@@ -212,7 +212,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     trainer = trainer_factory(config.trainer.name)
     given_options = trainer_options(config, trainer.Options)
     _check_backend(config, trainer)
-    sampler = sampler_factory(config.sampling.engine)
+    sampler = sampler_factory(config.sampling.engine, config.sampling.process)
     engine_options = sampler_options(config.sampling.options, sampler.Options)
     trackers = {name: tracker_factory(name) for name in config.trackers}
     model = config.model.spec

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, SamplerOptions, Snapshot
+from rlvr.run.memory_folder import memory_folder
 from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
 
 from ..model.models import empty_model, resolve
 from ..model.snapshots import check_snapshot, snapshot_from, spelled_out, write_snapshot
 from .completions import Completions, check_request
-from .memory_folder import memory_folder
 from .vllm_requests import Span, engine_params, finish_reason, version_runs
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
+from rlvr.run.memory_folder import memory_folder
 from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
 
 from ..model.models import empty_model, resolve
 from ..model.snapshots import check_snapshot, snapshot_from, write_snapshot
 from .completions import Completions, check_request
-from .memory_folder import memory_folder
 from .vllm_http import Choice, ServerLostError, VLLMServer
 from .vllm_requests import FRESH, Span, engine_params, finish_reason, version_runs
 

@@ -1,0 +1,278 @@
+"""A sampler in a process of its own: `sampling.process: true`.
+
+The process has one end of a socket and ends when the other is closed, however the run ends. Weights go through a file
+in shared memory.
+
+    run -> process      submit, cancel, sync, save, load (with their arguments)
+    process -> run      groups, as they finish; done or failed, once for each call of sync, save and load
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from rlvr.errors import RlvrError, RunError
+from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, Sampler, SamplerFactory, SamplerOptions, Snapshot
+from rlvr.protocols import TensorLayout as Layout
+from rlvr.run.memory_folder import memory_folder
+
+T = TypeVar("T")
+
+WEIGHTS = "weights.safetensors"
+TURN = 0.05
+"""Seconds that the process samples before it looks for messages, if the sampler can be interrupted."""
+
+
+@dataclass(frozen=True)
+class _Load:
+    """First message to the process: what to load."""
+
+    factory: SamplerFactory
+    model: ModelSpec
+    options: SamplerOptions
+    threads: int
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A method of the sampler."""
+
+    method: str
+    argument: Any
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """A snapshot on its way: its values are in a file."""
+
+    version: int
+    layout: Mapping[str, Layout]
+    tied: Mapping[str, str]
+    file: Path
+
+    def snapshot(self) -> Snapshot:
+        from safetensors.torch import load_file
+
+        return Snapshot(self.version, self.layout, self.tied, lambda: iter(load_file(self.file).items()))
+
+
+@dataclass(frozen=True)
+class _Groups:
+    groups: list[SampledGroup]
+
+
+@dataclass(frozen=True)
+class _Done:
+    pass
+
+
+@dataclass(frozen=True)
+class _Failed:
+    error: RlvrError
+
+
+class ProcessSamplerFactory:
+    """Makes a registered sampler, in a process of its own."""
+
+    Options: ClassVar[type[SamplerOptions]]
+
+    def __init__(self, factory: SamplerFactory) -> None:
+        self._factory = factory
+        self.Options = factory.Options  # type: ignore[misc]
+
+    def __call__(self, model: ModelSpec, options: SamplerOptions, /) -> ProcessSampler:
+        """Start the process, load the model there, and return its `Sampler` here."""
+        return ProcessSampler(self._factory, model, options)
+
+
+class ProcessSampler:
+    """A `Sampler` whose work is done in another process.
+
+    `submit` returns at once. A request that the sampler refuses is an error of the next `collect`, `sync`, `save` or
+    `load`.
+    """
+
+    def __init__(self, factory: SamplerFactory, model: ModelSpec, options: SamplerOptions) -> None:
+        """Start the process and load the model there. Raises what the factory raises, and RunError if it dies."""
+        import torch
+
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # In a session of its own: Ctrl-C is for the run, which closes the process when it is done.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"from {__name__} import main; main()", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._connection = Connection(ours.detach())
+        self._outstanding: set[str] = set()
+        self._arrived: list[SampledGroup] = []
+        self._send(_Load(factory, model, options, torch.get_num_threads()))
+        self._wait()
+
+    def sync(self, snapshot: Snapshot) -> None:
+        """Hand the weights over; the process copies what it keeps. Raises RunError if they do not fit its model."""
+        from safetensors.torch import save_file
+
+        with memory_folder() as folder:
+            tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in snapshot.tensors()}
+            save_file(tensors, folder / WEIGHTS)
+            weights = _Weights(snapshot.version, dict(snapshot.layout), dict(snapshot.tied), folder / WEIGHTS)
+            self._call("sync", weights)
+
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
+        """Send the requests."""
+        self._outstanding.update(request.group_id for request in requests)
+        self._send(_Call("submit", list(requests)))
+
+    def collect(self, timeout: float | None = None) -> list[SampledGroup]:
+        """Return the groups that have arrived; wait for one, with `timeout` for so many seconds."""
+        if not self._arrived and self._outstanding and self._connection.poll(timeout):
+            self._take()
+        while self._connection.poll(0):
+            self._take()
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Give up these groups."""
+        self._outstanding.difference_update(ids)
+        self._arrived = [group for group in self._arrived if group.request.group_id not in ids]
+        self._send(_Call("cancel", list(ids)))
+
+    def save(self, directory: Path) -> None:
+        """Have the process write what it needs to go on."""
+        self._call("save", directory)
+
+    def load(self, directory: Path) -> None:
+        """Have the process read what `save` wrote."""
+        self._call("load", directory)
+
+    def close(self) -> None:
+        """End the process."""
+        self._outstanding.clear()
+        self._arrived.clear()
+        self._connection.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # in the middle of a batch
+            self._process.kill()
+            self._process.wait()
+
+    def _call(self, method: str, argument: Any) -> None:
+        self._send(_Call(method, argument))
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait until a call is done; groups that arrive meanwhile are kept."""
+        while not self._take():
+            pass
+
+    def _take(self) -> bool:
+        """Take one message; return True if it says that a call is done. Raises the error that one holds."""
+        try:
+            message = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._died() from error
+        if isinstance(message, _Failed):
+            raise message.error
+        if isinstance(message, _Groups):
+            # Groups that were cancelled while they were on their way are dropped.
+            ours = [group for group in message.groups if group.request.group_id in self._outstanding]
+            self._outstanding.difference_update(group.request.group_id for group in ours)
+            self._arrived += ours
+        return isinstance(message, _Done)
+
+    def _send(self, message: _Load | _Call) -> None:
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise self._died() from error
+
+    def _died(self) -> RunError:
+        code = self._process.wait()
+        how = f"was killed by signal {-code}, perhaps for its memory" if code < 0 else f"ended with exit code {code}"
+        return RunError(f"the sampler's process {how}; what it wrote is above. Continue the run with --resume")
+
+
+class _Service:
+    """The other end: a sampler and the socket to its run."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._outstanding: set[str] = set()
+
+    def serve(self) -> None:
+        """Load the sampler and work until the run closes its end."""
+        load: _Load = self._connection.recv()
+        sampler = self._attempt(partial(self._loaded, load))
+        if sampler is None:
+            return
+        self._connection.send(_Done())
+        while True:
+            if self._outstanding and not self._connection.poll(0):
+                self._attempt(partial(self._sample, sampler))
+            else:
+                call: _Call = self._connection.recv()
+                self._attempt(partial(self._do, sampler, call))
+
+    @staticmethod
+    def _loaded(load: _Load) -> Sampler:
+        import torch
+
+        torch.set_num_threads(load.threads)
+        return load.factory(load.model, load.options)
+
+    def _sample(self, sampler: Sampler) -> None:
+        groups = sampler.collect(timeout=TURN)
+        self._outstanding.difference_update(group.request.group_id for group in groups)
+        if groups:
+            self._connection.send(_Groups(groups))
+
+    def _do(self, sampler: Sampler, call: _Call) -> None:
+        match call.method:
+            case "submit":
+                sampler.submit(call.argument)
+                self._outstanding.update(request.group_id for request in call.argument)
+                return
+            case "cancel":
+                sampler.cancel(call.argument)
+                self._outstanding.difference_update(call.argument)
+                return
+            case "sync":
+                sampler.sync(call.argument.snapshot())
+            case "save":
+                sampler.save(call.argument)
+            case "load":
+                sampler.load(call.argument)
+        self._connection.send(_Done())
+
+    def _attempt(self, work: Callable[[], T]) -> T | None:
+        """Return what the work returns; None, after telling the run, if it fails."""
+        try:
+            return work()
+        except RlvrError as error:
+            self._connection.send(_Failed(error))
+        except (EOFError, OSError):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            text = f"the sampler failed in its process with {type(error).__name__}: {error}"
+            self._connection.send(_Failed(RunError(text)))
+        return None
+
+
+def main() -> None:
+    """Serve the socket that the argument names; end when the run closes it."""
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the run has ended
+        _Service(Connection(int(sys.argv[1]))).serve()
