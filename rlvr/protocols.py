@@ -200,6 +200,11 @@ class SamplerOptions(Frozen):
     """Base class of a sampler's `Options`: the keys of `sampling.options`. By default there are none."""
 
     @property
+    def runs_elsewhere(self) -> bool:
+        """True if the sampler computes outside the run's process, so that it works while the run trains."""
+        return False
+
+    @property
     def gives_rewards(self) -> bool:
         """True if every sample comes with a reward. A run that names no verifier then trains on these rewards."""
         return False

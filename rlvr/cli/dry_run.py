@@ -103,6 +103,11 @@ def _arithmetic(plan: Plan) -> Iterator[str]:
     )
 
 
+def _lag(plan: Plan, push_every: int, updates: int) -> str:
+    ahead = plan.config.batches_ahead
+    return f"{'up' if ahead else '0'} to {(push_every + ahead) * updates - 1}"
+
+
 def _sampling_lines(plan: Plan, push_every: int, updates: int) -> Iterator[str]:
     config, sampling = plan.config, plan.config.sampling
     epoch = plan.steps_per_epoch
@@ -119,7 +124,7 @@ def _sampling_lines(plan: Plan, push_every: int, updates: int) -> Iterator[str]:
         f"{counted(config.steps * updates, 'optimizer step')}"
     )
     yield (
-        f"  weight sync  every {counted(push_every, 'step')}; lag 0 to {push_every * updates - 1} optimizer steps"
+        f"  weight sync  every {counted(push_every, 'step')}; lag {_lag(plan, push_every, updates)} optimizer steps"
         + (", more for replayed groups" if plan.replayed_groups else "")
     )
     if sampling.refill:

@@ -66,6 +66,9 @@ Sampler: TypeAlias = Annotated[str | None, typer.Option(help="Sampler: hf, vllm,
 Server: TypeAlias = Annotated[
     str | None, typer.Option(metavar="URL[,URL…]", help="Servers of --sampler vllm-server, as rlvr serve starts them.")
 ]
+ModeName: TypeAlias = Annotated[
+    str | None, typer.Option("--mode", help="sync: sample, then learn; async: sample the next batch meanwhile.")
+]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
 Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Compute dtype: auto, float32, bfloat16.")]
 WriteProtect: TypeAlias = Annotated[
@@ -116,6 +119,7 @@ def train(
     prompts_per_step: PromptsPerStep = None,
     max_tokens: MaxTokens = None,
     push_every: PushEvery = None,
+    mode: ModeName = None,
     sampler: Sampler = None,
     server: Server = None,
     device: Device = None,
@@ -212,6 +216,7 @@ FLAGS = {
     "prompts_per_step": ("--prompts-per-step", "sampling.prompts_per_step"),
     "max_tokens": ("--max-tokens", "sampling.max_tokens"),
     "push_every": ("--push-every", "trainer.push_every"),
+    "mode": ("--mode", "mode"),
     "sampler": ("--sampler", "sampling.engine"),
     "server": ("--server", "sampling.options.servers"),
     "device": ("--device", "model.device"),

@@ -120,7 +120,13 @@ class SamplingConfig(Frozen):
 
     engine: str = Field(default="hf", description="a registered sampler")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the sampler")
-    process: bool = Field(default=False, description="run the sampler in a process of its own")
+    process: bool = Field(
+        default=False, description="run the sampler in a process of its own; mode=async does for one in this process"
+    )
+    ahead: int = Field(default=1, ge=1, description="mode=async: batches sampled while another is learned from")
+    in_flight_updates: bool = Field(
+        default=False, description="mode=async: new weights at once, also for completions that are under way"
+    )
     prompts_per_step: int = Field(default=16, ge=1, description="prompts (groups) per batch")
     group_size: int = Field(default=16, ge=2, description="G: completions per prompt")
     temperature: float = Field(default=1.0, gt=0, description="sampling temperature; training uses it as well")
@@ -211,6 +217,9 @@ class CheckpointConfig(Frozen):
 class RunConfig(Frozen):
     """The whole configuration of a run."""
 
+    mode: Literal["sync", "async"] = Field(
+        default="sync", description="sync: sample, then learn; async: sample the next batches meanwhile"
+    )
     recipe: str | None = Field(default=None, description="a registered recipe, or the YAML file of one")
     model: ModelConfig = ModelConfig()
     dataset: DatasetConfig = DatasetConfig()
@@ -225,6 +234,11 @@ class RunConfig(Frozen):
     trackers: tuple[str, ...] = Field(default=(), description="registered trackers that also receive the metrics")
     steps: int = Field(default=200, ge=1, description="batches to train on")
     seed: int = Field(default=0, ge=0, description="seed of every random draw")
+
+    @property
+    def batches_ahead(self) -> int:
+        """Batches that are asked for before they are needed."""
+        return self.sampling.ahead if self.mode == "async" else 0
 
     @property
     def samples(self) -> bool:
@@ -326,6 +340,13 @@ def _check_consistent(config: RunConfig) -> None:
             "sampling.refill: there is nothing to refill with where nothing is sampled; leave it out with "
             "--set sampling.refill=false"
         )
+    if config.mode == "async" and config.sampling.refill:
+        raise ConfigError(
+            "sampling.refill: how many prompts a batch takes is known only when it is there, so none can be sampled "
+            "ahead: use mode=sync, or --set sampling.refill=false"
+        )
+    if config.mode == "async" and not config.samples:
+        raise ConfigError("mode=async: every rollout is a saved one, and nothing is sampled meanwhile; leave it out")
     saved = portion(rollouts.share, size) if rollouts.files and config.samples else 0
     past = portion(replay.share, size) if replay.share else 0
     if replay.capacity < past:
@@ -354,6 +375,9 @@ def _reject_ignored(config: RunConfig, given: Settings) -> None:
         ignored += [(config.rollouts, f"rollouts.{key}", why) for key in keys]
     if not config.sampling.refill:
         ignored += [(config.sampling, "sampling.refill_rounds", "without sampling.refill: no batch is refilled")]
+    if config.mode == "sync":
+        keys, why = ["ahead", "in_flight_updates"], "while mode is sync: nothing is sampled ahead"
+        ignored += [(config.sampling, f"sampling.{key}", why) for key in keys]
     if not config.replay.share:
         keys = ["capacity", "half_life", "max_lag"]
         why = "while replay.share is 0: nothing is replayed"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, c
 from rlvr.errors import PluginError
 from rlvr.protocols import SamplerFactory, SamplerOptions, TrackerFactory, TrainContext, TrainerFactory, TrainerOptions
 from rlvr.registry import Entry, registry
-from rlvr.run.sampler_process import ProcessSamplerFactory
 
 if TYPE_CHECKING:
     from rlvr.run.loop import Run
@@ -47,15 +46,12 @@ def trainer_factory(name: str) -> AnyTrainerFactory:
     return cast(AnyTrainerFactory, factory)
 
 
-def sampler_factory(name: str, process: bool = False) -> SamplerFactory:
-    """Return the factory of a sampler, with `process` in a process of its own.
-
-    Raises PluginError if there is none, or if it lacks `Options`.
-    """
+def sampler_factory(name: str) -> SamplerFactory:
+    """Return the factory of a sampler. Raises PluginError if there is none, or if it lacks `Options`."""
     entry = registry().entry("sampler", name)
     factory = entry.load()
     _check_options(entry, factory, SamplerOptions)
-    return ProcessSamplerFactory(factory) if process else cast(SamplerFactory, factory)
+    return cast(SamplerFactory, factory)
 
 
 def tracker_factory(name: str) -> TrackerFactory:

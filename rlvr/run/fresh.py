@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlvr.data.prompts import Encoded, PromptStream
+from rlvr.data.prompts import Encoded
 from rlvr.errors import DataError
-from rlvr.protocols import Group, SampledGroup
+from rlvr.protocols import Group, GroupRequest, SampledGroup
 from rlvr.record.schema import Rollout, Verdict
+from rlvr.run.ahead import Ahead, Position
 from rlvr.run.config import RunConfig
 from rlvr.run.groups import Drawn, Grader, by_group
-from rlvr.run.mailbox import Mailbox
 from rlvr.run.phases import Phases
 from rlvr.run.rundir import RunDirectory
 from rlvr.run.sampled import SampleRecorder, request
@@ -32,6 +32,17 @@ def holds_escape(verdict: Verdict) -> bool:
     return own or any(_ESCAPE.search(name) or holds_escape(part) for name, part in (verdict.parts or {}).items())
 
 
+def group_id(run_id: str, prompt: Encoded) -> str:
+    """Return the id of a prompt's group, a function of its position in the stream."""
+    return f"{run_id}-{prompt.position}"
+
+
+def training_request(config: RunConfig, run_id: str, prompt: Encoded) -> GroupRequest:
+    """Return the request for a prompt's group."""
+    sampling, key = config.sampling, (config.seed, "train", prompt.position)
+    return request(group_id(run_id, prompt), prompt, sampling.group_size, sampling.params, *key)
+
+
 class Fresh:
     """A `GroupSource` that samples.
 
@@ -46,14 +57,13 @@ class Fresh:
     def __init__(
         self,
         config: RunConfig,
-        prompts: PromptStream,
-        mailbox: Mailbox,
+        prompts: Ahead,
         recorder: SampleRecorder,
         grader: Grader,
         directory: RunDirectory,
         phases: Phases,
     ) -> None:
-        self._config, self._prompts, self._mailbox, self._recorder = config, prompts, mailbox, recorder
+        self._config, self._prompts, self._recorder = config, prompts, recorder
         self._grader, self._directory, self._phases = grader, directory, phases
         self._run_id: str = directory.manifest["run_id"]
         self._escaped_verdicts = 0
@@ -85,27 +95,26 @@ class Fresh:
         if stored is None:
             with self._phases("store"):
                 self._directory.store(step, rollouts)
-        metrics = {"prompts/dropped": float(self._prompts.dropped), **self._grader.mixed(by_group(rollouts))}
+        at = self._prompts.position
+        metrics = {"prompts/dropped": float(at.dropped), **self._grader.mixed(by_group(rollouts))}
         self._escaped_verdicts += sum(holds_escape(score) for rollout in rollouts for score in rollout.scores)
-        metrics |= {"escaped/prompts": float(self._prompts.escaped), "escaped/verdicts": float(self._escaped_verdicts)}
+        metrics |= {"escaped/prompts": float(at.escaped), "escaped/verdicts": float(self._escaped_verdicts)}
         if refill:
             metrics |= {"refill/rounds": rounds - 1.0, "refill/groups": float(asked - size)}
         return Drawn(tuple(groups), tuple(rollouts), metrics)
 
     def state(self) -> dict[str, Any]:
         """Return the position of the next prompt, and counts so far. The random draws have no state."""
-        prompts = self._prompts
-        counts = {"dropped": prompts.dropped, "escaped": prompts.escaped, "escaped_verdicts": self._escaped_verdicts}
-        return {"position": prompts.position, **counts}
+        return {**self._prompts.position._asdict(), "escaped_verdicts": self._escaped_verdicts}
 
     def seek(self, state: Mapping[str, Any]) -> None:
         """Continue at a position that `state` returned."""
-        counts = {key: state.get(key, 0) for key in ("dropped", "escaped")}  # older checkpoints lack the latter
-        self._prompts.seek(state["position"], **counts)
+        # Older checkpoints lack the counts.
+        self._prompts.seek(Position(state["position"], state.get("dropped", 0), state.get("escaped", 0)))
         self._escaped_verdicts = state.get("escaped_verdicts", 0)
 
     def _group_id(self, prompt: Encoded) -> str:
-        return f"{self._run_id}-{prompt.position}"
+        return group_id(self._run_id, prompt)
 
     def _taken(self, back: dict[str | None, list[Rollout]], prompt: Encoded, step: int) -> list[Rollout]:
         """Remove and return the prompt's group of a stored batch. Raises DataError if it answers another prompt."""
@@ -123,17 +132,10 @@ class Fresh:
 
     def _sampled(self, step: int, prompts: Sequence[Encoded]) -> list[Rollout]:
         """Return scored rollouts of the prompts, in their order."""
-        sampling, seed = self._config.sampling, self._config.seed
-        requests = [
-            request(
-                self._group_id(prompt), prompt, sampling.group_size, sampling.params, seed, "train", prompt.position
-            )
-            for prompt in prompts
-        ]
         with self._phases("score"):
-            groups = self._timed(self._mailbox.ask(requests))
+            groups = self._timed(self._prompts.groups(prompts, step))
             scored = self._recorder.scored(groups, self._config.alarms, f"verdicts at step {step}")
-        return [rollout for request in requests for rollout in scored.get(request.group_id, ())]
+        return [rollout for prompt in prompts for rollout in scored.get(self._group_id(prompt), ())]
 
     def _timed(self, groups: Iterator[SampledGroup]) -> Iterator[SampledGroup]:
         """Yield the groups; the time until each is there counts as sampling."""

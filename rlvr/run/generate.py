@@ -30,6 +30,7 @@ from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import load_tokenizer, local_weights_hash, model_ref, tokenizer_hash
 from rlvr.run.prompting import Prompting
 from rlvr.run.sampled import SampleRecorder, configured_scorer, request, sampler_score
+from rlvr.run.sampler_process import ProcessSamplerFactory
 from rlvr.run.train import no_progress_bars
 from rlvr.settings import mapping_settings, sampler_options
 from rlvr.verify.scoring import Scorer
@@ -174,8 +175,10 @@ class _Generation:
         self.partial = out.with_name(f"{out.name}.partial")
         self.size = config.sampling.group_size if n is None else n
         self.notes: list[str] = []
-        self.factory = sampler_factory(config.sampling.engine, config.sampling.process)
+        self.factory = sampler_factory(config.sampling.engine)
         self.options: SamplerOptions = sampler_options(config.sampling.options, self.factory.Options)
+        if config.sampling.process:
+            self.factory = ProcessSamplerFactory(self.factory)
         self.model = config.model.spec
         tokenizer = load_tokenizer(self.model)
         self.tokenizer = tokenizer_hash(tokenizer)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,10 +26,11 @@ from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
 from rlvr.protocols import ModelSpec, Tracker, TrainContext, TrainerFactory
 from rlvr.record.schema import Rollout
+from rlvr.run.ahead import Ahead
 from rlvr.run.computation import computation
 from rlvr.run.evaluation import Evaluation
 from rlvr.run.factories import Backend
-from rlvr.run.fresh import Fresh
+from rlvr.run.fresh import Fresh, training_request
 from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, verdict_shares
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import model_ref
@@ -99,6 +101,8 @@ class Run:
         self.phases = Phases()
         model = model_ref(plan.model, self.config.model.name, plan.tokenizer_hash)
         recorder = SampleRecorder(self.run_id, model, plan.scorer, plan.grader)
+        self.ahead: Ahead | None = None
+        """Prompts and their groups; None if nothing is sampled."""
         self.source = self._source(recorder)
         self.evaluation = self._evaluation(recorder)
         self.proof = self._proof(recorder)
@@ -158,7 +162,17 @@ class Run:
             return saved
         assert plan.prompts is not None
         assert self.mailbox is not None
-        source: GroupSource = Fresh(config, plan.prompts, self.mailbox, recorder, plan.grader, directory, self.phases)
+        self.ahead = Ahead(
+            plan.prompts,
+            self.mailbox,
+            partial(training_request, config, self.run_id),
+            batches=config.batches_ahead,
+            batch_size=plan.sampled_groups,
+            steps=config.steps,
+            is_stored=directory.is_stored,
+            waits=not config.sampling.in_flight_updates,
+        )
+        source: GroupSource = Fresh(config, self.ahead, recorder, plan.grader, directory, self.phases)
         if config.replay.share:
             source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)
         return source if saved is None else Mixed(saved, plan.saved_groups, source)
@@ -264,6 +278,9 @@ class Run:
         """Give the sampler the trainer's weights and return the metrics of the proof that it holds them."""
         if self.sampler is None:
             return {}
+        if self.ahead is not None:
+            with self.phases("sample"):
+                self.ahead.before_sync(self.step)
         with self.phases("sync"):
             self.sampler.sync(self.trainer.snapshot())
         with self.phases("proof"):

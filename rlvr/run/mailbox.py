@@ -37,7 +37,12 @@ class Mailbox:
 
     def submit(self, requests: Sequence[GroupRequest]) -> Ticket:
         """Ask for groups and return the ticket to read them from. Raises ValueError if an id is in flight already."""
-        ticket = Ticket(self, requests)
+        ticket = Ticket(self)
+        ticket.add(requests)
+        return ticket
+
+    def send(self, requests: Sequence[GroupRequest], ticket: Ticket) -> None:
+        """Ask for groups that belong to a ticket."""
         for request in requests:
             if request.group_id in self._waiting:
                 raise ValueError(f"group {request.group_id} is in flight already")
@@ -45,7 +50,6 @@ class Mailbox:
         for request in requests:
             self._settled.pop(request.group_id, None)
             self._waiting[request.group_id] = ticket
-        return ticket
 
     def ask(self, requests: Sequence[GroupRequest]) -> Iterator[SampledGroup]:
         """Ask for groups now and return an iterator over them, each as soon as it is there.
@@ -94,15 +98,22 @@ class Mailbox:
 
 
 class Ticket:
-    """Requests that were submitted together. A context manager: leaving it cancels what is outstanding."""
+    """Requests of one reader. A context manager: leaving it cancels what is outstanding."""
 
-    def __init__(self, mailbox: Mailbox, requests: Sequence[GroupRequest]) -> None:
+    def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
-        self._requests = {request.group_id: request for request in requests}
-        if len(self._requests) < len(requests):
-            raise ValueError("two requests have the same group id")
-        self._asked = len(requests)
+        self._requests: dict[str, GroupRequest] = {}
+        self._asked = 0
         self._ready: deque[SampledGroup] = deque()
+
+    def add(self, requests: Sequence[GroupRequest]) -> None:
+        """Ask for further groups. Raises ValueError if an id is in flight already."""
+        given = {request.group_id: request for request in requests}
+        if len(given) < len(requests):
+            raise ValueError("two requests have the same group id")
+        self._mailbox.send(requests, self)
+        self._requests |= given
+        self._asked += len(requests)
 
     @property
     def outstanding(self) -> bool:

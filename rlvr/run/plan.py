@@ -46,6 +46,7 @@ from rlvr.run.models import (
 from rlvr.run.prompting import Prompting
 from rlvr.run.proof import PROBES, probe_prompts
 from rlvr.run.sampled import SAMPLER, configured_scorer
+from rlvr.run.sampler_process import ProcessSamplerFactory
 from rlvr.run.saved import Expected, SavedRollouts
 from rlvr.run.stopping import uses_chat_template
 from rlvr.secret_options import MASK, secret_values, writable_model
@@ -212,8 +213,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     trainer = trainer_factory(config.trainer.name)
     given_options = trainer_options(config, trainer.Options)
     _check_backend(config, trainer)
-    sampler = sampler_factory(config.sampling.engine, config.sampling.process)
-    engine_options = sampler_options(config.sampling.options, sampler.Options)
+    sampler, engine_options = _sampler(config)
     trackers = {name: tracker_factory(name) for name in config.trackers}
     model = config.model.spec
     tokenizer = load_tokenizer(model)
@@ -258,6 +258,14 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         trackers=trackers,
         notes=notes,
     )
+
+
+def _sampler(config: RunConfig) -> tuple[SamplerFactory, SamplerOptions]:
+    """Return the factory of the run's sampler and its options: for mode=async one that works while the run trains."""
+    factory = sampler_factory(config.sampling.engine)
+    options = sampler_options(config.sampling.options, factory.Options)
+    apart = config.sampling.process or (config.mode == "async" and not options.runs_elsewhere)
+    return ProcessSamplerFactory(factory) if apart else factory, options
 
 
 def _grader(config: RunConfig, verifier: str, scorer: Scorer | None) -> Grader:

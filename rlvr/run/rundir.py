@@ -278,6 +278,10 @@ class RunDirectory:
         self._sums.require(path, "put the file back, or delete it to have the batch sampled again")
         return rollouts
 
+    def is_stored(self, step: int) -> bool:
+        """Return whether the batch of a step is stored."""
+        return self._rollouts(step).exists()
+
     def stored_groups(self, step: int, places: Sequence[int]) -> list[list[Rollout]]:
         """Return the groups at these places of a stored batch (0 is the file's first), in that order.
 

@@ -51,6 +51,7 @@ MODES: dict[str, dict[str, Any]] = {
     "saved": OFF | {"rollouts__files": ["SAVED"], "rollouts__behaviour_model": "MODEL"},
     "mixed": OFF | {"rollouts__files": ["SAVED"], "rollouts__share": 0.34, "rollouts__behaviour_model": "MODEL"},
     "replay": OFF | {"trainer__push_every": 2, "replay__share": 0.34, "replay__capacity": 8, "replay__half_life": 3},
+    "async": OFF | {"trainer__push_every": 2, "mode": "async"},
     "refill": OFF | {"sampling__refill": True, "verifier": f"{small_runs.REWARDS}:begins"},
     "several-steps": OFF | {
         "trainer__push_every": 2, "trainer__updates_per_batch": 2, "trainer__mini_batches": 2, "trainer__beta": 0.1,

@@ -53,6 +53,11 @@ class VLLMServerOptions(SamplerOptions):
         default=None, description="dtype of the servers; null is the run's"
     )
 
+    @property
+    def runs_elsewhere(self) -> bool:
+        """True: the servers are other processes."""
+        return True
+
     @field_validator("servers", mode="before")
     @classmethod
     def _one_or_several(cls, servers: object) -> object:

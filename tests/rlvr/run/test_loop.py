@@ -129,7 +129,7 @@ def killed(build_tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempP
 
 @pytest.mark.timeout(1200)  # the set-up trains some fifty times: a busy machine may take its time
 @pytest.mark.parametrize(
-    "mode", ["on-policy", "off-policy", "saved", "mixed", "replay", "refill", "several-steps", "adapter"]
+    "mode", ["on-policy", "off-policy", "saved", "mixed", "replay", "async", "refill", "several-steps", "adapter"]
 )
 def test_a_run_killed_at_any_moment_and_resumed_ends_bitwise_like_one_that_was_not(
     killed: dict[str, list[Path]], mode: str
@@ -148,6 +148,7 @@ def test_the_killed_runs_did_what_they_were_for(killed: dict[str, list[Path]]) -
     assert {line["lag/max"] for line in lines["off-policy"]} == set(range(10))
     assert {line["lag/max"] for line in lines["on-policy"]} == {0}
     assert all(line["lag/max"] in (None, line["step"]) for line in lines["saved"]), "of version 0 alone is it known"
+    assert [line["lag/max"] for line in lines["async"]] == [0, 1, *[2, 1] * 5]
     assert {line["saved/groups"] for line in lines["mixed"]} == {1}
     assert sum(line["replay/groups"] for line in lines["replay"]) > 6
     assert max(line["lag/max"] for line in lines["replay"]) > 2

@@ -68,7 +68,7 @@ def test_options_that_only_one_trainer_has_say_so(everything: tuple[SettingDoc, 
     found = {doc.key: doc for doc in everything}
     assert found["trainer.push_every"].taken_by == ("grpo-off",)
     assert found["trainer.lr"].taken_by == ()
-    assert found["sampling.options.max_sequences"].taken_by == ("hf",)
+    assert found["sampling.options.max_batch_tokens"].taken_by == ("hf",)
 
 
 @pytest.mark.parametrize(
