@@ -1,4 +1,4 @@
-"""Seconds a step and peak memory of `rlvr train` against TRL's GRPOTrainer, at three sizes.
+"""Compare step time and peak memory of `rlvr train` and TRL's GRPOTrainer, at three sizes.
 
     python benchmarks/against_trl.py                          # all three; some 20 minutes on two quiet cores
     python benchmarks/against_trl.py --size 152k              # one of them
@@ -50,7 +50,7 @@ class Size:
     """Model and workload of one comparison, and the number of steps measured."""
 
     steps: int
-    """Of each process."""
+    """Measured steps of each process."""
     rounds: int
     """Processes of each side."""
     settings: Mapping[str, Any]
@@ -91,7 +91,7 @@ SIZES = {
 
 
 def write_settings(size: str, folder: Path) -> Path:
-    """A file that `--config` reads, the model and the questions that it names beside it."""
+    """Write a file for `--config`, with its model and its questions beside it."""
     settings = dict(SIZES[size].settings)
     if size in SHAPES:
         settings["model.name"] = str(write_model(size, folder / "model"))
@@ -102,7 +102,7 @@ def write_settings(size: str, folder: Path) -> Path:
 
 
 def measure(command: Sequence[str]) -> float:
-    """Runs the command; its own peak resident memory in MiB (worker processes not included)."""
+    """Run the command; return its peak resident memory in MiB, without worker processes."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -271,7 +271,7 @@ def trl_config(plan: Plan, steps: int, folder: str) -> Any:
 
 
 def table(ours: list[dict[str, float]], theirs: list[dict[str, float]], memory: tuple[float, float]) -> str:
-    """Markdown: medians of both sides and their ratio."""
+    """Return a Markdown table with the medians of both sides and their ratio."""
     names = {"step": "a step", "sample": "– sampling", "score": "– scoring", "train": "– training"}
     rows = [f"| median | rlvr | TRL {metadata.version('trl')} | TRL / rlvr |", "|---|---|---|---|"]
     for part, name in names.items():
@@ -284,7 +284,7 @@ def table(ours: list[dict[str, float]], theirs: list[dict[str, float]], memory: 
 
 
 def run(name: str, steps: int, rounds: int) -> str:
-    """Measures both sides at one size; the table with what it shows."""
+    """Measure both sides at one size; return the table with a caption."""
     sides: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
     memories: tuple[list[float], list[float]] = ([], [])
     with tempfile.TemporaryDirectory() as shared:
@@ -330,14 +330,14 @@ def main() -> None:
 
 
 def processor() -> str:
-    """The CPU's name, where the system tells."""
+    """Return the CPU's name, if the system provides it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def torch_threads() -> int:
-    """Threads that torch computes with."""
+    """Return the number of torch's threads."""
     import torch
 
     return torch.get_num_threads()

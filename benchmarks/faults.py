@@ -1,4 +1,4 @@
-"""What does a fault cost? Hostile verifiers, killed processes and full disks, against `rlvr score`.
+"""Measure the cost of faults in `rlvr score`: hostile verifiers, killed processes and full disks.
 
     python benchmarks/faults.py                     # the whole campaign, about half an hour on two busy cores
     python benchmarks/faults.py --trials 1 --kills 2
@@ -102,7 +102,7 @@ class Tally:
 
 
 def innocent(count: int) -> list[dict[str, Any]]:
-    """Return rows whose reward is known: `expected`. Every fourth looks at the state of its process."""
+    """Return rows with a known reward: `expected`. Every fourth checks the state of its process."""
     rows = []
     for place in range(count):
         right = place % 2 == 0
@@ -112,7 +112,7 @@ def innocent(count: int) -> list[dict[str, Any]]:
 
 
 def mixed(deed: str, chance: random.Random, count: int = ROWS) -> list[dict[str, Any]]:
-    """Return innocent rows, and rows that do the deed at random places."""
+    """Return innocent rows, and hostile rows at random places."""
     rows = innocent(count)
     for place in range(HOSTILE):
         row = {"completion": f"!{deed}#{place}", "answer": "1", "expected": None}
@@ -223,7 +223,7 @@ Trial = Callable[[Path, random.Random], Tally]
 
 
 def hostile(deeds: Sequence[str], turn: int) -> Trial:
-    """Return a trial with rows that do one of the deeds, each in its turn."""
+    """Return a trial with hostile rows that do the deeds in turn."""
 
     def trial(folder: Path, chance: random.Random) -> Tally:
         place, tally = Place(folder, mixed(deeds[turn % len(deeds)], chance)), Tally()

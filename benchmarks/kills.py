@@ -1,4 +1,4 @@
-"""Does a kill cost anything? Every mode of training, killed with SIGKILL at random moments and resumed.
+"""Measure the cost of kills: every mode of training, killed with SIGKILL at random moments and resumed.
 
     python benchmarks/kills.py               # 20 kills a mode, some fifteen minutes on two quiet cores
     python benchmarks/kills.py --kills 2
@@ -56,7 +56,7 @@ class Tally:
 
 
 def kill_after(seconds: float, work: Callable[[], object]) -> bool:
-    """Whether the work was still going on when it was killed."""
+    """Kill the work after some time; return whether it was still running."""
     pid = harness.child(work)
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -71,14 +71,14 @@ def kill_after(seconds: float, work: Callable[[], object]) -> bool:
 
 
 def stored(run: Path) -> dict[str, bytes]:
-    """File → contents, of the batches and recomputed records that are there."""
+    """Return file → content of the stored batches and recomputed records."""
     return {str(file): file.read_bytes() for file in sorted(run.glob("r*/[!.]*.parquet"))}
 
 
 def disturbed(
     config: small_runs.RunConfig, run: Path, whole: Path, seconds: float, chance: random.Random, tally: Tally
 ) -> None:
-    """One run, killed at least once and brought to its end."""
+    """Do one run that is killed at least once and then finished."""
 
     def go_on() -> None:
         # After a kill before the configuration was written there is nothing to resume: the run is started again.
@@ -115,7 +115,7 @@ def disturbed(
 
 
 def main() -> None:
-    """All modes; a table."""
+    """Run all modes and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="at least so many in each mode")
     parser.add_argument("--modes", nargs="+", default=list(harness.MODES), choices=list(harness.MODES))

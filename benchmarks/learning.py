@@ -1,4 +1,4 @@
-"""Does the embedded default learn? Both trainers, three seeds, each a real `rlvr train`; a table and a plot.
+"""Measure how the embedded model learns: both trainers, three seeds, each by `rlvr train`; a table and a plot.
 
     python benchmarks/learning.py            # about 15 minutes on two quiet cores
     python benchmarks/learning.py --seeds 0
@@ -33,7 +33,7 @@ HELD_OUT = 1000
 
 @dataclass
 class Learned:
-    """One run: what its metrics say, and how long it took."""
+    """One run: its metrics and its duration."""
 
     trainer: str
     seed: int
@@ -42,7 +42,7 @@ class Learned:
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """Lines with held-out accuracies, the first of the base model, the last of the end."""
+        """Lines with held-out accuracies, from the base model to the end."""
         return [line for line in self.lines if "eval/accuracy" in line]
 
     @property
@@ -53,7 +53,7 @@ class Learned:
 
 
 def learn(trainer: str, seed: int) -> Learned:
-    """`rlvr train` on the embedded default, from its command line."""
+    """Run `rlvr train` on the embedded model by its command line."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [sys.executable, "-m", "rlvr", "train", "--verifier", "math", "--trainer", trainer]
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def torch_threads() -> int:
-    """Threads that torch computes with."""
+    """Return the number of torch's threads."""
     import torch
 
     return torch.get_num_threads()

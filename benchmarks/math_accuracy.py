@@ -1,4 +1,4 @@
-"""Accuracy of the verifier `math` beside math-verify's, on labeled pairs.
+"""Compare the accuracy of the verifier `math` with math-verify, on labeled pairs.
 
     python benchmarks/math_accuracy.py [--errors] [--no-math-verify] [FILE.jsonl ...]
 
@@ -81,10 +81,10 @@ class MathVerify:
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one file that say what is right, each with `completion` and `group`."""
+    """Yield the labeled rows of one file, each with `completion` and `group`."""
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        if row["expected"] is None:  # nobody has said what is right
+        if row["expected"] is None:  # unlabeled
             continue
         if "completion" not in row:
             bare = row["form"] == "bare" if "form" in row else "\\boxed" not in row["pred"] and not row.get("text")
@@ -94,7 +94,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print a table a file."""
+    """Print a table per file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--errors", action="store_true", help="list the pairs that rlvr gets wrong")

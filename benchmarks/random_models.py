@@ -25,12 +25,12 @@ SHAPES: dict[str, dict[str, int]] = {
 
 @rlvr.verifier(name="coin", version="1")
 def coin(completion: str, task: rlvr.Task) -> bool:
-    """A reward that depends on the text alone and is 1 for half of all texts."""
+    """Return a reward that depends only on the text and is 1 for half of all texts."""
     return zlib.crc32(completion.encode()) % 2 == 1
 
 
 def write_model(shape: str, directory: Path) -> Path:
-    """A checkpoint of this shape. Returns `directory`."""
+    """Write a checkpoint of this shape. Return `directory`."""
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -60,7 +60,7 @@ def write_model(shape: str, directory: Path) -> Path:
 
 
 def write_questions(file: Path, count: int) -> Path:
-    """`count` questions of `PROMPT_TOKENS` characters each. Returns `file`."""
+    """Write `count` questions of `PROMPT_TOKENS` characters each. Return `file`."""
     questions = (f"{i} plus {i + 1} is".rjust(PROMPT_TOKENS, "#") for i in range(count))
     lines = [json.dumps({"question": question, "answer": "0"}) for question in questions]
     file.write_text("\n".join(lines) + "\n")

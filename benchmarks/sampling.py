@@ -1,4 +1,4 @@
-"""Tokens a second of the sampler `hf` against transformers' `generate`, and against its own floor.
+"""Compare tokens per second of the sampler `hf` with transformers' `generate` and with the bare forward pass.
 
     python benchmarks/sampling.py                     # three models; some 5 minutes on two quiet cores
     python benchmarks/sampling.py --model 152k        # one of them
@@ -40,7 +40,7 @@ from rlvr_trainers.sampling.decode import decode
 RESULTS = Path(__file__).parent / "results"
 EMBEDDED = Path(__file__).parents[1] / "plugins" / "embedded" / "model"
 WORK = {"embedded": (16, 16, 24), "30M": (4, 8, 128), "152k": (2, 8, 192)}
-"""Questions, completions each, and most tokens of one."""
+"""Number of questions, completions per question, and most tokens of a completion."""
 
 
 def sides(name: str, path: Path) -> dict[str, Callable[[], int]]:
@@ -85,7 +85,7 @@ def sides(name: str, path: Path) -> dict[str, Callable[[], int]]:
 
 
 def measure(name: str, path: Path, rounds: int) -> dict[str, float]:
-    """Tokens a second of each side."""
+    """Return tokens per second of each side."""
     functions = sides(name, path)
     rates: dict[str, list[float]] = {side: [] for side in functions}
     for n in range(rounds + 1):  # the first warms up

@@ -1,4 +1,4 @@
-"""`rlvr score` against math-verify in a plain loop, in `datasets.map`, and in TRL's accuracy reward: one file, one run.
+"""Compare `rlvr score` with math-verify in a plain loop, in `datasets.map`, and in TRL's accuracy reward.
 
     python benchmarks/scoring.py [--rows 20000] [--baseline-rows 20000] [--many 200000]
 
@@ -48,7 +48,7 @@ Question: TypeAlias = tuple[str, list[str], list[str]]
 
 
 def integer(draw: random.Random, n: int) -> Question:
-    """A gold, spellings of it, and wrong answers; another `n`, other answers."""
+    """Return a gold answer, spellings of it, and wrong answers; they depend on `n`."""
     m = draw.randint(-500, 5000) + 6000 * n
     return str(m), [str(m), f"{m:,}" if m > 999 else f" {m} ", f"{m}.0"], [str(m + draw.randint(1, 9)), str(2 * m + 1)]
 
@@ -93,7 +93,7 @@ KINDS = (integer, integer, integer, fraction, fraction, surd, polynomial, interv
 
 
 def words(draw: random.Random) -> str:
-    """Reasoning of 150 to 500 words."""
+    """Return reasoning of 150 to 500 words."""
     count = draw.randint(8, 26)
     numbers = ({name: draw.randint(2, 97) for name in "abc"} for _ in range(count))
     return " ".join(draw.choice(SENTENCES).format(**each) for each in numbers)
@@ -136,7 +136,7 @@ HOSTILE = (
 
 
 def with_hostile(rows: list[dict[str, Any]], share: float) -> Iterator[dict[str, Any]]:
-    """The rows, a share of them with a hostile answer."""
+    """Yield the rows, a share of them with a hostile answer."""
     every = round(1 / share)
     for i, row in enumerate(rows):
         if i % every == every // 2:
@@ -157,24 +157,24 @@ def put(path: Path, rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> Pa
 
 
 def load(path: str) -> list[dict[str, Any]]:
-    """The rows of a file."""
+    """Return the rows of a file."""
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
 def math_verify_reward(completion: str, answer: str) -> float:
-    """math-verify as its documentation uses it: the gold in a box, time-outs by SIGALRM."""
+    """Score with math-verify as in its documentation: the gold in a box, time-outs by SIGALRM."""
     from math_verify import parse, verify
 
     return float(verify(parse(f"\\boxed{{{answer}}}"), parse(completion)))
 
 
 def plain_loop(path: str) -> list[float]:
-    """math-verify, a row after the other."""
+    """Score with math-verify, row by row."""
     return [math_verify_reward(row["completion"], row["answer"]) for row in load(path)]
 
 
 def datasets_map(path: str) -> list[float]:
-    """math-verify in two processes of `datasets`."""
+    """Score with math-verify in two processes of `datasets`."""
     from datasets import Dataset
 
     def judged(row: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def datasets_map(path: str) -> list[float]:
 
 
 def trl_accuracy(path: str) -> list[float]:
-    """TRL's accuracy reward, a group at a time."""
+    """Score with TRL's accuracy reward, group by group."""
     from trl.rewards import accuracy_reward
 
     rows = load(path)
@@ -214,18 +214,18 @@ class Measured(NamedTuple):
     rows: int
     seconds: float
     megabytes: float
-    """The most memory of all its processes together, pages that they share counted once (sampled)."""
+    """Peak memory of all its processes together, with shared pages counted once (sampled)."""
     right: float
-    """Share of the rows whose reward is as the file says."""
+    """Share of rows whose reward is the labeled one."""
 
     @property
     def speed(self) -> float:
-        """Rows a second, start-up included."""
+        """Rows per second, start-up included."""
         return self.rows / self.seconds
 
 
 def descendants(pid: int) -> list[int]:
-    """The process and all below it."""
+    """Return the process and all its descendants."""
     found, waiting = [], [pid]
     while waiting:
         found.append(waiting.pop())
@@ -238,7 +238,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def memory_of(pid: int) -> int:
-    """Bytes of a process and all below it, shared pages counted once."""
+    """Return the bytes of a process and its descendants, with shared pages counted once."""
     total = 0
     for each in descendants(pid):
         try:
@@ -250,7 +250,7 @@ def memory_of(pid: int) -> int:
 
 
 def timed(command: list[str]) -> tuple[float, float]:
-    """Seconds and the most MiB. Raises CalledProcessError with what the program said when it fails."""
+    """Return seconds and peak MiB. Raises CalledProcessError with the program's output if it fails."""
     most = 0
     done = threading.Event()
 
@@ -275,7 +275,7 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 
 def rlvr_score(path: Path, *more: str) -> Measured:
-    """`rlvr score`, from the command line's first instruction to its last."""
+    """Measure `rlvr score`, including start-up."""
     out = path.with_name(f"scored-{path.name}")
     command = [sys.executable, "-m", "rlvr", "score", str(path), "-v", "math", "-o", str(out), "--force", *more]
     seconds, megabytes = timed(command)
@@ -285,7 +285,7 @@ def rlvr_score(path: Path, *more: str) -> Measured:
 
 
 def baseline(name: str, path: Path, rows: int) -> Measured:
-    """One of the others, on the first rows of the file."""
+    """Measure one of the others, on the first rows of the file."""
     some = path.with_name(f"some-{path.name}")
     some.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:rows]), encoding="utf-8")
     out = path.with_name("rewards.json")
@@ -296,7 +296,7 @@ def baseline(name: str, path: Path, rows: int) -> Measured:
 
 
 def table(title: str, path: Path, baseline_rows: int) -> list[str]:
-    """A table of all contenders on one file."""
+    """Return a table of all contenders on one file."""
     print(title, flush=True)
     measured = {"**`rlvr score -v math`**": rlvr_score(path)}
     for name in BASELINES:

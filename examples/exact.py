@@ -1,4 +1,4 @@
-"""A verifier that brings labeled cases: `rlvr check verifier exact.py:exact`."""
+"""A verifier with labeled cases: `rlvr check verifier exact.py:exact`."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The comparison of arXiv 2505.22257 (Mroueh et al.), and what it left out, by one command.
+"""The comparison of arXiv 2505.22257 (Mroueh et al.), and further ones, in one command.
 
     python examples/revisiting_grpo/study.py                            # everything in study.yaml
     python examples/revisiting_grpo/study.py --part paper --seeds 0 1   # a part of it
@@ -46,10 +46,10 @@ class Regime:
     recipe: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     lr: float = 1.0
-    """So many times the base's learning rate."""
+    """Factor on the base's learning rate."""
 
     def arguments(self, base: Path) -> list[str]:
-        """For `rlvr train`, beside the base configuration."""
+        """Arguments of `rlvr train`, besides the base configuration."""
         settings = dict(self.settings)
         if self.lr != 1:
             settings["trainer.lr"] = self.lr * resolve({}, base).trainer.options["lr"]
@@ -67,7 +67,7 @@ class Part:
 
 
 def read_study(path: Path) -> tuple[dict[str, Regime], list[Part]]:
-    """The regimes and the parts of a study."""
+    """Return the regimes and the parts of a study."""
     given = yaml.safe_load(path.read_text(encoding="utf-8"))
     regimes = {name: Regime(name, **spec) for name, spec in given["regimes"].items()}
     parts = [Part(name, spec["title"], tuple(spec["regimes"])) for name, spec in given["parts"].items()]
@@ -99,7 +99,7 @@ class Job:
         ]  # fmt: skip
 
     def run(self) -> str:
-        """Run it, if that is still to be done; a line that says how it ended."""
+        """Run it unless it is finished; return a line with its outcome."""
         command = self.command()
         if command is None:
             return f"{self.regime.name} seed {self.seed}: was there"
@@ -129,7 +129,7 @@ class Point:
 
 
 def curve(directory: Path) -> list[Point]:
-    """The evaluations of a run, from the base model to the end."""
+    """Return the evaluations of a run, from the base model to the end."""
     lines = metrics(directory)
     sampling = yaml.safe_load((directory / "config.yaml").read_text())["sampling"]
     points, sampled = [], 0
@@ -150,7 +150,7 @@ def curve(directory: Path) -> list[Point]:
 
 
 def metrics(directory: Path) -> list[dict[str, Any]]:
-    """The run's metrics, a mapping a step."""
+    """Return the run's metrics, one mapping per step."""
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -189,11 +189,11 @@ class Result:
         return {seed: getattr(points[-1], kind) for seed, points in self.curves.items()}
 
     def last(self, unit: str) -> int:
-        """How far the runs went, in `gradient_steps` or `rollouts`."""
+        """Return the last `gradient_steps` or `rollouts` of the runs."""
         return min(getattr(points[-1], unit) for points in self.curves.values())
 
     def at_gradient_steps(self, count: int) -> dict[int, Point]:
-        """The evaluation nearest to so many gradient steps, by seed."""
+        """Return the evaluation nearest to this number of gradient steps, by seed."""
         return {seed: min(points, key=lambda p: abs(p.gradient_steps - count)) for seed, points in self.curves.items()}
 
     def over_the_run(self) -> dict[int, float]:
@@ -215,7 +215,7 @@ class Result:
         }
 
     def mean_of(self, key: str) -> float | None:
-        """A metric's mean over steps and seeds; None where no step has it."""
+        """Return a metric's mean over steps and seeds; None if no step has it."""
         found = [line[key] for lines in self.steps.values() for line in lines if line.get(key) is not None]
         return statistics.fmean(found) if found else None
 
@@ -320,7 +320,7 @@ def _and_gain(values: Mapping[int, float], reference: Mapping[int, float], is_re
 
 
 def plot(part: Part, results: Sequence[Result], path: Path) -> None:
-    """Accuracy against gradient steps and against rollouts: the mean over seeds, and its 95 % interval."""
+    """Plot accuracy against gradient steps and against rollouts: the mean over seeds, and its 95 % interval."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -32,7 +32,8 @@ CHARACTERS = string.digits + string.ascii_letters + string.punctuation + " \n"
 
 Habit: TypeAlias = Literal["boxed", "hedged", "guessed", "miscopied"]
 
-# How often each is seen. In `difference` and `product` the likeliest one is bad: greedy decoding has headroom too.
+# Frequency of each habit. In `difference` and `product` the likeliest one is bad, so that greedy decoding can improve
+# too.
 SHARES: Mapping[Kind, Mapping[Habit, float]] = {
     "sum": {"boxed": 0.45, "hedged": 0.20, "guessed": 0.15, "miscopied": 0.20},
     "difference": {"boxed": 0.22, "hedged": 0.48, "guessed": 0.15, "miscopied": 0.15},
@@ -118,7 +119,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
         dtype="float32",
     )
     model = LlamaForCausalLM(config)
-    # Nothing but the ids: no top_p, no temperature that somebody would have to switch off.
+    # Only the ids: no top_p or temperature that would have to be switched off.
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     model.generation_config = GenerationConfig(**ids)  # type: ignore[no-untyped-call]
     return model

@@ -59,7 +59,7 @@ def test_uniform_is_uniform(bins: int) -> None:
     assert chi2 < (bins - 1) + 5 * (2 * (bins - 1)) ** 0.5
 
 
-def test_neighbouring_seeds_share_nothing() -> None:
+def test_neighboring_seeds_share_nothing() -> None:
     draws = {(seed, index): draw(seed, index) for seed in range(40) for index in range(40)}
     assert len(set(draws.values())) == len(draws)
 

@@ -37,7 +37,7 @@ Build = Callable[..., tuple[GRPOTrainer, dict[str, Any]]]
 
 @pytest.fixture
 def build(tiny_model: Path, tmp_path: Path) -> Build:
-    """TRL's trainer, and a batch that it has sampled, scored and whitened."""
+    """Return TRL's trainer, and a batch that it sampled, scored and whitened."""
 
     def build(
         beta: float, loss_type: str, *, truncated: Collection[int] | None = None, **options: Any
@@ -89,7 +89,7 @@ def build(tiny_model: Path, tmp_path: Path) -> Build:
 
 
 def behaviour(trainer: GRPOTrainer, batch: dict[str, Any], noise: float) -> torch.Tensor:
-    """The log-probabilities that both sides take as the sampler's: the current ones plus noise."""
+    """Return log-probabilities that both sides use as the sampler's: the current ones plus noise."""
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
     with torch.no_grad():
@@ -101,7 +101,7 @@ def behaviour(trainer: GRPOTrainer, batch: dict[str, Any], noise: float) -> torc
 
 
 def as_groups(batch: dict[str, Any], logprobs: torch.Tensor, oracle: ModuleType) -> list[Group]:
-    """TRL's batch as records."""
+    """Return TRL's batch as records."""
     rollouts = []
     for b in range(len(REWARDS)):
         prompt = batch["prompt_ids"][b][batch["prompt_mask"][b].bool()].tolist()
@@ -115,7 +115,7 @@ def as_groups(batch: dict[str, Any], logprobs: torch.Tensor, oracle: ModuleType)
 
 
 def convert_advantages(batch: dict[str, Any], epsilon: float) -> torch.Tensor:
-    """TRL's own advantages, times the factor between the two whitenings."""
+    """Return TRL's advantages, times the factor between the two whitenings."""
     factors = []
     for start in range(0, len(REWARDS), GROUP):
         rewards = REWARDS[start : start + GROUP]
@@ -125,13 +125,13 @@ def convert_advantages(batch: dict[str, Any], epsilon: float) -> torch.Tensor:
 
 
 def make(path: Path, options: GrpoOptions) -> Grpo:
-    """Our trainer."""
+    """Return our trainer."""
     spec = ModelSpec(str(path), device="cpu", dtype="float32")
     return Grpo(options, TrainContext(spec, seed=0, temperature=TEMPERATURE, total_updates=1, alarms=small_runs.NOISY))
 
 
 def move(trl: GRPOTrainer, ours: Grpo) -> None:
-    """Both policies to one place away from the reference, which both have made already."""
+    """Set both policies to the same weights, different from the reference that both already have."""
     draw = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for theirs_p, ours_p in zip(trl.model.parameters(), ours.policy.model.parameters(), strict=True):
@@ -140,7 +140,7 @@ def move(trl: GRPOTrainer, ours: Grpo) -> None:
 
 
 def compare(trl: GRPOTrainer, batch: dict[str, Any], ours: Grpo, groups: list[Group]) -> dict[str, float]:
-    """Loss and gradients; our metrics."""
+    """Compare loss and gradients; return our metrics."""
     loss = trl.compute_loss(trl.model, batch)
     loss.backward()
     grads: dict[str, torch.Tensor] = {}

@@ -1,4 +1,4 @@
-"""Records to tensors: columns, what is refused, micro-batches."""
+"""Records as tensors: columns, refusals, micro-batches."""
 
 from __future__ import annotations
 

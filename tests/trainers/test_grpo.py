@@ -38,7 +38,7 @@ def snapshot(trainer: Grpo) -> dict[str, torch.Tensor]:
 
 
 def gradients(trainer: Grpo, groups: list[Group]) -> dict[str, torch.Tensor]:
-    """What the optimizer is given at the update's last step."""
+    """Return the gradients of the update's last step."""
     seen: dict[str, torch.Tensor] = {}
 
     def look(*_: Any) -> None:
@@ -51,13 +51,14 @@ def gradients(trainer: Grpo, groups: list[Group]) -> dict[str, torch.Tensor]:
 
 
 def relative(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Norm of the difference over the norm of what is expected, all tensors together."""
+    """Return the norm of the difference divided by the norm of the expected tensors, all together."""
     difference = sum(float((found[n].double() - expected[n].double()).square().sum()) for n in expected)
     return math.sqrt(difference / sum(float(e.double().square().sum()) for e in expected.values()))
 
 
 def in_segments(group: Group) -> Group:
-    """The same rollouts, each of several sampled tokens as two segments: the second has the first as its prompt."""
+    """Return the same rollouts, each of several sampled tokens split into two segments: the second has the first as its
+    prompt."""
     rollouts, rewards = [], []
     for rollout, reward in zip(group.rollouts, group.rewards, strict=True):
         sampled = np.flatnonzero(rollout.loss_mask)
@@ -177,7 +178,7 @@ def test_micro_batches_add_up_to_the_batch(tokens: int, tiny_model: Path, oracle
 
 
 def test_batches_without_signal_leave_the_weights_untouched(tiny_model: Path, oracle: ModuleType) -> None:
-    """Also when AdamW has momentum that would move them, and a KL term that eq. 8 masks."""
+    """Also if AdamW has momentum that would move them, and with a KL term that eq. 8 masks."""
     reference = oracle.Oracle(tiny_model)
     trainer = make(tiny_model, lr=1e-2, beta=0.5)
     trainer.update(reference.groups(0, SHAPES, noise=0.1))
@@ -197,14 +198,14 @@ MASKS: list[dict[str, Any]] = [{"masks": ["truncated"]}, {"masks": ["max_lag"], 
 
 
 def cut(rollout: Rollout, options: dict[str, Any]) -> Rollout:
-    """So changed that the options' mask takes it out, of a trainer at version 1."""
+    """Return the rollout changed so that the mask of the options removes it in a trainer at version 1."""
     if "max_lag" in options:
         return rollout.model_copy(update={"policy_versions": (VersionRun(version=0, count=rollout.sampled_tokens),)})
     return rollout.model_copy(update={"finish_reason": "length"})
 
 
 def lagless(group: Group) -> list[Rollout]:
-    """Its rollouts, sampled by version 1."""
+    """Return the group with rollouts sampled by version 1."""
     return [
         r.model_copy(update={"policy_versions": (VersionRun(version=1, count=r.sampled_tokens),)})
         for r in group.rollouts
@@ -213,7 +214,8 @@ def lagless(group: Group) -> list[Rollout]:
 
 @pytest.mark.parametrize("options", MASKS)
 def test_what_a_mask_takes_out_is_counted(options: dict[str, Any], tiny_model: Path, oracle: ModuleType) -> None:
-    """Although its rollouts are not computed; of the groups with a signal, by the sign of the advantage and by lag."""
+    """Counted although its rollouts are not computed: over groups with a signal, by sign of the advantage and by
+    lag."""
     first, second, mute = oracle.Oracle(tiny_model).groups(21, [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], noise=0.1)
     trainer = make(tiny_model, **options)
     assert trainer.update([first])["mask/fraction"] == 0
@@ -255,7 +257,7 @@ def test_a_batch_that_is_masked_as_a_whole_says_so(
 def test_a_batch_that_the_correction_rejects_as_a_whole_leaves_the_weights_untouched(
     beta: float, tiny_model: Path, oracle: ModuleType
 ) -> None:
-    """Also with a KL term, which is of the kept tokens: without one, only momentum would move the weights."""
+    """Also with a KL term, which covers only kept tokens. Without it, only momentum would move the weights."""
     groups = oracle.Oracle(tiny_model).groups(23, [[0.0, 1.0]], noise=0.0)
     trainer = make(tiny_model, lr=1e-2, beta=beta, correction="mis")
     assert trainer.update(groups)["train/optimizer_steps"] == 1
@@ -287,7 +289,7 @@ def test_groups_without_signal_add_nothing_but_their_place_in_the_mean(tiny_mode
 
 
 def test_a_group_that_lost_members_is_whitened_as_it_was_sampled(tiny_model: Path, oracle: ModuleType) -> None:
-    """What is left of it has equal rewards, and still learns: the behavior policy did worse."""
+    """The remaining members have equal rewards, but are trained on, since the behavior policy's mean was lower."""
     (group,) = oracle.Oracle(tiny_model).groups(7, [[1.0, 1.0, 0.0, 0.0]], noise=0.0)
     left = Group(group.rollouts[:2], group.rewards[:2], group.stats)
     metrics = make(tiny_model).update([left])
@@ -298,7 +300,7 @@ def test_a_group_that_lost_members_is_whitened_as_it_was_sampled(tiny_model: Pat
 
 
 def test_temperature_is_applied_everywhere(tiny_model: Path, oracle: ModuleType) -> None:
-    """At its own temperature the data is on-policy, and the reference at distance 0."""
+    """At the sampling temperature the data is on-policy, and the distance to the reference is 0."""
     groups = oracle.Oracle(tiny_model).groups(8, [[0.0, 1.0, 0.0]], noise=0.0)
     metrics = make(tiny_model, beta=0.1).update(groups)
     assert metrics["mismatch/max"] < 1e-4
@@ -323,7 +325,7 @@ def test_temperature_is_applied_everywhere(tiny_model: Path, oracle: ModuleType)
 def test_mini_batches_are_updates_on_their_groups_one_after_the_other(
     passes: int, options: dict[str, Any], tiny_model: Path, oracle: ModuleType
 ) -> None:
-    """Their means are their own: groups without a signal, and what a mask takes out, count in their part."""
+    """Each part has its own mean: groups without a signal and masked tokens count in their part."""
     groups = oracle.Oracle(tiny_model).groups(5, [SHAPES[0], SHAPES[2], *SHAPES], noise=0.2)
     options = options | {"lr": 1e-3}
     whole, apart = make(tiny_model, mini_batches=2, updates_per_batch=passes, **options), make(tiny_model, **options)

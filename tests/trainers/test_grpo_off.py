@@ -31,7 +31,7 @@ def make(path: Path, **options: Any) -> GrpoOff:
 
 
 def sampled_at(version: int, groups: list[Group]) -> list[Group]:
-    """The groups, with every token sampled by policy `version`."""
+    """Return the groups, with every token sampled by policy `version`."""
     return [
         Group(
             tuple(
@@ -46,7 +46,7 @@ def sampled_at(version: int, groups: list[Group]) -> list[Group]:
 
 
 def displacement(trainer: GrpoOff, reference: Any, start: dict[str, torch.Tensor]) -> float:
-    """Norm of the difference between the two policies over the norm of how far the oracle's has moved."""
+    """Return the norm of the difference between the two policies, divided by the norm of the oracle's change."""
     weights = trainer.policy.weights()
     moved = difference = 0.0
     for name, expected in reference.model.named_parameters():

@@ -34,8 +34,8 @@ def nothing_clipped(batch: Batch) -> torch.Tensor:
 
 @pytest.mark.parametrize("shift", [(0.3, -0.4, 0.01), (-0.3, -0.4, -0.01)])
 def test_metrics(shift: tuple[float, ...], batch: Batch) -> None:
-    """Also where all ratios are below 1: prompt and padding have ratio 1 and must not be counted."""
-    # What stands at tokens that nobody sampled must not matter.
+    """Also if all ratios are below 1: prompt and padding have ratio 1 and must not be counted."""
+    # Values at tokens that were not sampled must not matter.
     logprobs_BT = torch.tensor([[-7.0, -7.0, *(a + s for a, s in zip(ALPHA, shift, strict=True))]])
     entropy_BT = torch.tensor([[50.0, 50.0, 1.0, 2.0, 6.0]])
     clipped_BT = torch.tensor([[True, True, True, False, False]])
@@ -197,5 +197,5 @@ def test_groups_by_the_age_of_their_oldest_rollout(oracle: ModuleType) -> None:
 
 
 def test_names_by_bucket_are_names_everywhere() -> None:
-    """What TensorBoard, a shell and a spreadsheet take without quotes."""
+    """TensorBoard, a shell and a spreadsheet accept the names without quotes."""
     assert all(re.fullmatch(r"[-\w]+", f"lag_{bucket}") for bucket in BUCKETS)

@@ -1,4 +1,4 @@
-"""The bench's attacks on `math`, in process and on more kinds of answers than its corpus happens to give."""
+"""The bench's attacks on `math`, in process and on more kinds of answers than its corpus has."""
 
 from __future__ import annotations
 

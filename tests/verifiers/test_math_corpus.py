@@ -1,4 +1,4 @@
-"""The labeled corpus, whole: no false positive, and the false negatives are the ones that are named here."""
+"""The whole labeled corpus: no false positives, and only the false negatives listed here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the verifier's README says of examples, it does."""
+"""The verifier does what its README says."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def code(cell: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("row", table("Where graders disagree"), ids=lambda row: " ".join(row[:2]))
+@pytest.mark.parametrize("row", table("Conventions and options"), ids=lambda row: " ".join(row[:2]))
 def test_conventions(row: list[str]) -> None:
     gold, answer, default, option = code(row[0]), code(row[1]), row[2], row[3].strip("` |")
     assert right(gold, answer) is (default == "right")
@@ -42,6 +42,6 @@ def test_conventions(row: list[str]) -> None:
         assert right(gold, answer, **{name: parsed}) is (default == "wrong")
 
 
-@pytest.mark.parametrize("row", table("What is refused"), ids=lambda row: " ".join(row[:2]))
+@pytest.mark.parametrize("row", table("Wrong answers"), ids=lambda row: " ".join(row[:2]))
 def test_refusals(row: list[str]) -> None:
     assert not right(code(row[0]), code(row[1]))

@@ -32,7 +32,7 @@ def test_it_answers_as_the_library_does(scorer: Scorer) -> None:
     assert {score.verifier for score in scores} == {"math-verify"}
 
 
-def test_what_hangs_it_is_a_time_out_and_its_neighbours_are_right() -> None:
+def test_what_hangs_it_is_a_time_out_and_its_neighbors_are_right() -> None:
     hang = Item(r"\boxed{99999999^{99999999}}", Task(answer="1"))
     right = Item(r"\boxed{2}", Task(answer="2"))
     with Scorer("math-verify", workers=1, timeout=1.0) as scorer:

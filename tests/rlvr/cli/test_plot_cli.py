@@ -69,7 +69,7 @@ def points(axes: Any, line: int = 0) -> tuple[list[float], list[float]]:
     return list(x), list(y)
 
 
-def test_every_run_is_a_line_in_its_colour(runs: Path) -> None:
+def test_every_run_is_a_line_in_its_color(runs: Path) -> None:
     reward = page(runs, "a", "b")["reward"]
     assert [line.get_color() for line in reward.lines] == list(COLORS[:2])
     assert points(reward) == ([1, 2, 3, 4, 5, 6], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])

@@ -192,7 +192,7 @@ def test_the_embedded_default_trains_and_reports(tmp_path: Path, cli: Cli) -> No
     assert "checkpoint: run/checkpoints/step-000002" in done.out
 
 
-def test_saved_rollouts_are_scored_again_and_learnt_from(tmp_path: Path, cli: Cli) -> None:
+def test_saved_rollouts_are_scored_again_and_learned_from(tmp_path: Path, cli: Cli) -> None:
     """The third use: rescore a run's rollouts, then train on the new scores without sampling."""
     small = ["--set", "sampling.prompts_per_step=4", "--set", "eval.questions=0"]
     assert cli("train", "--steps", "2", "--out", "first", *small, "--group-size", "4").code == 0

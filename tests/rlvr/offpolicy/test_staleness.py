@@ -88,7 +88,7 @@ def test_the_effective_sample_size_does_not_depend_on_a_common_factor(tokens: li
     assert moved == pytest.approx(effective_sample_size(log_w_N.astype(float), part_N, 3), rel=1e-6, nan_ok=True)
 
 
-def test_a_bucket_of_huge_weights_leaves_its_neighbour_alone() -> None:
+def test_a_bucket_of_huge_weights_leaves_its_neighbor_alone() -> None:
     log_w_N, part_N = np.array([800.0, 800.0, -800.0, -800.0]), np.array([0, 0, 1, 1])
     found = distances(log_w_N, np.arange(4), part_N, 2)
     assert found["ess_token"].tolist() == pytest.approx([1.0, 1.0])

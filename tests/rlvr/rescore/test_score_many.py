@@ -430,7 +430,7 @@ def test_a_journal_gives_back_whole_entries_whatever_was_cut_off(
 # --- files of others ----------------------------------------------------------------------------------------------
 
 
-def test_verls_dump_is_recognised(rlvr: Run) -> None:
+def test_verls_dump_is_recognized(rlvr: Run) -> None:
     row = {"input": "2+2=", "output": "xx", "gts": "xx", "score": 0.0, "step": 1, "acc": False}
     put("1.jsonl", row, {**row, "output": "x"})
     done = rlvr("1.jsonl", "--out", "out.jsonl", "-v", "mine.py:same")
@@ -442,7 +442,7 @@ def test_verls_dump_is_recognised(rlvr: Run) -> None:
     assert rewards("mapped.jsonl") == [[4.0], [4.0]]
 
 
-def test_results_of_verifiers_are_recognised(rlvr: Run) -> None:
+def test_results_of_verifiers_are_recognized(rlvr: Run) -> None:
     chat = [
         {"role": "assistant", "content": "let me think", "tool_calls": ["{}"]},
         {"role": "tool", "content": "4"},
@@ -461,7 +461,7 @@ def test_results_of_verifiers_are_recognised(rlvr: Run) -> None:
     assert rewards("groups.jsonl") == [[2.0], [2.0], [None]]
 
 
-def test_trls_completions_are_recognised(rlvr: Run) -> None:
+def test_trls_completions_are_recognized(rlvr: Run) -> None:
     table = {
         "step": [1, 1],
         "prompt": ["p", "p"],

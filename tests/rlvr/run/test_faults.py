@@ -333,7 +333,7 @@ def test_metrics_without_a_last_newline_are_written_again(run: Path, whole: Path
 
 
 def test_checkpoints_are_ordered_by_number_and_renamed_ones_do_not_count(tiny_model: Path, tmp_path: Path) -> None:
-    """As text, step 1,000,000 sorts before step 999,999, so it would be deleted at once."""
+    """Sorted as text, step 1,000,000 comes before step 999,999 and would be deleted at once."""
     with RunDirectory.create(tmp_path / "run", config_of(tiny_model)) as directory:
         others = ["step-000004.bak", "step-9999999x", "step-", "step-12"]
         for name in others:
@@ -437,7 +437,7 @@ def test_a_refused_run_leaves_its_parents_to_another_that_uses_them(tiny_model: 
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["another"]
 
 
-def test_a_wrong_request_in_the_middle_of_a_run_leaves_what_was_learnt(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_wrong_request_in_the_middle_of_a_run_leaves_what_was_learned(tiny_model: Path, tmp_path: Path) -> None:
     """A run that sampled nothing has no stored batch to show that it had begun."""
     sampled, path = tmp_path / "sampled", tmp_path / "run"
     small_runs.start(config_of(tiny_model, steps=2), sampled)

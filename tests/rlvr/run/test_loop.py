@@ -172,7 +172,7 @@ def named(rollout: Rollout, run_id: str) -> dict[str, str]:
     return {"run_id": run_id, "group_id": group_id, "id": f"{group_id}-{rollout.index}"}
 
 
-def test_a_stored_batch_is_learnt_from_and_not_sampled_again(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_stored_batch_is_learned_from_and_not_sampled_again(whole: Path, tiny_model: Path, tmp_path: Path) -> None:
     """The batch on disk is trained on, even if an engine would now sample other completions."""
     path = tmp_path / "run"
     config = small_runs.small_config(tiny_model, trainer="grpo-off", trainer__push_every=3, steps=2)

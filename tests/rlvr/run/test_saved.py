@@ -89,7 +89,7 @@ REFUSED: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_a_record_that_cannot_be_learnt_from_is_refused_with_reason_file_and_row(
+def test_a_record_that_cannot_be_learned_from_is_refused_with_reason_file_and_row(
     tiny_model: Path, tmp_path: Path, records: list[Rollout], change: Change, message: str
 ) -> None:
     file = tmp_path / "records.jsonl"
@@ -122,7 +122,7 @@ def test_leaving_out_every_record_is_an_error(tiny_model: Path, tmp_path: Path, 
         plan_of(tiny_model, tmp_path / "records.parquet", rollouts__skip_unusable=True)
 
 
-def test_a_rollout_is_not_learnt_from_twice_because_two_files_hold_it(
+def test_a_rollout_is_not_learned_from_twice_because_two_files_hold_it(
     tiny_model: Path, tmp_path: Path, sampled: Path, records: list[Rollout]
 ) -> None:
     copy = tmp_path / "copy.parquet"

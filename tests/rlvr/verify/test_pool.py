@@ -147,7 +147,7 @@ def test_several_misdeeds_side_by_side() -> None:
     assert [score.reward for score in scores[2::3]] == [0.0] * len(deeds)
 
 
-def test_what_a_row_leaves_running_is_not_its_neighbours(hasty: Scorer) -> None:
+def test_what_a_row_leaves_running_is_not_its_neighbors(hasty: Scorer) -> None:
     """A pending alarm would interrupt a later row, and a thread that blocks the interpreter would hang it."""
     assert [score.reward for score in hasty.score([item("!alarm"), item("!nap")])] == [1.0, 1.0]
     hogged = list(hasty.score([item("0"), item("!hog"), item("1")]))
@@ -219,7 +219,7 @@ def test_nothing_that_a_verifier_forks_outlives_its_worker(tmp_path: Path, end: 
         assert not any(map(alive, left))
 
 
-def test_a_crash_leaves_the_neighbours_daemons_alone(tmp_path: Path) -> None:
+def test_a_crash_leaves_the_neighbors_daemons_alone(tmp_path: Path) -> None:
     with Scorer(ref("watching"), workers=2, timeout=60) as scorer:
         watch, crash = scorer.score(item(what, folder=str(tmp_path)) for what in ("watch", "crash"))
         assert crash.status is Status.ERROR

@@ -445,16 +445,16 @@ def test_a_file_and_its_version(write: Callable[[str], str]) -> None:
     assert loaded.verify("4", TASK).reward == 1
 
 
-def test_a_file_may_decorate_import_its_neighbour_and_define_classes(
+def test_a_file_may_decorate_import_its_neighbor_and_define_classes(
     write: Callable[[str], str], tmp_path: Path
 ) -> None:
-    (tmp_path / "the_neighbour.py").write_text("GOLD = '4'\n")
+    (tmp_path / "the_neighbor.py").write_text("GOLD = '4'\n")
     ref = write(
         """
 from __future__ import annotations
 from dataclasses import dataclass
 import rlvr
-from the_neighbour import GOLD
+from the_neighbor import GOLD
 
 @dataclass
 class Parsed:

@@ -1,4 +1,4 @@
-"""Every name that a loss may be composed of, against the float64 oracle, values and gradients; limit cases; recipes.
+"""All parts of composed losses against the float64 oracle, values and gradients; limit cases; recipes.
 
 The first half needs no model: log-probabilities are random, and gradients are taken in them.
 """
@@ -44,7 +44,8 @@ PLAIN: dict[str, Any] = {
 
 
 def make_rows(oracle: ModuleType, seed: int, drift: float = 0.4, lags: tuple[int, ...] = (0, 1, 3, 9)) -> list[Any]:
-    """Random rollouts whose policies lie `drift` apart; a completion has tokens of one lag, the last of several."""
+    """Return random rollouts whose policies are `drift` apart; a completion has tokens of one lag, the last completion
+    of several."""
     draw = random.Random(seed)
     rows = []
     for b, length in enumerate(LENGTHS):
@@ -66,7 +67,8 @@ def make_rows(oracle: ModuleType, seed: int, drift: float = 0.4, lags: tuple[int
 
 
 def as_batch(rows: list[Any]) -> tuple[Batch, torch.Tensor]:
-    """The same rollouts as padded tensors, and log π as a leaf; what lies outside the mask is nonsense on purpose."""
+    """Return the same rollouts as padded tensors, and log π as a leaf; values outside the mask are nonsense on
+    purpose."""
     mask_BT = torch.zeros(len(rows), WIDTH, dtype=torch.bool)
     for b, (prompt, length) in enumerate(zip(PROMPTS, LENGTHS, strict=True)):
         mask_BT[b, prompt : prompt + length] = True
@@ -97,7 +99,8 @@ def as_batch(rows: list[Any]) -> tuple[Batch, torch.Tensor]:
 
 
 def read(options: dict[str, Any]) -> dict[str, Any]:
-    """Without the numbers that no chosen part reads, which would be refused; the oracle wants them all."""
+    """Return the options without numbers that no chosen part reads, which would be refused; the oracle needs all of
+    them."""
     chosen = {("masks", name) for name in options.get("masks", ())} | {
         (axis, name) for axis, name in options.items() if isinstance(name, str)
     }
@@ -108,7 +111,7 @@ def read(options: dict[str, Any]) -> dict[str, Any]:
 def composed(
     batch: Batch, logprobs_BT: torch.Tensor, options: dict[str, Any], *, steps: int = 0, beta: float = 0.0
 ) -> torch.Tensor:
-    """Our loss, put together as `PolicyGradient.update` does it."""
+    """Return our loss, composed as in `PolicyGradient.update`."""
     given = GrpoOptions(**read(options), beta=beta).with_run(max_tokens=MAX_TOKENS)[0]
     loss = compose(given, beta)
     keep_BT = batch.keep_BT
@@ -125,7 +128,7 @@ def composed(
 
 
 def check(oracle: ModuleType, options: dict[str, Any], *, seeds: int = 3, steps: int = 0, beta: float = 0.0) -> None:
-    """Value and gradient in log π, on a few random batches."""
+    """Compare value and gradient with respect to log π on a few random batches."""
     options = PLAIN | options
     moved = 0.0
     for seed in range(seeds):
@@ -215,7 +218,7 @@ def test_every_correction_goes_with_cispo_s_weight_around_the_iterate(correction
 
 
 def test_a_correction_that_rejects_leaves_topr_its_own_weight(oracle: ModuleType) -> None:
-    """However far the sampling policy is: a kept token of a success has the weight 1."""
+    """A kept token of a success has the weight 1, however far the sampling policy is."""
     rows = make_rows(oracle, 0, drift=3.0)
     batch, _ = as_batch(rows)
     options = GrpoOptions(
@@ -261,7 +264,7 @@ def test_the_second_clip_holds_where_m2po_s_band_is_wider(oracle: ModuleType) ->
     check(oracle, {"delta": 1.3, "band": "second_moment", "m2_budget": 0.3}, seeds=8)
 
 
-# --- what M2PO solves -----------------------------------------------------------------------------------------------
+# --- M2PO -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("budget", [0.01, 0.04, 0.3, 5.0])
@@ -286,7 +289,7 @@ def test_the_second_moment_s_band_is_never_tighter_than_it_says() -> None:
 
 
 def fresh_rows(oracle: ModuleType) -> list[Any]:
-    """On-policy: π = π_k = α, at lag 0."""
+    """Return on-policy rollouts: π = π_k = α, at lag 0."""
     rows = make_rows(oracle, 0, lags=(0,))
     for row in rows:
         row.mu = row.iterate = [p.item() for p in row.pi]
@@ -341,7 +344,7 @@ def test_at_the_true_center_nothing_is_bounded(ratio: str, band: str, oracle: Mo
 
 
 def test_masked_rows_add_exactly_nothing(oracle: ModuleType) -> None:
-    """Also where they hold what no arithmetic survives."""
+    """Also if they contain NaN and infinity."""
     rows = make_rows(oracle, 1)
     options = PLAIN | {"masks": ["truncated"], "aggregation": "token_mean"}
     batch, logprobs_BT = as_batch(rows)
@@ -438,7 +441,7 @@ def test_what_does_not_go_together_is_refused_with_the_reason(options: dict[str,
 
 
 def test_a_number_that_is_read_or_left_at_its_default_is_not_refused() -> None:
-    """A recipe spells out its numbers: with one of its parts replaced by hand it goes on."""
+    """A recipe contains all its numbers, and must still work if one of its parts is replaced."""
     GrpoOptions(tau=1.0, tv_delta=0.2, opsm_delta=0.5, m2_budget=0.04, epsilon=0.2, band="none", kl="k3")
     GrpoOptions(advantage="opmd", tau=0.5, masks=("dppo_tv", "opsm"), tv_delta=0.1, opsm_delta=0.1)
     GrpoOptions(band="second_moment", m2_budget=0.1, beta=0.1, kl="k1")
@@ -457,7 +460,7 @@ def test_a_constant_divisor_is_the_run_s_length_limit_unless_it_is_set() -> None
 
 
 def test_a_composition_says_what_is_computed() -> None:
-    """The parts that differ from the defaults are there, with the numbers that they have."""
+    """The description has the parts that differ from the defaults, with their numbers."""
     options = GrpoOptions(
         denominator="iterate", correction="icepop", correction_low=0.9, correction_high=1.1, mismatch_high=1.01,
         divide_by="kept", mask_zero_variance=False, aggregation="constant",

@@ -37,7 +37,7 @@ def clipped_surrogate(
 def clipped(
     ratio_BT: torch.Tensor, center: torch.Tensor | float, advantages_BT: torch.Tensor, low: float, high: float
 ) -> torch.Tensor:
-    """Where it is flat."""
+    """Return where the surrogate is flat."""
     return clip_bounded(
         ratio_BT, *additive(torch.as_tensor(center, dtype=ratio_BT.dtype), None, low, high), advantages_BT
     )
@@ -49,12 +49,12 @@ def kl_to_reference(logprobs: torch.Tensor, reference: torch.Tensor) -> torch.Te
 
 
 def surrogate(r: float, center: float, a: float, low: float, high: float) -> float:
-    """f_ε in the paper's simplified forms: a·min(r, r'+ε) for a >= 0, a·max(r, max(r'-ε, 0)) for a < 0."""
+    """Return f_ε in the paper's simplified forms: a·min(r, r'+ε) for a >= 0, a·max(r, max(r'-ε, 0)) for a < 0."""
     return a * min(r, center + high) if a >= 0 else a * max(r, max(center - low, 0.0))
 
 
 def surrogate_slope(r: float, center: float, a: float, low: float, high: float) -> float:
-    """Its derivative in r."""
+    """Return the derivative of `surrogate` in r."""
     flat = r > center + high if a >= 0 else r < max(center - low, 0.0)
     return 0.0 if flat else a
 
@@ -107,7 +107,7 @@ def test_a_center_of_one_is_ppo_s_clip() -> None:
 
 @pytest.mark.parametrize("a", [1.0, -1.0])
 def test_at_its_center_the_surrogate_has_the_full_slope(a: float) -> None:
-    """With i = 1 and the true r', r = r' wherever a gradient is taken: nothing is clipped, however far r is from 1."""
+    """With i = 1 and the true r', r = r' at every gradient: nothing is clipped, however far r is from 1."""
     ratio_BT = torch.tensor([[1e-4, 0.3, 1.0, 7.0]], requires_grad=True)
     advantages_BT = torch.full((1, 4), a)
     clipped_surrogate(ratio_BT, ratio_BT.detach(), advantages_BT, 0.01, 0.01).sum().backward()
@@ -229,7 +229,7 @@ def test_without_any_signal_all_weights_are_zero(how: str, divide_by: str) -> No
 def test_segments_weigh_as_the_rollout_that_they_are_of(
     how: str, divide_by: Any, rows: list[list[tuple[bool, int]]]
 ) -> None:
-    """Each token of a rollout is in one of three segments; its weight is the one that it has in the whole."""
+    """A token has the same weight in one of three segments as in the whole rollout."""
     width = max(map(len, rows))
     mask_BT, keep_BT = torch.zeros(2, len(rows), width, dtype=torch.bool)
     mask_ST, keep_ST = torch.zeros(2, 3 * len(rows), width, dtype=torch.bool)

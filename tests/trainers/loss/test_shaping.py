@@ -64,7 +64,7 @@ def test_a_record_without_its_limit_is_refused(oracle: ModuleType) -> None:
 
 
 def test_a_trainer_shapes_before_it_asks_for_a_signal(oracle: ModuleType, tiny_model: Path) -> None:
-    """All right, but of different lengths: without the penalty there is nothing to learn."""
+    """All completions are right, but of different lengths: without the penalty there is no signal."""
     group = with_limit(oracle, [4, 10], [1.0, 1.0])
     context = TrainContext(ModelSpec(str(tiny_model), device="cpu", dtype="float32"), 0, 0.7, 10, small_runs.NOISY)
     assert Grpo(GrpoOptions(), context).update([group])["train/optimizer_steps"] == 0

@@ -1,4 +1,5 @@
-"""The output layer in parts against the plain formula: values, gradients, memory, and models that do more to logits."""
+"""The output layer in parts against the plain formula: values, gradients, memory, and models that transform their
+logits."""
 
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ def linear(bias: bool, dtype: torch.dtype) -> nn.Linear:
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("changed", [False, True])
 def test_derivatives_in_float64(bias: bool, changed: bool, at_once: int) -> None:
-    """Against differences of the function itself, for the hidden states and each parameter."""
+    """Compared with finite differences, for the hidden states and each parameter."""
     layer = linear(bias, torch.float64)
     head = Head(layer, V, *((0.5, 4.0) if changed else ()), logits_at_once=at_once)
 
@@ -143,7 +144,7 @@ def test_nothing_to_predict() -> None:
 
 @pytest.mark.parametrize("at_once", [100, 1000])
 def test_no_more_logits_than_allowed_are_held(at_once: int) -> None:
-    """Forward and backward, the largest tensor of the vocabulary's width."""
+    """Checks the largest tensor with the vocabulary's width, forward and backward."""
     sizes: list[int] = []
 
     class Watch(TorchDispatchMode):
@@ -191,7 +192,7 @@ class Odd(LlamaForCausalLM):
 
 def build(make: Callable[[], Any]) -> Any:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what architectures say about kernels that are not installed
+        warnings.simplefilter("ignore")  # warnings of architectures about kernels that are not installed
         torch.manual_seed(0)
         return make().eval()
 
@@ -201,7 +202,7 @@ MASK_BT = torch.tensor([[0, 0, 0, 1, 0, 1], [0, 0, 1, 1, 0, 0]], dtype=torch.boo
 
 
 def compare(model: Any, scored: Any) -> None:
-    """Values and gradients of `scored` are those of the model's own logits."""
+    """Assert that values and gradients of `scored` equal those of the model's own logits."""
     found = token_logprobs(scored, IDS_BT, MASK_BT, 0.7)
     found.logprobs_BT.sum().backward()
     gradients = [p.grad.clone() for p in model.parameters()]

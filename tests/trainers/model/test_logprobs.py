@@ -61,7 +61,7 @@ def test_rows_without_sampled_tokens_are_zero(rows: list[int], tiny_model: Path)
 
 
 def test_the_second_token_can_be_sampled(tiny_model: Path) -> None:
-    """A prompt of one token: the first position predicts."""
+    """With a prompt of one token, the first position predicts."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     mask_BT = torch.tensor([[False, True, True]])
     found = token_logprobs(split(model), IDS_BT[:1, :3], mask_BT, 1.0)
@@ -71,7 +71,7 @@ def test_the_second_token_can_be_sampled(tiny_model: Path) -> None:
 
 
 def test_equal_rows_are_computed_once(tiny_model: Path) -> None:
-    """Equal in tokens and in mask; the gradient is that of all of them."""
+    """Rows with equal tokens and masks; the gradient is that of all of them."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     computed: list[int] = []
     scored = split(model)

@@ -1,4 +1,4 @@
-"""Adapters: what is trained, what is the reference, what is pushed and saved, and that a run goes on bit by bit."""
+"""Adapters: trained weights, reference, synced and saved weights, and bitwise continuation."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_what_can_be_adapted_is_and_the_rest_is_named(
 
 
 def build_like(tiny_model: Path, kind: str, directory: Path, **settings: Any) -> Path:
-    """A random model of another architecture with the tiny model's tokenizer."""
+    """Return a random model of another architecture with the tiny model's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     given = {
         "vocab_size": len(tokenizer),
@@ -158,7 +158,7 @@ def build_like(tiny_model: Path, kind: str, directory: Path, **settings: Any) ->
 
 
 def test_the_sampler_gets_merged_weights(path: Path, oracle: ModuleType) -> None:
-    """The sampler's model gives what the trainer gives, and pushing changes nothing in the trainer."""
+    """Sampler and trainer give equal log-probabilities, and a sync does not change the trainer."""
     trainer = make(path)
     groups = oracle.Oracle(path).groups(0, SHAPES, noise=0.1)
     trainer.update(groups)
@@ -185,7 +185,7 @@ def test_a_saved_run_goes_on_bit_by_bit(path: Path, oracle: ModuleType, tmp_path
         unbroken.update(groups)
     unbroken.save(tmp_path)
     expected = [unbroken.update(groups) for groups in batches[2:]]
-    resumed = make(path, beta=0.1, seed=1)  # whatever was drawn at first is read over
+    resumed = make(path, beta=0.1, seed=1)  # the initial random values are overwritten
     resumed.load(tmp_path)
     assert resumed.version == 2
     assert [resumed.update(groups) for groups in batches[2:]] == expected
@@ -213,13 +213,13 @@ def test_a_checkpoint_is_an_ordinary_model_and_holds_an_ordinary_adapter(
 
 
 def test_an_adapter_on_the_output_layer(awkward_model: Path, oracle: ModuleType) -> None:
-    """Its gradient goes through the head in parts, and the merged head is pushed."""
+    """Its gradient is computed in parts, and the merged head is synced."""
     groups = oracle.Oracle(awkward_model).groups(0, SHAPES, noise=0.1)
     trainer = make(awkward_model, lora=LORA | {"targets": ["lm_head"]}, beta=0.1)
     assert {id(p) for p in trainer.policy.parameters} == {
         id(p) for name, p in trainer.policy.model.named_parameters() if name.startswith("lm_head.lora")
     }
-    for _ in range(2):  # after the first A has a gradient too
+    for _ in range(2):  # after the first step, A has a gradient too
         before = [p.clone() for p in trainer.policy.parameters]
         trainer.update(groups)
     assert not any(torch.equal(a, b) for a, b in zip(before, trainer.policy.parameters, strict=True))

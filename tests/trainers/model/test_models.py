@@ -1,4 +1,4 @@
-"""Loading: dtypes, dropout, devices, and what is refused."""
+"""Loading of models: dtypes, dropout, devices, and refusals."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_what_is_not_there_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(e.value)
 
 
-# --- what it says of itself -----------------------------------------------------------------------------------------
+# --- model properties -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_rotary_parameters_per_type_of_layer_count_too() -> None:
 
 @pytest.mark.parametrize("kind", ["mamba", "mamba2", "falcon_h1", "jamba", "lfm2", "qwen3_next", "recurrent_gemma"])
 def test_models_with_recurrent_layers_are_refused(kind: str, tmp_path: Path) -> None:
-    """From the configuration alone: there are no weights in this directory."""
+    """The configuration suffices: this directory has no weights."""
     layers = {"lfm2": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2}}  # short convolutions
     AutoConfig.for_model(kind, **layers.get(kind, {})).save_pretrained(tmp_path)
     with pytest.raises(RequestError, match="has state-space or other recurrent layers"):

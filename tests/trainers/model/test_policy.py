@@ -1,4 +1,4 @@
-"""The policy's weights: their precision, their files, and that a run goes on from them bit by bit."""
+"""Weights of the policy: precision, files, and bitwise continuation."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_saved_run_goes_on_bit_by_bit(
     path: Path = request.getfixturevalue(model)
     batches = [oracle.Oracle(path).groups(seed, SHAPES, noise=0.2) for seed in range(5)]
     unbroken = make(path, **OPTIONS)
-    for groups in batches[:3]:  # π_ref is then neither the first policy nor the one that is saved
+    for groups in batches[:3]:  # so that π_ref is neither the first nor the saved policy
         unbroken.update(groups)
     unbroken.save(tmp_path)
     expected = [unbroken.update(groups) for groups in batches[3:]]

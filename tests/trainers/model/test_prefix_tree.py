@@ -1,4 +1,4 @@
-"""Shared prefixes: the trees' own properties, and that the model's pass over them is the plain one."""
+"""Shared prefixes: properties of the trees, and equality with the plain forward pass."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Row = tuple[list[int], list[int]]
 
 
 def tensors(rows: list[Row]) -> tuple[Tensor, Tensor]:
-    """Padded on the right with 0, which is a token as well."""
+    """Return tensors padded on the right with 0, which is also a token."""
     width = max(len(prompt) + len(completion) for prompt, completion in rows)
     token_ids_BT, mask_BT = torch.zeros(len(rows), width, dtype=torch.int64), torch.zeros(len(rows), width).bool()
     for b, (prompt, completion) in enumerate(rows):
@@ -158,7 +158,7 @@ def test_learned_positions_are_served() -> None:
 
 
 def eager() -> PreTrainedModel:
-    """Its attention adds the mask to the scores, a boolean one too."""
+    """Return a model whose attention adds the mask to the scores, even a boolean one."""
     return LlamaForCausalLM(LlamaConfig(**LLAMA, attn_implementation="eager"))
 
 

@@ -38,7 +38,7 @@ def dense(tied: bool, seed: int = 0) -> PreTrainedModel:
 
 
 def mixture(seed: int = 0) -> PreTrainedModel:
-    """Its experts are fused in memory and apart in a checkpoint."""
+    """Mixture of experts, whose experts are fused in memory and separate in a checkpoint."""
     config = Qwen2MoeConfig(
         **SMALL, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, shared_expert_intermediate_size=8
     )

@@ -1,6 +1,5 @@
-"""Every recipe: its formula once more, a token at a time in float64, against a whole update; the same with each of its
-settings changed, which must show; micro-batches; two real steps of the embedded model through the configuration that
-`rlvr train --recipe` makes."""
+"""Recipes: an independent formula, token by token in float64, against a whole update; changes of each setting, which
+must change the gradient; micro-batches; and two steps of the embedded model with `rlvr train --recipe`."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ MAX_TOKENS = 12
 
 
 class Formula(NamedTuple):
-    """A recipe as its paper has it. `tokens(row, rows, oracle)` gives what is maximized at each token."""
+    """Formula of a recipe's paper. `tokens(row, rows, oracle)` returns the objective of each token."""
 
     advantage: Callable[[Sequence[float]], list[float]]
     tokens: Callable[[Any, Sequence[Any], ModuleType], list[Tensor]]
@@ -170,18 +169,18 @@ FORMULAS = {
 
 
 class Stale(NamedTuple):
-    """How a batch lies to the policy that learns from it, so that a recipe's own thresholds split its tokens."""
+    """Distance between a batch and the trained policy, so that a recipe's thresholds split its tokens."""
 
     noise: float = 0.4
-    """Standard deviation of log α around the model that sampled, nats a token."""
+    """Standard deviation of log α around the model that sampled, in nats per token."""
     outliers: float = 1.0
-    """Factor of the noise of one token in six."""
+    """Factor on the noise of one token in six."""
     drift: float = 0.02
-    """Standard deviation of what the trainer's weights are away from that model."""
+    """Standard deviation of the difference between the trainer's weights and that model."""
     own: bool = False
-    """The model sampled the tokens itself, so that many are likely ones; else they are random."""
+    """Whether the model sampled the tokens, so that many are likely; otherwise they are random."""
     repeat: int = 2
-    """How often the batch has the groups of `SHAPES`."""
+    """Number of times that the batch has the groups of `SHAPES`."""
 
 
 STALE = {
@@ -196,7 +195,7 @@ LR = 2e-3
 
 
 def changed(name: str, **changes: Any) -> GrpoOffOptions:
-    """A recipe's options; a change to None leaves the setting out."""
+    """Return a recipe's options; a change to None removes the setting."""
     settings = {
         key.removeprefix("trainer."): s.value for key, s in read_recipe(name)[1].items() if key[:8] == "trainer."
     }
@@ -205,7 +204,7 @@ def changed(name: str, **changes: Any) -> GrpoOffOptions:
 
 
 def make(path: Path, name: str, **changes: Any) -> GrpoOff:
-    """The trainer of a recipe, away from its reference."""
+    """Return the trainer of a recipe, with weights that differ from its reference."""
     spec = ModelSpec(str(path), device="cpu", dtype="float32")
     trainer = GrpoOff(
         changed(name, **{"max_grad_norm": 1e9, "lr": LR} | changes).with_run(max_tokens=MAX_TOKENS)[0],
@@ -219,7 +218,7 @@ def make(path: Path, name: str, **changes: Any) -> GrpoOff:
 
 
 def stale_groups(reference: Any, stale: Stale, seed: int = 1) -> list[Group]:
-    """Ragged groups whose behavior policy is noise away, sampled with a limit of `LIMIT` tokens."""
+    """Return ragged groups whose behavior policy differs by noise, sampled with a limit of `LIMIT` tokens."""
     draw = random.Random(seed)
 
     def noisy(p: float | None) -> float | None:
@@ -244,7 +243,7 @@ def stale_groups(reference: Any, stale: Stale, seed: int = 1) -> list[Group]:
 
 
 class Step(NamedTuple):
-    """The last gradient step of an update: the gradients that the optimizer was given, and where they were taken."""
+    """The last gradient step of an update: its gradients, and the weights that they were taken at."""
 
     metrics: dict[str, float]
     gradients: dict[str, Tensor]
@@ -274,7 +273,7 @@ def test_every_recipe_has_a_formula_here() -> None:
 
 
 class Worked(NamedTuple):
-    """A recipe's batch, what its trainer made of it, and what the formula says."""
+    """A recipe's batch, with the results of its trainer and of the formula."""
 
     groups: list[Group]
     step: Step
@@ -354,8 +353,8 @@ WIDTHS = ("epsilon", "epsilon_high", "m2_budget")
 
 
 def mutants(name: str) -> Iterator[dict[str, Any]]:
-    """Changes of a recipe that its gradient must show: each number up and down, each part replaced by every other of
-    its axis that the rest allows, no band, no mask."""
+    """Yield changes of a recipe that must change its gradient: each number up and down, each part replaced by every
+    other valid one of its axis, no band, no mask."""
     options, fields = changed(name), GrpoOffOptions.model_fields
     given = options.model_dump(include=options.model_fields_set - {"push_every"})  # the sampler's: see below
     if options.band in ("additive", "multiplicative"):
@@ -393,7 +392,7 @@ MUTANTS = [(name, changes) for name in RECIPES for changes in mutants(name)]
 def test_every_setting_of_a_recipe_shows_in_its_gradient(
     name: str, changes: dict[str, Any], tiny_model: Path, oracle: ModuleType
 ) -> None:
-    """Changed, the recipe is no longer its formula on the batch that `worked` holds it to it with."""
+    """The changed recipe must differ from its formula on the batch of `worked`."""
     found = worked(name, tiny_model, oracle)
     trainer = make(tiny_model, name, **changes)
     assert relative(update(trainer, found.groups).gradients, found.gradients) > 1e-3
@@ -401,7 +400,7 @@ def test_every_setting_of_a_recipe_shows_in_its_gradient(
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_micro_batches_add_up_to_the_batch(name: str, tiny_model: Path, oracle: ModuleType) -> None:
-    """Also where a threshold or a divisor is the whole batch's."""
+    """Also if a threshold or a divisor depends on the whole batch."""
     groups = stale_groups(oracle.Oracle(tiny_model), STALE.get(name, Stale())._replace(repeat=1), seed=3)
     whole = update(make(tiny_model, name, updates_per_batch=1), groups)
     for tokens in (1, 40):
@@ -414,7 +413,7 @@ def test_micro_batches_add_up_to_the_batch(name: str, tiny_model: Path, oracle: 
 def test_micro_batches_add_up_with_every_aggregation(
     aggregation: str, divide_by: str, tiny_model: Path, oracle: ModuleType
 ) -> None:
-    """With a correction that rejects, a KL term and masks of both kinds."""
+    """Tested with a rejecting correction, a KL term and masks of both kinds."""
     options: dict[str, Any] = {
         "aggregation": aggregation, "divide_by": divide_by, "correction": "mis", "beta": 0.1, "kl": "k3_weighted",
         "masks": ["max_lag", "opsm"], "max_lag": 3, "opsm_delta": 0.1,
@@ -430,7 +429,7 @@ def test_micro_batches_add_up_with_every_aggregation(
 
 
 def moved_with_their_advantage(reference: Any) -> list[Group]:
-    """π has moved every token the way its advantage pushes."""
+    """Return groups in which π has moved every token in the direction of its advantage."""
     (group,) = reference.groups(5, [[0.0, 1.0]], noise=0.0)
     rollouts = [
         r.model_copy(update={"behaviour_logprobs": r.behaviour_logprobs + shift})
@@ -452,7 +451,7 @@ def moved_with_their_advantage(reference: Any) -> list[Group]:
 def test_with_everything_masked_the_weights_stay_as_they_are(
     options: dict[str, Any], tiny_model: Path, oracle: ModuleType
 ) -> None:
-    """Also when AdamW has momentum that would move them."""
+    """Also if AdamW has momentum that would move them."""
     reference = oracle.Oracle(tiny_model)
     trainer = GrpoOff(
         GrpoOffOptions(lr=1e-5, **options),
@@ -486,7 +485,7 @@ TINY = {
 
 class Silent:
     def step(self, metrics: object, total: int) -> None:
-        """Says nothing."""
+        """Ignore the step."""
 
 
 HOW_IT_SAMPLES: dict[str, tuple[int, bool]] = {
@@ -503,7 +502,7 @@ HOW_IT_SAMPLES: dict[str, tuple[int, bool]] = {
     "paper-v10-i1": (10, False),
     "topr": (50, False),
 }
-"""v, and whether groups without a signal are replaced: what no gradient shows."""
+"""Settings without an effect on the gradient: v, and whether groups without a signal are replaced."""
 
 
 def test_how_recipes_sample() -> None:

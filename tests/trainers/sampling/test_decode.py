@@ -1,4 +1,4 @@
-"""The numbers of sampling: draws, distributions, the choice of a token. No model."""
+"""Numerics of sampling, without a model: draws, distributions, the choice of a token."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST = torch.tensor([0])
 
 
 def splitmix64(seed: int, steps: int) -> list[int]:
-    """The published algorithm, with its state, in Python's integers."""
+    """Return draws of the published algorithm, with its state, in Python integers."""
     outputs = []
     mask = 2**64 - 1
     for _ in range(steps):
@@ -41,7 +41,7 @@ def test_draw_t_is_the_t_th_output_of_splitmix64(seeds: list[int]) -> None:
     assert drawn.tolist() == [[(z >> 11) / 2**53 for z in splitmix64(seed, 4)] for seed in seeds]
 
 
-def test_draws_of_neighbouring_keys_and_steps_look_independent() -> None:
+def test_draws_of_neighboring_keys_and_steps_look_independent() -> None:
     seeds = torch.tensor([draw("sample", "key", index) for index in range(20_000)])
     u = torch.stack([uniform(seeds, t) for t in range(4)])
     assert u.min() >= 0
@@ -75,7 +75,7 @@ def test_the_choice_inverts_the_cumulative_distribution(scores: list[float], u: 
 @given(st.integers(1, 1600), st.integers(0, 2**32 - 1), st.floats(0.1, 30))
 @settings(max_examples=60, deadline=None)
 def test_the_choice_is_that_of_the_whole_running_sum(vocabulary: int, seed: int, spread: float) -> None:
-    """In integers, to the last bit, for rows that share a distribution."""
+    """Exact in integers, for rows that share a distribution."""
     generator = torch.Generator().manual_seed(seed)
     logprobs_NV = torch.log_softmax(spread * torch.randn(3, vocabulary, generator=generator), -1)
     node_B = torch.tensor([2, 0, 0, 1, 2])
@@ -98,7 +98,7 @@ def test_a_row_of_nan_chooses_something_and_leaves_the_others_alone() -> None:
 
 
 def filtered(logits: list[float], params: SamplingParams) -> list[float]:
-    """Probabilities after the filters, one token at a time, from their definitions."""
+    """Return probabilities after the filters, token by token from their definitions."""
     scaled = [x / params.temperature for x in logits]
     probs = [math.exp(x - max(scaled)) for x in scaled]
     order = sorted(range(len(probs)), key=lambda i: (-probs[i], i))
@@ -147,7 +147,7 @@ def test_top_k_keeps_exactly_k_of_equal_tokens() -> None:
     assert (logprobs_BV > -torch.inf).tolist() == [[True, True, False, False, False]]
 
 
-def test_half_precision_logits_are_normalised_in_float32() -> None:
+def test_half_precision_logits_are_normalized_in_float32() -> None:
     logits_BV = torch.randn(2, 4000).to(torch.bfloat16)
     logprobs_BV = log_distribution(logits_BV, SamplingParams(temperature=0.7))
     assert (logprobs_BV.double().exp().sum(-1) - 1).abs().max() < 1e-5

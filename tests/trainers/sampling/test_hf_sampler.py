@@ -1,7 +1,7 @@
-"""The sampler on transformers, on a plain tiny model and on one with all that real checkpoints have.
+"""The sampler on transformers, with a plain tiny model and with one that has the peculiarities of real checkpoints.
 
-What it reports is held against one full forward pass of the same weights over each prompt and completion alone: no
-cache, no padding, no batch.
+Its reports are compared with one full forward pass of the same weights over each prompt and completion alone: no cache,
+no padding, no batch.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def ask(
 
 
 def ragged(groups: int, longest: int = 30, **params: Any) -> list[GroupRequest]:
-    """Prompts of many lengths, with EOS (which may be the pad) among their tokens, in groups of many sizes."""
+    """Return requests with prompts of many lengths, with EOS (which may be the pad) among their tokens, and groups of
+    many sizes."""
     rng = random.Random(4)
     requests = []
     for g in range(groups):
@@ -72,7 +73,7 @@ def ragged(groups: int, longest: int = 30, **params: Any) -> list[GroupRequest]:
 
 
 def sample(sampler: HFSampler, *requests: GroupRequest) -> list[SampledGroup]:
-    """All groups, in the order of the requests."""
+    """Return all groups, in the order of the requests."""
     sampler.submit(requests)
     groups: list[SampledGroup] = []
     while finished := sampler.collect():
@@ -87,14 +88,14 @@ def tokens(groups: list[SampledGroup]) -> list[list[tuple[int, ...]]]:
 
 @torch.no_grad()
 def logits_alone(sampler: HFSampler, request: GroupRequest, one: Sample) -> Tensor:
-    """(C, V) the logits that each of the sample's tokens was drawn from, from one pass without a cache."""
+    """Return the (C, V) logits of the sample's tokens, from one pass without a cache."""
     ids = torch.tensor([[*request.prompt_ids, *one.token_ids]])
     logits: Tensor = sampler.model(ids, use_cache=False).logits[0].float()
     return logits[len(request.prompt_ids) - 1 : -1]
 
 
 def logprob_errors(sampler: HFSampler, groups: list[SampledGroup]) -> Tensor:
-    """|reported - recomputed| for every token."""
+    """Return |reported - recomputed| for every token."""
     errors = []
     for group in groups:
         temperature = group.request.params.temperature or 1.0
@@ -149,7 +150,7 @@ def test_ids_beyond_the_tokenizer_are_drawn_and_decode_to_nothing(awkward: HFSam
 
 
 def test_bfloat16_reports_what_it_drew_from(awkward_model: Path) -> None:
-    """To the precision of bfloat16, whose sums depend on the batch's shape."""
+    """Compared to the precision of bfloat16, whose sums depend on the batch's shape."""
     sampler = make(awkward_model, dtype="bfloat16")
     groups = sample(sampler, *ragged(6))
     assert groups[0].sampling.dtype == "bfloat16"
@@ -160,7 +161,8 @@ def test_bfloat16_reports_what_it_drew_from(awkward_model: Path) -> None:
 
 
 def chi_square(observed: Tensor, probs: Tensor) -> float:
-    """Standard deviations by which Pearson's statistic exceeds its mean; rare outcomes are one bin."""
+    """Return the number of standard deviations by which Pearson's statistic exceeds its mean; rare outcomes share a
+    bin."""
     expected = probs.double() * observed.sum()
     rare = expected < 5
     expected = torch.cat([expected[~rare], expected[rare].sum()[None]])
@@ -385,7 +387,7 @@ def test_rows_answer_the_prompt_they_name(tiny: HFSampler) -> None:
 
 @pytest.fixture
 def passes(tiny: HFSampler) -> Iterator[list[tuple[int, int]]]:
-    """(rows, tokens) of every forward pass while the test runs."""
+    """Record (rows, tokens) of every forward pass during the test."""
     seen: list[tuple[int, int]] = []
 
     def record(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -508,7 +510,7 @@ def test_wrong_options_are_refused_before_anything_is_loaded(options: dict[str, 
 
 
 def weights_of(path: Path, factor: float = 1.1) -> dict[str, Tensor]:
-    """Another policy's weights, as a trainer gives them: float32, every name of the state dict."""
+    """Return another policy's weights in a trainer's form: float32, all names of the state dict."""
     model = load_model(ModelSpec(str(path), device="cpu"), master=True)
     return {name: tensor * factor for name, tensor in model.state_dict().items()}
 
@@ -637,7 +639,7 @@ class Copies(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", ["tiny_model", "awkward_model"])
 def test_a_cache_with_room_gives_the_model_s_own_logprobs(name: str, request: pytest.FixtureRequest) -> None:
-    """Over rows that part, end and outgrow the room again and again, each token as a pass over its whole row has it."""
+    """Rows branch, end and outgrow the room repeatedly; each token equals that of a pass over its whole row."""
     spec = ModelSpec(str(request.getfixturevalue(name)), device="cpu", dtype="float32")
     model = load_model(spec, master=False)
     prompts, rows, params = [[5, 9, 12], [8, 20]], [0, 0, 0, 1, 1, 1], SamplingParams(temperature=1.0, max_tokens=40)
