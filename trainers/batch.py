@@ -160,8 +160,8 @@ def check_trainable(rollout: Rollout, temperature: float) -> None:
         )
     if rollout.sampling.logprob_mode != "processed" and temperature != 1.0:
         raise RunError(
-            f"rollout {rollout.id} was sampled at temperature {temperature}, but its log-probabilities are not said to "
-            f"be taken at it (sampling.logprob_mode is {rollout.sampling.logprob_mode or 'null'}, expected 'processed')"
+            f"rollout {rollout.id} was sampled at temperature {temperature}, but its log-probabilities may be at "
+            f"another one (sampling.logprob_mode is {rollout.sampling.logprob_mode or 'null'}, expected 'processed')"
         )
 
 

@@ -121,7 +121,7 @@ class PolicyGradientOptions(TrainerOptions):
     @model_validator(mode="after")
     def _max_lag_is_a_mask_and_a_number(self) -> Self:
         if ("max_lag" in self.masks) != (self.max_lag is not None):
-            raise ValueError("trainer.max_lag: say both, masks: [max_lag] and max_lag: N, or neither")
+            raise ValueError("trainer.max_lag: set both masks: [max_lag] and max_lag: N, or neither")
         return self
 
     @property
@@ -138,10 +138,10 @@ class PolicyGradientOptions(TrainerOptions):
     def lacks(self, rollout: Rollout) -> str | None:
         """Return the field that a saved rollout lacks for these options; None if it lacks none."""
         if "truncated" in self.masks and rollout.finish_reason is None:
-            return "no finish_reason, which trainer.masks=truncated looks at"
+            return "no finish_reason, which trainer.masks=truncated needs"
         limit = rollout.sampling.max_tokens if rollout.sampling is not None else None
         if self.overlong_buffer is not None and limit is None:
-            return "no sampling.max_tokens, which trainer.overlong_buffer looks at"
+            return "no sampling.max_tokens, which trainer.overlong_buffer needs"
         return None
 
     @property

@@ -264,7 +264,7 @@ def _resume(path: Path, settings: Settings, others: Sequence[str], accept_change
     others = [*(setting.source for key, setting in settings.items() if key != "steps"), *others]
     if others:
         raise RequestError(
-            f"--resume continues the run as {path}/config.yaml has it; only --steps and --accept-changes go with it, "
+            f"--resume takes the settings from {path}/config.yaml; only --steps and --accept-changes can be added, "
             f"not {', '.join(others)}"
         )
     steps = {key: setting.value for key, setting in settings.items()}
@@ -322,7 +322,7 @@ def _finish(result: TrainResult, as_json: bool) -> None:
             raise typer.Exit(INTERRUPTED)
         return
     if result.checkpoint is not None:
-        print(f"checkpoint: {result.checkpoint} (reads with AutoModelForCausalLM.from_pretrained)")
+        print(f"checkpoint: {result.checkpoint} (load it with AutoModelForCausalLM.from_pretrained)")
     if not result.finished:
         print(f"interrupted after {result.steps} steps; continue with: rlvr train --resume {result.directory}")
         raise typer.Exit(INTERRUPTED)

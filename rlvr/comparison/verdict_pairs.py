@@ -129,7 +129,7 @@ class _Identities:
         named = ", ".join(repr(other) for other, _ in others[:5])
         more = f" (also {named}: {len(self._doubles)} in all)" if others else ""
         raise DataError(
-            f"{where}: the id {name!r} is that of an earlier row too{more}: rows are told apart by their id; "
+            f"{where}: an earlier row has the id {name!r} too{more}: ids must be unique; "
             "--map id=COLUMN names another column"
         )
 

@@ -125,7 +125,9 @@ class Condition:
         number, wanted = _number(shown), _number(self.value)
         if self.op in _ORDERS:
             if number is None or wanted is None:
-                raise RequestError(f"--where {self.text}: {self.op} orders numbers, {self.field} is {shown[:40]!r}")
+                raise RequestError(
+                    f"--where {self.text}: {self.op} compares numbers, but {self.field} is {shown[:40]!r}"
+                )
             return _ORDERS[self.op](number, wanted)
         same = number == wanted if is_number and wanted is not None else shown == self.value
         return same == (self.op == "=")

@@ -131,7 +131,7 @@ class GoldAnswers:
             parts.append(f"{self.keyless:,} rows have no key")
         if self.doubles:
             differ = f", {len(self.conflicts):,} of them with different answers, which are not used"
-            parts.append(f"{len(self.doubles):,} keys are there twice{differ if self.conflicts else ''}")
+            parts.append(f"{len(self.doubles):,} keys occur twice{differ if self.conflicts else ''}")
         if unused := len(self._answers.keys() - self._used):
             parts.append(f"{unused:,} answers belong to no row")
         return "; ".join(parts)

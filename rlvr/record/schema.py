@@ -244,7 +244,7 @@ class Sampling(SamplingParams):
     @classmethod
     def _temperature_is_known(cls, data: Any) -> Any:
         if isinstance(data, Mapping) and data.get("temperature") is None:
-            raise ValueError("no temperature: where it is not known what was sampled with, sampling is null")
+            raise ValueError("no temperature: if the sampling parameters are unknown, set sampling to null")
         return data
 
 

@@ -31,7 +31,7 @@ class Sidecars:
                     raise DataError(f"{where}: the segment of a row of a sidecar is a number")
                 key = (identity, segment)
                 if key in scores:
-                    raise DataError(f"{where}: id {identity!r} (segment {key[1]}) is there twice")
+                    raise DataError(f"{where}: id {identity!r} (segment {key[1]}) occurs twice")
                 scores[key] = there
             self._files.append((path, scores))
         self._unused: set[Path] = {path for path, scores in self._files if scores}
@@ -57,7 +57,7 @@ class Sidecars:
     def refuse_unused(self) -> None:
         """Raise DataError if no row so far had an id of some sidecar."""
         for path in sorted(self._unused):
-            raise DataError(f"none of the ids of {path} is in the rows that it was to be joined with")
+            raise DataError(f"{path} has none of the ids of the rows: is it the sidecar of another file?")
 
     def join(self, rows: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator[tuple[Mapping[str, Any], str]]:
         """Yield rows and their places as `with_scores` returns them. Raises as `refuse_unused` does at the end."""

@@ -160,8 +160,8 @@ def upgrade(
     version = row.get("schema_version")
     if version is None:
         raise DataError(
-            f"{where} is not a record: it has no schema_version. Rows of another software become records with "
-            "rlvr.record.store.write_rollouts; docs/offline.md has the code (Records from elsewhere)"
+            f"{where} is not a record: it has no schema_version. To write rows of other programs as records, "
+            "use rlvr.store.write_rollouts; docs/offline.md has the code (Records of your own)"
         )
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise DataError(

@@ -67,7 +67,8 @@ def read_groups(job: Job) -> Groups:
     groups.notes += _notes(job, numbering, alone, list(files.values()))
     if lacking := sum(here < planned for planned, here in sampled.values()):
         groups.notes.append(
-            f"{lacking:,} groups have fewer rollouts here than were sampled (group_size): they are judged as they are"
+            f"{lacking:,} groups have fewer rollouts here than were sampled (group_size): "
+            "they are judged without the missing ones"
         )
     return groups
 
@@ -149,8 +150,8 @@ def _notes(job: Job, numbering: Numbering, alone: int, ids_of_files: list[set[st
         yield f"{few:,} rows are in groups of fewer than {least}{which}: their verdict is `invalid`"
     if shared := set.intersection(*ids_of_files) if len(ids_of_files) > 1 else set():
         yield (
-            f"{len(shared):,} group ids are in several files, such as {min(shared)!r}: they are taken for different "
-            "groups, one of each file"
+            f"{len(shared):,} group ids are in several files, such as {min(shared)!r}: they are treated as different "
+            "groups, one per file"
         )
 
 

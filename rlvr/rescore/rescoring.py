@@ -174,8 +174,8 @@ def identities(source: Source, batch: Batch) -> LineBatch:
         if (identity := row.id) is None:
             column = "id" if row.is_record else source.columns["id"]
             raise DataError(
-                f"{row.where} has no {column!r}, and neither a prompt nor a completion to make one of: a sidecar names "
-                "the row of its scores by the id"
+                f"{row.where} has no {column!r}, and no prompt or completion to make one from: a sidecar needs "
+                "the id of each row"
             )
         lines.append(line_of(to_json({"id": identity, "segment": row.segment}), row.where))
     return LineBatch(lines)
@@ -282,7 +282,7 @@ def _refuse_doubles(lines: LineBatch, known: set[tuple[str, int]]) -> None:
         key = (line.values["id"], line.values["segment"])
         if key in known:
             raise DataError(
-                f"{line.where}: the id {key[0]!r} is that of an earlier row too: a sidecar names its rows by the id; "
+                f"{line.where}: an earlier row has the id {key[0]!r} too: ids of a sidecar must be unique; "
                 "--map id=COLUMN names another column"
             )
         known.add(key)

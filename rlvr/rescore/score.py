@@ -274,7 +274,7 @@ class FileRequest:
             journal = ScoreJournal(self._journal_path, self._identity(job), scorers, anew=self.force)
             stack.enter_context(closing(journal))
             if journal.rows:
-                notes.add(f"{journal.rows:,} rows were verified before, going on from there")
+                notes.add(f"{journal.rows:,} rows are verified already; continuing")
             counting = _Counting(job, census.rows.total(), notes.reporter)
             notes.reporter.start(counting.total, journal.rows)
             scored = None
@@ -358,7 +358,7 @@ class FileRequest:
                 )
         if self.shard and any(scorer.takes_groups for scorer in scorers):
             i, n = self.shard
-            raise RequestError(f"--shard {i}/{n}: it would tear groups apart, and a verifier judges whole groups")
+            raise RequestError(f"--shard {i}/{n}: shards would split groups, and a verifier judges whole groups")
         return scorers
 
     def _identity(self, job: Job) -> dict[str, Any]:

@@ -232,7 +232,7 @@ class ParquetOutput:
             self._kinds.add(is_record)
             if len(self._kinds) > 1:
                 raise DataError(
-                    f"{line.where} is {'a record' if is_record else 'no record'}, the rows before are otherwise: "
+                    f"{line.where} is {'a record' if is_record else 'no record'}, unlike the rows before: "
                     "a Parquet file has one set of columns; write .jsonl instead"
                 )
             if not is_record:

@@ -104,7 +104,7 @@ class VerifierConfig(Frozen):
     @classmethod
     def _the_others_by_default(cls, rewards: dict[Status, float | None]) -> dict[Status, float | None]:
         if Status.GRADED in rewards:
-            raise ValueError("a graded verdict has a reward of its own: that is the verifier's to give")
+            raise ValueError("a graded verdict has its own reward, which the verifier gives")
         return {**DEFAULT_REWARDS, **rewards}
 
     @model_validator(mode="after")
@@ -320,7 +320,7 @@ def read_recipe(name: str) -> tuple[Recipe, Settings]:
 def _default_epochs(config: RunConfig, given: Settings) -> RunConfig:
     """Set one pass over saved rollouts if neither steps nor epochs were given: a preset's steps are for sampling."""
     if "steps" in given and config.rollouts.epochs is not None:
-        raise ConfigError("steps and rollouts.epochs say the same thing: give one of them")
+        raise ConfigError("steps and rollouts.epochs both set the length of the run: give one of them")
     if config.samples or "steps" in given or config.rollouts.epochs is not None:
         return config
     return config.model_copy(update={"rollouts": config.rollouts.model_copy(update={"epochs": 1})})
@@ -334,10 +334,10 @@ def _check_consistent(config: RunConfig) -> None:
     if rollouts.epochs is not None and config.samples:
         raise ConfigError("rollouts.epochs counts passes over saved rollouts: it needs --rollouts and share 1")
     if not config.samples and replay.share:
-        raise ConfigError("replay.share: there is nothing to replay where nothing is sampled")
+        raise ConfigError("replay.share: there is nothing to replay, because nothing is sampled")
     if not config.samples and config.sampling.refill:
         raise ConfigError(
-            "sampling.refill: there is nothing to refill with where nothing is sampled; leave it out with "
+            "sampling.refill: there is nothing to refill with, because nothing is sampled; leave it out with "
             "--set sampling.refill=false"
         )
     if config.mode == "async" and config.sampling.refill:
@@ -352,12 +352,12 @@ def _check_consistent(config: RunConfig) -> None:
     if replay.capacity < past:
         raise ConfigError(
             f"replay.capacity {replay.capacity} is less than the {past} groups that each batch of {size} replays "
-            f"(replay.share): say at least {past}"
+            f"(replay.share): set it to at least {past}"
         )
     if config.samples and saved + past >= size:
         raise ConfigError(
-            f"of {size} groups a batch (sampling.prompts_per_step) {saved} would be saved (rollouts.share) and {past} "
-            "replayed (replay.share): at least one must be sampled"
+            f"of {size} groups per batch (sampling.prompts_per_step) {saved} would be saved (rollouts.share) and "
+            f"{past} replayed (replay.share): at least one must be sampled"
         )
 
 

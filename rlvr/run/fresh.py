@@ -125,7 +125,7 @@ class Fresh:
             if not same or task.answer != prompt.prompt.task.answer:
                 raise DataError(
                     f"the prompt at position {prompt.position} is not the one that the stored batch of step {step} "
-                    f"answers (row {task.row_id} of {task.dataset}): the prompts changed since. Put them back, or "
+                    f"answers (row {task.row_id} of {task.dataset}): the prompts changed since. Restore them, or "
                     "start a new run"
                 )
         return members

@@ -140,8 +140,8 @@ class Run:
         for name, (what, digests) in read_again.items():
             if others := self.directory.remember(name, digests):
                 raise RequestError(
-                    f"{what} changed since the run began: {', '.join(others)} (SHA-256); nothing was done. Put back "
-                    "what was there, or start a new run"
+                    f"{what} changed since the run began: {', '.join(others)} (SHA-256); nothing was done. "
+                    "Restore the old files, or start a new run"
                 )
         verifier = {} if scorer is None else {scorer.name: scorer.version}
         return self.directory.go_on(verifier, plan.distributions, computation(), plan.held_out_files)
@@ -262,7 +262,7 @@ class Run:
                 why = f", after {', '.join(skipping)}" if skipping else ""
                 raise RunError(
                     f"step {metrics['step'] + 1}: {alarm.text}{why}; {alarm.alarm} is {alarm.about}. The step's "
-                    f"numbers are the last line of {self.directory.metrics_path}. To go on all the same, change "
+                    f"numbers are the last line of {self.directory.metrics_path}. To continue anyway, change "
                     f"alarms.{alarm.alarm} in {self.directory.path / 'config.yaml'} and continue with --resume "
                     f"{self.directory.path}"
                 )

@@ -436,9 +436,9 @@ def _scorer(config: RunConfig, verifier: str, *, needed: bool) -> Scorer | None:
     if config.rollouts.files and not can_judge(verifier):
         known = registry().names("verifier")
         raise ConfigError(
-            f"there is no verifier {verifier!r} to judge with{nearest(verifier, known)}{registry().hint('verifier')}. "
-            "Where the saved records hold scores of that name, sample nothing and ask no held-out questions: "
-            "--set eval.questions=0"
+            f"there is no verifier {verifier!r} to score answers with{nearest(verifier, known)}"
+            f"{registry().hint('verifier')}. If the saved records have scores of that name, sample nothing and skip "
+            "the evaluation: --set eval.questions=0"
         )
     return configured_scorer(verifier, config.verifier)
 
@@ -464,7 +464,7 @@ def _expected(
         if theirs != own:
             raise ConfigError(
                 f"rollouts.behaviour_model {behaviour.path!r} has another tokenizer ({theirs}) than the model that "
-                f"learns ({own}): its token ids mean something else"
+                f"learns ({own}): so its token ids have another meaning"
             )
         reference = model_ref(behaviour, behaviour.path, theirs)
         lineage = lineage_of(behaviour.path, reference.weights_hash)
@@ -495,7 +495,7 @@ def _refuse_segments(saved: SavedRollouts, needs_whole_rollouts: Sequence[str]) 
     """Raise RequestError if settings look at whole rollouts and some are saved in several segments."""
     if needs_whole_rollouts and saved.segments:
         raise RequestError(
-            f"{needs_whole_rollouts[0]} looks at whole rollouts, and {saved.segments:,} saved records are further "
+            f"{needs_whole_rollouts[0]} needs whole rollouts, but {saved.segments:,} saved records are further "
             "segments of one: each would be taken for a rollout of its own. Leave the setting out"
         )
 
@@ -509,11 +509,11 @@ def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:
     for alarm in fired(saved.verdicts, config.alarms):
         notes.append(
             f"{alarm.text}: so many of the saved scores by {saved.grader.verifier} are `error`, `invalid` or "
-            "`timeout`, which says that something other than the policy is broken"
+            "`timeout`, so the verifier or the data is broken"
         )
         if alarm.consequence == "stop":
             raise DataError(
-                f"{notes[-1]}. Score the rollouts anew with a mended verifier (rlvr score), or train on the rest: "
+                f"{notes[-1]}. Score the rollouts anew with a fixed verifier (rlvr score), or train on the rest: "
                 "--set alarms.verdicts.consequence=warn"
             )
     return notes

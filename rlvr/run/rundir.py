@@ -235,7 +235,7 @@ class RunDirectory:
         if fixed:
             raise RequestError(
                 f"{self.path}/config.yaml was changed since the run began: {', '.join(fixed)}; nothing was done. Put "
-                "it back, or start a new run (--config with that file, and --model with a checkpoint to go on from)"
+                "it back, or start a new run (--config with that file, and --model with a checkpoint to continue from)"
             )
 
     # --- metrics ----------------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ class RunDirectory:
             raise
         except Exception as error:  # each library of tensors has a kind of its own for a full disk
             raise RunError(
-                f"{path} could not be written: {error}; what was stored before it is whole. When that is mended, "
+                f"{path} could not be written: {error}; everything stored before is intact. Fix the cause, then "
                 f"continue with --resume {self.path}"
             ) from error
         finally:
@@ -358,7 +358,7 @@ class RunDirectory:
         older = next((each for each in reversed(self._checkpoints()[:-1]) if _damage(each) is None), None)
         instead = f"{older} is intact" if older else "no older checkpoint is intact: the run would begin anew"
         raise RunError(
-            f"the checkpoint {newest[1]} is damaged: {fault}; nothing was changed. {instead}: to go on from there, "
+            f"the checkpoint {newest[1]} is damaged: {fault}; nothing was changed. {instead}: to continue from there, "
             f"move {newest[1].name} away and resume again (the batches stored since are read back, not sampled again)"
         )
 

@@ -302,16 +302,16 @@ class SavedRollouts:
         if partial:
             self.notes.append(
                 f"{partial:,} of {len(groups):,} saved groups lack members that were sampled: {partial - recomputed:,} "
-                f"keep the statistics of their whole group, {recomputed:,} have those of the members that are here, "
+                f"keep the statistics of their whole group, {recomputed:,} have those of the remaining members, "
                 "because they were sampled with another score"
             )
             if self.grader.rewards != DEFAULT_REWARDS and recomputed < partial:
                 self.notes.append(
-                    "verifier.rewards are not the default: statistics of whole groups hold if the run that sampled "
-                    "them had the same, which records do not tell; their advantages are wrong if not"
+                    "verifier.rewards differ from the default. If the run that sampled had other rewards, which "
+                    "records do not tell, the statistics of whole groups, and so their advantages, are wrong"
                 )
         if mixed:
-            self.notes.append(f"{mixed:,} saved groups are not known to be of one policy version and are left out")
+            self.notes.append(f"{mixed:,} saved groups may have several policy versions and are left out")
         if unrewarded:
             self.notes.append(f"{unrewarded:,} saved groups have no reward (see verifier.rewards) and are left out")
         if not groups:

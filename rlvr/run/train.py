@@ -102,7 +102,7 @@ def train(
     if resume is not None:
         if config is not None or out is not None or set(overrides or ()) - {"steps"}:
             raise ConfigError(
-                f"resume continues the run as {Path(resume) / 'config.yaml'} has it: give nothing else than "
+                f"resume takes the settings from {Path(resume) / 'config.yaml'}: give nothing else than "
                 "overrides={'steps': N} and accept_changes"
             )
         steps = None if overrides is None else overrides.get("steps")

@@ -213,7 +213,7 @@ class Scorer:
         done: set[Hashable] = set()
         for key, members in groupby(keyed, key=lambda pair: pair[0]):
             if key in done:
-                raise DataError(f"the rollouts of group {key[-1]!r} do not stand together: give them one after another")
+                raise DataError(f"the rollouts of group {key[-1]!r} are not consecutive: give them one after another")
             done.add(key)
             yield [item for _, item in members]
 

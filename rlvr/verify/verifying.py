@@ -190,7 +190,7 @@ def verifier(
 def require_place(form: str, where: str) -> None:
     """Raise PluginError if the answer form lacks `{answer}`."""
     if "{answer}" not in form:
-        raise PluginError(f"{where} is {form!r}: write {{answer}} where the answer stands, as in {BOXED}")
+        raise PluginError(f"{where} is {form!r}: write {{answer}} in place of the answer, as in {BOXED}")
 
 
 class FunctionVerifier:

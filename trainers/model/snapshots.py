@@ -115,7 +115,7 @@ def _check_layout(snapshot: Snapshot, expected: Mapping[str, TensorLayout], tied
         raise RunError(f"weights of version {version} lack {_names(missing)}; nothing was changed")
     unexpected = [name for name in given if name not in {*expected, *tied}]
     if unexpected:
-        raise RunError(f"weights of version {version} hold {_names(unexpected)}, which the sampler's model has not")
+        raise RunError(f"weights of version {version} hold {_names(unexpected)}, which the sampler's model lacks")
     for name, layout in given.items():
         if name in expected and layout.shape != expected[name].shape:
             raise RunError(

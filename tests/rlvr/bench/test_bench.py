@@ -230,7 +230,7 @@ def test_golds_of_a_data_set_are_put_to_the_verifier(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_the_request_is_said(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="where the answer stands"):
+    with pytest.raises(PluginError, match="in place of the answer"):
         bench("sound", answer_form="\\boxed{}")
     with pytest.raises(RequestError, match="there is no file"):
         bench("sound", cases=[tmp_path / "no.jsonl"])

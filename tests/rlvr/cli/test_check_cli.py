@@ -181,7 +181,7 @@ def test_nothing_to_test_is_an_exit_code_of_its_own(check: Run) -> None:
         (["mistaken.py:sound", "--option", "x"], "--option x: write KEY=VALUE"),
         (["mistaken.py:sound", "--dataset", "nowhere"], "there is no dataset 'nowhere'"),
         (["mistaken.py:sound", "--limit", "3"], "--limit needs a prompt set: name it with --dataset"),
-        (["mistaken.py:sound", "--answer-form", "x"], "write {answer} where the answer stands"),
+        (["mistaken.py:sound", "--answer-form", "x"], "write {answer} in place of the answer"),
         (["mistaken.py:sound", "--timeout", "0"], "timeout is 0.0: expected seconds"),
     ],
 )

@@ -190,7 +190,7 @@ def test_the_second_verifier_s_scores_may_lie_beside_the_file(compare: Compare) 
     Path("stranger.jsonl").write_text('{"id": "x", "scores": []}\n')
     unused = compare("alone.jsonl", "--scores", "stranger.jsonl")
     assert unused.code == 2
-    assert "none of the ids of stranger.jsonl" in unused.err
+    assert "stranger.jsonl has none of the ids of the rows" in unused.err
 
 
 def test_a_row_without_an_id_is_nobody_s(compare: Compare) -> None:

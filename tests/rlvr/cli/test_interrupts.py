@@ -167,7 +167,7 @@ def test_scoring_keeps_what_is_done(run: Callable[..., Process], folder: Path) -
         process.until("waiting")
         let_go(folder)
         code, out, error = process.end()
-    assert (code, error.splitlines()[-1]) == (0, "rlvr: 1 rows were verified before, going on from there")
+    assert (code, error.splitlines()[-1]) == (0, "rlvr: 1 rows are verified already; continuing")
     assert "waiting" not in out
     assert len((folder / "out.jsonl").read_text().splitlines()) == 2
 

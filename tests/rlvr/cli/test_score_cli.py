@@ -418,7 +418,7 @@ def test_records_and_foreign_rows_share_a_file_of_lines(rlvr: Run) -> None:
     assert [last(row)["extracted"] for row in lines("out.jsonl")] == ["4", "0.5"]
     done = rlvr("score", "in.jsonl", "--out", "out.parquet")
     assert done.code == 2
-    assert "line 2 is no record, the rows before are otherwise" in done.err
+    assert "line 2 is no record, unlike the rows before" in done.err
 
 
 # --- Parquet stays as it was ----------------------------------------------------------------------------------------

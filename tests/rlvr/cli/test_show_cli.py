@@ -205,8 +205,8 @@ def test_nothing_to_show_is_said(show: Show) -> None:
         ("sampling_temperature=1", "has no field 'sampling_temperature'"),
         ("reward", "--where reward: expected FIELD OP VALUE"),
         ("=1", "--where =1: expected FIELD OP VALUE"),
-        ("status<graded", "--where status<graded: < orders numbers, status is 'graded'"),
-        ("reward<high", "--where reward<high: < orders numbers, reward is '1.0'"),
+        ("status<graded", "--where status<graded: < compares numbers, but status is 'graded'"),
+        ("reward<high", "--where reward<high: < compares numbers, but reward is '1.0'"),
     ],
 )
 def test_a_wrong_condition_is_one_line(show: Show, expression: str, message: str) -> None:

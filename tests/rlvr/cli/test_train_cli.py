@@ -58,7 +58,7 @@ def questions(tmp_path: Path) -> Path:
         (["--model", "./nowhere", "--dataset", "gsm8k"], "model: there is no directory './nowhere'"),
         (["--device", "cuda:7"], "device: 'cuda:7' is not available"),
         (["--resume", "nowhere"], "nowhere holds no run to resume (no config.yaml)"),
-        (["--resume", "nowhere", "--seed", "1"], "only --steps and --accept-changes go with it, not --seed"),
+        (["--resume", "nowhere", "--seed", "1"], "only --steps and --accept-changes can be added, not --seed"),
         (["--accept-changes"], "--accept-changes needs --resume: a new run has nothing that could have changed"),
         (
             ["--set", "sampling.options={max_sequnces: 8}"],

@@ -281,10 +281,10 @@ def test_two_files_are_matched_by_id(tmp_path: Path) -> None:
 
 def test_ids_that_several_rows_have_are_named(tmp_path: Path) -> None:
     path = put(tmp_path / "in.jsonl", [{"id": name, "scores": scores(a="1", b="1")} for name in "xyxzxy"])
-    with pytest.raises(DataError, match=r"line 3: the id 'x' is that of an earlier row too \(also 'y': 2 in all\)"):
+    with pytest.raises(DataError, match=r"line 3: an earlier row has the id 'x' too \(also 'y': 2 in all\)"):
         read_verdicts(Source(path))
     write_rollouts(tmp_path / "in.parquet", [record("x", []), record("x", [])])
-    with pytest.raises(DataError, match="row 2: the id 'x'"):
+    with pytest.raises(DataError, match="row 2: an earlier row has the id 'x'"):
         read_verdicts(Source(tmp_path / "in.parquet"))
 
 

@@ -81,7 +81,7 @@ def test_sidecars_are_joined_by_id_and_segment(tmp_path: Path) -> None:
     rows = list(rlvr.record.open(path, sidecars=side))
     assert [[score["verifier"] for score in row.scores] for row in rows] == [["math"], ["math", "new"]]
     put(side, {"id": "other", "scores": [{"verifier": "new", "status": "error"}]})
-    with pytest.raises(DataError, match=r"none of the ids of .*side\.jsonl is in the rows"):
+    with pytest.raises(DataError, match=r"side\.jsonl has none of the ids of the rows"):
         list(rlvr.record.open(path, sidecars=side))
 
 

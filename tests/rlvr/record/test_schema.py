@@ -398,7 +398,7 @@ def test_filters_are_what_bends_the_distribution(name: str, value: float) -> Non
 
 @pytest.mark.parametrize("sampling", [{"engine": "vllm"}, {"temperature": None, "top_p": 0.9}])
 def test_sampling_without_a_temperature_is_not_known(sampling: dict[str, object]) -> None:
-    with refused("no temperature: where it is not known what was sampled with, sampling is null"):
+    with refused("no temperature: if the sampling parameters are unknown, set sampling to null"):
         Rollout.model_validate({"id": "a", "prompt": "1+1=", "sampling": sampling})
 
 

@@ -432,7 +432,7 @@ def test_a_sidecar_of_equal_ids_is_refused_at_once(score: Run) -> None:
     put("in.jsonl", {"id": "a", "completion": "1", "answer": "1"}, {"id": "a", "completion": "2", "answer": "1"})
     done = score("in.jsonl", "--out", "side.jsonl", "--scores-only")
     assert done.code == 2
-    assert "in.jsonl, line 2: the id 'a' is that of an earlier row too" in done.err
+    assert "in.jsonl, line 2: an earlier row has the id 'a' too" in done.err
     assert not Path("side.jsonl").exists()
 
 
@@ -528,7 +528,7 @@ def test_gold_answers_are_joined_by_a_key(score: Run, ending: str) -> None:
     assert done.code == 0, done.err
     assert (
         "gold answers joined on key: 2 of 5 rows; 2 rows have a key without an answer there; 1 rows have no key; "
-        "2 keys are there twice, 1 of them with different answers, which are not used; 1 answers belong to no row\n"
+        "2 keys occur twice, 1 of them with different answers, which are not used; 1 answers belong to no row\n"
     ) in done.err
     assert [each["extracted"] for each in last_scores(f"out.{ending}")] == ["1", "0.10", None, None, None]
     assert [each["status"] for each in last_scores(f"out.{ending}")] == ["graded"] * 2 + ["invalid"] * 3

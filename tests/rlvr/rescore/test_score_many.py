@@ -210,7 +210,7 @@ def test_a_label_names_a_variant(rlvr: Run) -> None:
         (["-v", "mine.py:same", "--shard", "5/4"], "--shard 5/4: write I/N"),
         (["-v", "mine.py:same", "--shard", "0/0"], "--shard 0/0: write I/N"),
         (["-v", "mine.py:same", "--shard", "0/2"], "with I from 1 to N: shards count from 1"),
-        (["-v", "mine.py:together", "--shard", "1/2"], "it would tear groups apart"),
+        (["-v", "mine.py:together", "--shard", "1/2"], "shards would split groups"),
         (["-v", "mine.py:same", "--where", "lenght>3"], "has no field 'lenght'"),
         (["-v", "mine.py:same", "--where", "n"], "--where n: expected FIELD OP VALUE"),
     ],
@@ -296,10 +296,10 @@ def test_a_sidecar_needs_ids_and_must_fit(rlvr: Run) -> None:
     shown = rlvr("in.jsonl", "--map", "id=uid", "--scores", "side.jsonl", "--where", "reward=2", command="show")
     assert "verdict graded 2.0, by mine:length" in shown.out
     write_rollouts("other.jsonl", [Rollout(id="a", prompt="p", completion="c")])
-    with pytest.raises(RequestError, match=r"none of the ids of side\.jsonl"):
+    with pytest.raises(RequestError, match=r"side\.jsonl has none of the ids of the rows"):
         list(read_rollouts("other.jsonl", sidecars="side.jsonl"))
     Path("twice.jsonl").write_text(Path("side.jsonl").read_text() * 2)
-    with pytest.raises(RequestError, match=r"twice\.jsonl, line 3: id '7' .*is there twice"):
+    with pytest.raises(RequestError, match=r"twice\.jsonl, line 3: id '7' .*occurs twice"):
         list(read_rollouts("other.jsonl", sidecars="twice.jsonl"))
 
 
@@ -358,7 +358,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path, verifier: 
     assert kills >= 2
     assert journals == sorted(journals)
     if process.returncode == 0:
-        assert "rows were verified before, going on from there" in error
+        assert "rows are verified already; continuing" in error
         assert f"rows         {len(rows):,}" in said
     journal.unlink(missing_ok=True)
     left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
@@ -514,5 +514,5 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     _, error = process.communicate()
     assert (process.returncode, error) == (130, "rlvr: interrupted; the same command goes on from here\n")
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "rows were verified before, going on from there" in done.stderr
+    assert "rows are verified already; continuing" in done.stderr
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == len(rows)

@@ -133,7 +133,7 @@ def test_a_recipe_that_is_none_is_an_error_with_its_line(tmp_path: Path, text: s
             r"^trainer.masks.0 \(--set trainer.masks=\[opsn\]\): there is no mask 'opsn'; did you mean 'opsm'\?$",
         ),
         (["denominator=iterate", "center=iterate"], r"^trainer.center=iterate needs denominator=behavior"),
-        (["max_lag=5"], r"^trainer.max_lag: say both"),
+        (["max_lag=5"], r"^trainer.max_lag: set both masks"),
         (
             ["kernel=clip"],
             r"^there is no key trainer.kernel \(--set trainer.kernel=clip\): it is called trainer.surrogate now$",
@@ -247,7 +247,7 @@ def test_a_wrong_value_says_what_came_and_what_is_expected(set_: str, message: s
         (["trainer.max_tokens=64"], "trainer.max_tokens does nothing here: it belongs to aggregation=constant"),
         (["trainer.betas=[0.9, 1.5]"], "trainer.betas.1 (--set trainer.betas=[0.9, 1.5]) must be below 1, not 1.5"),
         (["verifier.rewards={timeout: 1e300}"], "rewards.timeout is 1e+300, beyond max_reward, ±1e+06"),
-        (["verifier.rewards={graded: 1}"], "a graded verdict has a reward of its own"),
+        (["verifier.rewards={graded: 1}"], "a graded verdict has its own reward"),
         (["rollouts.skip_unusable=true"], "does nothing without saved rollouts: name some with --rollouts"),
         (["rollouts.behaviour_model=embedded"], "does nothing without saved rollouts: name some with --rollouts"),
     ],

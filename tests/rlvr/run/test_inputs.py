@@ -87,7 +87,7 @@ REFUSED: list[tuple[Callable[[Path], None], str]] = [
 def test_a_changed_input_is_refused(folder: Path, change: Callable[[Path], None], message: str) -> None:
     change(folder)
     before = (folder / "run" / "manifest.json").read_bytes()
-    with pytest.raises(RequestError, match=message + ".*nothing was done. Put back what was there, or start a new run"):
+    with pytest.raises(RequestError, match=message + ".*nothing was done. Restore the old files, or start a new run"):
         notes_of_a_resume(folder / "run")
     assert (folder / "run" / "manifest.json").read_bytes() == before
 

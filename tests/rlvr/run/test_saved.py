@@ -165,7 +165,7 @@ def test_the_score_that_is_asked_for_is_the_reward(tiny_model: Path, tmp_path: P
         assert group.stats == GroupStats.of(group.rewards)
     with plan_of(tiny_model, file) as plan:  # the last by digits, which sampled
         assert plan.saved.group(0).rewards == tuple(r.scores[0].reward for r in records[:4])
-    with pytest.raises(ConfigError, match=r"no verifier 'mine@strict' to judge with.*--set eval.questions=0"):
+    with pytest.raises(ConfigError, match=r"no verifier 'mine@strict' to score answers with.*--set eval.questions=0"):
         plan_of(tiny_model, file, verifier="mine@strict", eval__questions=3)
 
 
@@ -182,7 +182,7 @@ def test_a_filtered_group_keeps_the_statistics_it_was_sampled_with_and_a_rescore
         (note,) = plan.notes
         assert note.startswith("2 of 2 saved groups lack members that were sampled: 1 keep the statistics")
     with plan_of(tiny_model, file, verifier__rewards__unparsed=-1.0) as plan:
-        assert plan.notes[1].startswith("verifier.rewards are not the default: statistics of whole groups hold if")
+        assert plan.notes[1].startswith("verifier.rewards differ from the default")
 
 
 def test_a_status_without_a_reward_is_left_out_as_when_sampling(
@@ -255,7 +255,7 @@ def test_groups_of_several_versions_can_be_left_out(tiny_model: Path, tmp_path: 
     write_rollouts(tmp_path / "r.parquet", records)
     with plan_of(tiny_model, tmp_path / "r.parquet", rollouts__single_version=True) as plan:
         assert len(plan.saved.groups) == 7
-        assert plan.notes == ["2 saved groups are not known to be of one policy version and are left out"]
+        assert plan.notes == ["2 saved groups may have several policy versions and are left out"]
     with plan_of(tiny_model, tmp_path / "r.parquet") as plan:
         assert len(plan.saved.groups) == 9
 
@@ -524,12 +524,12 @@ def test_records_from_elsewhere_as_the_document_makes_them(
         (
             {"trainer__masks": ["truncated"]},
             {"finish_reason": None},
-            "1 of 36 records cannot be trained on: 1 no finish_reason, which trainer.masks=truncated looks at",
+            "1 of 36 records cannot be trained on: 1 no finish_reason, which trainer.masks=truncated needs",
         ),
         (
             {"trainer__overlong_buffer": 0.2},
             {"sampling": Sampling(temperature=1.0)},
-            "1 no sampling.max_tokens, which trainer.overlong_buffer looks at",
+            "1 no sampling.max_tokens, which trainer.overlong_buffer needs",
         ),
     ],
 )
@@ -569,9 +569,7 @@ def test_segments_are_refused_where_a_setting_looks_at_whole_rollouts(
     with plan_of(tiny_model, tmp_path / "r.parquet", trainer="grpo-off"):
         pass
     (name,) = (key.removeprefix("trainer__") for key in settings)
-    with pytest.raises(
-        RequestError, match=rf"^trainer.{name}.* looks at whole rollouts, and 1 saved records are further"
-    ):
+    with pytest.raises(RequestError, match=rf"^trainer.{name}.* needs whole rollouts, but 1 saved records are further"):
         plan_of(tiny_model, tmp_path / "r.parquet", trainer="grpo-off", rollouts__skip_unusable=skip, **settings)
 
 
@@ -586,7 +584,7 @@ def test_segments_are_refused_where_a_setting_looks_at_whole_rollouts(
         ),
         ({"rollouts__files": ["x.parquet"], "rollouts__share": 0.6, "replay__share": 0.4}, "at least one must be samp"),
         ({"replay__share": 0.9}, "at least one must be sampled"),
-        ({"steps": 3, "rollouts__epochs": 2}, "steps and rollouts.epochs say the same thing"),
+        ({"steps": 3, "rollouts__epochs": 2}, "steps and rollouts.epochs both set the length"),
     ],
 )
 def test_settings_that_contradict_each_other(tiny_model: Path, changes: dict[str, Any], message: str) -> None:
@@ -623,7 +621,7 @@ def test_scores_may_come_from_a_sidecar(tiny_model: Path, tmp_path: Path, record
         assert [plan.saved.group(i) for i in range(9)] == [whole.saved.group(i) for i in range(9)]
         assert set(plan.saved.digests()) == {str(bare), str(beside)}
     beside.write_text('{"id": "x", "scores": [{"status": "graded"}]}\n')
-    with pytest.raises(DataError, match=r"none of the ids of .*beside\.jsonl"):
+    with pytest.raises(DataError, match=r"beside\.jsonl has none of the ids of the rows"):
         plan_of(tiny_model, tmp_path / "whole.parquet", rollouts__scores=[str(beside)])
     with pytest.raises(ConfigError, match=r"rollouts\.scores are of saved rollouts"):
         make_plan(small_runs.small_config(tiny_model, rollouts__scores=[str(beside)]))

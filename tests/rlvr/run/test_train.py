@@ -76,7 +76,7 @@ def test_a_run_continues_to_more_steps_and_nothing_else_may_change(tiny_model: P
     with pytest.raises(ConfigError, match=r"steps 1: the run has trained for 3 already"):
         rlvr.train(resume=tmp_path / "run", overrides={"steps": 1})
     for wrong in ({"config": {}}, {"out": tmp_path / "other"}, {"overrides": {"seed": 1}}):
-        with pytest.raises(ConfigError, match=r"resume continues the run as .* has it"):
+        with pytest.raises(ConfigError, match=r"resume takes the settings from .*: give nothing else"):
             rlvr.train(resume=tmp_path / "run", **wrong)
 
 

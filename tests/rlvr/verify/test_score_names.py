@@ -122,5 +122,5 @@ def test_a_variant_judges_no_held_out_questions(cli: Callable[..., Any], scored:
     Path("mine.py").write_text(MINE)
     done = cli("train", "--rollouts", str(scored), "--verifier", verifier, "--dry-run")
     assert done.code == 2
-    assert f"there is no verifier {verifier!r} to judge with" in done.err
+    assert f"there is no verifier {verifier!r} to score answers with" in done.err
     assert "--set eval.questions=0" in done.err

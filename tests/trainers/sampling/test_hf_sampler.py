@@ -564,7 +564,7 @@ def test_weights_of_another_model_are_refused_whole(awkward_model: Path) -> None
     norm = "model.norm.weight"
     for weights, message in (
         ({name: tensor for name, tensor in good.items() if name != "lm_head.weight"}, r"lack lm_head\.weight"),
-        (good | {"module.extra": torch.ones(2)}, r"hold module\.extra, which the sampler's model has not"),
+        (good | {"module.extra": torch.ones(2)}, r"hold module\.extra, which the sampler's model lacks"),
         (good | {norm: torch.ones(3)}, r"'model\.norm\.weight' has the shape \(3,\)"),
     ):
         with pytest.raises(RunError, match=message):
