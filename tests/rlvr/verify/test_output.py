@@ -1,4 +1,4 @@
-"""What a verifier prints: told apart, harmless to a terminal, bounded, and never on standard output."""
+"""Output of verifiers: attributed, harmless to a terminal, bounded, and never on standard output."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def talking(tmp_path: Path) -> str:
 
 
 def said(capsys: pytest.CaptureFixture[str], verifier: str, *completions: str, workers: int = 1) -> list[str]:
-    """The lines on standard error, after the one about the import; standard output must be empty."""
+    """Return the lines on standard error, after the one about the import; standard output must be empty."""
     rows = [{"completion": completion, "answer": "1"} for completion in completions]
     assert len(list(score_rows(rows, verifier, workers=workers, timeout=60))) == len(rows)
     out, err = capsys.readouterr()
@@ -102,7 +102,7 @@ def test_standard_output_carries_rows_or_json_and_nothing_else(cli: Run, talking
 
 
 def test_a_verifier_does_not_notice_that_standard_error_is_gone(talking: str, tmp_path: Path) -> None:
-    """With the end of a pipe that nobody reads, and without any: printing must not fail."""
+    """Printing must not fail if nobody reads the pipe, or if standard error is closed."""
     script = """
     from rlvr.verify.scoring import score_rows
     rows = [{"completion": "many", "answer": "1"}] * 20
