@@ -27,8 +27,8 @@ NumbersByName: TypeAlias = Mapping[str, Any]
 class Alarm(Frozen):
     """Setting of one alarm."""
 
-    threshold: float = Field(description="fires beyond this")
-    consequence: Consequence = Field(description="what follows")
+    threshold: float = Field(description="the alarm fires beyond this value")
+    consequence: Consequence = Field(description="consequence of the alarm")
 
 
 def _default(threshold: float, consequence: Consequence, description: str) -> Any:
@@ -38,17 +38,19 @@ def _default(threshold: float, consequence: Consequence, description: str) -> An
 class Alarms(Frozen):
     """Section `alarms` of the configuration. A key left out of an alarm keeps its default."""
 
-    not_finite: Alarm = _default(0, "skip", "how many of a step's loss and gradient norm are NaN or infinite")
+    not_finite: Alarm = _default(0, "skip", "number of NaN and infinite values among a step's loss and gradient norm")
     ratio: Alarm = _default(1000, "warn", "largest π/α of a token")
     ess: Alarm = _default(0.1, "warn", "effective sample size of the tokens, as a share")
     weights: Alarm = _default(
         20, "stop", "difference between sampler and trainer on probes after a weight sync, in units of rounding"
     )
     mismatch: Alarm = _default(0.1, "stop", "mean |log π - log α| at lag 0, sampler against trainer, in nats")
-    no_signal: Alarm = _default(10, "warn", "batches in a row without a group whose rewards differ")
+    no_signal: Alarm = _default(10, "warn", "consecutive batches without a group whose rewards differ")
     verdicts: Alarm = _default(0.05, "stop", "share of a batch's verdicts that are `error`, `invalid` or `timeout`")
-    no_step: Alarm = _default(3, "stop", "batches in a row with a signal of which masks or corrections left no token")
-    skipped: Alarm = _default(3, "stop", "batches in a row with a skipped step that newer samples would not fix")
+    no_step: Alarm = _default(
+        3, "stop", "consecutive batches with a signal in which masks or corrections left no token"
+    )
+    skipped: Alarm = _default(3, "stop", "consecutive batches with a skipped step that newer samples would not fix")
 
     @model_validator(mode="before")
     @classmethod
