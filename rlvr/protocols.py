@@ -292,7 +292,7 @@ class Sampler(Protocol):
     def collect(self, timeout: float | None = None) -> list[SampledGroup]:
         """Return groups that have finished since the last call, in any order, each once.
 
-        Blocks until there is one; with `timeout`, for about so many seconds (a sampler that computes in this process
+        Blocks until there is one; with `timeout`, for about that many seconds (a sampler that computes in this process
         finishes the batch that it began). Empty if none finished in time or nothing is outstanding.
         """
 

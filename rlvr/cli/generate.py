@@ -139,7 +139,7 @@ def _reporter(stack: ExitStack) -> GenerateReporter:
                 f"{progress.tokens:,} tokens"
             )
 
-    stack.enter_context(answered("interrupted; the same command goes on from here"))
+    stack.enter_context(answered("interrupted; run the same command again to continue"))
     return BatchLines()
 
 

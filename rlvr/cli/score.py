@@ -248,7 +248,7 @@ def _reporter(stack: ExitStack) -> ScoreReporter:
             print(f"rlvr: {with_stdin_named(text)}", file=sys.stderr)
 
         def start(self, total: int, replayed: int) -> None:
-            stack.enter_context(answered("interrupted; the same command goes on from here"))
+            stack.enter_context(answered("interrupted; run the same command again to continue"))
             self.shown = stack.enter_context(progress_of(total))
 
         def advance(self, progress: ScoreProgress) -> None:

@@ -361,7 +361,7 @@ def run(
     An output file gets its name only when it is complete. `report` is called with each batch of rows, unless `scored`
     yields the batches instead of the verifiers, in the order of the files.
 
-    Raises RunError if a file has changed since the census, or if verifying cannot go on; the journal stays then.
+    Raises RunError if a file has changed since the census, or if verifying cannot continue; the journal is kept then.
     """
     for target in job.targets:
         for path in stale_temporaries(target.path):

@@ -123,7 +123,7 @@ class Ticket:
     def collect(self, timeout: float | None = None) -> list[SampledGroup]:
         """Return this ticket's groups that have arrived since the last call.
 
-        Blocks until there is one; with `timeout`, for at most so many seconds, and the list may be empty. Empty, too,
+        Blocks until there is one; with `timeout`, for at most that many seconds, and the list may be empty. Empty, too,
         if nothing is outstanding. Raises RunError if the sampler has no more to give and groups are missing.
         """
         deadline = None if timeout is None else time.monotonic() + timeout

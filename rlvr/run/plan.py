@@ -508,7 +508,7 @@ def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:
     notes = []
     for alarm in fired(saved.verdicts, config.alarms):
         notes.append(
-            f"{alarm.text}: so many of the saved scores by {saved.grader.verifier} are `error`, `invalid` or "
+            f"{alarm.text}: too many of the saved scores by {saved.grader.verifier} are `error`, `invalid` or "
             "`timeout`, so the verifier or the data is broken"
         )
         if alarm.consequence == "stop":

@@ -78,7 +78,7 @@ class WeightProof:
                     f"the sampler does not compute what the trainer does: after the weight sync at version "
                     f"{self._trainer.version}, log-probabilities of the same tokens differ by "
                     f"{metrics['weights/difference']:.3g} nats on average, {metrics['weights/excess']:,.0f} times the "
-                    f"rounding of {groups[0].sampling.dtype}. Likely causes: {CAUSES}. To go on all the same: "
+                    f"rounding of {groups[0].sampling.dtype}. Likely causes: {CAUSES}. To continue anyway: "
                     "--set alarms.weights.consequence=warn"
                 )
         return metrics

@@ -39,7 +39,7 @@ def check_verifier(
         verifier: A registered name, `file.py:function` or `package.module:function`.
         cases: One or several files of labeled cases, instead of the file that the verifier declares.
         dataset: A prompt set, or a file of questions and answers, whose gold answers must be accepted.
-        limit: At most so many questions of the prompt set.
+        limit: Largest number of questions from the prompt set.
         options, answer_form, workers, timeout, max_reward, write_protect: See `rlvr.bench.bench.run_bench`.
         threshold, max_false_positive_rate, max_false_negative_rate: See `rlvr.bench.report.Limits`.
 

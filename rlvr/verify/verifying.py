@@ -89,7 +89,7 @@ class Declaration:
     partial_credit: bool = False
     """Whether wrong answers earn different rewards on purpose: `rlvr check verifier` does not judge their spread."""
     env: Sequence[str] = ()
-    """Names of the environment variables that its workers see, beside those of `rlvr.verify.environment`."""
+    """Names of the environment variables that its workers see, in addition to those of `rlvr.verify.environment`."""
     columns: Sequence[str] = ()
     """Columns of a row, besides the gold answer, that it cannot do without."""
 

@@ -309,7 +309,7 @@ def marked(scratch: str) -> list[int]:
 def _end_with_parent(control: socket.socket, on: bool) -> None:
     """Have the kernel end this process, through SIGIO, when the parent closes the control stream or is gone.
 
-    A verifier that hangs while it is imported would otherwise keep the process alive for ever.
+    A verifier that hangs while it is imported would otherwise keep the process alive forever.
     """
     fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
     flags = fcntl.fcntl(control, fcntl.F_GETFL)

@@ -135,7 +135,7 @@ class HFSampler:
     def collect(self, timeout: float | None = None) -> list[SampledGroup]:
         """Decode batches until at least one group is complete, and return those that are.
 
-        With `timeout` no further batch is begun after so many seconds; one is decoded in any case.
+        With `timeout` no further batch is begun after that many seconds; one is decoded in any case.
         """
         finished: list[SampledGroup] = []
         deadline = math.inf if timeout is None else time.monotonic() + timeout

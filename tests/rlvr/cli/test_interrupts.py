@@ -160,7 +160,7 @@ def test_scoring_keeps_what_is_done(run: Callable[..., Process], folder: Path) -
         let_go(folder)
         process.error_until("waiting")
         process.interrupt()
-        process.error_until("rlvr: interrupted; the same command goes on from here")
+        process.error_until("rlvr: interrupted; run the same command again to continue")
         assert process.end()[0] == 130
     assert not (folder / "out.jsonl").exists()
     with run(*command) as process:

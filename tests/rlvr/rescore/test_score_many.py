@@ -512,7 +512,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
-    assert (process.returncode, error) == (130, "rlvr: interrupted; the same command goes on from here\n")
+    assert (process.returncode, error) == (130, "rlvr: interrupted; run the same command again to continue\n")
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "rows are verified already; continuing" in done.stderr
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == len(rows)
