@@ -250,7 +250,7 @@ def test_a_run_whose_masks_keep_nothing_stops(tiny_model: Path, tmp_path: Path) 
     config = small_runs.small_config(
         tiny_model, trainer="grpo-off", trainer__masks=["max_lag"], trainer__max_lag=1, steps=8, eval__questions=0
     )
-    with pytest.raises(RunError, match=r"step 5: no_step 3 ≥ 3 \(stop\); no_step is batches in a row with a signal"):
+    with pytest.raises(RunError, match=r"step 5: no_step 3 ≥ 3 \(stop\); no_step is consecutive batches with a signal"):
         small_runs.start(config, tmp_path / "run")
     lines = metrics_of(tmp_path / "run")
     assert [line["train/optimizer_steps"] for line in lines] == [1, 1, 0, 0, 0]
@@ -349,5 +349,5 @@ def test_a_run_that_is_stopped_says_which_skips_led_there_and_sums_up(cli: Calla
     command = ("train", "--steps", "9", "--out", "run", "--verifier", f"{small_runs.REWARDS}:broken")
     done = cli(*command, *(f"--set={each}" for each in sets))
     assert done.code == 1, done.out
-    assert re.search(r"skipped 3 ≥ 3 \(stop\), after verdicts .* \(skip\); skipped is batches in a row", done.err)
+    assert re.search(r"skipped 3 ≥ 3 \(stop\), after verdicts .* \(skip\); skipped is consecutive batches", done.err)
     assert re.search(r"^4 alarms: verdicts 3 times \(steps 1 to 3\), skipped once \(step 3\)", done.out, re.MULTILINE)
