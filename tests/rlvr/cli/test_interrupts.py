@@ -107,11 +107,11 @@ def let_go(folder: Path) -> None:
 
 def test_training_finishes_the_step_and_saves(run: Callable[..., Process], folder: Path) -> None:
     with run(*SMALL) as process:
-        process.error_until("waiting")
+        process.until("waiting")
         process.interrupt()
         process.error_until(FINISHING)  # the verifier still waits
         let_go(folder)
-        process.error_until("waiting")
+        process.until("waiting")
         let_go(folder)
         code, out, error = process.end()
     assert (code, error) == (130, "")
@@ -121,7 +121,7 @@ def test_training_finishes_the_step_and_saves(run: Callable[..., Process], folde
 
 def test_a_second_ctrl_c_stops_training_now(run: Callable[..., Process], folder: Path) -> None:
     with run(*SMALL) as process:
-        process.error_until("waiting")
+        process.until("waiting")
         process.interrupt()
         process.error_until(FINISHING)
         process.interrupt()
@@ -143,7 +143,7 @@ def test_a_second_ctrl_c_stops_training_now(run: Callable[..., Process], folder:
 )
 def test_other_commands_end_at_once(run: Callable[..., Process], folder: Path, command: list[str]) -> None:
     with run(*command) as process:
-        process.error_until("waiting")
+        process.until("waiting")
         process.interrupt()
         code, _, error = process.end()
     assert (code, error) == (130, "rlvr: interrupted\n")
@@ -156,18 +156,18 @@ def test_scoring_keeps_what_is_done(run: Callable[..., Process], folder: Path) -
     (folder / "in.jsonl").write_text('{"completion": "1"}\n{"completion": "2"}\n')
     command = ["score", "in.jsonl", "-v", "waits.py:check", "-o", "out.jsonl", "--workers", "0"]
     with run(*command) as process:
-        process.error_until("waiting")
+        process.until("waiting")
         let_go(folder)
-        process.error_until("waiting")
+        process.until("waiting")
         process.interrupt()
         process.error_until("rlvr: interrupted; run the same command again to continue")
         assert process.end()[0] == 130
     assert not (folder / "out.jsonl").exists()
     with run(*command) as process:
-        noted = process.error_until("waiting")
+        process.until("waiting")
         let_go(folder)
-        code, out, _ = process.end()
-    assert (code, noted.splitlines()[-1]) == (0, "rlvr: 1 rows are verified already; continuing")
+        code, out, error = process.end()
+    assert (code, error.splitlines()[-1]) == (0, "rlvr: 1 rows are verified already; continuing")
     assert "waiting" not in out
     assert len((folder / "out.jsonl").read_text().splitlines()) == 2
 
