@@ -69,6 +69,7 @@ DEEDS: Mapping[str, Sequence[str]] = {
     "forges or garbles its worker's answers": (
         "frame: empty", "frame: nothing", "frame: no answers", "frame: nested", "frame: NaN", "frame: forged",
     ),
+    "writes into the memory that is shared with the parent": ("cells: garbage", "cells: future", "cells: next row"),
     "says what UTF-8 cannot hold": ("surrogates", "raise surrogates"),
     "says a megabyte a row": ("long",),
     "kills the zygote, also with daemons left": ("kill the zygote", "daemon and kill the zygote"),
@@ -134,6 +135,11 @@ class Place:
         self.source, self.out = self.folder / "rows.jsonl", self.folder / "out.jsonl"
         self.log = folder / "log"  # no pipe: that would wait for all processes that hold its end
         self.source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    @property
+    def done(self) -> bool:
+        """Whether the output is complete, and the journal gone."""
+        return self.out.exists() and not any(self.folder.glob(".*.journal"))
 
     def start(self, limit: int | None = None) -> subprocess.Popen[bytes]:
         """Start `rlvr score`; no file may grow beyond `limit` bytes."""
@@ -237,6 +243,8 @@ def killed(folder: Path, chance: random.Random) -> Tally:
     """Kill `rlvr score` at a random moment, resume it, perhaps kill it again, until it ends."""
     place, tally = Place(folder, mixed("os._exit", chance, count=3000)), Tally()
     for _ in range(chance.choice([1, 1, 2])):
+        if place.done:  # it was quicker than the kill
+            break
         process = place.start()
         try:
             process.wait(chance.uniform(0.2, 4.0))
@@ -244,7 +252,7 @@ def killed(folder: Path, chance: random.Random) -> Tally:
             process.kill()
         place.finish(process, tally)
         tally.processes += len(ended_or_left())
-    if not place.out.exists():
+    if not place.done:
         place.finish(place.start(), tally)
     return place.judge(tally)
 

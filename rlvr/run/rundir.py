@@ -118,6 +118,8 @@ class RunDirectory:
         try:
             for torn in [*path.glob(".*.tmp"), *path.glob("*/.*.tmp")]:  # files that a kill left incomplete
                 shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
+            for name in ("rollouts", "checkpoints"):
+                (path / name).mkdir(exist_ok=True)
         except OSError as error:
             directory._lock.close()
             raise RequestError(f"{path} cannot be written to: {error.strerror}: {error.filename}") from error

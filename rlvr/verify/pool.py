@@ -49,6 +49,7 @@ START_GRACE = 10.0  # seconds beyond the time limit that a worker may take to be
 END_GRACE = 10.0  # seconds that the zygote may take to kill a worker, before it is killed itself
 STARTS = 3  # workers in a row, and zygotes in a row, that may die before their first unit
 LOSSES = 20  # zygotes in a row that may be lost while rows are judged
+PASSES = 3  # over the rows of a batch that a worker makes at most
 WALL_FACTOR = 100.0  # wall-clock time that a unit may take at most, in time limits
 TRUSTED_ERRORS = 16  # errors in a row that a retry must repeat, until errors are final without one
 TIMEOUT = "timeout"
@@ -184,6 +185,9 @@ class _Slot:
     index: int
     channel: Channel | None = None  # None: no worker
     batch: list[WorkUnit] = field(default_factory=list)  # empty: idle
+    step: int = -1  # of the batch, as far as is known
+    since: float = 0.0  # when that began
+    garbled: bool = False  # the worker's cells hold no numbers: which row it is at is not known
     nonce: bytes = b""  # what the answer to the batch must begin with
     done: int = 0  # units since it was forked
     ending: str | None = None  # why it is being killed; "" if no unit is to blame
@@ -221,6 +225,7 @@ class _Dispatcher:
         self._unit_seconds = BATCH_TARGET / 4  # a running mean; the first batches are small
         self._failed_starts = 0
         self._lost_zygotes = 0  # in a row, without a result in between
+        self._row_was_lost = False  # with its worker, since a zygote was lost
         self._owner = os.getpid()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -345,6 +350,7 @@ class _Dispatcher:
             self._selector.register(slot.channel.stream, selectors.EVENT_READ, slot)
         slot.batch = batch
         self._processes.begin(slot.index)
+        slot.step, slot.since, slot.garbled = -1, time.monotonic(), False
         slot.nonce = secrets.token_bytes(zygote.NONCE_BYTES)
         slot.channel.send(pickle.dumps((slot.nonce, [(unit.size, unit.data) for unit in batch])))
         self._listen(slot)
@@ -393,17 +399,26 @@ class _Dispatcher:
                 self._processes.lose()
                 slot.asked = time.monotonic()
             elif slot.batch and slot.ending is None and self._deadline(slot) <= time.monotonic():
-                row, _ = self._processes.progress(slot.index)
+                row, _ = self._progress(slot)
                 if self._deadline(slot) <= time.monotonic():  # else it has begun the next row in between
                     self._end(slot, TIMEOUT, row)
 
+    def _progress(self, slot: _Slot) -> tuple[int, float]:
+        """Return the row of its batch that a worker is at (-1: it has not begun), and since when.
+
+        A step that was seen is not gone back from, and its clock is not set anew, whatever the verifier writes.
+        """
+        found = self._processes.progress(slot.index)
+        if found is None:
+            slot.garbled, slot.step = True, max(0, slot.step)
+        elif slot.step < found[0] < PASSES * len(slot.batch):
+            slot.step, slot.since = found[0], min(max(found[1], slot.since), time.monotonic())
+        return (-1 if slot.step < 0 else slot.step % len(slot.batch)), slot.since
+
     def _deadline(self, slot: _Slot) -> float:
         """Return when the slot's row exceeds its time limit, as far as is known now (`time.monotonic`)."""
-        row, since = self._processes.progress(slot.index)
-        if row < 0:
-            limit = self._limits.timeout + START_GRACE
-        else:
-            limit = self._limits.timeout * slot.batch[min(row, len(slot.batch) - 1)].size
+        row, since = self._progress(slot)
+        limit = self._limits.timeout + START_GRACE if row < 0 else self._limits.timeout * slot.batch[row].size
         if since + limit > time.monotonic():
             return since + limit
         return min(since + limit + self._processes.waited(slot.index), since + WALL_FACTOR * limit)
@@ -417,7 +432,8 @@ class _Dispatcher:
         except (ValueError, TypeError, OverflowError, RecursionError):  # the verifier found the channel and wrote to it
             slot.channel.ended = True
             if slot.ending is None:
-                self._end(slot, "it wrote into its worker's channel", self._processes.progress(slot.index)[0])
+                row = self._progress(slot)[0] if slot.batch else -1
+                self._end(slot, "it wrote into its worker's channel", row)
         self._listen(slot)
 
     def _settle(self, slot: _Slot, frame: bytes) -> None:
@@ -485,10 +501,15 @@ class _Dispatcher:
             self._selector.unregister(slot.channel.stream)
         slot.channel.close()
         batch, why, row = slot.batch, slot.ending, slot.blamed
+        at, since = self._progress(slot) if batch else (-1, 0.0)
         slot.channel, slot.batch, slot.done, slot.ending, slot.blamed = None, [], 0, None, -1
         if not batch:
             return
-        at, since = self._processes.progress(slot.index)
+        if slot.garbled and len(batch) > 1:
+            for unit in batch:
+                unit.alone = True
+            self._put_back(batch)
+            return
         if why is None:
             row = at
         if row < 0:
@@ -498,6 +519,7 @@ class _Dispatcher:
             self._put_back(batch)
             return
         guilty = batch.pop(min(row, len(batch) - 1))
+        self._row_was_lost = True
         self._put_back(batch)
         self._blame(guilty, why or explanation, time.monotonic() - since)
 
@@ -507,9 +529,9 @@ class _Dispatcher:
         judged = [
             slot.batch[min(row, len(slot.batch) - 1)]
             for slot in self._slots
-            if slot.batch and (row := self._processes.progress(slot.index)[0]) >= 0
+            if slot.batch and (row := self._progress(slot)[0]) >= 0
         ]
-        if self._lost_zygotes >= (LOSSES if judged else STARTS):
+        if self._lost_zygotes >= (LOSSES if judged or self._row_was_lost else STARTS):
             raise RunError(f"{loss}; it was lost {self._lost_zygotes} times in a row, before any row was verified")
         for unit in judged:
             if not unit.solo:  # another row may have done it
@@ -518,6 +540,7 @@ class _Dispatcher:
         for slot in self._slots:
             if slot.channel is not None:
                 self._bury(slot, str(loss), None)
+        self._row_was_lost = False
         self._processes.restart()
         self._selector.register(self._processes.control, selectors.EVENT_READ)
 

@@ -15,7 +15,7 @@ from rlvr.record.item import Item
 from rlvr.record.schema import Verdict
 from rlvr.verify.process_state import Differences, ProcessState, RandomState
 from rlvr.verify.verifying import FunctionVerifier
-from rlvr.verify.zygote import CELLS, EXIT_MEMORY, receive_frame, send_frame
+from rlvr.verify.zygote import EXIT_MEMORY, receive_frame, send_frame
 
 BATCH_SECONDS = 0.05
 """After this time, a worker returns the rows that it has not begun, so that slow rows do not delay their neighbors."""
@@ -29,9 +29,9 @@ Row: TypeAlias = "tuple[int, bytes]"
 class Worker:
     """The process of one slot. `rlvr.verify.zygote` describes the channel and the cells."""
 
-    def __init__(self, cells: memoryview[float], slot: int, verifier: FunctionVerifier) -> None:
+    def __init__(self, cells: memoryview[float], verifier: FunctionVerifier) -> None:
         self._cells = cells
-        self._first_cell = CELLS * slot
+        self._passes = 0  # over the rows of a batch, before the current one
         self._verifier = verifier
         self._state = ProcessState()
         self._one_by_one = False  # a row has changed the process: compare and restore after each row
@@ -53,6 +53,7 @@ class Worker:
             `changes`: what the rows changed in the process, in words.
             `fresh`: whether this process must be replaced.
         """
+        self._passes = 0
         draws = None if self._reseed else RandomState()
         answers, found = self._run(rows)
         changes = dict.fromkeys(found.all)
@@ -73,7 +74,8 @@ class Worker:
         answers: list[Any] = []
         restored: dict[str, None] = {}
         begun = time.monotonic()
-        self._cells[self._first_cell + 3] = waited = waited_for_cpu()
+        self._cells[3] = waited = waited_for_cpu()
+        first_step, self._passes = self._passes * len(rows), self._passes + 1
         for place, (size, data) in enumerate(rows):
             now = time.monotonic()
             if answers and now - begun > BATCH_SECONDS:
@@ -84,8 +86,8 @@ class Worker:
                 if found.worn or found.broken:
                     return answers, found._replace(restorable=list(restored))
             # The time first: the parent reads the row first, so it never sees a new row with an old time.
-            self._cells[self._first_cell + 1] = now
-            self._cells[self._first_cell] = place
+            self._cells[1] = now
+            self._cells[0] = first_step + place
             if self._reseed:  # with a hash of the row, so that its draws depend on nothing else
                 RandomState.seed(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big"))
             start, escaped = time.perf_counter(), self._verifier.escaped

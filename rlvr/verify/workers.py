@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import math
+import mmap
 import os
 import pickle
 import secrets
@@ -28,11 +29,16 @@ from rlvr.verify.worker import waited_for_cpu
 
 MAX_FRAME = 256 << 20  # bytes; capped verdicts of a whole batch are far smaller
 LOAD_TIMEOUT = 300.0  # seconds that loading a verifier may take
+RESTARTS = 5  # attempts to load a verifier again whose process was lost
 CLOSE_TIMEOUT = 10.0  # seconds that the zygote may take to end its workers
 
 
 class ZygoteLostError(RunError):
     """The process that forks the workers is gone."""
+
+
+class LoadingLostError(PluginError):
+    """The process that loads the verifier ended meanwhile."""
 
 
 class Channel:
@@ -130,11 +136,16 @@ class Workers:
 
     def restart(self) -> None:
         """Replace the zygote, and with it all workers. Raises RunError if it then loads another verifier, or none."""
-        self._kill()
-        try:
-            description = self._start()
-        except (ConfigError, PluginError) as error:
-            raise RunError(f"the verifier's process ended and cannot be started again: {error}") from error
+        for attempt in range(1, RESTARTS + 1):
+            self._kill()
+            try:
+                description = self._start()
+                break
+            except LoadingLostError as error:
+                if attempt == RESTARTS:  # else what has killed its predecessor may have killed it
+                    raise RunError(f"the verifier's process ended and cannot be started again: {error}") from error
+            except (ConfigError, PluginError) as error:
+                raise RunError(f"the verifier's process ended and cannot be started again: {error}") from error
         if description != self.description:
             self.close()
             raise RunError(f"verifier {self._ref!r} was changed while it was in use: start again to use the new one")
@@ -174,7 +185,7 @@ class Workers:
             self.control, theirs = socket.socketpair()
             failed.callback(self.control.close)
             control = passed_on(theirs.detach())
-            shared = passed_on(_shared_file(8 * zygote.CELLS * self._count))
+            shared = passed_on(_shared_file(mmap.PAGESIZE * self._count))
             output = passed_on(self._output.open())
             self._cells = zygote.shared_cells(shared)
             self._process = subprocess.Popen(
@@ -213,7 +224,7 @@ class Workers:
         self.control.settimeout(None)
         if answer is None:
             ending = ending_of(self._process.wait())
-            raise PluginError(f"verifier {self._ref!r} ended its process while it was loaded: {ending}")
+            raise LoadingLostError(f"verifier {self._ref!r} ended its process while it was loaded: {ending}")
         description: dict[str, Any] = json.loads(answer)
         if "error" in description:
             raise {"ConfigError": ConfigError, "PluginError": PluginError}[description["error"]](description["message"])
@@ -258,10 +269,14 @@ class Workers:
         first = zygote.CELLS * slot
         self._cells[first], self._cells[first + 1] = -1.0, time.monotonic()
 
-    def progress(self, slot: int) -> tuple[int, float]:
-        """Return the row of its batch that a worker is at (-1: it has not begun), and since when (`time.monotonic`)."""
-        row, since = self._cells[zygote.CELLS * slot], self._cells[zygote.CELLS * slot + 1]
-        return (int(row), since) if math.isfinite(row) and math.isfinite(since) else (0, 0.0)
+    def progress(self, slot: int) -> tuple[int, float] | None:
+        """Return the step of its batch that a worker is at (-1: it has not begun), and since when (`time.monotonic`).
+
+        The rows of a batch are one step each, in as many passes as the worker makes. None if the worker's cells hold
+        no numbers: the verifier can write there.
+        """
+        step, since = self._cells[zygote.CELLS * slot], self._cells[zygote.CELLS * slot + 1]
+        return (int(step), since) if math.isfinite(step) and math.isfinite(since) else None
 
     def waited(self, slot: int) -> float:
         """Return the seconds that a worker has waited for a CPU since its batch began."""

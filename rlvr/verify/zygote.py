@@ -7,8 +7,9 @@
   that the verifier declares), one frame in (their values), one frame out (the verifier's description), then
   commands in (`COMMAND`: fork a worker for a slot, with its channel attached; kill the worker of a slot) and deaths out
   (`DEATH`).
-- cells: shared memory, `CELLS` doubles per slot: the row of the batch that a worker is at, when it began
-  (`time.monotonic`), the worker's process id, and how long it had waited for a CPU when the batch began, in seconds.
+- cells: shared memory, one page of `CELLS` doubles per slot, which only the slot's worker maps: the step of the batch
+  that the worker is at (row 2 of the second pass over 5 rows is step 7), when it began (`time.monotonic`), the worker's
+  process id, and how long it had waited for a CPU when the batch began, in seconds.
 
 A worker reads a batch from its channel: a frame with a pickled nonce and a list of pickled rows. It answers with a
 frame of the nonce and JSON (`rlvr.verify.worker.Worker.answer`). Answers are JSON because the parent must not unpickle
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 COMMAND = struct.Struct("=ci")  # b"F" (fork) or b"E" (end), slot
 DEATH = struct.Struct("=ii")  # slot, wait status
 LENGTH = struct.Struct("=Q")
-CELLS = 4
+CELLS = mmap.PAGESIZE // 8
 NONCE_BYTES = 16
 EXIT_MEMORY = 77
 """Exit code of a worker that ran out of memory."""
@@ -93,6 +94,13 @@ def shared_cells(fd: int) -> memoryview[float]:
     return memoryview(mmap.mmap(fd, 0)).cast("d")
 
 
+def _own_cells(fd: int, slot: int) -> memoryview[float]:
+    """Map the cells of one slot, and close the file: a worker can write to no cells but its own."""
+    mapped = mmap.mmap(fd, mmap.PAGESIZE, offset=slot * mmap.PAGESIZE)
+    os.close(fd)
+    return memoryview(mapped).cast("d")
+
+
 # --- the zygote -----------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +110,7 @@ class Zygote:
     def __init__(
         self,
         control: socket.socket,
-        cells: memoryview[float],
+        cells: int,
         verifier: FunctionVerifier,
         memory: int,
         make_worker: type[Worker],
@@ -126,7 +134,8 @@ class Zygote:
     def serve(self) -> NoReturn:
         """Follow the parent's commands until its end of the control stream closes, then kill everything."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._on_term)
+        # A service manager or scheduler that asks all processes to end asks the parent too: that finishes its work.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         try:
             while not self._asked_to_end:
@@ -140,9 +149,6 @@ class Zygote:
             traceback.print_exc()
             self._end_all(1)
         self._end_all(0)
-
-    def _on_term(self, *_: object) -> None:
-        self._asked_to_end = True  # the wake-up pipe tells the loop
 
     def _obey(self) -> None:
         try:
@@ -190,8 +196,9 @@ class Zygote:
                 from rlvr.verify.landlock import allow_writing_only  # not before `_same_rlvr`
 
                 allow_writing_only([tempfile.tempdir], ["/dev/null"])
-            self._cells[CELLS * slot + 2] = os.getpid()
-            self._make_worker(self._cells, slot, self._verifier).serve(socket.socket(fileno=fd))
+            cells = _own_cells(self._cells, slot)
+            cells[2] = os.getpid()
+            self._make_worker(cells, self._verifier).serve(socket.socket(fileno=fd))
             code = 0
         except OSError:  # the verifier closed our channel, or the parent went away
             code = 1
@@ -320,7 +327,6 @@ def main(control_fd: int, cells_fd: int) -> None:
     """Load the verifier that the first frame names, send its description, and serve."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # so that text printed before a fork is not written twice
     control = socket.socket(fileno=control_fd)
-    cells = shared_cells(cells_fd)
     for fd in (control_fd, cells_fd):
         os.set_inheritable(fd, False)
     request = receive_frame(control)
@@ -361,7 +367,7 @@ def main(control_fd: int, cells_fd: int) -> None:
     send_frame(control, json.dumps(description).encode())
     gc.collect()
     gc.freeze()  # so that garbage collection in workers does not write to pages shared with the zygote
-    Zygote(control, cells, verifier, memory, Worker, order["scratch"], order["write_protect"]).serve()
+    Zygote(control, cells_fd, verifier, memory, Worker, order["scratch"], order["write_protect"]).serve()
 
 
 if __name__ == "__main__":

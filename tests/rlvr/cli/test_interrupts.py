@@ -22,10 +22,11 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named p
 LISTENING = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
 
 WAITS = """
+import os
 import rlvr
 
 def wait():
-    print("waiting", flush=True)
+    os.write(1, b"waiting\\n")  # a print would go to standard error
     with open("go") as pipe:  # until the test writes
         pipe.read()
 

@@ -187,8 +187,8 @@ def test_a_worker_hands_back_what_it_has_not_got_to() -> None:
         units = [(1, pickle.dumps([("0.03", Task(), None)])) for _ in range(10)]
         nonce = bytes(range(zygote.NONCE_BYTES))
         zygote.send_frame(ours, pickle.dumps((nonce, units)))
-        cells = memoryview(bytearray(8 * zygote.CELLS)).cast("d")
-        ended = thread.submit(Worker(cells, 0, load_verifier(ref("sleeping"))).serve, theirs)
+        cells = memoryview(bytearray(32)).cast("d")
+        ended = thread.submit(Worker(cells, load_verifier(ref("sleeping"))).serve, theirs)
         frame = zygote.receive_frame(ours) or b""
         assert frame.startswith(nonce)
         answers = json.loads(frame.removeprefix(nonce))["answers"]
@@ -198,7 +198,7 @@ def test_a_worker_hands_back_what_it_has_not_got_to() -> None:
     assert cells[0] == len(answers) - 1
 
 
-@pytest.mark.parametrize("end", ["hang", "crash", "close", "terminate"])
+@pytest.mark.parametrize("end", ["hang", "crash", "close", "kill the zygote"])
 def test_nothing_that_a_verifier_forks_outlives_its_worker(tmp_path: Path, end: str) -> None:
     """Tested for a process in the same group, in a session of its own, and a daemon."""
     logs = [tmp_path / how for how in ("group", "session", "daemon")]
@@ -214,9 +214,26 @@ def test_nothing_that_a_verifier_forks_outlives_its_worker(tmp_path: Path, end: 
                 scorer.close()
             else:
                 zygote = int(scores[0].reward or 0)
-                os.kill(zygote, signal.SIGTERM)
-                wait_until_dead(zygote)
+                os.kill(zygote, signal.SIGKILL)
+                wait_until_dead(zygote, *left)
         assert not any(map(alive, left))
+
+
+def test_a_zygote_that_is_asked_to_end_lets_the_caller_finish() -> None:
+    """A service manager or a scheduler asks all processes at once."""
+    with Scorer(ref(), workers=1, timeout=GENEROUS) as scorer:
+        zygote = int(next(scorer.score([item("!zygote")])).reward or 0)
+        os.kill(zygote, signal.SIGTERM)
+        assert [score.reward for score in scorer.score([item("1"), item("!zygote")])] == [1.0, float(zygote)]
+
+
+@pytest.mark.parametrize("deed", ["cells: garbage", "cells: future", "cells: next row"])
+def test_a_worker_s_shared_memory_is_not_trusted(deed: str) -> None:
+    """The deed hangs after it has written there. Its row times out, and nobody else's does."""
+    with Scorer(ref(), workers=2, timeout=TIMEOUT) as scorer:
+        found = result_of(scorer, *[item(f"!{deed}") if place == 9 else item("1") for place in range(40)])
+    assert [score.reward for score in found] == [None if place == 9 else 1.0 for place in range(40)]
+    assert found[9].status is Status.TIMEOUT
 
 
 def test_a_crash_leaves_the_neighbors_daemons_alone(tmp_path: Path) -> None:
@@ -343,6 +360,22 @@ def test_a_verifier_that_was_changed_is_not_loaded_in_a_lost_ones_place(tmp_path
         wait_until_dead(zygote)
         error = result_of(scorer, item("2"))
     assert "was changed while it was in use" in str(error)
+
+
+def test_a_zygote_that_is_killed_while_it_replaces_another_is_replaced_too(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(
+        "import os, signal\nfrom pathlib import Path\n"
+        "log = Path(__file__).with_name('log')\n"
+        "with log.open('a') as file: file.write('x')\n"
+        "if 1 < len(log.read_text()) < 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def check(completion, task):\n"
+        "    if completion == 'kill': os.kill(os.getppid(), signal.SIGKILL); signal.pause()\n"
+        "    return True\n"
+    )
+    with Scorer(f"{tmp_path / 'killed.py'}:check", workers=1, timeout=GENEROUS) as scorer:
+        found = result_of(scorer, item("kill"), item("1"))
+    assert [score.reward for score in found] == [None, 1.0]
+    assert (tmp_path / "log").read_text() == "xxxxx", "at first, three times for the first loss, once for the second"
 
 
 def test_a_verifier_that_hangs_while_it_is_loaded_times_out(tmp_path: Path) -> None:
