@@ -66,7 +66,8 @@ def by_numbers(path: Path) -> tuple[list[int | str], str]:
 
 
 def expanded(given: Iterable[str | Path], *, check: Callable[[Path], Path] | None = None) -> list[Path]:
-    """Expand folders to the record files in them and patterns (`*`, `?`, `[`, `**`) to what matches.
+    """Expand run directories to their rollouts, other folders to the record files in them, and patterns (`*`, `?`, `[`,
+    `**`) to what matches.
 
     The files of a folder or pattern are sorted by name, and names with numbers by these: `step-2` before `step-10`.
     Each file passes `check`, by default `existing`. Raises RequestError for a path or pattern without a file, and for a
@@ -74,7 +75,7 @@ def expanded(given: Iterable[str | Path], *, check: Callable[[Path], Path] | Non
     """
     files: list[Path] = []
     for each in given:
-        path = Path(each)
+        path = _rollouts_of(Path(each))
         if os.path.isdir(path):
             found = sorted(filter(is_record_file, path.iterdir()), key=by_numbers)
             if not found:
@@ -88,6 +89,11 @@ def expanded(given: Iterable[str | Path], *, check: Callable[[Path], Path] | Non
         files += map(check or existing, found)
     refuse_twice(files)
     return files
+
+
+def _rollouts_of(path: Path) -> Path:
+    """Return the rollout folder of a run directory; any other path unchanged."""
+    return path / "rollouts" if (path / "config.yaml").is_file() and (path / "rollouts").is_dir() else path
 
 
 def refuse_twice(files: Iterable[Path]) -> None:

@@ -27,7 +27,6 @@ from rlvr.run.models import (
     vocabulary_size,
 )
 from rlvr.run.reporting import counted
-from rlvr.run.saved import rollouts_of
 from rlvr.run.train import no_progress_bars
 from rlvr.settings import command_line_settings
 from rlvr.verify.score_names import can_judge, require_score, score_name
@@ -162,10 +161,10 @@ def _records(paths: Sequence[Path]) -> Iterator[tuple[str, Path, Rollout]]:
 
     Raises RequestError if there is no record or a file is given twice.
     """
-    expanded(map(rollouts_of, paths))  # a missing file is an error before anything is read
+    expanded(paths)  # a missing file is an error before anything is read
     empty = True
     for path in paths:
-        for file in expanded([rollouts_of(path)]):
+        for file in expanded([path]):
             for rollout in read_rollouts(file):
                 empty = False
                 yield str(path), file, rollout

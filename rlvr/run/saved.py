@@ -138,7 +138,7 @@ class SavedRollouts:
         cannot be trained on; with `skip_unusable` only if none is left.
         """
         self._told, self._lacks = told, lacks
-        self.files = expanded(map(rollouts_of, paths))
+        self.files = expanded(paths)
         self._beside = Sidecars(sidecars)
         self.expected, self.grader = expected, grader
         self.notes: list[str] = []
@@ -399,8 +399,3 @@ class Saved:
 def _age(versions: Sequence[VersionRun] | None) -> int | None:
     """Return the lag of the oldest token at version 0, in optimizer steps; None if unknown."""
     return None if versions is None else -min((run.version for run in versions), default=0)
-
-
-def rollouts_of(path: Path) -> Path:
-    """Return the rollout folder of a run directory; any other path unchanged."""
-    return path / "rollouts" if (path / "config.yaml").is_file() and (path / "rollouts").is_dir() else path

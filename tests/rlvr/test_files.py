@@ -41,3 +41,11 @@ def test_names_that_only_differ_in_zeros_have_an_order(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     names = [path.name for path in expanded([tmp_path])]
     assert names[:5] == ["01.jsonl", "1.jsonl", "a2.jsonl", "a10.jsonl", "b1.jsonl"]
+
+
+def test_a_run_directory_stands_for_its_rollouts(tmp_path: Path) -> None:
+    """Its metrics and manifest are JSON as well, and no rows."""
+    (tmp_path / "run" / "rollouts").mkdir(parents=True)
+    for name in ("config.yaml", "metrics.jsonl", "manifest.json", "rollouts/step-000000.parquet"):
+        (tmp_path / "run" / name).touch()
+    assert expanded([tmp_path / "run"]) == [tmp_path / "run" / "rollouts" / "step-000000.parquet"]
