@@ -203,7 +203,7 @@ def test_broken_verdicts_of_saved_rollouts_set_the_alarm_off(
     broken = Score(status=Status.ERROR, verifier="digits", version="2")
     write_rollouts(tmp_path / "r.parquet", [r.with_score(broken) if i < 5 else r for i, r in enumerate(records)])
     for share in (1.0, 0.34):
-        with pytest.raises(DataError, match=r"verdicts 13.9% > 0.05 \(stop\): so many of the saved scores by digits"):
+        with pytest.raises(DataError, match=r"verdicts 13.9% > 0.05 \(stop\): too many of the saved scores by digits"):
             plan_of(tiny_model, tmp_path / "r.parquet", rollouts__share=share)
     with plan_of(tiny_model, tmp_path / "r.parquet", alarms__verdicts__consequence="warn") as plan:
         assert [note.partition(":")[0] for note in plan.notes[1:]] == ["verdicts 13.9% > 0.05 (warn)"]
