@@ -93,7 +93,8 @@ def expanded(given: Iterable[str | Path], *, check: Callable[[Path], Path] | Non
 
 def _rollouts_of(path: Path) -> Path:
     """Return the rollout folder of a run directory; any other path unchanged."""
-    return path / "rollouts" if (path / "config.yaml").is_file() and (path / "rollouts").is_dir() else path
+    is_run = os.path.isfile(path / "config.yaml") and os.path.isdir(path / "rollouts")  # False for impossible names
+    return path / "rollouts" if is_run else path
 
 
 def refuse_twice(files: Iterable[Path]) -> None:

@@ -381,7 +381,7 @@ def _bare(whole: str, kind: Kind) -> Found | None:
         letter = chosen(whole)
         if letter is not None:
             return Found(letter, "bare")
-    if kind == "value" and HEDGE.match(whole):
+    if kind == "value" and (HEDGE.match(whole) or _lists_attempts(whole)):
         return None
     whole = with_prices_marked(_STRUCK.sub(" ", whole).strip())
     whole = _ORNAMENT.sub("", whole)
@@ -393,6 +393,13 @@ def _bare(whole: str, kind: Kind) -> Found | None:
     lead = _LEAD.match(whole)
     found = claim(whole[lead.end() :] if lead and lead.end() < len(whole) else whole, "bare")
     return found or Found(whole, "bare")
+
+
+def _lists_attempts(text: str) -> bool:
+    """Return True for a letter and numbers in lines of their own: read as one formula, they would be a product."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    letters = sum(len(line) == 1 and line.isalpha() for line in lines)
+    return 0 < letters < len(lines) and all(len(line) == 1 or VALUE.fullmatch(line) for line in lines)
 
 
 def _unclosed(text: str) -> bool:

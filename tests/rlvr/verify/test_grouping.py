@@ -52,7 +52,7 @@ def test_a_row_without_a_group_is_judged_with_no_other(together: str) -> None:
 
 def test_items_of_a_stream_must_stand_together(together: str) -> None:
     items = [Item(row.completion, row.task, row) for row in (rollout(i, f"g{i % 2}") for i in range(4))]
-    with Scorer(together, workers=0) as scorer, pytest.raises(DataError, match="group 'g0' do not stand together"):
+    with Scorer(together, workers=0) as scorer, pytest.raises(DataError, match="group 'g0' are not consecutive"):
         list(scorer.score(items))
 
 
