@@ -56,7 +56,6 @@ SLOW = (
     "rlvr/cli/test_check_cli.py",
     "rlvr/cli/test_cli.py",
     "rlvr/cli/test_interrupts.py",
-    "rlvr/cli/test_interrupts.py",
     "rlvr/cli/test_streams.py",
     "rlvr/cli/test_score_cli.py",
     "rlvr/data/test_tables.py",
@@ -77,7 +76,9 @@ SLOW = (
 )
 """Folders and files under `tests/` whose tests start many processes, wait, or compute for long."""
 SLOW_TESTS = (
+    "test_a_group_that_hangs_costs_that_group",
     "test_a_run_logs_nothing_that_the_catalog_lacks",
+    "test_errors_and_time_outs_are_never_kept",
     "test_every_result_has_a_meaning",
     "test_hostile_answers_get_a_verdict_soon",
     "test_jsonl_gives_back_every_valid_rollout",
@@ -95,6 +96,8 @@ LONG = (
     "rlvr/run/test_loop.py",
     "rlvr/verify/test_pool.py",
     "rlvr/rescore/test_score_many.py",
+    "rlvr/run/test_sampler_process.py",
+    "rlvr/run/test_async.py",
     "rlvr/cli/test_score_cli.py",
     "test_wheel.py",
     "rlvr/cli/test_interrupts.py",
@@ -128,18 +131,21 @@ def place_of(path: Path) -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests by their file. Processes that share the files begin with the longest.
+    """Have processes that share the files begin with the longest.
 
     Within a file, and among the other files, the order stays the random one. A long file that comes last would keep one
     process busy while the other has nothing left to do.
     """
     if hasattr(config, "workerinput"):  # in a process of pytest-xdist
         items.sort(key=lambda item: place_of(item.path))
-    for item in items:
-        for marker in markers_of(item.path):
-            item.add_marker(marker)
-        if isinstance(item, pytest.Function) and item.originalname in SLOW_TESTS:
-            item.add_marker("slow")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by its file or name, before `-m` selects by the marks."""
+    for marker in markers_of(item.path):
+        item.add_marker(marker)
+    if isinstance(item, pytest.Function) and item.originalname in SLOW_TESTS:
+        item.add_marker("slow")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
