@@ -39,11 +39,22 @@ class _Loader(yaml.SafeLoader):
     """YAML as people write it: `1e-5` is a number (PyYAML's own rule wants `1.0e-5`)."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that `_Loader` would read as a number, such as `1e5`."""
+
+
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def yaml_text(settings: Mapping[str, Any]) -> str:
+    """Return nested settings as YAML, which `read_settings` restores exactly."""
+    text: str = yaml.dump(settings, Dumper=_Dumper, sort_keys=False)  # ASCII: a NEL would end a line
+    return text
 
 
 def read_settings(path: Path, named: Collection[str] = NAMED) -> Settings:

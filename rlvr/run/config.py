@@ -11,7 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
@@ -22,7 +21,7 @@ from rlvr.protocols import ModelSpec
 from rlvr.record.schema import SamplingParams, Status
 from rlvr.registry import registry
 from rlvr.run.factories import trainer_factory
-from rlvr.settings import M, Setting, Settings, read_settings, validate
+from rlvr.settings import M, Setting, Settings, read_settings, validate, yaml_text
 from rlvr.verify.scoring import DEFAULT_REWARDS, MAX_TIMEOUT
 
 
@@ -459,5 +458,4 @@ def _without_options_of_others(trainer: str, options: type[BaseModel], settings:
 
 def to_yaml(config: RunConfig) -> str:
     """Return the resolved configuration as YAML with every default; `read_settings` restores it exactly."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)  # ASCII: a NEL would end a line
-    return text
+    return yaml_text(config.model_dump(mode="json"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 import small_runs
 from rlvr.errors import ConfigError
 from rlvr.record.store import read_rollouts
-from rlvr.run.rundir import RunDirectory
 
 
 def config(model: Path, **changes: Any) -> Any:
@@ -44,17 +42,6 @@ def test_two_runs_and_a_resumed_one_end_in_the_same_weights(tiny_model: Path, tm
     assert small_runs.final_state(tmp_path / "again") == whole
     assert small_runs.final_state(tmp_path / "halves") == whole
     assert small_runs.timeless(tmp_path / "halves") == small_runs.timeless(tmp_path / "whole")
-
-
-def test_a_batch_that_was_stored_before_a_kill_is_not_sampled_again(tiny_model: Path, tmp_path: Path) -> None:
-    small_runs.start(config(tiny_model, steps=6), tmp_path / "whole")
-    small_runs.start(config(tiny_model, steps=4), tmp_path / "cut")
-    with RunDirectory.resume(tmp_path / "cut") as directory:
-        newest = directory.newest_checkpoint()
-        assert newest is not None
-        shutil.rmtree(newest[1])  # as if it had been killed before this checkpoint
-    small_runs.resume(tmp_path / "cut", steps=6)
-    assert small_runs.final_state(tmp_path / "cut") == small_runs.final_state(tmp_path / "whole")
 
 
 def test_weights_that_arrive_under_way_are_named_token_by_token(tiny_model: Path, tmp_path: Path) -> None:

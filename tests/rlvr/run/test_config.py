@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import small_runs
@@ -367,6 +367,7 @@ def test_a_scalar_where_a_section_is_expected() -> None:
         trackers=st.lists(st.text(), max_size=2).map(tuple),
     )
 )
+@example(RunConfig(model=ModelConfig(name="1e5")))
 def test_the_resolved_file_reads_back_to_the_same(tmp_path_factory: pytest.TempPathFactory, config: RunConfig) -> None:
     file = tmp_path_factory.mktemp("config") / "config.yaml"
     file.write_text(to_yaml(config), encoding="utf-8")

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import small_runs
 from rlvr.errors import RequestError, RunError
-from rlvr.protocols import GroupRequest, ModelSpec, Prompt, SampledGroup, Sampler
+from rlvr.protocols import GroupRequest, ModelSpec, Prompt, SampledGroup, Sampler, Snapshot, TensorLayout
 from rlvr.record.schema import SamplingParams, Task
 from rlvr.run.sampler_process import ProcessSampler
 from rlvr.testing import FakeSampler, FakeSamplerOptions, check_sampler
@@ -48,8 +49,17 @@ def sampler(spec: ModelSpec) -> Iterator[ProcessSampler]:
 
 
 def test_it_keeps_the_protocol(spec: ModelSpec, tmp_path: Path) -> None:
-    own = HFSampler(spec, HFSamplerOptions())
-    check_sampler(lambda: ProcessSampler(HFSampler, spec, HFSamplerOptions()), snapshot_of(own.model, 0), tmp_path)
+    nothing = Snapshot(0, {}, {}, lambda: iter(()))
+    check_sampler(lambda: ProcessSampler(FakeSampler, spec, FakeSamplerOptions()), nothing, tmp_path)
+
+
+def test_weights_that_do_not_fit_are_refused_there(sampler: ProcessSampler, spec: ModelSpec) -> None:
+    fits = snapshot_of(HFSampler(spec, HFSamplerOptions()).model, 0)
+    with pytest.raises(RunError, match=r"hold no\.such\.weight, which the sampler's model lacks"):
+        sampler.sync(replace(fits, layout={**fits.layout, "no.such.weight": TensorLayout("float32", (1,))}))
+    sampler.sync(replace(fits, version=3))
+    found = collected(sampler, requests(1))["g0"]
+    assert {run.version for sample in found.samples for run in sample.versions} == {3}
 
 
 def test_a_difficult_sampler_is_as_difficult_there(spec: ModelSpec) -> None:
