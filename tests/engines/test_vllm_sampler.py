@@ -69,7 +69,7 @@ def test_greedy_samples_are_equal_and_have_raw_log_probabilities(spec: ModelSpec
 
 
 def test_stops_are_those_of_the_sampler_on_transformers(spec: ModelSpec, sampler: VLLMSampler) -> None:
-    tokenizer = sampler._completions._tokenizer
+    tokenizer = sampler._model.completions._tokenizer
     ends = {tokenizer.convert_tokens_to_ids(character): character for character in "0123456789"}
     by_token, by_string = collected(
         sampler,

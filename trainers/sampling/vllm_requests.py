@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rlvr.errors import RunError
-from rlvr.protocols import GroupRequest
+from rlvr.protocols import GroupRequest, ModelSpec, Snapshot
 from rlvr.record.schema import FinishReason, VersionRun
+from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
 
-from .completions import Completions, sample_seed
+from ..model.models import empty_model
+from ..model.snapshots import check_snapshot
+from .completions import Completions, check_request, sample_seed
 
 FRESH = "default"
 """The version that an engine names before anyone has told it one."""
+
+
+class EngineModel:
+    """The model of a sampler whose engine holds the weights: all that is known of it without them."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Load tokenizer and configuration. Raises RequestError if there is no such model."""
+        tokenizer = load_tokenizer(spec)
+        configuration = load_configuration(spec)
+        self.completions = Completions(tokenizer, end_ids(spec, tokenizer))
+        self._vocabulary = vocabulary_size(configuration)
+        self.longest = context_length(configuration)
+        """Longest sequence in tokens; None if it is unknown."""
+        self._empty = empty_model(spec)
+
+    def limit(self, length: int | None) -> None:
+        """Lower the longest sequence, if a length is given."""
+        self.longest = min((n for n in (self.longest, length) if n is not None), default=None)
+
+    def check(self, requests: Sequence[GroupRequest]) -> None:
+        """Raise RequestError for a request that does not fit the model."""
+        for request in requests:
+            check_request(request, self._vocabulary, self.longest)
+
+    def check_weights(self, snapshot: Snapshot) -> None:
+        """Raise RunError if names or shapes are not those of the model."""
+        check_snapshot(self._empty, snapshot)
 
 
 class Span(NamedTuple):

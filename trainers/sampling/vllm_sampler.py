@@ -18,12 +18,10 @@ from torch import Tensor
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, SamplerOptions, Snapshot
 from rlvr.run.memory_folder import memory_folder
-from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
 
-from ..model.models import empty_model, resolve
-from ..model.snapshots import check_snapshot, snapshot_from, spelled_out, write_snapshot
-from .completions import Completions, check_request
-from .vllm_requests import Span, engine_params, finish_reason, version_runs
+from ..model.models import resolve
+from ..model.snapshots import snapshot_from, spelled_out, write_snapshot
+from .vllm_requests import EngineModel, Span, engine_params, finish_reason, version_runs
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -82,15 +80,10 @@ class VLLMSampler:
         """
         self.options = options
         self.spec = resolve(model)
-        tokenizer = load_tokenizer(self.spec)
-        self._completions = Completions(tokenizer, end_ids(self.spec, tokenizer))
-        configuration = load_configuration(self.spec)
-        self._vocabulary = vocabulary_size(configuration)
-        lengths = [n for n in (options.max_model_len, context_length(configuration)) if n is not None]
-        self._context = min(lengths, default=None)
-        self._empty = empty_model(self.spec)
+        self._model = EngineModel(self.spec)
+        self._model.limit(options.max_model_len)
         self.version = 0
-        self._engine = _engine(self.spec, options, self._context)
+        self._engine = _engine(self.spec, options, self._model.longest)
         self._outstanding: dict[str, _InEngine] = {}
         self._answered: list[SampledGroup] = []
         self._held: dict[str, Tensor] = {}
@@ -105,7 +98,7 @@ class VLLMSampler:
 
         Raises RunError, with nothing changed, if names or shapes are not those of this model.
         """
-        check_snapshot(self._empty, snapshot)
+        self._model.check_weights(snapshot)
         self._wake()
         # An engine keeps no reference, and one copy has to stay: the trainer changes its own in place.
         self._held = {name: tensor.detach().to("cpu", copy=True) for name, tensor in snapshot.tensors()}
@@ -163,12 +156,11 @@ class VLLMSampler:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        for request in requests:
-            check_request(request, self._vocabulary, self._context)
+        self._model.check(requests)
         self._wake()
         for request in requests:
             params = SamplingParams(
-                **engine_params(request, self._completions), output_kind=RequestOutputKind.FINAL_ONLY
+                **engine_params(request, self._model.completions), output_kind=RequestOutputKind.FINAL_ONLY
             )
             self._outstanding[request.group_id] = _InEngine(request, time.perf_counter())
             self._engine.add_request(request.group_id, {"prompt_token_ids": list(request.prompt_ids)}, params)
@@ -209,13 +201,13 @@ class VLLMSampler:
             spans = [Span(span.version, span.start, span.end) for span in choice.weight_versions]
             runs = version_runs(spans, len(token_ids))
             reason = finish_reason(choice.finish_reason, request)
-            samples.append(self._completions.sample(request, token_ids, logprobs, reason, runs))
+            samples.append(self._model.completions.sample(request, token_ids, logprobs, reason, runs))
         if request.params.temperature == 0:
             samples *= request.size
         return SampledGroup(
             request=request,
             samples=tuple(samples),
-            sampling=self._completions.sampling(
+            sampling=self._model.completions.sampling(
                 request, "vllm", vllm.__version__, self.options.dtype or self.spec.dtype
             ),
             seconds=time.perf_counter() - outstanding.start,

@@ -19,13 +19,11 @@ from safetensors.torch import load_file
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
 from rlvr.run.memory_folder import memory_folder
-from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
 
-from ..model.models import empty_model, resolve
-from ..model.snapshots import check_snapshot, snapshot_from, write_snapshot
-from .completions import Completions, check_request
+from ..model.models import resolve
+from ..model.snapshots import snapshot_from, write_snapshot
 from .vllm_http import Choice, ServerLostError, VLLMServer
-from .vllm_requests import FRESH, Span, engine_params, finish_reason, version_runs
+from .vllm_requests import FRESH, EngineModel, Span, engine_params, finish_reason, version_runs
 
 WEIGHTS = "model.safetensors"
 
@@ -115,14 +113,10 @@ class VLLMServerSampler:
         """
         self.options = options
         self.spec = resolve(model)
-        tokenizer = load_tokenizer(self.spec)
-        self._completions = Completions(tokenizer, end_ids(self.spec, tokenizer))
-        configuration = load_configuration(self.spec)
-        self._vocabulary = vocabulary_size(configuration)
-        self._empty = empty_model(self.spec)
+        self._model = EngineModel(self.spec)
         self._endpoints = [_Endpoint(VLLMServer(url, options.timeout)) for url in options.servers]
-        lengths = [context_length(configuration), *(_checked(each.server, self.spec) for each in self._endpoints)]
-        self._context = min((length for length in lengths if length is not None), default=None)
+        for endpoint in self._endpoints:
+            self._model.limit(_checked(endpoint.server, self.spec))
         self._engine_version = self._endpoints[0].server.engine_version()
         self.version = 0
         self._tied: dict[str, str] = {}
@@ -142,7 +136,7 @@ class VLLMServerSampler:
         Raises RunError, with nothing changed, if names or shapes are not those of this model; RunError as well if a
         server refuses them or none is left.
         """
-        check_snapshot(self._empty, snapshot)
+        self._model.check_weights(snapshot)
         stack = ExitStack()
         folder = stack.enter_context(memory_folder(self.options.sync_folder))
         write_snapshot(snapshot, folder / WEIGHTS)
@@ -203,8 +197,7 @@ class VLLMServerSampler:
 
         Nothing is sent then.
         """
-        for request in requests:
-            check_request(request, self._vocabulary, self._context)
+        self._model.check(requests)
         for request in requests:
             self._asked[request.group_id] = _Pending(request, time.perf_counter())
         self._dispatch()
@@ -257,7 +250,9 @@ class VLLMServerSampler:
         """Ask for one group; runs in a thread of its own."""
         request = asked.request
         try:
-            choices = server.generate(request.group_id, request.prompt_ids, engine_params(request, self._completions))
+            choices = server.generate(
+                request.group_id, request.prompt_ids, engine_params(request, self._model.completions)
+            )
         except Exception as error:  # raised where results are collected
             self._results.put((asked, server, error))
         else:
@@ -300,7 +295,7 @@ class VLLMServerSampler:
         return SampledGroup(
             request=request,
             samples=tuple(samples),
-            sampling=self._completions.sampling(request, "vllm", self._engine_version, dtype),
+            sampling=self._model.completions.sampling(request, "vllm", self._engine_version, dtype),
             seconds=time.perf_counter() - asked.start,
         )
 
@@ -308,7 +303,7 @@ class VLLMServerSampler:
         spans = [Span(span.version, span.start, span.end) for span in choice.weight_versions]
         logprobs = [token.logprob for token in choice.logprobs.content]
         runs = version_runs(spans, len(choice.token_ids))
-        return self._completions.sample(
+        return self._model.completions.sample(
             request, choice.token_ids, logprobs, finish_reason(choice.finish_reason, request), runs
         )
 
