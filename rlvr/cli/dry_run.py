@@ -103,16 +103,12 @@ def _arithmetic(plan: Plan) -> Iterator[str]:
     )
 
 
-def _lag(plan: Plan, push_every: int, updates: int) -> str:
-    ahead = plan.config.batches_ahead
-    return f"{'up' if ahead else '0'} to {(push_every + ahead) * updates - 1}"
-
-
 def _sampling_lines(plan: Plan, push_every: int, updates: int) -> Iterator[str]:
     config, sampling = plan.config, plan.config.sampling
     epoch = plan.steps_per_epoch
     rows = "endless" if plan.dataset_size is None else f"{plan.dataset_size:,}"
     per_step = plan.rollouts_per_step
+    oldest = (push_every + config.batches_ahead) * updates - 1
     yield f"  questions    {rows}; {len(plan.questions)} held-out"
     yield (
         f"  a step       {plan.sampled_groups} prompts × {sampling.group_size} = {per_step} rollouts, at most "
@@ -124,7 +120,7 @@ def _sampling_lines(plan: Plan, push_every: int, updates: int) -> Iterator[str]:
         f"{counted(config.steps * updates, 'optimizer step')}"
     )
     yield (
-        f"  weight sync  every {counted(push_every, 'step')}; lag {_lag(plan, push_every, updates)} optimizer steps"
+        f"  weight sync  every {counted(push_every, 'step')}; lag 0 to {oldest} optimizer steps"
         + (", more for replayed groups" if plan.replayed_groups else "")
     )
     if sampling.refill:

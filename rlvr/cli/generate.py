@@ -11,6 +11,7 @@ import typer
 
 from rlvr.cli.interrupts import answered
 from rlvr.cli.json_output import print_json
+from rlvr.cli.options import SamplerName, Servers
 from rlvr.cli.progress import Heartbeat
 from rlvr.terminal import one_line
 
@@ -39,10 +40,6 @@ VerifierName: TypeAlias = Annotated[
 ]
 Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Sampling temperature.")]
 MaxTokens: TypeAlias = Annotated[int | None, typer.Option(help="Length limit of a completion, in tokens.")]
-Sampler: TypeAlias = Annotated[str | None, typer.Option(help="Sampler: hf, vllm, vllm-server, or a plugin's.")]
-Server: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="URL[,URL…]", help="Servers of --sampler vllm-server, as rlvr serve starts them.")
-]
 Device: TypeAlias = Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps.")]
 Dtype: TypeAlias = Annotated[str | None, typer.Option(help="Compute dtype: auto, float32, bfloat16.")]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Random seed.")]
@@ -82,8 +79,8 @@ def generate(
     verifier: VerifierName = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
-    sampler: Sampler = None,
-    server: Server = None,
+    sampler: SamplerName = None,
+    server: Servers = None,
     device: Device = None,
     dtype: Dtype = None,
     seed: Seed = None,

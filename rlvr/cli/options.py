@@ -1,4 +1,4 @@
-"""Options of several commands: `--option [NAME:]KEY=VALUE`, `--set dataset.options.KEY=VALUE`, limits of workers."""
+"""Options of several commands: options of verifiers and data sets, limits of workers, and the sampler."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from rlvr.errors import ConfigError, RequestError
 WriteProtect: TypeAlias = Annotated[
     bool,
     typer.Option("--write-protect", help="Let workers write to their scratch folders only (Landlock, Linux 6.2)."),
+]
+SamplerName: TypeAlias = Annotated[
+    str | None, typer.Option("--sampler", help="Sampler: hf, vllm, vllm-server, or a plugin's.")
+]
+Servers: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL[,URL…]", help="Servers of --sampler vllm-server, as rlvr serve starts them."),
 ]
 MaxReward: TypeAlias = Annotated[
     float, typer.Option("--max-reward", metavar="NUMBER", help="Rewards beyond plus or minus this are errors.")

@@ -13,6 +13,7 @@ import typer
 from rlvr.cli.command import Command
 from rlvr.cli.interrupts import INTERRUPTED
 from rlvr.cli.json_output import print_json
+from rlvr.cli.options import SamplerName, Servers
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
 
@@ -62,10 +63,6 @@ GroupSize: TypeAlias = Annotated[int | None, typer.Option(help="Completions per 
 PromptsPerStep: TypeAlias = Annotated[int | None, typer.Option(help="Prompts per batch.")]
 MaxTokens: TypeAlias = Annotated[int | None, typer.Option(help="Length limit of a completion, in tokens.")]
 PushEvery: TypeAlias = Annotated[int | None, typer.Option(help="Batches between two weight syncs (v in the paper).")]
-Sampler: TypeAlias = Annotated[str | None, typer.Option(help="Sampler: hf, vllm, vllm-server, or a plugin's.")]
-Server: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="URL[,URL…]", help="Servers of --sampler vllm-server, as rlvr serve starts them.")
-]
 ModeName: TypeAlias = Annotated[
     str | None, typer.Option("--mode", help="sync: sample, then learn; async: sample the next batch meanwhile.")
 ]
@@ -120,8 +117,8 @@ def train(
     max_tokens: MaxTokens = None,
     push_every: PushEvery = None,
     mode: ModeName = None,
-    sampler: Sampler = None,
-    server: Server = None,
+    sampler: SamplerName = None,
+    server: Servers = None,
     device: Device = None,
     dtype: Dtype = None,
     trust_remote_code: TrustRemoteCode = False,

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, c
 from rlvr.errors import PluginError
 from rlvr.protocols import SamplerFactory, SamplerOptions, TrackerFactory, TrainContext, TrainerFactory, TrainerOptions
 from rlvr.registry import Entry, registry
+from rlvr.run.sampler_process import ProcessSamplerFactory
+from rlvr.settings import sampler_options
 
 if TYPE_CHECKING:
+    from rlvr.run.config import RunConfig
     from rlvr.run.loop import Run
 
 
@@ -52,6 +55,17 @@ def sampler_factory(name: str) -> SamplerFactory:
     factory = entry.load()
     _check_options(entry, factory, SamplerOptions)
     return cast(SamplerFactory, factory)
+
+
+def configured_sampler(config: RunConfig) -> tuple[SamplerFactory, SamplerOptions]:
+    """Return the factory of a run's sampler and its options: for mode=async one that works while the run trains.
+
+    Raises PluginError as `sampler_factory` does, and ConfigError for an option.
+    """
+    factory = sampler_factory(config.sampling.engine)
+    options = sampler_options(config.sampling.options, factory.Options)
+    apart = config.sampling.process or (config.mode == "async" and not options.runs_elsewhere)
+    return ProcessSamplerFactory(factory) if apart else factory, options
 
 
 def tracker_factory(name: str) -> TrackerFactory:

@@ -19,20 +19,19 @@ from typing import Any, Literal, TypeAlias
 from rlvr.data.prompts import Encoded, PromptStream, load_source
 from rlvr.errors import ConfigError, RequestError
 from rlvr.files import ending, from_json, replacing, to_json
-from rlvr.protocols import SampledGroup, SamplerOptions, SourceRequest
+from rlvr.protocols import SampledGroup, SourceRequest
 from rlvr.record.schema import Rollout
 from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.rescore.summary import Tally, VerifierSummary
 from rlvr.run.config import RunConfig, resolve
-from rlvr.run.factories import sampler_factory
+from rlvr.run.factories import configured_sampler
 from rlvr.run.groups import Grader
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import load_tokenizer, local_weights_hash, model_ref, tokenizer_hash
 from rlvr.run.prompting import Prompting
 from rlvr.run.sampled import SampleRecorder, configured_scorer, request, sampler_score
-from rlvr.run.sampler_process import ProcessSamplerFactory
 from rlvr.run.train import no_progress_bars
-from rlvr.settings import mapping_settings, sampler_options
+from rlvr.settings import mapping_settings
 from rlvr.verify.scoring import Scorer
 
 Split: TypeAlias = Literal["train", "eval"]
@@ -175,10 +174,7 @@ class _Generation:
         self.partial = out.with_name(f"{out.name}.partial")
         self.size = config.sampling.group_size if n is None else n
         self.notes: list[str] = []
-        self.factory = sampler_factory(config.sampling.engine)
-        self.options: SamplerOptions = sampler_options(config.sampling.options, self.factory.Options)
-        if config.sampling.process:
-            self.factory = ProcessSamplerFactory(self.factory)
+        self.factory, self.options = configured_sampler(config)
         self.model = config.model.spec
         tokenizer = load_tokenizer(self.model)
         self.tokenizer = tokenizer_hash(tokenizer)

@@ -30,7 +30,7 @@ from rlvr.record.item import Item
 from rlvr.record.schema import ModelRef, Score, Stop
 from rlvr.registry import registry
 from rlvr.run.config import RunConfig, TrainerConfig, model_config, portion, trainer_options
-from rlvr.run.factories import AnyTrainerFactory, sampler_factory, tracker_factory, trainer_factory
+from rlvr.run.factories import AnyTrainerFactory, configured_sampler, tracker_factory, trainer_factory
 from rlvr.run.groups import Grader
 from rlvr.run.inputs import model_digests, prompt_digests
 from rlvr.run.models import (
@@ -46,11 +46,9 @@ from rlvr.run.models import (
 from rlvr.run.prompting import Prompting
 from rlvr.run.proof import PROBES, probe_prompts
 from rlvr.run.sampled import SAMPLER, configured_scorer
-from rlvr.run.sampler_process import ProcessSamplerFactory
 from rlvr.run.saved import Expected, SavedRollouts
 from rlvr.run.stopping import uses_chat_template
 from rlvr.secret_options import MASK, secret_values, writable_model
-from rlvr.settings import sampler_options
 from rlvr.verify.score_names import can_judge, score_name
 from rlvr.verify.scoring import Scorer
 
@@ -213,7 +211,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     trainer = trainer_factory(config.trainer.name)
     given_options = trainer_options(config, trainer.Options)
     _check_backend(config, trainer)
-    sampler, engine_options = _sampler(config)
+    sampler, engine_options = configured_sampler(config)
     trackers = {name: tracker_factory(name) for name in config.trackers}
     model = config.model.spec
     tokenizer = load_tokenizer(model)
@@ -258,14 +256,6 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         trackers=trackers,
         notes=notes,
     )
-
-
-def _sampler(config: RunConfig) -> tuple[SamplerFactory, SamplerOptions]:
-    """Return the factory of the run's sampler and its options: for mode=async one that works while the run trains."""
-    factory = sampler_factory(config.sampling.engine)
-    options = sampler_options(config.sampling.options, factory.Options)
-    apart = config.sampling.process or (config.mode == "async" and not options.runs_elsewhere)
-    return ProcessSamplerFactory(factory) if apart else factory, options
 
 
 def _grader(config: RunConfig, verifier: str, scorer: Scorer | None) -> Grader:

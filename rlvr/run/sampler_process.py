@@ -24,7 +24,7 @@ from typing import Any, ClassVar, TypeVar
 from rlvr.errors import RlvrError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, Sampler, SamplerFactory, SamplerOptions, Snapshot
 from rlvr.protocols import TensorLayout as Layout
-from rlvr.run.memory_folder import memory_folder
+from rlvr.run.weights_files import memory_folder, write_weights
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class _Done:
 
 @dataclass(frozen=True)
 class _Failed:
-    error: RlvrError
+    error: RlvrError | OSError
 
 
 class ProcessSamplerFactory:
@@ -122,11 +122,8 @@ class ProcessSampler:
 
     def sync(self, snapshot: Snapshot) -> None:
         """Hand the weights over; the process copies what it keeps. Raises RunError if they do not fit its model."""
-        from safetensors.torch import save_file
-
         with memory_folder() as folder:
-            tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in snapshot.tensors()}
-            save_file(tensors, folder / WEIGHTS)
+            write_weights(snapshot, folder / WEIGHTS, spell_out_tied=False)
             weights = _Weights(snapshot.version, dict(snapshot.layout), dict(snapshot.tied), folder / WEIGHTS)
             self._call("sync", weights)
 
@@ -261,10 +258,10 @@ class _Service:
         """Return what the work returns; None, after telling the run, if it fails."""
         try:
             return work()
-        except RlvrError as error:
-            self._connection.send(_Failed(error))
-        except (EOFError, OSError):
+        except (EOFError, BrokenPipeError, ConnectionResetError):  # the run has ended
             raise
+        except (RlvrError, OSError) as error:  # a full disk is reported as it would be in the run's own process
+            self._connection.send(_Failed(error))
         except Exception as error:
             traceback.print_exc()
             text = f"the sampler failed in its process with {type(error).__name__}: {error}"

@@ -32,4 +32,4 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     try:
         yield served.wait()
     finally:
-        served.kill()
+        served.stop()

@@ -45,6 +45,13 @@ class Served:
                 time.sleep(0.2)
         raise AssertionError(f"the server did not start:\n{self._log.read_text()[-3000:]}")
 
+    def stop(self) -> None:
+        """Have it end by itself: one that is killed leaves its shared memory behind."""
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=30)
+        self.kill()
+
     def kill(self) -> None:
         with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)

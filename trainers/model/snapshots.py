@@ -7,11 +7,9 @@ for example, when it loads one, and splits them again when it saves. Snapshots h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
@@ -73,14 +71,6 @@ def spelled_out(snapshot: Snapshot) -> Iterator[tuple[str, Tensor]]:
             yield name, tensor
 
 
-def write_snapshot(snapshot: Snapshot, file: Path) -> None:
-    """Write a snapshot as safetensors, tied parameters spelled out."""
-    # A file holds no two names of one tensor, so tied parameters are copied.
-    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in snapshot.tensors()}
-    copies = {name: tensors[source].clone() for name, source in snapshot.tied.items()}
-    save_file({**tensors, **copies}, file)
-
-
 @torch.no_grad()
 def load_snapshot(model: PreTrainedModel, snapshot: Snapshot) -> None:
     """Copy a snapshot into a model, in the model's own dtype.
@@ -91,11 +81,8 @@ def load_snapshot(model: PreTrainedModel, snapshot: Snapshot) -> None:
     own, shared = _untied(model, state)
     expected, _ = _layout(model, own)
     _check_layout(snapshot, expected, {_first_name(model, name, own[source]) for name, source in shared})
-    followers: dict[str, list[str]] = {}
-    for name, source in snapshot.tied.items():
-        if name in expected:  # tied where it was trained, but not here
-            followers.setdefault(source, []).append(name)
-    named = ((name, tensor) for source, tensor in snapshot.tensors() for name in (source, *followers.get(source, ())))
+    # What is tied where it was trained may have memory of its own here.
+    named = ((name, tensor) for name, tensor in spelled_out(snapshot) if name in expected or name in snapshot.layout)
     if all(name in own and own[name].shape == layout.shape for name, layout in expected.items()):
         for name, tensor in named:
             state[name].copy_(tensor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -13,18 +12,18 @@ from typing import Any, ClassVar
 import torch
 import transformers
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlvr.errors import ConfigError, RunError
+from rlvr.errors import ConfigError
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
 from rlvr.record.schema import SamplingParams, Stop, VersionRun
 from rlvr.run.models import context_length, load_tokenizer
 
 from ..model.models import load_model, resolve, stop_ids
-from ..model.snapshots import load_snapshot, snapshot_from, snapshot_of
+from ..model.snapshots import load_snapshot, snapshot_of
 from .completions import Completions, check_request, sample_seed
 from .decode import Completion, decode
+from .saved_weights import load_weights, save_weights
 
 
 class HFSamplerOptions(SamplerOptions):
@@ -94,19 +93,13 @@ class HFSampler:
 
     def save(self, directory: Path) -> None:
         """Write the weights held and their version. Outstanding requests are the caller's to submit again."""
-        directory.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.contiguous() for name, tensor in snapshot_of(self.model, self.version).tensors()}
-        save_file(tensors, directory / "weights.safetensors")
-        (directory / "sampler.json").write_text(json.dumps({"version": self.version}))
+        save_weights(directory, self.version, dict(snapshot_of(self.model, self.version).tensors()))
 
     def load(self, directory: Path) -> None:
         """Read what `save` wrote. Raises RunError if it is missing or belongs to another model."""
-        try:
-            version = json.loads((directory / "sampler.json").read_text())["version"]
-            weights = load_file(directory / "weights.safetensors", device=self.spec.device)
-        except FileNotFoundError as error:
-            raise RunError(f"no saved sampler in {str(directory)!r}: {error.filename or error} is missing") from error
-        self.sync(snapshot_from(weights, version))
+        snapshot = load_weights(directory, self.spec.device)
+        if snapshot is not None:
+            self.sync(snapshot)
 
     def close(self) -> None:
         """Release the model and forget outstanding requests."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 from rlvr.errors import RunError
-from rlvr.protocols import GroupRequest, ModelSpec, Snapshot
-from rlvr.record.schema import FinishReason, VersionRun
+from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, Snapshot
+from rlvr.record.schema import FinishReason, Sampling, VersionRun
 from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
 
 from ..model.models import empty_model
@@ -19,11 +19,11 @@ FRESH = "default"
 
 
 class EngineModel:
-    """The model of a sampler whose engine holds the weights: all that is known of it without them."""
+    """The model of a sampler whose engine holds the weights: what is known of it without them."""
 
     def __init__(self, spec: ModelSpec) -> None:
         """Load tokenizer and configuration. Raises RequestError if there is no such model."""
-        tokenizer = load_tokenizer(spec)
+        self._spec, tokenizer = spec, load_tokenizer(spec)
         configuration = load_configuration(spec)
         self.completions = Completions(tokenizer, end_ids(spec, tokenizer))
         self._vocabulary = vocabulary_size(configuration)
@@ -44,13 +44,43 @@ class EngineModel:
         """Raise RunError if names or shapes are not those of the model."""
         check_snapshot(self._empty, snapshot)
 
+    def sample(
+        self,
+        request: GroupRequest,
+        token_ids: Sequence[int],
+        logprobs: Sequence[float],
+        reason: str | None,
+        spans: Iterable[Span],
+    ) -> Sample:
+        """Return one sample from what the engine answered. Raises RunError for an answer that is none."""
+        runs = version_runs(spans, len(token_ids))
+        return self.completions.sample(request, token_ids, logprobs, finish_reason(reason, request), runs)
 
-class Span(NamedTuple):
+    def sampling(self, request: GroupRequest, engine_version: str, dtype: str | None) -> Sampling:
+        """Return how a group was sampled; `dtype` is the engine's if it is not the model's."""
+        return self.completions.sampling(request, "vllm", engine_version, dtype or self._spec.dtype)
+
+
+def group_of(request: GroupRequest, samples: Sequence[Sample], sampling: Sampling, seconds: float) -> SampledGroup:
+    """Return the answer to a request. One greedy sample stands for all, as `engine_params` asked for it."""
+    times = request.size if request.params.temperature == 0 else 1
+    return SampledGroup(request=request, samples=tuple(samples) * times, sampling=sampling, seconds=seconds)
+
+
+class Span(Protocol):
     """Output tokens `[start, end)` that weights of one version sampled."""
 
-    version: str
-    start: int
-    end: int
+    @property
+    def version(self) -> str:
+        """Version as rlvr has named it to the engine."""
+
+    @property
+    def start(self) -> int:
+        """First token."""
+
+    @property
+    def end(self) -> int:
+        """Token behind the last."""
 
 
 def engine_params(request: GroupRequest, completions: Completions) -> dict[str, Any]:
@@ -96,12 +126,12 @@ def version_runs(spans: Iterable[Span], tokens: int) -> tuple[VersionRun, ...]:
     """
     place = 0
     runs: list[VersionRun] = []
-    for version, start, end in spans:
-        if start != place or end < start:
-            raise RunError(f"vLLM names the weights of tokens {start} to {end} after those up to {place}")
-        place = end
-        if end > start:
-            runs.append(VersionRun(version=_number(version), count=end - start))
+    for span in spans:
+        if span.start != place or span.end < span.start:
+            raise RunError(f"vLLM names the weights of tokens {span.start} to {span.end} after those up to {place}")
+        place = span.end
+        if span.end > span.start:
+            runs.append(VersionRun(version=_number(span.version), count=span.end - span.start))
     if place != tokens:
         raise RunError(f"vLLM names the weights of {place} tokens, and the sample has {tokens}")
     return tuple(runs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -12,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlvr.errors import ConfigError, RequestError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, SamplerOptions, Snapshot
-from rlvr.run.memory_folder import memory_folder
+from rlvr.run.weights_files import memory_folder, write_weights
 
 from ..model.models import resolve
-from ..model.snapshots import snapshot_from, spelled_out, write_snapshot
-from .vllm_requests import EngineModel, Span, engine_params, finish_reason, version_runs
+from ..model.snapshots import spelled_out
+from .saved_weights import load_weights, save_weights
+from .vllm_requests import EngineModel, engine_params, group_of
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -114,28 +113,20 @@ class VLLMSampler:
             self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": list(spelled_out(held))})
             return
         with memory_folder() as folder:  # the engine's processes read the weights, each its own part
-            write_snapshot(held, folder / "model.safetensors")
+            write_weights(held, folder / "model.safetensors", spell_out_tied=True)
             self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
 
     def save(self, directory: Path) -> None:
         """Write the weights held and their version. Outstanding requests are the caller's to submit again."""
-        directory.mkdir(parents=True, exist_ok=True)
-        if self._held:
-            save_file(self._held, directory / "weights.safetensors")
-        state = {"version": self.version, "synced": bool(self._held), "tied": self._tied}
-        (directory / "sampler.json").write_text(json.dumps(state))
+        save_weights(directory, self.version, self._held, self._tied)
 
     def load(self, directory: Path) -> None:
         """Read what `save` wrote. Raises RunError if it is missing or belongs to another model."""
-        try:
-            saved = json.loads((directory / "sampler.json").read_text())
-            weights = load_file(directory / "weights.safetensors") if saved["synced"] else {}
-        except FileNotFoundError as error:
-            raise RunError(f"no saved sampler in {str(directory)!r}: {error.filename or error} is missing") from error
-        if not weights and self._held:
+        snapshot = load_weights(directory)
+        if snapshot is not None:
+            self.sync(snapshot)
+        elif self._held:
             raise RunError("the saved sampler held the model's own weights, and this one has been given others")
-        if weights:
-            self.sync(replace(snapshot_from(weights, saved["version"]), tied=saved["tied"]))
 
     def close(self) -> None:
         """Release the engine and forget outstanding requests."""
@@ -194,24 +185,16 @@ class VLLMSampler:
         import vllm
 
         outstanding = self._outstanding.pop(output.request_id)
-        request, samples = outstanding.request, []
+        request = outstanding.request
+        samples = []
         for choice in sorted(output.outputs, key=lambda choice: choice.index):
-            token_ids = list(choice.token_ids)
-            logprobs = [position[token].logprob for position, token in zip(choice.logprobs, token_ids, strict=True)]
-            spans = [Span(span.version, span.start, span.end) for span in choice.weight_versions]
-            runs = version_runs(spans, len(token_ids))
-            reason = finish_reason(choice.finish_reason, request)
-            samples.append(self._model.completions.sample(request, token_ids, logprobs, reason, runs))
-        if request.params.temperature == 0:
-            samples *= request.size
-        return SampledGroup(
-            request=request,
-            samples=tuple(samples),
-            sampling=self._model.completions.sampling(
-                request, "vllm", vllm.__version__, self.options.dtype or self.spec.dtype
-            ),
-            seconds=time.perf_counter() - outstanding.start,
-        )
+            chosen = zip(choice.logprobs, choice.token_ids, strict=True)
+            logprobs = [position[token].logprob for position, token in chosen]
+            samples.append(
+                self._model.sample(request, choice.token_ids, logprobs, choice.finish_reason, choice.weight_versions)
+            )
+        sampling = self._model.sampling(request, vllm.__version__, self.options.dtype)
+        return group_of(request, samples, sampling, time.perf_counter() - outstanding.start)
 
 
 def _engine(spec: ModelSpec, options: VLLMOptions, longest: int | None) -> LLMEngine:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import queue
-import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -17,13 +15,13 @@ from pydantic import Field, field_validator
 from safetensors.torch import load_file
 
 from rlvr.errors import ConfigError, RequestError, RunError
-from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
-from rlvr.run.memory_folder import memory_folder
+from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, SamplerOptions, Snapshot
+from rlvr.run.weights_files import memory_folder, write_weights
 
 from ..model.models import resolve
-from ..model.snapshots import snapshot_from, write_snapshot
+from .saved_weights import load_weights, save_weights
 from .vllm_http import Choice, ServerLostError, VLLMServer
-from .vllm_requests import FRESH, EngineModel, Span, engine_params, finish_reason, version_runs
+from .vllm_requests import FRESH, EngineModel, engine_params, group_of
 
 WEIGHTS = "model.safetensors"
 
@@ -139,7 +137,7 @@ class VLLMServerSampler:
         self._model.check_weights(snapshot)
         stack = ExitStack()
         folder = stack.enter_context(memory_folder(self.options.sync_folder))
-        write_snapshot(snapshot, folder / WEIGHTS)
+        write_weights(snapshot, folder / WEIGHTS, spell_out_tied=True)
         self._stack.close()
         self._stack, self._folder, self._tied = stack, folder, dict(snapshot.tied)
         self.version = snapshot.version
@@ -163,23 +161,15 @@ class VLLMServerSampler:
 
     def save(self, directory: Path) -> None:
         """Write the weights held and their version. Outstanding requests are the caller's to submit again."""
-        directory.mkdir(parents=True, exist_ok=True)
-        if self._folder is not None:
-            shutil.copyfile(self._folder / WEIGHTS, directory / "weights.safetensors")
-        saved = {"version": self.version, "synced": self._folder is not None, "tied": self._tied}
-        (directory / "sampler.json").write_text(json.dumps(saved))
+        weights = {} if self._folder is None else load_file(self._folder / WEIGHTS)
+        own = {name: tensor for name, tensor in weights.items() if name not in self._tied}
+        save_weights(directory, self.version, own, self._tied)
 
     def load(self, directory: Path) -> None:
         """Give the servers what `save` wrote. Raises RunError if it is missing or belongs to another model."""
-        try:
-            saved = json.loads((directory / "sampler.json").read_text())
-            weights = load_file(directory / "weights.safetensors") if saved["synced"] else None
-        except FileNotFoundError as error:
-            raise RunError(f"no saved sampler in {str(directory)!r}: {error.filename or error} is missing") from error
-        if weights is None:
-            return
-        own = {name: tensor for name, tensor in weights.items() if name not in saved["tied"]}
-        self.sync(replace(snapshot_from(own, saved["version"]), tied=saved["tied"]))
+        snapshot = load_weights(directory)
+        if snapshot is not None:
+            self.sync(snapshot)
 
     def close(self) -> None:
         """Give up what is outstanding, and close the connections."""
@@ -288,24 +278,14 @@ class VLLMServerSampler:
 
     def _group(self, asked: _Pending, choices: Sequence[Choice]) -> SampledGroup:
         request = asked.request
-        samples = [self._sample(request, choice) for choice in choices]
-        if request.params.temperature == 0:
-            samples *= request.size
-        dtype = self.options.dtype or self.spec.dtype
-        return SampledGroup(
-            request=request,
-            samples=tuple(samples),
-            sampling=self._model.completions.sampling(request, "vllm", self._engine_version, dtype),
-            seconds=time.perf_counter() - asked.start,
-        )
-
-    def _sample(self, request: GroupRequest, choice: Choice) -> Sample:
-        spans = [Span(span.version, span.start, span.end) for span in choice.weight_versions]
-        logprobs = [token.logprob for token in choice.logprobs.content]
-        runs = version_runs(spans, len(choice.token_ids))
-        return self._model.completions.sample(
-            request, choice.token_ids, logprobs, finish_reason(choice.finish_reason, request), runs
-        )
+        samples = []
+        for choice in choices:
+            logprobs = [token.logprob for token in choice.logprobs.content]
+            samples.append(
+                self._model.sample(request, choice.token_ids, logprobs, choice.finish_reason, choice.weight_versions)
+            )
+        sampling = self._model.sampling(request, self._engine_version, self.options.dtype)
+        return group_of(request, samples, sampling, time.perf_counter() - asked.start)
 
     # --- servers that come and go -----------------------------------------------------------------------------------
 
