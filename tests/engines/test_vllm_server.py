@@ -47,20 +47,25 @@ def test_log_probabilities_are_the_trainer_s_after_each_sync(spec: ModelSpec, sa
 
 
 def test_sequences_under_way_go_on_with_new_weights_and_say_so(spec: ModelSpec, sampler: VLLMServerSampler) -> None:
-    old, new = other_weights(spec, 5, seed=3), other_weights(spec, 6, seed=4)
-    sampler.sync(old)
-    long = [ask(f"long{i}", ids, size=4, max_tokens=280) for i, ids in enumerate(PROMPTS * 20)]
-    short = ask("short", PROMPTS[0], max_tokens=2)
-    sampler.submit([short, *long])
-    found = sampler.collect()  # the short one is done, the others are under way
-    sampler.sync(new)
-    while len(found) < 1 + len(long):
-        found += sampler.collect()
-    runs = {tuple(run.version for run in sample.versions) for group in found for sample in group.samples}
-    assert runs <= {(5,), (5, 6), (6,)}
-    assert (5, 6) in runs
-    for group in sorted(found, key=lambda group: -len(group.samples[0].versions))[:5]:
-        assert max(differences(spec, {5: old, 6: new}, group)) < ROUNDING
+    """A sync races with the sequences, and on a busy machine all may finish first: it is repeated until one is hit."""
+    weights = {5: other_weights(spec, 5, seed=5)}
+    sampler.sync(weights[5])
+    for new in range(6, 26):
+        old = new - 1
+        weights[new] = other_weights(spec, new, seed=new)
+        sampler.submit([ask(f"long{new}-{i}", ids, size=8, max_tokens=300) for i, ids in enumerate(PROMPTS)])
+        sampler.submit([ask(f"short{new}", PROMPTS[0], size=1, max_tokens=1)])
+        found = sampler.collect()  # the short one is done, the others are under way
+        sampler.sync(weights[new])
+        while len(found) < 1 + len(PROMPTS):
+            found += sampler.collect()
+        runs = {tuple(run.version for run in sample.versions) for group in found for sample in group.samples}
+        assert runs <= {(old,), (old, new), (new,)}
+        for group in found:
+            assert max(differences(spec, {old: weights[old], new: weights[new]}, group)) < ROUNDING
+        if (old, new) in runs:
+            return
+    pytest.fail("none of 20 syncs came while a sequence was under way")
 
 
 def test_it_keeps_the_protocol(spec: ModelSpec, server: Served, tmp_path: Path) -> None:
@@ -93,11 +98,11 @@ def test_a_server_that_dies_costs_no_group_and_comes_back_with_current_weights(
             assert max(differences(spec, {8: weights}, group)) < ROUNDING
         second.start()
         second.wait()
-        deadline = time.monotonic() + 60
-        while any(endpoint.lost for endpoint in sampler._endpoints) and time.monotonic() < deadline:
-            collected(sampler, [ask(f"again{time.monotonic_ns()}", PROMPTS[0])])
+        deadline = time.monotonic() + 200
+        while (held := httpx2.get(f"{second.url}/weight_info").json()["weight_version"]) != "8":
+            assert time.monotonic() < deadline, f"the server that came back still has weights {held!r}"
+            collected(sampler, [ask(f"again{i}", ids, max_tokens=40) for i, ids in enumerate(PROMPTS)])
             sampler._revive(0.1)
-        assert httpx2.get(f"{second.url}/weight_info").json() == {"weight_version": "8"}
     finally:
         sampler.close()
         second.kill()
@@ -109,8 +114,8 @@ def test_without_a_server_the_run_stops_and_says_how_to_go_on(model: Path, spec:
     only = Served(model, tmp_path / "log").wait()
     sampler = VLLMServerSampler(spec, VLLMServerOptions(servers=(only.url,), patience=1))
     sampler.sync(other_weights(spec, 1, seed=7))
-    sampler.submit([ask("one", PROMPTS[1], max_tokens=200)])
     only.kill()
+    sampler.submit([ask("one", PROMPTS[1])])
     with pytest.raises(RunError, match=r"no vLLM server has answered for 1 s: .*continue the run with --resume"):
         sampler.collect()
     sampler.close()
