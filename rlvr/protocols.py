@@ -361,6 +361,11 @@ class TrainerOptions(Frozen):
         """Settings that would mistake a segment of a rollout for a whole one, by their dotted names."""
         return ()
 
+    @property
+    def depends_on_steps(self) -> tuple[str, ...]:
+        """Settings whose effect depends on the run's number of steps, by their dotted names."""
+        return ()
+
     def lacks(self, rollout: Rollout) -> str | None:
         """Return the field that a saved rollout lacks for training with these options; None if it lacks none."""
         return None

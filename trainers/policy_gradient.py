@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -27,7 +27,8 @@ from .loss.ratios import log_ratio
 from .loss.shaping import shape_overlong
 from .metrics import Removed, group_metrics, mask_metrics, step_metrics, worst
 from .model.lora_options import LoraOptions
-from .schedule import ess_factor, lag_factor, warmup
+from .optimizer_options import OptimizerOptions
+from .schedule import ess_factor, lag_factor, rates
 
 if TYPE_CHECKING:
     import torch
@@ -36,23 +37,9 @@ else:
     from . import late_torch as torch
 
 
-Decay: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
-
-
-class PolicyGradientOptions(TrainerOptions):
+class PolicyGradientOptions(OptimizerOptions):
     """Keys of the configuration's `trainer` section that all policy-gradient trainers have."""
 
-    lr: float = Field(default=1e-6, gt=0, description="AdamW's learning rate")
-    warmup_updates: int = Field(default=0, ge=0, description="optimizer steps over which lr rises linearly from 0")
-    ess_base: float | None = Field(
-        default=None, gt=0, le=1, description="lr × sqrt(min(1, (ESS/B) / this)), ESS of the sequences (VCPO)"
-    )
-    lag_base: float | None = Field(
-        default=None, gt=0, description="lr × min(1, this / mean lag): staleness × lr stays bounded"
-    )
-    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.999), description="AdamW's decay rates")
-    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
     updates_per_batch: int = Field(
         default=1, ge=1, description="i: passes over each batch, one gradient step per mini-batch"
     )
@@ -179,6 +166,7 @@ class PolicyGradient(ABC):
             context.model,
             temperature=context.temperature,
             betas=options.betas,
+            adam_epsilon=options.adam_epsilon,
             weight_decay=options.weight_decay,
             gradient_checkpointing=options.gradient_checkpointing,
             with_reference=options.beta > 0,
@@ -187,6 +175,8 @@ class PolicyGradient(ABC):
             lora=options.lora,
             seed=context.seed,
         )
+        updates = context.total_updates * options.steps_per_batch
+        self._rate = rates(options.lr_schedule, updates, warmup=options.warmup(updates), floor=options.lr_floor)
         self.batches = 0
 
     @abstractmethod
@@ -245,11 +235,12 @@ class PolicyGradient(ABC):
             computed = torch.isin(own, rows)
             if computed.any():
                 parts.append((own[computed], weights_PT[computed]))
-        for own, weights_PT in parts * options.updates_per_batch:
+        for done, (own, weights_PT) in enumerate(parts * options.updates_per_batch):
             before = self.version
+            rate = self._rate((self.batches - 1) * options.steps_per_batch + done)
             part = self.begin_step(batch.rows(torch.searchsorted(rows, own)), before - version)
             width = part.mask_BT.shape[1]
-            found, masked_BT[own, :width] = self._optimizer_step(part, weights_PT[:, :width])
+            found, masked_BT[own, :width] = self._optimizer_step(part, weights_PT[:, :width], rate)
             metrics |= found | worst(metrics, found) | mask_metrics(whole, signal_BT, masked_BT, before)
             if metrics["train/skipped"]:
                 break
@@ -271,8 +262,9 @@ class PolicyGradient(ABC):
         """Return the batch with the columns that gradient step `step` (from 0) computes over the whole batch."""
         return batch
 
-    def _optimizer_step(self, batch: Batch, weights_BT: Tensor) -> tuple[dict[str, float], Tensor]:
-        """Take one optimizer step; return its metrics, and (B, T) bool: tokens that a mask or a correction took out."""
+    def _optimizer_step(self, batch: Batch, weights_BT: Tensor, rate: float) -> tuple[dict[str, float], Tensor]:
+        """Take one optimizer step at a share `rate` of the learning rate; return its metrics, and (B, T) bool: tokens
+        that a mask or a correction took out."""
         logprobs_BT = torch.zeros_like(batch.behaviour_logprobs_BT)
         entropy_BT = torch.zeros_like(logprobs_BT)
         loss = 0.0
@@ -287,7 +279,7 @@ class PolicyGradient(ABC):
             entropy_BT[index, :width] = out.entropy_BT.cpu()
         version = self.policy.version
         removed = self.removed(batch, logprobs_BT)
-        lr = self.options.lr * self._lr_factor(batch, logprobs_BT)
+        lr = self.options.lr * rate * self._lr_factor(batch, logprobs_BT)
         metrics = {
             "train/loss": loss,
             "train/grad_norm": self.policy.clip_gradients(self.options.max_grad_norm),
@@ -311,7 +303,7 @@ class PolicyGradient(ABC):
 
     def _lr_factor(self, batch: Batch, logprobs_BT: Tensor) -> float:
         options, version = self.options, self.version
-        factor = warmup(version, options.warmup_updates)
+        factor = 1.0
         if options.ess_base is not None:
             log_ratio_BT = log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.mask_BT)
             factor *= ess_factor(log_ratio_BT, options.ess_base)

@@ -1,4 +1,4 @@
-"""Rules that lower the learning rate of a gradient step. Each returns a factor in (0, 1].
+"""Rules for the learning rate of a gradient step. Each gives a factor in (0, 1].
 
 Shapes: B = rollouts, T = tokens.
 """
@@ -6,7 +6,8 @@ Shapes: B = rollouts, T = tokens.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -15,9 +16,37 @@ else:
     from . import late_torch as torch
 
 
-def warmup(version: int, updates: int) -> float:
-    """Return the warmup factor, which rises linearly over the first `updates` optimizer steps."""
-    return min(1.0, (version + 1) / max(1, updates))
+def rates(
+    kind: Literal["constant", "linear", "cosine"], updates: int, *, warmup: int = 0, floor: float = 0.0
+) -> Callable[[int], float]:
+    """Return the share of the learning rate at each of the planned optimizer steps, counted from 0.
+
+    These are the schedules of transformers. With a warmup, theirs gives the first step a rate of 0; that step is left
+    out, so that the rate rises from 1/warmup of itself. Steps beyond the plan have the rate of the last planned one.
+
+    Args:
+        kind: Course of the rate after the warmup.
+        updates: Planned optimizer steps.
+        warmup: Steps over which the rate rises linearly.
+        floor: Lowest share after the warmup, for `linear` and `cosine`.
+    """
+    from transformers.optimization import (  # with torch, which reading options does not need
+        get_constant_schedule_with_warmup,
+        get_cosine_with_min_lr_schedule_with_warmup,
+        get_polynomial_decay_schedule_with_warmup,
+    )
+
+    skipped = int(warmup > 0)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)  # a schedule belongs to one, and this one never steps
+    if kind == "constant":
+        schedule = get_constant_schedule_with_warmup(optimizer, warmup)
+    elif kind == "linear":  # a polynomial of degree 1: transformers' linear schedule has no floor
+        untyped: Any = get_polynomial_decay_schedule_with_warmup
+        schedule = untyped(optimizer, warmup, updates + skipped, lr_end=floor)
+    else:
+        schedule = get_cosine_with_min_lr_schedule_with_warmup(optimizer, warmup, updates + skipped, min_lr_rate=floor)
+    (share,) = schedule.lr_lambdas
+    return lambda update: float(share(min(update, updates - 1) + skipped))
 
 
 def ess_factor(log_ratio_BT: Tensor, base: float) -> float:

@@ -97,8 +97,7 @@ class RunDirectory:
         directory._made = made
         for name in ("rollouts", "checkpoints"):
             (path / name).mkdir(exist_ok=True)
-        with replacing(path / "manifest.json") as temporary:
-            temporary.write_text(json.dumps(_manifest(config), indent=2) + "\n")
+        directory._write_manifest(_manifest(config))
         with replacing(path / "config.yaml") as temporary:  # last: a run with this file can be resumed
             temporary.write_text(to_yaml(config), encoding="utf-8")
         return directory
@@ -147,8 +146,17 @@ class RunDirectory:
         return validate(RunConfig, read_settings(self.path / "config.yaml"))
 
     def extend(self, config: RunConfig) -> None:
-        """Replace the configuration by one with another number of steps."""
+        """Replace the configuration by one with another number of steps, or with options that a newer version added.
+
+        These are added to the manifest as well: the run did not change them.
+        """
         if config != self.config:
+            manifest, added = self.manifest, config.model_dump(mode="json")
+            then = manifest["config"]
+            then["trainer"] = added["trainer"] | then["trainer"]
+            for section in ("sampling", "verifier"):
+                then[section]["options"] = added[section]["options"] | then[section].get("options", {})
+            self._write_manifest(manifest)
             with replacing(self.path / "config.yaml") as temporary:
                 temporary.write_text(to_yaml(config), encoding="utf-8")
 
@@ -208,9 +216,12 @@ class RunDirectory:
             manifest["changes"] = [*earlier, {"at": utc_now(), **changed, "accepted": decisive}]
         manifest |= {"versions": now, "computation": dict(computation), "held_out": dict(held_out)}
         if manifest != self.manifest:
-            with replacing(self.path / "manifest.json") as temporary:
-                temporary.write_text(json.dumps(manifest, indent=2) + "\n")
+            self._write_manifest(manifest)
         return _notes(changed)
+
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        with replacing(self.path / "manifest.json") as temporary:
+            temporary.write_text(json.dumps(manifest, indent=2) + "\n")
 
     def remember(self, name: str, facts: Mapping[str, Any]) -> list[str]:
         """Write facts to `NAME.json` the first time; later, return the differences (`key old → new`)."""

@@ -140,9 +140,15 @@ def _continue(path: Path, steps: int | None, accept_changes: bool, reporter: Tra
         newest = directory.newest_checkpoint()
         if steps is not None and newest is not None and steps < newest[0]:
             raise ConfigError(f"steps {steps}: the run has trained for {newest[0]} already")
+        planned = config.steps
         if steps is not None:
             config = config.model_copy(update={"steps": steps})
         with make_plan(config, reporter.progress) as plan:
+            if newest is not None and planned != config.steps and (settings := plan.options.depends_on_steps):
+                plan.notes.append(
+                    f"{' and '.join(settings)}: planned for {planned:,} steps so far, and for {config.steps:,} from "
+                    f"step {newest[0] + 1:,} on; the learning rate changes there"
+                )
             return _run(plan, directory, reporter)
 
 

@@ -56,6 +56,8 @@ MODES: dict[str, dict[str, Any]] = {
     "several-steps": OFF | {
         "trainer__push_every": 2, "trainer__updates_per_batch": 2, "trainer__mini_batches": 2, "trainer__beta": 0.1,
         "trainer__ref_reset_every": 5, "verifier__workers": 1,
+        "trainer__lr_schedule": "cosine", "trainer__lr_floor": 0.1, "trainer__warmup_updates": 3,
+        "trainer__weight_decay": 0.1,
     },
     "adapter": OFF | {"trainer__push_every": 3, "trainer__beta": 0.1, "trainer__lora": {"rank": 2, "alpha": 4}},
 }  # fmt: skip

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from rlvr.errors import RunError
 from rlvr.protocols import ModelSpec, TrainContext
 from rlvr_trainers.grpo import Grpo, GrpoOptions
-from rlvr_trainers.schedule import ess_factor, lag_factor, warmup
+from rlvr_trainers.schedule import ess_factor, lag_factor, rates
 
 
 @settings(deadline=None)
@@ -42,8 +43,45 @@ def test_beyond_its_base_lag_times_rate_is_constant() -> None:
 
 
 def test_warmup_is_linear() -> None:
-    assert [warmup(version, 4) for version in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    assert warmup(0, 0) == 1.0
+    rate = rates("constant", 9, warmup=4)
+    assert [rate(update) for update in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert rates("constant", 9)(0) == 1.0
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("floor", [0.0, 0.25])
+@pytest.mark.parametrize(
+    ("kind", "course"),
+    [("linear", lambda done: 1 - done), ("cosine", lambda done: (1 + math.cos(math.pi * done)) / 2)],
+)
+def test_decay_ends_at_its_floor_over_the_planned_steps(
+    kind: Literal["linear", "cosine"], course: Callable[[float], float], floor: float, warmup: int
+) -> None:
+    updates, skipped = 20, int(warmup > 0)
+    rate = rates(kind, updates, warmup=warmup, floor=floor)
+    for update in range(updates):
+        step = update + skipped
+        done = (step - warmup) / (updates + skipped - warmup)
+        expected = step / warmup if step < warmup else floor + (1 - floor) * course(done)
+        assert rate(update) == pytest.approx(expected)
+    assert rate(0) > 0
+    assert rate(updates - 1) > floor
+    assert rate(updates + 5) == rate(updates - 1)
+
+
+def test_a_warmup_may_be_as_long_as_the_run_or_longer() -> None:
+    for kind in ("constant", "linear", "cosine"):
+        assert [rates(kind, 2, warmup=2)(k) for k in range(2)] == [0.5, 1.0]
+        assert rates(kind, 2, warmup=8)(1) == 0.25
+
+
+def test_a_trainer_plans_all_its_optimizer_steps(tiny_model: Path, oracle: ModuleType) -> None:
+    """Ten batches with two steps each, a tenth of them warmup. A batch without a signal takes its place in the plan."""
+    groups = oracle.Oracle(tiny_model).groups(1, [[0.0, 1.0]], noise=0.0)
+    decaying = trainer(tiny_model, lr_schedule="linear", warmup_share=0.1, updates_per_batch=2)
+    assert decaying.update(groups)["train/lr"] == pytest.approx(1e-3)
+    decaying.update([])
+    assert decaying.update(groups)["train/lr"] == pytest.approx(1e-3 * (1 - 4 / 19))
 
 
 def trainer(path: Path, **options: Any) -> Grpo:
@@ -59,7 +97,7 @@ def test_a_trainer_multiplies_what_its_options_name(tiny_model: Path, oracle: Mo
     ess = sum(weights) ** 2 / sum(w * w for w in weights) / len(weights)
     assert ess < 0.8
     scaled = trainer(tiny_model, ess_base=0.9, lag_base=2.0, warmup_updates=4)
-    scaled.policy.version = 8  # of tokens that version 0 sampled
+    scaled.policy.version = scaled.batches = 8  # of tokens that version 0 sampled
     assert scaled.update(groups)["train/lr"] == pytest.approx(1e-3 * math.sqrt(ess / 0.9) * 2 / 8, rel=1e-4)
     assert trainer(tiny_model).update(groups)["train/lr"] == 1e-3
 

@@ -45,6 +45,7 @@ class Policy:
         *,
         temperature: float,
         betas: tuple[float, float],
+        adam_epsilon: float,
         weight_decay: float,
         gradient_checkpointing: bool,
         with_reference: bool,
@@ -76,7 +77,8 @@ class Policy:
             require_tree_attention(self._scored)
         self.tokenizer = load_tokenizer(spec)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, betas=betas, weight_decay=weight_decay, fused=True)
+        groups = _decayed(self.model, weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=adam_epsilon, fused=True)
         self.reference: PreTrainedModel | None = None
         self._scored_reference: SplitModel | None = None
         self.version = 0
@@ -164,7 +166,14 @@ class Policy:
             self.model.load_state_dict(load_model(spec, master=True).state_dict())
         else:
             self.adapter.load(directory / "adapter")
-        self.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True))
+        state = torch.load(directory / "optimizer.pt", map_location="cpu", weights_only=True)
+        if len(state["param_groups"]) != len(self.optimizer.param_groups):
+            raise RunError(
+                f"{directory} was written by an older rlvr, whose trainer.weight_decay also shrank norms and biases, "
+                "so this run cannot be resumed. Resume it with that version, or start a new run from its weights: "
+                f"--model {directory}"
+            )
+        self.optimizer.load_state_dict(state)
         if self.reference is not None:
             self.reference.load_state_dict(load_file(directory / "reference.safetensors"))
         extra: dict[str, Any] = json.loads((directory / "trainer.json").read_text())
@@ -174,3 +183,17 @@ class Policy:
     def _compute_dtype(self) -> AbstractContextManager[Any]:
         dtype = getattr(torch, self.spec.dtype)
         return torch.autocast(torch.device(self.spec.device).type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def _decayed(model: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:
+    """Return AdamW's parameter groups: norms and biases do not decay."""
+    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    if weight_decay == 0:  # one group, in the model's order, as in checkpoints of older versions
+        return [{"params": [weight for _, weight in trained], "weight_decay": 0.0}]
+    # Fused experts stack their biases into matrices.
+    plain = {name for name, weight in trained if weight.dim() < 2 or name.endswith("bias")}
+    groups = [
+        {"params": [weight for name, weight in trained if name not in plain], "weight_decay": weight_decay},
+        {"params": [weight for name, weight in trained if name in plain], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

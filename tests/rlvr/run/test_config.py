@@ -246,6 +246,11 @@ def test_a_wrong_value_says_what_came_and_what_is_expected(set_: str, message: s
         (["sampling.refill_rounds=7"], "sampling.refill_rounds (--set sampling.refill_rounds=7) does nothing without"),
         (["trainer.max_tokens=64"], "trainer.max_tokens does nothing here: it belongs to aggregation=constant"),
         (["trainer.betas=[0.9, 1.5]"], "trainer.betas.1 (--set trainer.betas=[0.9, 1.5]) must be below 1, not 1.5"),
+        (["trainer.lr_floor=0.1"], "trainer.lr_floor does nothing while trainer.lr_schedule is constant"),
+        (
+            ["trainer.warmup_updates=5", "trainer.warmup_share=0.1"],
+            "warmup_share both set the warmup: give one of them",
+        ),
         (["verifier.rewards={timeout: 1e300}"], "rewards.timeout is 1e+300, beyond max_reward, ±1e+06"),
         (["verifier.rewards={graded: 1}"], "a graded verdict has its own reward"),
         (["rollouts.skip_unusable=true"], "does nothing without saved rollouts: name some with --rollouts"),

@@ -69,6 +69,7 @@ def test_a_run_continues_to_more_steps_and_nothing_else_may_change(tiny_model: P
     rlvr.train(small(tiny_model, **{"eval.questions": 0}), out=tmp_path / "run")
     recorder = Recorder()
     result = rlvr.train(resume=tmp_path / "run", overrides={"steps": 3}, reporter=recorder)
+    assert not any("planned" in note for note in result.notes), "its rate is constant"
     assert (result.steps, result.total_steps, result.finished, result.accuracy) == (3, 3, True, None)
     assert len(result.rows) == 3
     kinds = [kind for kind, _ in recorder.events if kind != "note"]
@@ -78,6 +79,28 @@ def test_a_run_continues_to_more_steps_and_nothing_else_may_change(tiny_model: P
     for wrong in ({"config": {}}, {"out": tmp_path / "other"}, {"overrides": {"seed": 1}}):
         with pytest.raises(ConfigError, match=r"resume takes the settings from .*: give nothing else"):
             rlvr.train(resume=tmp_path / "run", **wrong)
+
+
+def test_a_run_of_an_older_version_gets_new_options_at_their_defaults(tiny_model: Path, tmp_path: Path) -> None:
+    """Its files lack them; a second resume must not take them for a change."""
+    run = tmp_path / "run"
+    rlvr.train(small(tiny_model, **{"eval.questions": 0}), out=run, overrides={"steps": 1})
+    lines = (run / "config.yaml").read_text().splitlines(keepends=True)
+    (run / "config.yaml").write_text("".join(line for line in lines if "lr_schedule:" not in line))
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["config"]["trainer"]["lr_schedule"]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    for steps in (2, 3):
+        assert rlvr.train(resume=run, overrides={"steps": steps}).steps == steps
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["lr_schedule"] == "constant"
+
+
+def test_a_decay_is_planned_anew_when_a_run_is_extended(tiny_model: Path, tmp_path: Path) -> None:
+    settings = small(tiny_model, **{"eval.questions": 0, "trainer.lr_schedule": "linear", "trainer.lr": 1e-3})
+    rlvr.train(settings, out=tmp_path / "run", overrides={"steps": 2})
+    result = rlvr.train(resume=tmp_path / "run", overrides={"steps": 4})
+    assert [row["train/lr"] for row in result.rows] == pytest.approx([1e-3, 5e-4, 5e-4, 2.5e-4])
+    assert "trainer.lr_schedule: planned for 2 steps so far, and for 4 from step 3 on" in " ".join(result.notes)
 
 
 def test_settings_may_come_from_a_file_with_overrides(tiny_model: Path, tmp_path: Path) -> None:

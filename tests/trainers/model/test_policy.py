@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import small_runs
-from rlvr.errors import ConfigError
+from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import ModelSpec, TrainContext
 from rlvr_trainers.grpo_off import GrpoOff, GrpoOffOptions
 
@@ -68,7 +68,10 @@ def test_a_float32_head_reads_what_the_rest_computed_in_bfloat16(tiny_model: Pat
     assert (found_T - expected_T).abs().max() < 1e-5 < 1e-4 < (other_T - expected_T).abs().max()
 
 
-OPTIONS: dict[str, Any] = {"lr": 1e-3, "beta": 0.2, "ref_reset_every": 2, "updates_per_batch": 2, "warmup_updates": 9}
+OPTIONS: dict[str, Any] = {
+    "lr": 1e-3, "beta": 0.2, "ref_reset_every": 2, "updates_per_batch": 2, "warmup_updates": 9,
+    "lr_schedule": "cosine", "weight_decay": 0.1,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("model", ["tiny_model", "awkward_model"])
@@ -134,3 +137,23 @@ def test_what_cannot_train_is_refused(tiny_model: Path) -> None:
         make(tiny_model, dtype="float16")
     with pytest.raises(ConfigError, match="temperature above 0"):
         make(tiny_model, temperature=0.0)
+
+
+def test_norms_and_biases_do_not_decay(tiny_model: Path, oracle: ModuleType) -> None:
+    trainer = make(tiny_model, lr=1e-2, weight_decay=0.5)
+    decays = {id(p): g["weight_decay"] for g in trainer.policy.optimizer.param_groups for p in g["params"]}
+    named = dict(trainer.policy.model.named_parameters())
+    assert len(decays) == len(named)
+    assert {name for name, weight in named.items() if not decays[id(weight)]} == {
+        name for name in named if "norm" in name or name.endswith("bias")
+    }
+
+
+def test_moments_of_another_grouping_are_refused(tiny_model: Path, oracle: ModuleType, tmp_path: Path) -> None:
+    """Until 0.1 weight decay also shrank norms and biases: all parameters were one group."""
+    trainer = make(tiny_model, lr=1e-3)
+    trainer.update(oracle.Oracle(tiny_model).groups(0, SHAPES, noise=0.2))
+    trainer.save(tmp_path)
+    with pytest.raises(RunError, match=r"older rlvr, whose trainer\.weight_decay also shrank norms and biases"):
+        make(tiny_model, lr=1e-3, weight_decay=0.1).load(tmp_path)
+    make(tiny_model, lr=1e-3).load(tmp_path)
