@@ -4,7 +4,8 @@ The process has one end of a socket and ends when the other is closed, however t
 in shared memory.
 
     run -> process      submit, cancel, sync, save, load (with their arguments)
-    process -> run      groups, as they finish; done or failed, once for each call of sync, save and load
+    process -> run      groups, as they finish; done or failed, once for each call of sync, save and load, with the
+                        call's number; failed, too, for requests that the sampler refuses
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class _Load:
 class _Call:
     """A method of the sampler."""
 
+    number: int
+    """Numbers the calls of one sampler from 1."""
     method: str
     argument: Any
 
@@ -73,12 +76,17 @@ class _Groups:
 
 @dataclass(frozen=True)
 class _Done:
-    pass
+    number: int
+    """Number of the call; 0 for loading."""
 
 
 @dataclass(frozen=True)
 class _Failed:
     error: RlvrError | OSError
+    number: int | None
+    """Number of the call that failed; None if the sampler failed while it sampled."""
+    refused: frozenset[str] = frozenset()
+    """Ids of groups that will not be sampled."""
 
 
 class ProcessSamplerFactory:
@@ -117,8 +125,9 @@ class ProcessSampler:
         self._connection = Connection(ours.detach())
         self._outstanding: set[str] = set()
         self._arrived: list[SampledGroup] = []
+        self._calls = 0
         self._send(_Load(factory, model, options, torch.get_num_threads()))
-        self._wait()
+        self._wait(0)
 
     def sync(self, snapshot: Snapshot) -> None:
         """Hand the weights over; the process copies what it keeps. Raises RunError if they do not fit its model."""
@@ -130,7 +139,7 @@ class ProcessSampler:
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Send the requests."""
         self._outstanding.update(request.group_id for request in requests)
-        self._send(_Call("submit", list(requests)))
+        self._tell("submit", list(requests))
 
     def collect(self, timeout: float | None = None) -> list[SampledGroup]:
         """Return the groups that have arrived; wait for one, with `timeout` for so many seconds."""
@@ -145,7 +154,7 @@ class ProcessSampler:
         """Give up these groups."""
         self._outstanding.difference_update(ids)
         self._arrived = [group for group in self._arrived if group.request.group_id not in ids]
-        self._send(_Call("cancel", list(ids)))
+        self._tell("cancel", list(ids))
 
     def save(self, directory: Path) -> None:
         """Have the process write what it needs to go on."""
@@ -167,28 +176,49 @@ class ProcessSampler:
             self._process.wait()
 
     def _call(self, method: str, argument: Any) -> None:
-        self._send(_Call(method, argument))
-        self._wait()
+        self._wait(self._tell(method, argument))
 
-    def _wait(self) -> None:
-        """Wait until a call is done; groups that arrive meanwhile are kept."""
-        while not self._take():
-            pass
+    def _tell(self, method: str, argument: Any) -> int:
+        """Send a call, and return its number."""
+        self._calls += 1
+        self._send(_Call(self._calls, method, argument))
+        return self._calls
 
-    def _take(self) -> bool:
-        """Take one message; return True if it says that a call is done. Raises the error that one holds."""
-        try:
-            message = self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise self._died() from error
+    def _wait(self, number: int) -> None:
+        """Wait until a call is done or has failed; groups that arrive meanwhile are kept.
+
+        Raises the first error that arrives, after the call's own end: a refused request must not leave the call's
+        answer behind for the next call, nor remove the weights that the process is about to read.
+        """
+        errors: list[Exception] = []
+        message: _Groups | _Done | _Failed | None = None
+        while message is None or isinstance(message, _Groups) or message.number != number:
+            message = self._receive()
+            if isinstance(message, _Failed):
+                errors.append(message.error)
+        if errors:
+            raise errors[0]
+
+    def _take(self) -> None:
+        """Take one message. Raises the error that it holds."""
+        message = self._receive()
         if isinstance(message, _Failed):
             raise message.error
+
+    def _receive(self) -> _Groups | _Done | _Failed:
+        """Return the next message; keep its groups, and forget what it says is refused."""
+        try:
+            message: _Groups | _Done | _Failed = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._died() from error
         if isinstance(message, _Groups):
             # Groups that were cancelled while they were on their way are dropped.
             ours = [group for group in message.groups if group.request.group_id in self._outstanding]
             self._outstanding.difference_update(group.request.group_id for group in ours)
             self._arrived += ours
-        return isinstance(message, _Done)
+        elif isinstance(message, _Failed):
+            self._outstanding -= message.refused
+        return message
 
     def _send(self, message: _Load | _Call) -> None:
         try:
@@ -212,16 +242,18 @@ class _Service:
     def serve(self) -> None:
         """Load the sampler and work until the run closes its end."""
         load: _Load = self._connection.recv()
-        sampler = self._attempt(partial(self._loaded, load))
+        sampler = self._attempt(partial(self._loaded, load), 0)
         if sampler is None:
             return
-        self._connection.send(_Done())
+        self._connection.send(_Done(0))
         while True:
             if self._outstanding and not self._connection.poll(0):
-                self._attempt(partial(self._sample, sampler))
+                self._attempt(partial(self._sample, sampler), None)
             else:
                 call: _Call = self._connection.recv()
-                self._attempt(partial(self._do, sampler, call))
+                asked = call.argument if call.method == "submit" else ()
+                refused = frozenset(request.group_id for request in asked)
+                self._attempt(partial(self._do, sampler, call), call.number, refused)
 
     @staticmethod
     def _loaded(load: _Load) -> Sampler:
@@ -252,20 +284,22 @@ class _Service:
                 sampler.save(call.argument)
             case "load":
                 sampler.load(call.argument)
-        self._connection.send(_Done())
+        self._connection.send(_Done(call.number))
 
-    def _attempt(self, work: Callable[[], T]) -> T | None:
+    def _attempt(
+        self, work: Callable[[], T], number: int | None, refused: frozenset[str] = frozenset()
+    ) -> T | None:
         """Return what the work returns; None, after telling the run, if it fails."""
         try:
             return work()
         except (EOFError, BrokenPipeError, ConnectionResetError):  # the run has ended
             raise
         except (RlvrError, OSError) as error:  # a full disk is reported as it would be in the run's own process
-            self._connection.send(_Failed(error))
+            self._connection.send(_Failed(error, number, refused))
         except Exception as error:
             traceback.print_exc()
             text = f"the sampler failed in its process with {type(error).__name__}: {error}"
-            self._connection.send(_Failed(RunError(text)))
+            self._connection.send(_Failed(RunError(text), number, refused))
         return None
 
 

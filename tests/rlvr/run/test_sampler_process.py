@@ -86,6 +86,21 @@ def test_a_request_that_is_refused_is_the_error_of_the_next_call(sampler: Proces
     sampler.submit([GroupRequest("g", Prompt(Task(), text="?"), (), 1, SamplingParams(), ("key",))])
     with pytest.raises(RequestError, match="group g: the prompt has no tokens"):
         sampler.collect()
+    assert sampler.collect() == []  # nothing is left to wait for
+
+
+def test_a_refused_request_leaves_no_answer_for_a_later_call(
+    sampler: ProcessSampler, spec: ModelSpec, tmp_path: Path
+) -> None:
+    weights = snapshot_of(HFSampler(spec, HFSamplerOptions()).model, 0)
+    for version in (1, 2):
+        sampler.submit([GroupRequest("g", Prompt(Task(), text="?"), (), 1, SamplingParams(), ("key",))])
+        with pytest.raises(RequestError, match="group g: the prompt has no tokens"):
+            sampler.sync(replace(weights, version=version))  # is done all the same
+    sampler.save(tmp_path / "saved")
+    assert any((tmp_path / "saved").iterdir())  # written before the call returns
+    found = collected(sampler, requests(1))["g0"]
+    assert {run.version for sample in found.samples for run in sample.versions} == {2}
 
 
 def test_a_process_that_dies_ends_the_run_with_its_cause(sampler: ProcessSampler) -> None:
