@@ -3,6 +3,7 @@
     python benchmarks/against_trl.py                          # all three; some 20 minutes on two quiet cores
     python benchmarks/against_trl.py --size 152k              # one of them
     python benchmarks/against_trl.py --steps 3 --rounds 1     # does it work?
+    python benchmarks/against_trl.py --loaded                 # while another process keeps each core busy
 
 embedded: the model and task of `rlvr train` without arguments, 16 questions × 16 completions. 30M and 152k: random
 weights (`random_models.py`) that never end a completion, 60 + 128 and 60 + 192 tokens.
@@ -12,7 +13,7 @@ worker processes; float32, no gradient checkpointing, no evaluation. Each measur
 sides take turns, and the figures are medians over all steps but the first of each process. Ours is the `rlvr train`
 command: its times are read from the run's metrics, its memory from the kernel.
 
-Writes `results/against_trl_SIZE.md` beside itself.
+Writes `results/against_trl_SIZE.md` beside itself; with `--loaded`, `results/against_trl_SIZE_loaded.md`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from rlvr.run.plan import Plan
 
 RESULTS = Path(__file__).parent / "results"
+LOADED = "On every core another process computes without pause; both sides are started in the same environment. "
 WARM_UP = 1
 """Steps of each process that are not counted."""
 PARTS = ("sample", "score", "train", "step")
@@ -126,6 +128,18 @@ def measure_trl(settings: Path, steps: int, folder: Path) -> tuple[list[dict[str
     out = folder / "trl.json"
     memory = measure([sys.executable, __file__, "--steps", str(steps), "--trl", str(settings), str(out)])
     return json.loads(out.read_text()), memory
+
+
+@contextlib.contextmanager
+def load() -> Iterator[None]:
+    """Keep every core busy inside the block, each by a process of its own that computes in Python."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 # --- TRL's side, in its own process ---------------------------------------------------------------------------------
@@ -283,7 +297,7 @@ def table(ours: list[dict[str, float]], theirs: list[dict[str, float]], memory: 
     return "\n".join(rows)
 
 
-def run(name: str, steps: int, rounds: int) -> str:
+def run(name: str, steps: int, rounds: int, *, loaded: bool) -> str:
     """Measure both sides at one size; return the table with a caption."""
     sides: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
     memories: tuple[list[float], list[float]] = ([], [])
@@ -292,20 +306,21 @@ def run(name: str, steps: int, rounds: int) -> str:
         for n in range(rounds):
             for side, memory, measured in zip(sides, memories, (measure_rlvr, measure_trl), strict=True):
                 print(f"{name}, round {n + 1} of {rounds}: {measured.__name__}, {steps} steps", flush=True)
-                with tempfile.TemporaryDirectory() as folder:
+                with tempfile.TemporaryDirectory() as folder, load() if loaded else contextlib.nullcontext():
                     each, peak = measured(settings, steps, Path(folder))
                 side += each[WARM_UP:]
                 memory.append(peak)
     asked = SIZES[name].settings
     return (
         f"{table(*sides, (statistics.median(memories[0]), statistics.median(memories[1])))}\n\n"
-        f"`python benchmarks/against_trl.py --size {name} --steps {steps} --rounds {rounds}`: "
+        f"`python benchmarks/against_trl.py --size {name} --steps {steps} --rounds {rounds}"
+        f"{' --loaded' if loaded else ''}`: "
         f"{asked['sampling.prompts_per_step']} questions × "
         f"{asked['sampling.group_size']} completions a step, {len(sides[0])} steps of each side in "
         f"{'one process' if rounds == 1 else f'{rounds} processes that take turns'}; {processor()}, {torch_threads()} "
         f"threads, Python {platform.python_version()}, torch {metadata.version('torch')}, transformers "
-        f"{metadata.version('transformers')}; {SIZES[name].note}. Peak "
-        "memory is the main process's resident set.\n"
+        f"{metadata.version('transformers')}; {SIZES[name].note}. "
+        f"{LOADED if loaded else ''}Peak memory is the main process's resident set.\n"
     )
 
 
@@ -315,6 +330,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, action="append", help="repeatable; all by default")
     parser.add_argument("--steps", type=int, help=f"of each process; the first {WARM_UP} of them not counted")
     parser.add_argument("--rounds", type=int, help="processes of each side")
+    parser.add_argument("--loaded", action="store_true", help="measure while another process keeps each core busy")
     parser.add_argument("--trl", type=Path, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.steps is not None and arguments.steps <= WARM_UP:
@@ -324,8 +340,9 @@ def main() -> None:
         return
     RESULTS.mkdir(exist_ok=True)
     for name in arguments.size or SIZES:
-        text = run(name, arguments.steps or SIZES[name].steps, arguments.rounds or SIZES[name].rounds)
-        (RESULTS / f"against_trl_{name}.md").write_text(text, encoding="utf-8")
+        steps, rounds = arguments.steps or SIZES[name].steps, arguments.rounds or SIZES[name].rounds
+        text = run(name, steps, rounds, loaded=arguments.loaded)
+        (RESULTS / f"against_trl_{name}{'_loaded' if arguments.loaded else ''}.md").write_text(text, encoding="utf-8")
         print(text, flush=True)
 
 

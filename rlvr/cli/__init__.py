@@ -26,6 +26,7 @@ from rlvr.cli.show import show
 from rlvr.cli.streams import logged, prepare_streams
 from rlvr.cli.train import TrainCommand, train
 from rlvr.errors import RlvrError
+from rlvr.run.threads import spin_briefly
 from rlvr.terminal import one_line
 
 
@@ -67,6 +68,7 @@ app.add_typer(recipes, name="recipes")
 def main() -> None:
     """Run the command line. An `RlvrError` is one line on standard error and an exit code."""
     prepare_streams()
+    spin_briefly()
     try:
         try:
             with logged():

@@ -286,9 +286,7 @@ class _Service:
                 sampler.load(call.argument)
         self._connection.send(_Done(call.number))
 
-    def _attempt(
-        self, work: Callable[[], T], number: int | None, refused: frozenset[str] = frozenset()
-    ) -> T | None:
+    def _attempt(self, work: Callable[[], T], number: int | None, refused: frozenset[str] = frozenset()) -> T | None:
         """Return what the work returns; None, after telling the run, if it fails."""
         try:
             return work()

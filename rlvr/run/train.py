@@ -17,6 +17,7 @@ from rlvr.run.paths import with_absolute_paths
 from rlvr.run.plan import Plan, make_plan
 from rlvr.run.reporting import TrainReporter, headline
 from rlvr.run.rundir import RunDirectory, read_metrics
+from rlvr.run.threads import spin_briefly
 from rlvr.settings import mapping_settings
 
 Given: TypeAlias = RunConfig | Mapping[str, Any] | Path | str | None
@@ -98,6 +99,7 @@ def train(
     Raises RequestError (ConfigError, DataError, PluginError) if the request is wrong, before anything is written, and
     RunError if the run fails or an alarm stops it.
     """
+    spin_briefly()
     reporter = reporter or TrainReporter()
     if resume is not None:
         if config is not None or out is not None or set(overrides or ()) - {"steps"}:

@@ -33,7 +33,15 @@ def test_a_phase_inside_another_interrupts_it() -> None:
     assert phases.metrics() == {"time/step": 1.0}
 
 
-@pytest.mark.parametrize("changes", [{}, {"sampling__refill": True}, {"replay__share": 0.3, "trainer": "grpo-off"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"sampling__refill": True},
+        {"replay__share": 0.3, "trainer": "grpo-off"},
+        {"mode": "async", "trainer": "grpo-off", "trainer__push_every": 1},
+    ],
+)
 def test_phases_add_up_to_the_step(tiny_model: Path, tmp_path: Path, changes: dict[str, object]) -> None:
     small_runs.start(small_runs.small_config(tiny_model, steps=4, **changes), tmp_path / "run")
     lines = small_runs.metrics_of(tmp_path / "run")[:-1]  # the last evaluation comes after the last step
