@@ -23,7 +23,7 @@ class Metric:
     """One metric, or the metrics of one pattern."""
 
     name: str
-    """Key in `metrics.jsonl`. `{status}` stands for a verdict's status, `{bucket}` for a bucket of lag."""
+    """Key in `metrics.jsonl`. `{part}` stands for a part of a verdict, `{bucket}` for a bucket of lag."""
     unit: str
     doc: str
     """One line: what is measured."""
@@ -47,7 +47,7 @@ class Metric:
 
     def matches(self, name: str) -> bool:
         """Return True if `name` is this metric, or one of its pattern."""
-        parts = (r"[\w-]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", self.name))
+        parts = (r"[\w.-]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", self.name))
         return re.fullmatch("".join(parts), name) is not None
 
 
@@ -67,6 +67,8 @@ CATALOG: tuple[Metric, ...] = (
     Metric("verdict/timeout", _VERDICTS, "Verdicts that took too long.", high=0),
     Metric("verdict/invalid", _VERDICTS, "Rows that cannot be scored.", high=0),
     Metric("verdict/error", _VERDICTS, "Verifier errors.", high=0),
+    Metric("part/{part}/reward", "reward", "Mean reward of a verdict's part, unweighted; `unparsed` is 0."),
+    Metric("part/{part}/share", _VERDICTS, "Verdicts whose part is `graded` or `unparsed`."),
     Metric("seconds/verdict", "seconds", "Mean time per verdict, without queueing."),
     # Lengths
     Metric("length/mean", "sampled tokens", "Mean length of a completion.", by_lag="length"),

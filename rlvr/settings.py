@@ -59,15 +59,53 @@ def yaml_text(settings: Mapping[str, Any]) -> str:
 
 def read_settings(path: Path, named: Collection[str] = NAMED) -> Settings:
     """Return the settings of a YAML file. A `named` section may be its name alone. Raises ConfigError."""
+    node = _composed(path)
+    return {} if node is None else _flatten(node, "", path, named)
+
+
+@dataclass(frozen=True)
+class LinedTree:
+    """Content of a YAML file, and the line of each key."""
+
+    value: Any
+    lines: Mapping[tuple[str, ...], int]
+
+    def line(self, keys: tuple[str, ...]) -> int:
+        """Return the line of a nested key; that of the nearest one around it, if the file does not have the key."""
+        return next((self.lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in self.lines), 1)
+
+
+def read_tree(path: Path) -> LinedTree:
+    """Return the content of a YAML file with the lines of its keys. Raises ConfigError, also for a key given twice."""
+    node = _composed(path)
+    lines: dict[tuple[str, ...], int] = {}
+    if node is not None:
+        _number_lines(node, (), path, lines)
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return LinedTree({} if node is None else _construct(node), lines)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: {_problem(error) if isinstance(error, yaml.YAMLError) else error}") from error
+
+
+def _number_lines(node: yaml.Node, at: tuple[str, ...], path: Path, lines: dict[tuple[str, ...], int]) -> None:
+    for key_node, value_node in node.value if isinstance(node, yaml.MappingNode) else ():
+        key, line = (*at, str(key_node.value)), key_node.start_mark.line + 1
+        if key in lines:
+            raise ConfigError(f"{path}:{line}: {'.'.join(key)} is given twice (first in line {lines[key]})")
+        lines[key] = line
+        _number_lines(value_node, key, path, lines)
+
+
+def _composed(path: Path) -> yaml.Node | None:
+    """Return the nodes of a YAML file; None if it is empty. Raises ConfigError."""
+    try:
+        return yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not YAML: byte {error.start + 1} is not UTF-8") from error
     except yaml.YAMLError as error:
         raise ConfigError(_not_yaml(error, path)) from error
-    return {} if node is None else _flatten(node, "", path, named)
 
 
 def _flatten(node: yaml.Node, prefix: str, path: Path, named: Collection[str]) -> Settings:

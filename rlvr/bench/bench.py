@@ -44,9 +44,10 @@ from rlvr.bench.trials import (
     spread,
 )
 from rlvr.record.schema import Status
+from rlvr.verify.loaded import Claims
 from rlvr.verify.reward_limit import MAX_REWARD
 from rlvr.verify.scoring import Scorer
-from rlvr.verify.verifying import Claims, require_place
+from rlvr.verify.verifying import require_place
 
 REPEATED = 256
 """Completions that are scored a second time."""

@@ -28,6 +28,12 @@ class CheckGroup(CommandGroup):
 
 check = typer.Typer(cls=CheckGroup, help="Test a plugin.", no_args_is_help=True)
 
+Names: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME", help="Verifier: a name, FILE.py:FUNCTION, a YAML file, or several NAME:WEIGHT for their sum."
+    ),
+]
 Cases: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option("--cases", metavar="FILE", help="Labeled cases (JSONL), instead of the verifier's own."),
@@ -72,7 +78,7 @@ def _check() -> None:
 
 @check.command(cls=Command)
 def verifier(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Verifier: a name, or FILE.py:FUNCTION.")],
+    names: Names,
     cases: Cases = None,
     dataset: Dataset = None,
     split: Annotated[Literal["train", "eval"], typer.Option(help="Split of the prompt set.")] = "train",
@@ -97,7 +103,10 @@ def verifier(
     """
     from rlvr.bench.check import check as run
     from rlvr.bench.text import report_text
+    from rlvr.verify.composition import weighted
 
+    name = weighted(names)
+    assert name is not None  # at least one is required
     if dataset is None and (data_files or sets or limit):
         option = "--data-files" if data_files else "--set" if sets else "--limit"
         raise RequestError(f"{option} needs a prompt set: name it with --dataset")

@@ -35,8 +35,11 @@ Limit: TypeAlias = Annotated[int | None, typer.Option(min=1, help="Ask only the 
 SplitName: TypeAlias = Annotated[
     Literal["train", "eval"], typer.Option("--split", help="Questions for training, or the held-out ones.")
 ]
-VerifierName: TypeAlias = Annotated[
-    str | None, typer.Option("--verifier", "-v", help="Also score: a verifier's name, or FILE.py:FUNCTION.")
+VerifierNames: TypeAlias = Annotated[
+    Texts,
+    typer.Option(
+        "--verifier", "-v", help="Also score: a name, FILE.py:FUNCTION, a YAML file, or several times NAME:WEIGHT."
+    ),
 ]
 Temperature: TypeAlias = Annotated[float | None, typer.Option(help="Sampling temperature.")]
 MaxTokens: TypeAlias = Annotated[int | None, typer.Option(help="Length limit of a completion, in tokens.")]
@@ -76,7 +79,7 @@ def generate(
     n: Completions = None,
     limit: Limit = None,
     split: SplitName = "train",
-    verifier: VerifierName = None,
+    verifier: VerifierNames = None,
     temperature: Temperature = None,
     max_tokens: MaxTokens = None,
     sampler: SamplerName = None,
@@ -97,8 +100,10 @@ def generate(
     from rlvr.run.config import resolve
     from rlvr.run.generate import generate_with
     from rlvr.settings import command_line_settings
+    from rlvr.verify.composition import weighted
 
-    given = {key: (flag, _plain(context.params[name])) for name, (flag, key) in FLAGS.items()}
+    parameters = {**context.params, "verifier": weighted(verifier or ())}
+    given = {key: (flag, _plain(parameters[name])) for name, (flag, key) in FLAGS.items()}
     with ExitStack() as stack:
         result = generate_with(
             resolve(command_line_settings(set_ or [], given), config),

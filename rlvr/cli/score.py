@@ -36,7 +36,12 @@ Files: TypeAlias = Annotated[
 ]
 Verifiers: TypeAlias = Annotated[
     Texts,
-    typer.Option("--verifier", "-v", metavar="NAME", help="Verifier: a name, or FILE.py:FUNCTION; repeatable."),
+    typer.Option(
+        "--verifier",
+        "-v",
+        metavar="NAME",
+        help="Verifier: a name, FILE.py:FUNCTION, or a YAML file; repeatable. Several NAME:WEIGHT are a weighted sum.",
+    ),
 ]
 Out: TypeAlias = Annotated[
     str,
@@ -200,6 +205,10 @@ def _options_of(texts: Sequence[str], verifiers: Sequence[str]) -> Mapping[str, 
 def _required(verifiers: Texts) -> list[str]:
     if not verifiers:
         raise RequestError("missing option --verifier: name one, for example --verifier math")
+    from rlvr.verify.composition import is_weighted, weighted
+
+    if any(map(is_weighted, verifiers)):
+        return [name for name in [weighted(verifiers)] if name is not None]
     return verifiers
 
 

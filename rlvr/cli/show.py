@@ -118,7 +118,17 @@ def _verdict(score: Mapping[str, Any]) -> str:
         parts.append(inline(reason))
     if isinstance(seconds, int | float):
         parts.append(f"{seconds:.3f} s")
-    return "verdict " + ", ".join(parts)
+    named = score.get("parts")
+    return "\n".join(["verdict " + ", ".join(parts), *map(_part, named if isinstance(named, list) else ())])
+
+
+def _part(part: Any) -> str:
+    """Return the line of a part, as files hold it: a struct with a name."""
+    if not isinstance(part, Mapping):
+        return f"    {inline(part)}"
+    reward, reason = part.get("reward"), part.get("reason")
+    verdict = f"{inline(part.get('status'))}{'' if reward is None else f' {inline(reward)}'}"
+    return f"    {inline(part.get('name'))}: {verdict}{'' if reason is None else f', {inline(reason)}'}"
 
 
 def _indented(text: str, full: bool) -> str:

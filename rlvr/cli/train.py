@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 Files: TypeAlias = list[Path] | None
 Texts: TypeAlias = list[str] | None
 
-VerifierName: TypeAlias = Annotated[str | None, typer.Option(help="Verifier: a name, or FILE.py:FUNCTION.")]
+VerifierNames: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--verifier",
+        help="Verifier: a name, FILE.py:FUNCTION, or a composition in a YAML file; NAME:WEIGHT, several times, for a "
+        "weighted sum.",
+    ),
+]
 TrainerName: TypeAlias = Annotated[str | None, typer.Option(help="Algorithm: grpo, grpo-off, or a plugin's.")]
 RecipeName: TypeAlias = Annotated[str | None, typer.Option(help="Recipe; `rlvr recipes` lists them.")]
 ModelName: TypeAlias = Annotated[
@@ -99,7 +106,7 @@ AsJson: TypeAlias = Annotated[
 
 def train(
     context: typer.Context,
-    verifier: VerifierName = None,
+    verifier: VerifierNames = None,
     trainer: TrainerName = None,
     recipe: RecipeName = None,
     model: ModelName = None,
@@ -229,12 +236,14 @@ FLAGS = {
 def _settings(parameters: Mapping[str, Any], sets: Sequence[str]) -> Settings:
     """Return the settings that the command line gives. Raises ConfigError for a key given twice."""
     from rlvr.settings import command_line_settings
+    from rlvr.verify.composition import weighted
 
     given = dict(parameters)
     more = given.pop("more_rollouts")
     if more and not given["rollouts"]:
         raise RequestError(f"{more[0]} is no option: did you mean --rollouts {more[0]}?")
     given["rollouts"] = [*given["rollouts"], *more]
+    given["verifier"] = weighted(given["verifier"] or ())
     return command_line_settings(sets, {key: (flag, _plain(given[name])) for name, (flag, key) in FLAGS.items()})
 
 

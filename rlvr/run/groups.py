@@ -7,6 +7,8 @@ step and the files on disk, so a resumed run draws the same ones.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,6 +18,9 @@ from rlvr.protocols import Group
 from rlvr.record.schema import GroupStats, Rollout, Score, Status
 from rlvr.verify.reward_limit import MAX_REWARD, limited
 from rlvr.verify.scoring import training_reward
+
+MOST_PARTS = 16
+"""Parts of a verdict that get metrics of their own, at most."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,22 @@ def of_one_version(members: Iterable[Rollout]) -> bool:
         else:
             policies |= {run.version for run in rollout.policy_versions or ()} or {None}
     return len(policies) == 1 and None not in policies
+
+
+def part_metrics(scores: Sequence[Score]) -> dict[str, float]:
+    """Return `part/NAME/reward` and `part/NAME/share` of the verdicts' parts; empty if they have none.
+
+    A verifier with more than `MOST_PARTS` parts, such as one a test case, gets no metrics of them.
+    """
+    found: dict[str, list[float]] = {}
+    for score in scores:
+        for name, part in (score.parts or {}).items():
+            if part.status in (Status.GRADED, Status.UNPARSED):
+                found.setdefault(re.sub(r"[^\w.-]", "-", name), []).append(part.reward or 0.0)
+    if len(found) > MOST_PARTS:
+        return {}
+    means = {f"part/{name}/reward": math.fsum(rewards) / len(rewards) for name, rewards in sorted(found.items())}
+    return means | {f"part/{name}/share": len(rewards) / len(scores) for name, rewards in sorted(found.items())}
 
 
 def verdict_shares(scores: Sequence[Score]) -> dict[str, float]:

@@ -31,7 +31,7 @@ from rlvr.run.computation import computation
 from rlvr.run.evaluation import Evaluation
 from rlvr.run.factories import Backend
 from rlvr.run.fresh import Fresh, training_request
-from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, verdict_shares
+from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, part_metrics, verdict_shares
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import model_ref
 from rlvr.run.phases import Phases
@@ -379,5 +379,6 @@ def rollout_metrics(drawn: Drawn, grader: Grader) -> dict[str, float]:
         "length/max": float(max(lengths)),
         "length/truncated": endings.count("length") / len(endings) if endings else math.nan,
         **verdict_shares(last),
+        **part_metrics(last),
         "seconds/verdict": math.fsum(score.seconds or 0.0 for score in last) / len(last),
     }

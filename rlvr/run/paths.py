@@ -9,6 +9,7 @@ from pathlib import Path
 from rlvr.data.tables import ENDINGS
 from rlvr.record.row_files import is_saved_dataset
 from rlvr.run.config import RunConfig
+from rlvr.verify.composition import absolute_reference
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
@@ -17,7 +18,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     changes = {
         "model": {"path": os.path.abspath(model.location)} if os.path.isdir(model.location) else {},
         "dataset": {"name": _file(dataset.name), "data_files": _all(dataset.data_files)},
-        "verifier": {"name": _function(config.verifier.name)},
+        "verifier": {"name": config.verifier.name and absolute_reference(config.verifier.name)},
         "rollouts": {
             "files": _all(rollouts.files),
             "scores": _all(rollouts.scores),
@@ -43,9 +44,3 @@ def _file(name: str | None) -> str | None:
 
 def _folder(name: str | None) -> str | None:
     return os.path.abspath(name) if name is not None and os.path.isdir(name) else name
-
-
-def _function(ref: str | None) -> str | None:
-    """Return `FILE.py:FUNCTION` with an absolute FILE; other names unchanged."""
-    place, colon, function = (ref or "").rpartition(":")
-    return f"{os.path.abspath(place)}:{function}" if colon and place.endswith(".py") else ref

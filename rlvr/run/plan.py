@@ -49,6 +49,7 @@ from rlvr.run.sampled import SAMPLER, configured_scorer
 from rlvr.run.saved import Expected, SavedRollouts
 from rlvr.run.stopping import uses_chat_template
 from rlvr.secret_options import MASK, secret_values, writable_model
+from rlvr.verify.composition import references
 from rlvr.verify.score_names import can_judge, score_name
 from rlvr.verify.scoring import Scorer
 
@@ -147,7 +148,8 @@ class Plan:
         config = self.config
         names: set[tuple[str, str | None]] = {("trainer", config.trainer.name), ("sampler", config.sampling.engine)}
         names |= {("prompt_source", config.dataset.name)} if self.prompts is not None else set()
-        names |= {("verifier", self.grader.verifier)} if self.scorer is not None else set()
+        if self.scorer is not None and config.verifier.name is not None:
+            names |= {("verifier", name) for name in references(config.verifier.name)}
         return {"rlvr"} | {each.distribution for each in registry().entries() if (each.kind, each.name) in names}
 
     @property

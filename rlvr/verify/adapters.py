@@ -18,7 +18,6 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rlvr.errors import ConfigError, DataError, RunError
@@ -26,6 +25,7 @@ from rlvr.record.item import Item
 from rlvr.record.rows import last_said, message_field, message_text
 from rlvr.record.schema import Rollout, Score, Status, Task, digest
 from rlvr.record.values import json_safe, number_text
+from rlvr.verify.composition import absolute_reference
 from rlvr.verify.scoring import Scorer, training_reward
 from rlvr.verify.verifying import load_verifier
 
@@ -44,9 +44,7 @@ class _Adapter:
     def __init__(
         self, verifier: str, options: Mapping[str, Any], *, gold: str | None, workers: int | None, timeout: float
     ) -> None:
-        place, colon, attribute = verifier.rpartition(":")
-        # Absolute, because it may be unpickled in another working directory.
-        self._verifier = f"{Path(place).resolve()}:{attribute}" if colon and place.endswith(".py") else verifier
+        self._verifier = absolute_reference(verifier)  # it may be unpickled in another working directory
         self._options = dict(options)
         self._gold = gold
         self._limits: dict[str, Any] = {"workers": workers, "timeout": timeout}

@@ -19,7 +19,7 @@ from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
 from rlvr.record.item import Item
 from rlvr.record.schema import Status, Verdict, canonical_json
-from rlvr.verify.verifying import Sees
+from rlvr.verify.loaded import Sees
 
 if TYPE_CHECKING:
     import sqlite3

@@ -164,7 +164,7 @@ class Pool:
         """
         processes = Workers(ref, options, workers, memory, load_timeout, write_protect=write_protect)
         self.description = processes.description
-        """The verifier's `verifying.DESCRIPTION_FIELDS`, its `claims`, and the `memory` that a worker may use."""
+        """The verifier's `loaded.DESCRIPTION_FIELDS`, its `claims`, and the `memory` that a worker may use."""
         limits = _Limits(timeout, batch_units, recycle_after, end_grace)
         self._dispatcher = _Dispatcher(processes, workers, limits)
         self._finalizer = weakref.finalize(self, self._dispatcher.stop)

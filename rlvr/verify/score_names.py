@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from rlvr.errors import RequestError
 from rlvr.registry import registry
+from rlvr.verify.composition import is_composition
 from rlvr.verify.verifying import verifier_name
 
 LABEL = r"[\w.-]+"
@@ -24,12 +25,12 @@ def without_label(verifier: str) -> tuple[str, str]:
 
 
 def score_name(verifier: str) -> str:
-    """Return a verifier's name in scores. A function in a file is loaded to get its name; other names are unchanged.
+    """Return a verifier's name in scores. Functions in files are loaded to get their names; other names are unchanged.
 
     A variant of a file's function is `mine.py:check@strict`. Raises PluginError if the file cannot be loaded.
     """
     reference, label = without_label(verifier)
-    if ".py:" in reference or reference.endswith(".py"):
+    if is_composition(reference) or ".py:" in reference or reference.endswith(".py"):
         return verifier_name(reference) + label
     return verifier
 
@@ -37,7 +38,7 @@ def score_name(verifier: str) -> str:
 def can_judge(verifier: str) -> bool:
     """Return whether the name can be loaded to verify. The name of a variant, or a file's function as scores call it,
     can only be looked up in scores."""
-    if verifier in registry().names("verifier"):
+    if verifier in registry().names("verifier") or is_composition(verifier):
         return True
     place = verifier.rpartition(":")[0]
     if not place or without_label(verifier)[1]:

@@ -20,17 +20,13 @@ from rlvr.record.schema import Rollout, Score, Status, Verdict, digest
 from rlvr.registry import registry
 from rlvr.terminal import prints_to_standard_error
 from rlvr.verify.cache import KEPT, VerdictCache, cache_key
+from rlvr.verify.composition import references
 from rlvr.verify.grouping import group_key, score_by_group
+from rlvr.verify.loaded import DESCRIPTION_FIELDS, Claims, Sees
 from rlvr.verify.pool import Call, Pool, UnitResult, WorkUnit
+from rlvr.verify.results import EXTRACTED_LIMIT, REASON_LIMIT
 from rlvr.verify.reward_limit import LARGEST_MAX_REWARD, MAX_REWARD, limited
-from rlvr.verify.verifying import (
-    DESCRIPTION_FIELDS,
-    EXTRACTED_LIMIT,
-    REASON_LIMIT,
-    Claims,
-    Sees,
-    load_verifier,
-)
+from rlvr.verify.verifying import load_verifier
 from rlvr.verify.workers import LOAD_TIMEOUT
 
 CGROUP_ROOT, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -114,7 +110,8 @@ class Scorer:
         """Load the verifier in a process of its own. Workers are forked when there is work.
 
         Args:
-            verifier: A registered name, `file.py:function` or `package.module:function`, as for `load_verifier`.
+            verifier: A registered name, `file.py:function`, `package.module:function` or a composition, as for
+                `load_verifier`.
             options: The verifier's options.
             workers: Number of processes; None means one per usable CPU. 0 verifies in this process, for a debugger:
                 without timeouts, limits and isolation.
@@ -315,8 +312,9 @@ def _check_request(verifier: str, workers: int | None, timeout: float, memory: i
 
     The name is looked up in this process because worker processes do not report broken plugins.
     """
-    if ":" not in verifier and not verifier.endswith(".py"):
-        registry().entry("verifier", verifier)
+    for name in references(verifier):
+        if ":" not in name and not name.endswith(".py"):
+            registry().entry("verifier", name)
     if workers is not None and workers < 0:
         raise ConfigError(f"workers is {workers}: expected None (one per CPU), 0 (in this process) or more")
     if not 0 < timeout <= MAX_TIMEOUT:

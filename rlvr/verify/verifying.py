@@ -12,9 +12,7 @@ import importlib
 import inspect
 import math
 import re
-import reprlib
 import sys
-import traceback
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,22 +24,18 @@ import pydantic
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from rlvr.errors import ConfigError, PluginError, nearest
-from rlvr.files import utf8_text
 from rlvr.record.item import Item
-from rlvr.record.schema import Rollout, Status, Task, Verdict
+from rlvr.record.schema import Status, Task, Verdict
 from rlvr.secret_options import is_secret, secret_value, writable
 from rlvr.terminal import prints_to_standard_error
+from rlvr.verify.composition import is_composition, named, read_composition
+from rlvr.verify.loaded import Claims, LoadedVerifier, Range, Sees
+from rlvr.verify.results import describe, error_verdict, has_utf8, shown, storable, verdict_of
 from rlvr.verify.source_version import code_version
 
 Takes: TypeAlias = Literal["completion", "rollout", "group"]
 Form: TypeAlias = Literal["completion", "rollout", "group", "trl", "verl"]
-Sees: TypeAlias = Literal["task", "answer"]
 F = TypeVar("F", bound=Callable[..., Any])
-
-DESCRIPTION_FIELDS = ("name", "version", "config", "takes_groups", "min_group", "wants_rollout", "sees", "repeatable")
-"""Attributes of a verifier that the process which has loaded it reports to the others."""
-EXTRACTED_LIMIT, REASON_LIMIT = 10_000, 2_000
-"""Characters of a verdict's `extracted` and `reason`; longer text is cut and ends in "…"."""
 
 _ANSWER = frozenset({"answer"})
 # Parameters of each form that are not options.
@@ -92,6 +86,8 @@ class Declaration:
     """Names of the environment variables that its workers see, in addition to those of `rlvr.verify.environment`."""
     columns: Sequence[str] = ()
     """Columns of a row, besides the gold answer, that it cannot do without."""
+    reward_range: Range | None = None
+    """Smallest and largest reward; None counts as 0 to 1 where verifiers are combined."""
 
     def __post_init__(self) -> None:
         if self.answer_form is not None:
@@ -102,28 +98,8 @@ class Declaration:
             raise PluginError(
                 f"@rlvr.verifier(env=...) is {self.env!r}: expected a list of names of environment variables"
             )
-
-
-@dataclass(frozen=True)
-class Claims:
-    """Checkable properties that a verifier declares. Plain values, so that they can be sent between processes."""
-
-    compares_answers: bool
-    """Whether it reads a final answer and compares it with the gold answer."""
-    needs_answer: bool
-    """Whether a row without a gold answer is `invalid` and an empty completion `unparsed`, without a call."""
-    needs_prompt: bool
-    """Whether it takes rollouts, so that a row without a prompt is `invalid`."""
-    answer_form: str
-    """The form in which a completion states its final answer, with `{answer}` in its place."""
-    partial_credit: bool
-    """Whether wrong answers earn different rewards on purpose."""
-    deterministic: bool
-    """Whether equal completions and tasks get equal verdicts."""
-    cases: str | None
-    """The file of labeled cases that it declares, whether it exists or not."""
-    columns: Sequence[str] = ()
-    """Columns of a row, besides the gold answer, that it cannot do without."""
+        if self.reward_range is not None:
+            require_range(self.reward_range, "@rlvr.verifier(reward_range=...)")
 
 
 def verifier(
@@ -143,6 +119,7 @@ def verifier(
     partial_credit: bool = False,
     env: Sequence[str] = (),
     columns: Sequence[str] = (),
+    reward_range: Range | None = None,
 ) -> Callable[[F], F]:
     """Declare that a function is a verifier, and return it unchanged.
 
@@ -161,24 +138,22 @@ def verifier(
         needs_answer: Whether it compares an answer with the gold answer. Set it to False for format checks.
         memory: Bytes of address space that a worker may use in addition to what imports took.
         preload: Function that is called once, before workers are forked: for imports and tables that they share.
-        answer_form: How a completion states its final answer, with `{answer}` in its place; None if completions are
-            judged as a whole. `rlvr check verifier` writes answers in this form.
+        answer_form: Form of a final answer, with `{answer}` in its place; None if completions are judged as a whole.
         cases: JSONL file of labeled cases (`rlvr.bench.cases`), relative to the function's own file.
         sees: "task" for the whole task, "answer" for `task.answer` alone; the rest is then empty.
-        deterministic: Whether equal completions and tasks get equal verdicts, so that verdicts may be remembered. Set
-            it to False for a judge that asks a model or reads the clock.
+        deterministic: Whether equal rows get equal verdicts, which may be remembered. False for a judge model.
         files: Data files that verdicts depend on, relative to the function's own file, for a version that is a hash.
         min_group: Rollouts that a group needs. Set it to 1 if a rollout can be judged by itself.
         partial_credit: Whether wrong answers earn different rewards on purpose.
-        env: Environment variables that it reads; its workers see no others but those of `rlvr.verify.environment`. They
-            are set when the function and `preload` are called, not yet when the file is imported.
+        env: Environment variables that it reads when it is called; workers see no others (`rlvr.verify.environment`).
         columns: Columns of `task.extra` that it cannot do without. TRL's functions declare theirs as parameters.
+        reward_range: Smallest and largest reward, if it is not 0 to 1. Compositions check their weights against it.
 
-    Raises PluginError if `answer_form` lacks `{answer}`, `min_group` is less than 1, or `env` is no list.
+    Raises PluginError for arguments that make no sense.
     """
     # In the order of the fields of `Declaration`.
     given = (name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic, tuple(files))
-    declaration = Declaration(*given, min_group, partial_credit, env, tuple(columns))
+    declaration = Declaration(*given, min_group, partial_credit, env, tuple(columns), reward_range)
 
     def mark(function: F) -> F:
         function.__rlvr_verifier__ = declaration  # type: ignore[attr-defined]
@@ -193,7 +168,15 @@ def require_place(form: str, where: str) -> None:
         raise PluginError(f"{where} is {form!r}: write {{answer}} in place of the answer, as in {BOXED}")
 
 
-class FunctionVerifier:
+def require_range(given: object, where: str) -> Range:
+    """Return a reward range as two floats. Raises PluginError if it is not two finite numbers in order."""
+    pair = [float(each) for each in given if isinstance(each, int | float)] if isinstance(given, list | tuple) else []
+    if len(pair) != 2 or not all(map(math.isfinite, pair)) or pair[0] >= pair[1]:
+        raise PluginError(f"{where} is {given!r}: expected the smallest and the largest reward, as in [0, 1]")
+    return pair[0], pair[1]
+
+
+class FunctionVerifier(LoadedVerifier):
     """A loaded verifier: a function, its form and its options. Made by `load_verifier`."""
 
     def __init__(self, function: Callable[..., Any], name: str, version: str, options: Mapping[str, Any]) -> None:
@@ -245,6 +228,7 @@ class FunctionVerifier:
             deterministic=declared.deterministic,
             cases=cases,
             columns=(*declared.columns, *self._required_columns),
+            reward_range=declared.reward_range,
         )
 
     @property
@@ -261,32 +245,6 @@ class FunctionVerifier:
         if self._declared.preload is not None:
             self._declared.preload()
 
-    def verify(self, completion: str | None, task: Task, rollout: Rollout | None = None) -> Verdict:
-        """Return the verdict on one completion, in this process: a hang hangs, and a crash crashes.
-
-        Every exception except KeyboardInterrupt becomes the verdict `error`. For a verifier that takes groups it is a
-        group of one, which is `invalid` unless the verifier declares `min_group=1`.
-        """
-        return self.verify_items([Item(completion, task, rollout)])[0]
-
-    def verify_group(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
-        """Return the verdicts on the rollouts of one group, in their order; otherwise like `verify`."""
-        return self.verify_items([Item(rollout.completion, rollout.task, rollout) for rollout in rollouts])
-
-    def verify_items(self, items: Sequence[Item]) -> list[Verdict]:
-        """Return the verdicts on one item, or on the items of one group; otherwise like `verify`."""
-        try:
-            return self.judge(items)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # sys.exit() and timeouts of other libraries are not Exceptions
-            return [self.failed(error)] * len(items)
-
-    def failed(self, error: BaseException) -> Verdict:
-        """Return the verdict for a function that raised."""
-        self.escaped += not _is_utf8("".join(traceback.format_exception_only(error)))
-        return _error(describe(error))
-
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """Return the verdicts like `verify_items`, but let the function's exceptions through."""
         refusals = [self._refuse(item) for item in items]
@@ -302,9 +260,9 @@ class FunctionVerifier:
             found = self._ask_group(asked) if asked else []
         else:
             found = [self._ask(item) for item in asked]
-        self.escaped += sum(not _has_utf8(verdict) for verdict in found)
+        self.escaped += sum(not has_utf8(verdict) for verdict in found)
         answers = iter(found)
-        return [_storable(next(answers)) if refusal is None else refusal for refusal in refusals]
+        return [storable(next(answers)) if refusal is None else refusal for refusal in refusals]
 
     def _refuse(self, item: Item) -> Verdict | None:
         """Return the verdict if it needs no call."""
@@ -336,7 +294,7 @@ class FunctionVerifier:
                 if missing := [key for key in required if key not in columns]:
                     if set(missing) <= set(_TRL_GOLD):
                         return Verdict(status=Status.INVALID, reason="the row has no gold answer")
-                    return _error(f"the row has no column {missing[0]!r}{nearest(missing[0], columns)}")
+                    return error_verdict(f"the row has no column {missing[0]!r}{nearest(missing[0], columns)}")
                 if not any(p.kind is p.VAR_KEYWORD for p in self._parameters.values()):
                     columns = {key: value for key, value in columns.items() if key in self._parameters}
                 return self._one_each(self._call(**columns), 1)[0]
@@ -347,10 +305,10 @@ class FunctionVerifier:
     def _one_each(self, results: Any, count: int) -> list[Verdict]:
         """Return a verdict for each of `count` results; `error` for all if there is another number of results."""
         if isinstance(results, str | bytes | Mapping) or not isinstance(results, Iterable):
-            return [_error(f"returned {_shown(results)}: expected a list of {count}")] * count
+            return [error_verdict(f"returned {shown(results)}: expected a list of {count}")] * count
         listed = list(results)
         if len(listed) != count:
-            return [_error(f"returned {len(listed)} results for {count}")] * count
+            return [error_verdict(f"returned {len(listed)} results for {count}")] * count
         return [verdict_of(result) for result in listed]
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
@@ -362,23 +320,30 @@ class FunctionVerifier:
         return result
 
 
-def load_verifier(ref: str, /, **options: Any) -> FunctionVerifier:
+def load_verifier(ref: str, /, **options: Any) -> LoadedVerifier:
     """Load the verifier that `ref` names, with these options.
 
     Args:
         ref: A registered name ("math"), a function in a file ("rewards/mine.py:check"; the file's folder is appended
-            to the import path), or a function in a module ("package.module:check").
+            to the import path), a function in a module ("package.module:check"), or a composition of verifiers
+            ("reward.yaml", "math:1.0 + mine.py:form:0.2"; `rlvr.verify.composition`).
         options: The verifier's options. Strings are coerced by the function's annotations.
 
     Raises:
         PluginError: There is no such verifier, it cannot be imported, or it has no known form.
         ConfigError: It has no such option, or the value is invalid.
     """
+    if is_composition(ref):
+        from rlvr.verify.composed import composed  # it loads its members with this function
+
+        return composed(read_composition(ref), options)
     return FunctionVerifier(*_find(ref), options)
 
 
 def verifier_name(ref: str) -> str:
-    """Return the name in scores of the verifier that `ref` names. Raises PluginError as `load_verifier` does."""
+    """Return the name in scores of the verifier that `ref` names. Raises as `load_verifier` does."""
+    if is_composition(ref):
+        return named(read_composition(ref), verifier_name).name
     return _find(ref)[1]
 
 
@@ -452,7 +417,7 @@ def _attribute(module: ModuleType, attribute: str, ref: str) -> Callable[..., An
         ]
         raise PluginError(f"verifier {ref!r}: there is no function {attribute!r}{nearest(attribute, known)}") from error
     if not callable(function):
-        raise PluginError(f"verifier {ref!r} is {_shown(function)}, not a function")
+        raise PluginError(f"verifier {ref!r} is {shown(function)}, not a function")
     return typing.cast("Callable[..., Any]", function)
 
 
@@ -543,7 +508,7 @@ def _verl_verdict(result: Any) -> Verdict:
     if not isinstance(result, Mapping):
         return verdict_of(result)
     if "score" not in result:
-        return _error(f"returned a mapping without 'score'; its keys: {', '.join(map(str, result))}")
+        return error_verdict(f"returned a mapping without 'score'; its keys: {', '.join(map(str, result))}")
     verdict = verdict_of(result["score"])
     extracted = result.get("pred")
     return verdict.model_copy(update={"extracted": extracted}) if isinstance(extracted, str) else verdict
@@ -645,100 +610,5 @@ def _resolve(
             values[key] = adapter.validate_python(values[key])
         except pydantic.ValidationError as error:
             problem = error.errors(include_url=False)[0]["msg"]
-            raise ConfigError(f"verifier {name!r}: option {key!r} is {_shown(given[key])}: {problem}") from error
+            raise ConfigError(f"verifier {name!r}: option {key!r} is {shown(given[key])}: {problem}") from error
     return values, secrets
-
-
-# --- results --------------------------------------------------------------------------------------------------------
-
-
-def verdict_of(result: Any) -> Verdict:
-    """Convert a function's result. Scalars of NumPy and torch count as numbers; an invalid result is `error`."""
-    if isinstance(result, Verdict):
-        if _is_plain(result):
-            return result
-        parts = None if result.parts is None else {name: verdict_of(part) for name, part in result.parts.items()}
-        return Verdict(  # validated again: a copy with changes was not validated
-            status=result.status, reward=result.reward, extracted=result.extracted, reason=result.reason, parts=parts
-        )
-    if result is None:
-        return Verdict(status=Status.ABSTAINED)
-    value = result
-    if not isinstance(value, bool | int | float) and callable(getattr(value, "item", None)):
-        try:
-            value = value.item()
-        except (ValueError, RuntimeError):  # several elements; torch raises the latter
-            return _error(f"returned a {type(result).__name__} of several elements: expected one number")
-    if not isinstance(value, bool | int | float):
-        return _error(f"returned {_shown(result)}: expected a bool, a number, None or a Verdict")
-    try:
-        reward = float(value)
-    except OverflowError:
-        reward = math.inf
-    if not math.isfinite(reward):
-        return _error(f"returned {_shown(result)}: a reward is a finite number")
-    return Verdict(status=Status.GRADED, reward=reward)
-
-
-def _is_plain(verdict: Verdict) -> bool:
-    """Return whether a verdict has no parts and is valid as it is; validating it again takes five times as long."""
-    if type(verdict) is not Verdict or verdict.parts is not None or type(verdict.status) is not Status:
-        return False
-    if type(verdict.extracted) not in _TEXT or type(verdict.reason) not in _TEXT:
-        return False
-    if verdict.status is Status.GRADED:
-        return type(verdict.reward) is float and math.isfinite(verdict.reward)
-    return verdict.reward is None
-
-
-_TEXT = (str, type(None))
-
-
-def describe(error: BaseException) -> str:
-    """Describe an error in one line: type, message, and the file and line that raised."""
-    message = " ".join(traceback.format_exception_only(error)[-1].split())
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is None or isinstance(error, SyntaxError):
-        where = f" ({Path(error.filename or '?').name}:{error.lineno})" if isinstance(error, SyntaxError) else ""
-    else:
-        where = f" ({Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno})"
-    return _shortened(message) + where
-
-
-def _error(reason: str) -> Verdict:
-    return Verdict(status=Status.ERROR, reason=_shortened(reason))
-
-
-def _storable(verdict: Verdict) -> Verdict:
-    """Return the verdict with texts that every store accepts: of bounded length, with lone surrogates escaped."""
-    texts = {
-        "extracted": verdict.extracted and _shortened(verdict.extracted, EXTRACTED_LIMIT),
-        "reason": verdict.reason and _shortened(verdict.reason, REASON_LIMIT),
-    }
-    if verdict.parts is None and texts == {"extracted": verdict.extracted, "reason": verdict.reason}:
-        return verdict
-    parts = verdict.parts and {_shortened(name): _storable(part) for name, part in verdict.parts.items()}
-    return verdict.model_copy(update={**texts, "parts": parts})
-
-
-def _has_utf8(verdict: Verdict) -> bool:
-    """Return whether UTF-8 can hold every text of a verdict."""
-    parts = (verdict.parts or {}).items()
-    own = _is_utf8(verdict.extracted) and _is_utf8(verdict.reason)
-    return own and all(_is_utf8(name) and _has_utf8(part) for name, part in parts)
-
-
-def _is_utf8(text: str | None) -> bool:
-    return text is None or text.isascii() or utf8_text(text) == text
-
-
-def _shown(value: Any) -> str:
-    return f"{type(value).__name__} {reprlib.repr(value)}"
-
-
-def _shortened(text: str, limit: int = 500) -> str:
-    """Return at most `limit` characters of text that UTF-8 can hold: lone surrogates become their escapes."""
-    text = utf8_text(text[: limit + 1])
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 from rlvr.record.item import Item
 from rlvr.record.schema import Verdict
+from rlvr.verify.loaded import LoadedVerifier
 from rlvr.verify.process_state import Differences, ProcessState, RandomState
-from rlvr.verify.verifying import FunctionVerifier
 from rlvr.verify.zygote import EXIT_MEMORY, receive_frame, send_frame
 
 BATCH_SECONDS = 0.05
@@ -29,7 +29,7 @@ Row: TypeAlias = "tuple[int, bytes]"
 class Worker:
     """The process of one slot. `rlvr.verify.zygote` describes the channel and the cells."""
 
-    def __init__(self, cells: memoryview[float], verifier: FunctionVerifier) -> None:
+    def __init__(self, cells: memoryview[float], verifier: LoadedVerifier) -> None:
         self._cells = cells
         self._passes = 0  # over the rows of a batch, before the current one
         self._verifier = verifier

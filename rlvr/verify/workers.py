@@ -23,6 +23,7 @@ from typing import Any
 from rlvr.errors import ConfigError, PluginError, RunError
 from rlvr.secret_options import variables
 from rlvr.verify import landlock, zygote
+from rlvr.verify.composition import leaves
 from rlvr.verify.environment import worker_environment
 from rlvr.verify.output import OutputRelay
 from rlvr.verify.worker import waited_for_cpu
@@ -125,7 +126,8 @@ class Workers:
         """
         if write_protect:
             landlock.require()
-        self._write_protect, self._variables = write_protect, variables(options)
+        given = [options, *(part.options for part in leaves(ref))]
+        self._write_protect, self._variables = write_protect, set[str]().union(*map(variables, given))
         self._ref, self._count, self._memory, self._load_timeout = ref, count, memory, load_timeout
         self._output = OutputRelay(ref)
         try:

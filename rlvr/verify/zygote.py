@@ -51,7 +51,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from rlvr.verify.verifying import FunctionVerifier
+    from rlvr.verify.loaded import LoadedVerifier
     from rlvr.verify.worker import Worker
 
 COMMAND = struct.Struct("=ci")  # b"F" (fork) or b"E" (end), slot
@@ -111,7 +111,7 @@ class Zygote:
         self,
         control: socket.socket,
         cells: int,
-        verifier: FunctionVerifier,
+        verifier: LoadedVerifier,
         memory: int,
         make_worker: type[Worker],
         scratch: str,
@@ -341,7 +341,9 @@ def main(control_fd: int, cells_fd: int) -> None:
     _same_rlvr()
     logging.getLogger("rlvr.registry").disabled = True  # the caller reports broken plugins
     from rlvr.errors import ConfigError, PluginError
-    from rlvr.verify.verifying import DESCRIPTION_FIELDS, describe, load_verifier
+    from rlvr.verify.loaded import DESCRIPTION_FIELDS
+    from rlvr.verify.results import describe
+    from rlvr.verify.verifying import load_verifier
     from rlvr.verify.worker import Worker
 
     try:

@@ -24,6 +24,7 @@ def logged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> set[st
     config = small_runs.small_config(
         tiny_model,
         recipe="m2po",
+        verifier=f"{small_runs.REWARDS}:digits:1.0",
         trainer__beta=0.01,
         trainer__push_every=2,
         rollouts__single_version=True,
@@ -37,6 +38,7 @@ def logged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> set[st
     config = small_runs.small_config(
         tiny_model,
         trainer="grpo-off",
+        verifier=f"{small_runs.REWARDS}:digits:1.0",
         rollouts__files=[str(folder / "sampled")],
         rollouts__share=0.5,
         steps=1,

@@ -336,3 +336,13 @@ def test_a_reader_that_goes_away_is_told_nothing(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == ("--- line 1\n", "")
+
+
+def test_parts_of_a_verdict_have_a_line_each(show: Show) -> None:
+    parts = [
+        {"name": "form", "status": "graded", "reward": 1.0},
+        {"name": "answer", "status": "unparsed", "reason": "no box"},
+    ]
+    put("parts.jsonl", {"completion": "c", "scores": [score("graded", 0.2, parts=parts)]})
+    said = show("parts.jsonl").out
+    assert "verdict graded 0.2, by math 1, 0.013 s\n    form: graded 1.0\n    answer: unparsed, no box\n" in said

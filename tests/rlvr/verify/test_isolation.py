@@ -19,8 +19,9 @@ from rlvr.record.item import Item
 from rlvr.record.schema import Rollout, Score, Status, Task, Verdict
 from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.verify import process_state
+from rlvr.verify.results import EXTRACTED_LIMIT, REASON_LIMIT
 from rlvr.verify.scoring import Scorer, usable_cpus
-from rlvr.verify.verifying import EXTRACTED_LIMIT, REASON_LIMIT, FunctionVerifier
+from rlvr.verify.verifying import FunctionVerifier
 
 MISBEHAVING = str(Path(__file__).parents[1] / "misbehaving.py")
 

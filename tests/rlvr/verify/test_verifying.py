@@ -22,7 +22,8 @@ from rlvr.errors import ConfigError, PluginError
 from rlvr.protocols import Verifier
 from rlvr.record.schema import Message, Rollout, Score, Status, Task, Verdict
 from rlvr.registry import registry
-from rlvr.verify.verifying import FunctionVerifier, load_verifier, verdict_of, verifier
+from rlvr.verify.results import verdict_of
+from rlvr.verify.verifying import FunctionVerifier, load_verifier, verifier
 
 TASK = Task(dataset="sums", answer="4", extra={"question": "2 + 2", "level": 1})
 
