@@ -50,7 +50,7 @@ def questions(tmp_path: Path) -> Path:
             "sampling.group_size (--set sampling.group_size=1) must be at least 2, not 1",
         ),
         (["--seed", "1", "--set", "seed=2"], "seed is given twice: by --seed and by --set seed=2"),
-        (["--verifier", "math", "--verifier", "math"], "--verifier is given 2 times: give it once"),
+        (["--verifier", "math", "--verifier", "math"], "2 verifiers, and math has no weight: write math:1.0"),
         (["--dataset", "a", "--steps", "1", "--dataset", "b"], "--dataset is given 2 times: give it once"),
         (["--lr", "-1"], "trainer.lr (--lr) must be above 0, not -1.0"),
         (["--push-every", "4"], "trainer.push_every (--push-every): the trainer is 'grpo', and this is an option of"),
