@@ -80,6 +80,8 @@ CATALOG: tuple[Metric, ...] = (
         high=0.05,
         by_lag="truncated",
     ),
+    Metric("length/finished", "sampled tokens", "`mode: async`: mean length of what finished, dropped groups too."),
+    Metric("length/learned", "sampled tokens", "`mode: async`: mean length of what training uses."),
     # Distance between the policy that samples and the one that learns
     Metric("lag/max", "optimizer steps", "Lag of the oldest token."),
     Metric("lag/mean", "optimizer steps", "Mean lag of tokens of known lag."),
@@ -126,6 +128,7 @@ CATALOG: tuple[Metric, ...] = (
     Metric("escaped/verdicts", "verdicts", "Verdicts so far with lone surrogates, which are escaped.", high=0),
     Metric("answers/duplicate", "groups", "Sampler's answers dropped so far because they came twice.", high=0),
     Metric("answers/late", "groups", "Sampler's answers dropped so far: cancelled before they came."),
+    Metric("groups/late", "groups", "Groups dropped since the last batch (`sampling.max_lag`)."),
     Metric("groups/mixed_versions", "groups", "Groups left out by `rollouts.single_version`."),
     Metric("refill/rounds", "rounds", "Further rounds of sampling (`sampling.refill`)."),
     Metric("refill/groups", "groups", "Further groups sampled (`sampling.refill`)."),

@@ -108,7 +108,8 @@ def _sampling_lines(plan: Plan, push_every: int, updates: int) -> Iterator[str]:
     epoch = plan.steps_per_epoch
     rows = "endless" if plan.dataset_size is None else f"{plan.dataset_size:,}"
     per_step = plan.rollouts_per_step
-    oldest = (push_every + config.batches_ahead) * updates - 1
+    most = sampling.max_lag
+    oldest = ((push_every + config.batches_ahead) * updates if most is None else most + updates) - 1
     yield f"  questions    {rows}; {len(plan.questions)} held-out"
     yield (
         f"  a step       {plan.sampled_groups} prompts × {sampling.group_size} = {per_step} rollouts, at most "

@@ -14,9 +14,9 @@ So what a batch was sampled with does not depend on time: the same seed gives th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from rlvr.data.prompts import Encoded, PromptStream
 from rlvr.protocols import GroupRequest, SampledGroup
@@ -31,8 +31,34 @@ class Position(NamedTuple):
     escaped: int
 
 
+class AskedPrompts(Protocol):
+    """The prompts of a run, and the groups that answer them: `Ahead` in order, `run.unordered` as they finish."""
+
+    @property
+    def position(self) -> Position:
+        """Position behind the last prompt that was taken from the stream."""
+
+    def take(self, n: int, version: int, stored: Sequence[int] | None) -> list[Encoded]:
+        """Return the next `n` prompts for a trainer at `version`; `stored` are those of a stored batch."""
+
+    def groups(self, prompts: Sequence[Encoded], step: int) -> Iterator[SampledGroup]:
+        """Yield the groups of the prompts that step `step` took, as they arrive."""
+
+    def late(self) -> list[SampledGroup]:
+        """Return the groups that were dropped since the last call."""
+
+    def before_sync(self, step: int) -> None:
+        """Prepare for a weight sync before step `step`."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the state that a checkpoint keeps, as JSON values."""
+
+    def seek(self, state: Mapping[str, Any]) -> None:
+        """Continue at a state; what was asked for is given up."""
+
+
 class Ahead:
-    """The prompts of a run, and the groups that answer them."""
+    """The prompts of a run in their order, and the groups that answer them."""
 
     def __init__(
         self,
@@ -69,8 +95,14 @@ class Ahead:
         self.position = self._stream_position()
         """Position behind the last prompt that was taken."""
 
-    def seek(self, position: Position) -> None:
+    def state(self) -> dict[str, Any]:
+        """Return the position."""
+        return self.position._asdict()
+
+    def seek(self, state: Mapping[str, Any]) -> None:
         """Continue at a position; what was asked for is given up."""
+        # Older checkpoints lack the counts.
+        position = Position(state["position"], state.get("dropped", 0), state.get("escaped", 0))
         self._ticket.cancel()
         self._upcoming.clear()
         self._asked.clear()
@@ -78,8 +110,8 @@ class Ahead:
         self._prompts.seek(*position)
         self.position = position
 
-    def take(self, n: int) -> list[Encoded]:
-        """Return the next `n` prompts."""
+    def take(self, n: int, version: int, stored: Sequence[int] | None) -> list[Encoded]:
+        """Return the next `n` prompts, whatever the trainer's version and what is stored."""
         self._look(n)
         taken = [self._upcoming.popleft() for _ in range(n)]
         self.position = taken[-1][1]
@@ -97,6 +129,10 @@ class Ahead:
                 yield self._arrived.pop(name)
             if wanted:
                 self._receive()
+
+    def late(self) -> list[SampledGroup]:
+        """Return nothing: no group is dropped."""
+        return []
 
     def before_sync(self, step: int) -> None:
         """Ask for what step `step` needs of the weights that the sampler still has, and wait for it.

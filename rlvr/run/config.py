@@ -126,6 +126,12 @@ class SamplingConfig(Frozen):
     in_flight_updates: bool = Field(
         default=False, description="mode=async: new weights at once, also for completions that are under way"
     )
+    max_lag: int | None = Field(
+        default=None,
+        ge=1,
+        description="mode=async: learn from groups as they finish, and drop those older than so many optimizer steps; "
+        "null: in order, none dropped",
+    )
     prompts_per_step: int = Field(default=16, ge=1, description="prompts (groups) per batch")
     group_size: int = Field(default=16, ge=2, description="G: completions per prompt")
     temperature: float = Field(default=1.0, gt=0, description="sampling temperature; training uses it as well")
@@ -375,7 +381,7 @@ def _reject_ignored(config: RunConfig, given: Settings) -> None:
     if not config.sampling.refill:
         ignored += [(config.sampling, "sampling.refill_rounds", "without sampling.refill: no batch is refilled")]
     if config.mode == "sync":
-        keys, why = ["ahead", "in_flight_updates"], "while mode is sync: nothing is sampled ahead"
+        keys, why = ["ahead", "in_flight_updates", "max_lag"], "while mode is sync: nothing is sampled ahead"
         ignored += [(config.sampling, f"sampling.{key}", why) for key in keys]
     if not config.replay.share:
         keys = ["capacity", "half_life", "max_lag"]

@@ -5,6 +5,7 @@ A batch that was stored before a kill is read back instead of being sampled agai
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from rlvr.data.prompts import Encoded
 from rlvr.errors import DataError
 from rlvr.protocols import Group, GroupRequest, SampledGroup
 from rlvr.record.schema import Rollout, Verdict
-from rlvr.run.ahead import Ahead, Position
+from rlvr.run.ahead import AskedPrompts
 from rlvr.run.config import RunConfig
 from rlvr.run.groups import Drawn, Grader, by_group
 from rlvr.run.phases import Phases
@@ -57,7 +58,7 @@ class Fresh:
     def __init__(
         self,
         config: RunConfig,
-        prompts: Ahead,
+        prompts: AskedPrompts,
         recorder: SampleRecorder,
         grader: Grader,
         directory: RunDirectory,
@@ -80,7 +81,8 @@ class Fresh:
         groups: list[Group] = []
         asked, rounds = 0, 0
         while len(groups) < size and rounds <= (self._config.sampling.refill_rounds if refill else 0):
-            prompts = self._prompts.take(size - len(groups))
+            positions = None if back is None else self._positions(back)
+            prompts = self._prompts.take(size - len(groups), version, positions)
             if back is None:
                 new = self._sampled(step, prompts)
             else:  # an aborted group has no records
@@ -99,22 +101,29 @@ class Fresh:
         metrics = {"prompts/dropped": float(at.dropped), **self._grader.mixed(by_group(rollouts))}
         self._escaped_verdicts += sum(holds_escape(score) for rollout in rollouts for score in rollout.scores)
         metrics |= {"escaped/prompts": float(at.escaped), "escaped/verdicts": float(self._escaped_verdicts)}
+        if self._config.mode == "async":
+            metrics |= lengths(rollouts, groups, self._prompts.late())
         if refill:
             metrics |= {"refill/rounds": rounds - 1.0, "refill/groups": float(asked - size)}
         return Drawn(tuple(groups), tuple(rollouts), metrics)
 
     def state(self) -> dict[str, Any]:
         """Return the position of the next prompt, and counts so far. The random draws have no state."""
-        return {**self._prompts.position._asdict(), "escaped_verdicts": self._escaped_verdicts}
+        return {**self._prompts.state(), "escaped_verdicts": self._escaped_verdicts}
 
     def seek(self, state: Mapping[str, Any]) -> None:
         """Continue at a position that `state` returned."""
-        # Older checkpoints lack the counts.
-        self._prompts.seek(Position(state["position"], state.get("dropped", 0), state.get("escaped", 0)))
-        self._escaped_verdicts = state.get("escaped_verdicts", 0)
+        self._prompts.seek(state)
+        self._escaped_verdicts = state.get("escaped_verdicts", 0)  # older checkpoints lack it
 
     def _group_id(self, prompt: Encoded) -> str:
         return group_id(self._run_id, prompt)
+
+    def _positions(self, back: Mapping[str | None, object]) -> list[int]:
+        """Return the positions of stored groups in the stream; groups of other runs have none."""
+        begin = f"{self._run_id}-"
+        ends = [name.removeprefix(begin) for name in back if name is not None and name.startswith(begin)]
+        return [int(end) for end in ends if end.isdecimal()]
 
     def _taken(self, back: dict[str | None, list[Rollout]], prompt: Encoded, step: int) -> list[Rollout]:
         """Remove and return the prompt's group of a stored batch. Raises DataError if it answers another prompt."""
@@ -145,3 +154,21 @@ class Fresh:
             if group is None:
                 return
             yield group
+
+
+def lengths(rollouts: Sequence[Rollout], groups: Sequence[Group], late: Sequence[SampledGroup]) -> dict[str, float]:
+    """Return the metrics that show whether training starves long completions.
+
+    Args:
+        rollouts: All that were sampled for the batch.
+        groups: Those that the trainer learns from.
+        late: Groups that were dropped for their lag.
+    """
+    dropped = [len(sample.logprobs) for group in late for sample in group.samples]
+    finished = [rollout.sampled_tokens for rollout in rollouts] + dropped
+    learned = [rollout.sampled_tokens for group in groups for rollout in group.rollouts]
+    return {
+        "groups/late": float(len(late)),
+        "length/finished": sum(finished) / len(finished) if finished else math.nan,
+        "length/learned": sum(learned) / len(learned) if learned else math.nan,
+    }

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rlvr.alarms import Fired, blocking, fired, in_a_row
+from rlvr.data.prompts import PromptStream
 from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
 from rlvr.protocols import ModelSpec, Tracker, TrainContext, TrainerFactory
 from rlvr.record.schema import Rollout
-from rlvr.run.ahead import Ahead
+from rlvr.run.ahead import Ahead, AskedPrompts
 from rlvr.run.computation import computation
 from rlvr.run.evaluation import Evaluation
 from rlvr.run.factories import Backend
@@ -41,6 +42,7 @@ from rlvr.run.replay import Replay
 from rlvr.run.rundir import RunDirectory
 from rlvr.run.sampled import SampleRecorder
 from rlvr.run.saved import Saved
+from rlvr.run.unordered import Unordered
 
 
 class Reporter(Protocol):
@@ -101,7 +103,7 @@ class Run:
         self.phases = Phases()
         model = model_ref(plan.model, self.config.model.name, plan.tokenizer_hash)
         recorder = SampleRecorder(self.run_id, model, plan.scorer, plan.grader)
-        self.ahead: Ahead | None = None
+        self.ahead: AskedPrompts | None = None
         """Prompts and their groups; None if nothing is sampled."""
         self.source = self._source(recorder)
         self.evaluation = self._evaluation(recorder)
@@ -162,20 +164,35 @@ class Run:
             return saved
         assert plan.prompts is not None
         assert self.mailbox is not None
-        self.ahead = Ahead(
-            plan.prompts,
-            self.mailbox,
-            partial(training_request, config, self.run_id),
-            batches=config.batches_ahead,
-            batch_size=plan.sampled_groups,
-            steps=config.steps,
-            is_stored=directory.is_stored,
-            waits=not config.sampling.in_flight_updates,
-        )
+        self.ahead = self._asked(plan.prompts, self.mailbox)
         source: GroupSource = Fresh(config, self.ahead, recorder, plan.grader, directory, self.phases)
         if config.replay.share:
             source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)
         return source if saved is None else Mixed(saved, plan.saved_groups, source)
+
+    def _asked(self, prompts: PromptStream, mailbox: Mailbox) -> AskedPrompts:
+        """Return the prompts, with as many asked ahead as configured."""
+        config = self.config
+        request = partial(training_request, config, self.run_id)
+        if config.sampling.max_lag is not None:
+            return Unordered(
+                prompts,
+                mailbox,
+                request,
+                outstanding=(config.batches_ahead + 1) * config.sampling.prompts_per_step,
+                total=config.steps * self.plan.sampled_groups,
+                max_lag=config.sampling.max_lag,
+            )
+        return Ahead(
+            prompts,
+            mailbox,
+            request,
+            batches=config.batches_ahead,
+            batch_size=self.plan.sampled_groups,
+            steps=config.steps,
+            is_stored=self.directory.is_stored,
+            waits=not config.sampling.in_flight_updates,
+        )
 
     def _evaluation(self, recorder: SampleRecorder) -> Evaluation | None:
         plan, config = self.plan, self.config

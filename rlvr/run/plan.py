@@ -218,6 +218,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     model = config.model.spec
     tokenizer = load_tokenizer(model)
     options, notes = given_options.with_run(max_tokens=config.sampling.max_tokens)
+    _check_max_lag(config, options)
     notes = [*notes, *_trusted(config)]
     asked = _asked(config, model, tokenizer, engine_options, notes)
     notes += _never_ends(model, tokenizer, asked.first)
@@ -471,6 +472,18 @@ def _expected(
         lineage=lineage,
         learner=lineage_of(model.path, local_weights_hash(model.path)),
     )
+
+
+def _check_max_lag(config: RunConfig, options: TrainerOptions) -> None:
+    """Raise ConfigError if groups that finish in time would be dropped."""
+    most = config.sampling.max_lag
+    in_time = (options.batches_per_sync + config.batches_ahead) * options.steps_per_batch
+    if most is not None and most < in_time:
+        raise ConfigError(
+            f"sampling.max_lag {most}: groups that finish in time have a lag of up to {in_time} optimizer steps "
+            f"({options.batches_per_sync} batches between two weight syncs, {config.batches_ahead} asked for ahead). "
+            f"Set it to at least {in_time}, or sync more often"
+        )
 
 
 def _refuse_ageless(saved: SavedRollouts, needs_lag: Sequence[str]) -> None:

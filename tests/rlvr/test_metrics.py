@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from rlvr.cli.plot import BY_LAG, PANELS
 from rlvr.metrics import BY_NAME, CATALOG, Metric, bucket_names, find, table
 from rlvr.offpolicy.staleness import BUCKETS
 from rlvr.record.schema import Status
+from rlvr.run.loop import Run
+from rlvr.run.plan import make_plan
+from rlvr.run.rundir import RunDirectory
+from rlvr.testing import FakeSampler, FakeSamplerOptions
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "instruments.md"
 
@@ -45,7 +50,13 @@ def logged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> set[st
         eval__questions=0,
     )
     small_runs.start(config, folder / "mixed")
-    lines = [line for name in ("sampled", "mixed") for line in small_runs.metrics_of(folder / name)]
+    config = small_runs.small_config(
+        tiny_model, mode="async", trainer="grpo-off", steps=1, eval__questions=0, **small_runs.FAKE
+    )
+    with make_plan(config) as plan, RunDirectory.create(folder / "async", plan.config) as directory:
+        fake = replace(plan, sampler=FakeSampler, sampler_options=FakeSamplerOptions())
+        Run(fake, directory, small_runs.Silent()).train()
+    lines = [line for name in ("sampled", "mixed", "async") for line in small_runs.metrics_of(folder / name)]
     return {name for line in lines for name in line}
 
 
