@@ -151,7 +151,7 @@ CATALOG: tuple[Metric, ...] = (
     Metric("time/eval", "seconds", "Evaluation."),
     Metric("time/sample", "seconds", "Prompts and sampling, or reading saved rollouts."),
     Metric("time/score", "seconds", "Waiting for verdicts."),
-    Metric("time/store", "seconds", "Writing the batch."),
+    Metric("time/store", "seconds", "Waiting until the batch is written; it is while training computes."),
     Metric("time/metrics", "seconds", "Counting rewards, lengths and verdicts."),
     Metric("time/train", "seconds", "Training."),
     Metric("time/step", "seconds", "The whole step."),

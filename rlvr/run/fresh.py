@@ -1,4 +1,4 @@
-"""Fresh groups: requested, scored as they arrive, stored, and then trained on.
+"""Fresh groups: requested, scored as they arrive, and stored while they are trained on.
 
 A batch that was stored before a kill is read back instead of being sampled again.
 """
@@ -70,7 +70,7 @@ class Fresh:
         self._escaped_verdicts = 0
 
     def draw(self, step: int, size: int, version: int) -> Drawn:
-        """Sample, score and store the batch of a step, or read it back.
+        """Sample, score and begin to store the batch of a step, or read it back.
 
         Raises DataError if the batch that is read back answers other prompts than those of its step.
         """

@@ -244,6 +244,9 @@ class Run:
             told = rollout_metrics(drawn, self.plan.grader)
         with phases("train"):
             learned = self._learn(drawn, told)
+        # The batch is written meanwhile. It is on disk before anything of what was learned from it is.
+        with phases("store"):
+            self.directory.wait_until_stored()
         self.step += 1
         tokens = sum(rollout.sampled_tokens for rollout in drawn.rollouts)
         metrics |= {

@@ -22,6 +22,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
@@ -68,6 +69,9 @@ class RunDirectory:
         self.accepts_changes = False
         """True if the run may continue with another version of code that affects results."""
         self._made: list[Path] = []
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="rlvr-store")
+        self._written: Future[int] | None = None
+        """The batch that is being written."""
         self._sums = Checksums(path / "rollouts")
         try:
             self._lock = (path / ".lock").open("w")
@@ -128,7 +132,15 @@ class RunDirectory:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Release the lock. A request that is refused before the first batch leaves no directory behind."""
+        """Finish writing and release the lock. A request that is refused before the first batch leaves no directory
+        behind."""
+        try:
+            self.wait_until_stored()
+        finally:
+            self._writer.shutdown()
+            self._release(kind)
+
+    def _release(self, kind: type[BaseException] | None) -> None:
         if kind is not None and issubclass(kind, RequestError) and self._made and self._is_unused():
             shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # another run has moved into a parent meanwhile
@@ -275,9 +287,16 @@ class RunDirectory:
         return self.path / "rollouts" / f"step-{step:06d}.parquet"
 
     def store(self, step: int, rollouts: Sequence[Rollout]) -> None:
-        """Write the batch of a step, whole or not at all."""
+        """Begin to write the batch of a step, whole or not at all; `wait_until_stored` waits for it."""
+        self.wait_until_stored()
         path = self._rollouts(step)
-        write_rollouts(path, rollouts, partial(self._sums.add, path.name))
+        self._written = self._writer.submit(write_rollouts, path, rollouts, partial(self._sums.add, path.name))
+
+    def wait_until_stored(self) -> None:
+        """Wait until what `store` was given is on disk. Raises what kept it from being written."""
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
 
     def stored(self, step: int) -> list[Rollout] | None:
         """Return the stored batch of a step; None if there is none.

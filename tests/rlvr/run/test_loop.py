@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import small_runs
 from rlvr.errors import RequestError, RunError
-from rlvr.protocols import SampledGroup
+from rlvr.protocols import Group, Metrics, SampledGroup
 from rlvr.record.schema import GroupStats, Rollout, Status
 from rlvr.record.store import read_rollouts
+from rlvr.run import rundir
 from rlvr.run.groups import Drawn, Grader, by_group
 from rlvr.run.loop import Run, rollout_metrics
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory
+from rlvr_trainers.policy_gradient import PolicyGradient
 
 metrics_of, timeless, final_state = small_runs.metrics_of, small_runs.timeless, small_runs.final_state
 
@@ -187,6 +190,32 @@ def test_a_stored_batch_is_learned_from_and_not_sampled_again(whole: Path, tiny_
     small_runs.resume(path, steps=3)
     assert (path / "rollouts" / "step-000002.parquet").read_bytes() == other
     assert final_state(path) != final_state(whole)
+
+
+def test_a_batch_is_written_while_it_is_learned_from_and_stored_before_the_step_counts(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = threading.Event()
+    write, update, log = rundir.write_rollouts, PolicyGradient.update, RunDirectory.log
+
+    def written_late(*arguments: Any) -> int:
+        assert learned.wait(timeout=60), "training waited for the batch"
+        return write(*arguments)
+
+    def updated(trainer: PolicyGradient, groups: Sequence[Group]) -> Metrics:
+        metrics = update(trainer, groups)
+        learned.set()
+        return metrics
+
+    def logged(directory: RunDirectory, metrics: dict[str, Any]) -> None:
+        assert directory.is_stored(metrics["step"])
+        log(directory, metrics)
+
+    monkeypatch.setattr(rundir, "write_rollouts", written_late)
+    monkeypatch.setattr(PolicyGradient, "update", updated)
+    monkeypatch.setattr(RunDirectory, "log", logged)
+    small_runs.start(small_runs.small_config(tiny_model, steps=2, eval__questions=0), tmp_path / "run")
+    assert len(small_runs.metrics_of(tmp_path / "run")) == 2
 
 
 def test_groups_are_judged_while_others_are_still_sampled(tiny_model: Path, tmp_path: Path) -> None:
