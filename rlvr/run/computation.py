@@ -21,7 +21,7 @@ def computation() -> dict[str, str]:
         "CPU instructions of torch": backends.cpu.get_cpu_capability(),
         "threads of torch": str(torch.get_num_threads()),
         "interop threads of torch": str(torch.get_num_interop_threads()),
-        "devices": ", ".join(_devices()) or "none but the CPU",
+        "devices": ", ".join(accelerators()) or "none but the CPU",
         "deterministic algorithms": str(torch.are_deterministic_algorithms_enabled()),
         "float32 matrix products": torch.get_float32_matmul_precision(),
     }
@@ -32,7 +32,8 @@ def computation() -> dict[str, str]:
     return found
 
 
-def _devices() -> list[str]:
+def accelerators() -> list[str]:
+    """Return the names of the devices besides the CPU."""
     import torch
 
     if torch.cuda.is_available():

@@ -122,6 +122,12 @@ class SamplingConfig(Frozen):
     process: bool = Field(
         default=False, description="run the sampler in a process of its own; mode=async does for one in this process"
     )
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPU threads of a sampler in a process of its own; null: with mode=async half of them, unless "
+        "OMP_NUM_THREADS is set, else as many as the trainer. With mode=async the trainer has the others",
+    )
     ahead: int = Field(default=1, ge=1, description="mode=async: batches sampled while another is learned from")
     in_flight_updates: bool = Field(
         default=False, description="mode=async: new weights at once, also for completions that are under way"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, cast
 
-from rlvr.errors import PluginError
+from rlvr.errors import ConfigError, PluginError
 from rlvr.protocols import SamplerFactory, SamplerOptions, TrackerFactory, TrainContext, TrainerFactory, TrainerOptions
 from rlvr.registry import Entry, registry
 from rlvr.run.sampler_process import ProcessSamplerFactory
@@ -65,7 +65,15 @@ def configured_sampler(config: RunConfig) -> tuple[SamplerFactory, SamplerOption
     factory = sampler_factory(config.sampling.engine)
     options = sampler_options(config.sampling.options, factory.Options)
     apart = config.sampling.process or (config.mode == "async" and not options.runs_elsewhere)
-    return ProcessSamplerFactory(factory) if apart else factory, options
+    threads, at_once = config.sampling.threads, config.mode == "async"
+    if apart:
+        return ProcessSamplerFactory(factory, threads, at_once=at_once), options
+    if threads is not None:
+        raise ConfigError(
+            f"sampling.threads {threads} does nothing: the sampler {config.sampling.engine!r} has no process of its "
+            "own. Leave it out, or set sampling.process=true"
+        )
+    return factory, options
 
 
 def tracker_factory(name: str) -> TrackerFactory:

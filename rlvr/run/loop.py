@@ -42,6 +42,7 @@ from rlvr.run.replay import Replay
 from rlvr.run.rundir import RunDirectory
 from rlvr.run.sampled import SampleRecorder
 from rlvr.run.saved import Saved
+from rlvr.run.threads import shares, torch_threads
 from rlvr.run.unordered import Unordered
 
 
@@ -98,6 +99,8 @@ class Run:
         plan = self.plan
         self._recompute(factory)
         self.trainer = factory(plan.options, self._context(plan.model))
+        at_once = self.config.mode == "async" and not plan.sampler_options.runs_elsewhere
+        self._threads = shares(plan.model.device, self.config.sampling.threads, at_once=at_once).trainer
         self.sampler = plan.sampler(plan.model, plan.sampler_options) if plan.needs_sampler else None
         self.mailbox = None if self.sampler is None else Mailbox(self.sampler)
         self.phases = Phases()
@@ -214,6 +217,7 @@ class Run:
                 return Outcome(self.config.steps, finished=not self.stopping)
             if self.sampler is not None:
                 stack.callback(self.sampler.close)
+            stack.enter_context(torch_threads(self._threads))
             while self.step < self.config.steps and not self.stopping:
                 self.last_metrics = metrics = self._one_step()
                 self._stop_if_alarmed(metrics)

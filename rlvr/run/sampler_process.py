@@ -25,6 +25,7 @@ from typing import Any, ClassVar, TypeVar
 from rlvr.errors import RlvrError, RunError
 from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, Sampler, SamplerFactory, SamplerOptions, Snapshot
 from rlvr.protocols import TensorLayout as Layout
+from rlvr.run.threads import shares
 from rlvr.run.weights_files import memory_folder, write_weights
 
 T = TypeVar("T")
@@ -94,13 +95,15 @@ class ProcessSamplerFactory:
 
     Options: ClassVar[type[SamplerOptions]]
 
-    def __init__(self, factory: SamplerFactory) -> None:
-        self._factory = factory
+    def __init__(self, factory: SamplerFactory, threads: int | None = None, *, at_once: bool = False) -> None:
+        """Make samplers of `factory` with so many threads of torch; for None and `at_once` see `run.threads`."""
+        self._factory, self._threads, self._at_once = factory, threads, at_once
         self.Options = factory.Options  # type: ignore[misc]
 
     def __call__(self, model: ModelSpec, options: SamplerOptions, /) -> ProcessSampler:
         """Start the process, load the model there, and return its `Sampler` here."""
-        return ProcessSampler(self._factory, model, options)
+        threads = shares(model.device, self._threads, at_once=self._at_once).sampler
+        return ProcessSampler(self._factory, model, options, threads)
 
 
 class ProcessSampler:
@@ -110,8 +113,13 @@ class ProcessSampler:
     `load`.
     """
 
-    def __init__(self, factory: SamplerFactory, model: ModelSpec, options: SamplerOptions) -> None:
-        """Start the process and load the model there. Raises what the factory raises, and RunError if it dies."""
+    def __init__(
+        self, factory: SamplerFactory, model: ModelSpec, options: SamplerOptions, threads: int | None = None
+    ) -> None:
+        """Start the process and load the model there, with so many threads of torch; by default as many as here.
+
+        Raises what the factory raises, and RunError if the process dies.
+        """
         import torch
 
         ours, theirs = socket.socketpair()
@@ -126,7 +134,7 @@ class ProcessSampler:
         self._outstanding: set[str] = set()
         self._arrived: list[SampledGroup] = []
         self._calls = 0
-        self._send(_Load(factory, model, options, torch.get_num_threads()))
+        self._send(_Load(factory, model, options, threads or torch.get_num_threads()))
         self._wait(0)
 
     def sync(self, snapshot: Snapshot) -> None:
