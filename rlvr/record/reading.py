@@ -187,7 +187,11 @@ def _line_row(line: Line, columns: Columns) -> Row:
     values = line.values
     if values.get("schema_version") is not None:
         return Row(line.where, upgrade(values, line.where), columns)
-    numbers = {path: line.literal(path) for path in columns.values() if isinstance(at_path(values, path), int | float)}
+    numbers = {}
+    for path in columns.values():
+        value = values[path] if path in values else at_path(values, path)
+        if isinstance(value, int | float):
+            numbers[path] = line.literal(path)
     return Row(line.where, values, columns, numbers)
 
 

@@ -7,7 +7,7 @@ earlier attempt as far as it goes, and from the verifiers after that.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -119,12 +119,12 @@ class Job:
         """Source → number of its target."""
         return {source.path: i for i, target in enumerate(self.targets) for source in target.sources}
 
-    @property
+    @cached_property
     def wants_rollout(self) -> bool:
         """Whether a verifier needs whole rollouts."""
         return any(scorer.wants_rollout for scorer in self.scorers)
 
-    @property
+    @cached_property
     def wants_extra(self) -> bool:
         """Whether a verifier needs more of the task than its answer."""
         return any(scorer.wants_extra for scorer in self.scorers)
@@ -190,8 +190,8 @@ class Census:
 
     rows: Counter[Path] = field(default_factory=Counter)
     records: Counter[Path] = field(default_factory=Counter)
-    present: Counter[tuple[Path, str]] = field(default_factory=Counter)
-    """File and target → rows in which the target's column, or path, is not null."""
+    present: defaultdict[Path, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """File → target → rows in which the target's column, or path, is not null."""
     columns: dict[Path, dict[str, None]] = field(default_factory=dict)
     """File → columns of its foreign rows."""
     paths: dict[Path, list[str]] = field(default_factory=dict)
@@ -216,11 +216,16 @@ class Census:
             found = {"completion": row.values.get("completion"), "answer": task and task.get("answer"), "prompt": True}
         else:
             row.require_one_completion()
-            self.columns.setdefault(source.path, {}).update(dict.fromkeys(row.values))
+            columns = self.columns.setdefault(source.path, {})
+            if not row.values.keys() <= columns.keys():
+                columns.update(dict.fromkeys(row.values))
             if source.path not in self.paths:
                 self.paths[source.path] = [*paths_in(row.values)]
             found = {target: row.at(column) for target, column in source.columns.items()}
-        self.present.update((source.path, target) for target, value in found.items() if value is not None)
+        present = self.present[source.path]
+        for target, value in found.items():
+            if value is not None:
+                present[target] += 1
 
     def add_columns(self, source: Source, batch: ArrowBatch) -> None:
         """Count what the foreign rows of a Parquet file have, without reading the columns that are not nested."""
@@ -238,7 +243,7 @@ class Census:
         for target, column in source.columns.items():
             if column in arrow.schema.names:
                 values = arrow.column(column)
-                self.present[source.path, target] += len(values) - values.null_count
+                self.present[source.path][target] += len(values) - values.null_count
 
 
 def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
@@ -296,7 +301,7 @@ def _require_mapped(job: Job, census: Census, mapping: Mapping[str, str]) -> Non
         if census.rows.total() == census.records.total():
             names = ", ".join(str(source.path) for source in job.sources)
             raise RequestError(f"--map {target}={column}: {names} holds records, which have fixed columns")
-        if any(census.present[source.path, target] for source in job.sources):
+        if any(census.present[source.path][target] for source in job.sources):
             continue
         known = dict.fromkeys(name for source in job.sources for name in census.names(source.path))
         raise RequestError(f"--map {target}={column}: no row has a column {column!r}{nearest(column, known)}")
@@ -306,7 +311,7 @@ def _require_targets(job: Job, census: Census, source: Source) -> None:
     """Raise RequestError if no row of a file has what the verifiers need, so that every row would be invalid."""
     rows = census.rows[source.path]
     targets = [each for each in ("completion", "answer", "prompt") if each in job.needs]
-    missing = [each for each in targets if not census.present[source.path, each]]
+    missing = [each for each in targets if not census.present[source.path][each]]
     if not rows or not missing:
         return
     if census.records[source.path] == rows:

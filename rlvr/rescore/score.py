@@ -466,7 +466,7 @@ class _Notes:
         if census.rows.total() == census.records.total():
             return
         for target in ("completion", "answer"):
-            if not any(census.present[source.path, target] for source in sources):
+            if not any(census.present[source.path][target] for source in sources):
                 names = ", ".join(dict.fromkeys(name for columns in census.columns.values() for name in columns))
                 column = sources[0].columns[target]
                 self.add(f"no row has a column {column!r}; the columns are: {names or 'none'} (--map {target}=SOURCE)")

@@ -23,6 +23,8 @@ _STATUSES = frozenset(status.value for status in Status)
 
 def limited(verdict: V, limit: float = LARGEST_MAX_REWARD) -> V:
     """Return the verdict, or an `error` if its reward or a part's is larger than the limit."""
+    if verdict.parts is None and (verdict.reward is None or abs(verdict.reward) <= limit):  # nearly every verdict
+        return verdict
     for reward in [verdict.reward, *(part.reward for part in (verdict.parts or {}).values())]:
         if reward is not None and abs(reward) > limit:
             reason = f"a reward of {reward:g}, beyond the limit of ±{limit:g} (max_reward)"
