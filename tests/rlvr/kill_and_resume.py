@@ -152,24 +152,30 @@ Installed = Callable[[], None]
 WATCHED: dict[str, Seen] = {
     "batch-being-made": lambda run: lines(run) >= 3,
     "last-checkpoint-written": lambda run: (run / "checkpoints" / "step-000012").exists(),
+    "before-any-checkpoint": lambda run: lines(run) >= 1,
+    "batch-stored": lambda run: (run / "rollouts" / "step-000006.parquet").exists(),
+    "after-the-second-push": lambda run: lines(run) >= 11,
 }
 EXACT: dict[str, Installed] = {
     "checkpoint-half-written": lambda: dies_in(
         PolicyGradient, "save", lambda _, folder: folder.name == ".step-000008.tmp", after=True
     ),
-}
-SAMPLED_NOT_STORED: dict[str, Installed] = {
     "sampled-not-stored": lambda: dies_in(RunDirectory, "store", lambda _, step, __: step == 5),
-}
-# v = 10: most of these lie between two pushes.
-OFF_POLICY_WATCHED = WATCHED | {
-    "before-any-checkpoint": lambda run: lines(run) >= 1,
-    "batch-stored": lambda run: (run / "rollouts" / "step-000006.parquet").exists(),
-    "after-the-second-push": lambda run: lines(run) >= 11,
-}
-OFF_POLICY_EXACT = EXACT | SAMPLED_NOT_STORED | {
     "batch-half-written": lambda: dies_in(files, "sync", lambda path: path.name.startswith(".step-000005.parquet")),
-}  # fmt: skip
+}
+# Every moment off-policy, where most lie between two weight syncs; some of them in the other modes, so that each is
+# there. `benchmarks/kills.py` kills all modes at random moments.
+MOMENTS: dict[str, tuple[str, ...]] = {
+    "on-policy": ("batch-being-made", "checkpoint-half-written"),
+    "off-policy": (*WATCHED, *EXACT),
+    "saved": ("batch-being-made", "checkpoint-half-written"),
+    "mixed": ("last-checkpoint-written", "sampled-not-stored"),
+    "replay": ("batch-being-made", "checkpoint-half-written"),
+    "async": ("batch-being-made", "last-checkpoint-written", "checkpoint-half-written", "sampled-not-stored"),
+    "refill": ("batch-being-made", "sampled-not-stored"),
+    "several-steps": ("batch-being-made", "checkpoint-half-written"),
+    "adapter": ("last-checkpoint-written", "checkpoint-half-written"),
+}
 
 
 def killed(run: Path, work: Callable[[], object], moment: Seen | Installed, *, exact: bool) -> None:
@@ -202,12 +208,10 @@ def main(model: Path, directory: Path) -> None:
         whole = directory / mode / "whole"
         finish(partial(small_runs.start, config, whole))
         print(f"{mode}/whole", flush=True)
-        watched = OFF_POLICY_WATCHED if mode == "off-policy" else WATCHED
-        exact = OFF_POLICY_EXACT if mode == "off-policy" else EXACT if mode == "saved" else EXACT | SAMPLED_NOT_STORED
-        for name, moment in (watched | exact).items():
+        for name in MOMENTS[mode]:
             run = directory / mode / name
             work = partial(small_runs.start, config, run)
-            killed(run, work, moment, exact=name in exact)
+            killed(run, work, (WATCHED | EXACT)[name], exact=name in EXACT)
             finish(partial(small_runs.resume, run))
             print(f"{mode}/{name}", flush=True)
 

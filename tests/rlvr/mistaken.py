@@ -204,7 +204,8 @@ def ignores_the_order(completion: str, task: Task) -> bool:
 def rounds(completion: str, task: Task) -> bool:
     """Compares numbers without their decimals."""
     try:
-        return round(Decimal(_answer(completion) or "?")) == round(Decimal(task.answer or "?"))
+        read, gold = (Decimal(text or "?").to_integral_value() for text in (_answer(completion), task.answer))
+        return read == gold
     except (ArithmeticError, ValueError):
         return _answer(completion) == task.answer
 

@@ -25,6 +25,8 @@ from rlvr.errors import ConfigError, PluginError, RequestError
 from rlvr.record.schema import Status
 
 MISTAKEN = Path(__file__).parents[1] / "mistaken.py"
+NEED_A_PROCESS = {"crashes", "draws", "draws_by_numpy", "fragile", "remembers", "rounded"}
+"""Verifiers that kill their process, remember or draw there, or compute 9**9**9**9."""
 ABOUT_ANSWERS = {GOLD, WRONG, FORMATTING, *(ATTACK + name for name in ATTACKS)}
 
 
@@ -98,7 +100,10 @@ def test_a_sound_verifier_passes_and_is_counted_right() -> None:
     ],
 )
 def test_a_mistaken_verifier_is_found_out(function: str, names: set[str]) -> None:
-    report = bench(function, timeout=0.5 if function == "rounded" else 5.0)  # it computes 9**9**9**9
+    if function in NEED_A_PROCESS:
+        report = bench(function, timeout=0.5 if function == "rounded" else 5.0)
+    else:
+        report = bench(function, workers=0)  # a tenth of the time
     assert not report.passed
     assert names <= failed(report)
     if function in ("strict", "never", "remembers", "fragile", "half_for_wrong", "pays_for_length", "one_for_all"):
