@@ -30,9 +30,10 @@ _JOINS = re.compile(r"[,;&]|\b(?:and|or)\b")
 _MONEY = r"(?:US|U\.S\.|C|A|R|S)?\\?[$€£¥₹]\s?"
 _NUMBER = (
     rf"[-−+]?(?:{_MONEY})?[-−]?(?:\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|\d+(?:[.,]\d+)?|\.\d+)"
-    r"(?:[eE]-?\d+(?!\w))?(?:\s?/\s?\d+(?:\.\d+)?(?![\d/]))?(?:\s?(?:\\?%|percent\b|°|m²|m\^2|€|£|\\\$))?"
+    r"(?:[eE]-?\d+(?!\w))?(?:\s?/\s?\d+(?:\.\d+)?(?![\d/])|(?::\d+)+(?!\d))?"
+    r"(?:\s?(?:\\?%|percent\b|°|m²|m\^2|€|£|\\\$|(?:thousand|million|billion)\b))?"
 )
-VALUE = re.compile(rf"(?:(?:{_NUMBER})\s?)?(?:√\s?\d+|π)(?:\s?/\s?\d+)?|{_NUMBER}")
+VALUE = re.compile(rf"(?:(?:{_NUMBER})\s?)?(?:√\s?\d+|sqrt\(\d+\)|π)(?:\s?/\s?\d+)?|{_NUMBER}")
 _BRACKETED = re.compile(r"(?<![\\\w])\[\s*([^\[\]']{1,80})\]")
 _EMPHASIS = re.compile(
     r"\*\*([^*\n]{1,200})\*\*|(?<![*\w)\]])\*(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\*(?![*\w])|__([^_\n]{1,200})__"
@@ -53,7 +54,8 @@ _BUT = r"(?:but(?: rather)?|rather|instead|sondern|sino|mas sim|ma|mais|а|но|
 _NOT = (
     r"(?:(?:and |but |or )?(?:\bnot\b|\bcannot(?: be)?\b|n['’]t\b|\bnever\b|\brather than\b|\binstead of\b"
     r"|\bas opposed to\b"
-    r"|\banything but\b|\bother than\b|\bunlike\b|\bneither\b|\bnor\b)|\bund nicht\b|\bnicht\b|\bkeine?\b|\by no\b"
+    r"|\banything but\b|\bexcept(?: for)?\b|\bother than\b|\bunlike\b|\bneither\b|\bnor\b)"
+    r"|\bund nicht\b|\bnicht\b|\bkeine?\b|\by no\b"
     r"|\bno\b(?= "
     r"(?:es|son|\\?\$?\d))|\bnon è\b|\be non\b|\bnon\b|\bnão\b|\be não\b|\bn['’]est pas\b|\bet pas\b|\bpas\b"
     r"|\b[аи] не\b"
@@ -74,6 +76,8 @@ _DENIED_BEFORE = re.compile(
 
 _PLAINLY_DENIED = re.compile(r"(?i)[\d$}]\s*,?\s*\(?(?:and |but )?not\s+\S*\d|^\W*not\s+\S*\d")
 """A value beside another that is denied, in a text that is no prose: `3, not 5`."""
+_IMPOSSIBLE = re.compile(r"(?i)\b(?:impossible|not possible|untrue|not true|false) (?:for|that|to)\b")
+"""Denial of all that follows: `it is impossible for x to be 5`."""
 _TAKEN_BACK = re.compile(
     rf"(?:{VALUE.pattern})\s+(?:(?:is|was|are)\s+(?:not (?:the|our|correct|right)|wrong|incorrect|too)"
     rf"|does not|doesn['’]t|did not|fails to|cannot|can['’]t)\b[^.;,]*"
@@ -107,7 +111,7 @@ _BECAUSE = re.compile(
 _IS = re.compile(
     r"(?i)(?:\b(?:is|are|was|were|be|being|equals?|totals?|becomes?|remains?|gives?|leaves?|es|son|est|sont|ist|sind"
     r"|é|são|è|là"
-    r"|adalah|ni)\b|[:：≈⇒→]|=>|是|为|等于|共有|は|은|는)\s*"
+    r"|adalah|ni)\b|(?<!\d)[:：]|[:：](?!\d)|[≈⇒→]|=>|是|为|等于|共有|は|은|는)\s*"
     r"(?:(?:now|then|therefore|thus|hence|so|only|just|simply|about|around|approximately|roughly|exactly|equal to"
     r"|equals|to"
     r"|still|also|indeed|worth|a total of|the number|about|:|=|la|el|le|die|das)\s+)*"
@@ -180,7 +184,7 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
 _ORNAMENTS_BEHIND = re.compile("(?:[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f]|\\s)+$")
-_SO_EQUALS = re.compile(r"[,;.]\s+(?:so|thus|hence|therefore)\s+([A-Za-z]\s*=\s*[^=,;]+)$")
+_SO_EQUALS = re.compile(r"[,;.]\s+(?:so|thus|hence|therefore)\s+((?:[A-Za-z]|[\d\s.+*/×÷()-]+)\s*=\s*[^=,;]+)$")
 """Conclusion from an equation: `2x + 4 = 28, so x = 12`."""
 _ALSO = re.compile(r"(\d\s+([a-z]+)),?\s+or\s+(?:about |just |only )?[\d.,/]+\s+(?!\2\b)[a-z]+(?=\W*$)")
 """A quantity, and what it is in another unit: `24 eggs, or 2 dozen`."""
@@ -208,7 +212,7 @@ def claim(sentence: str, by: str) -> Found | None:
         equal = _behind_equals(bare) if "\\$" in bare else None
         return Found(equal or bare, by) if bare else None
     kept = without_denied(sentence)
-    if kept is None or _CODE.search(kept) or ("but " in kept and _WITHDRAWN.search(kept)):
+    if kept is None or _IMPOSSIBLE.search(kept) or _CODE.search(kept) or ("but " in kept and _WITHDRAWN.search(kept)):
         return None
     kept = _ALSO.sub(r"\1", kept) if " or " in kept else kept
     main, because = kept, _BECAUSE.search(kept)
@@ -226,7 +230,8 @@ def spelled_value(sentence: str, by: str) -> Found | None:
     runs: list[list[str]] = [[]]
     for word in words:
         bare = word.strip(",.").lower()
-        if bare in NUMBER_WORDS or (runs[-1] and bare.removesuffix("s") in PARTS):
+        is_part = bool(runs[-1]) and bare.removesuffix("s") in PARTS
+        if bare in NUMBER_WORDS or is_part or (bare == "dozen" and "half" not in words):
             runs[-1].append(word.strip(",."))
         elif runs[-1]:
             runs.append([])
@@ -235,6 +240,9 @@ def spelled_value(sentence: str, by: str) -> Found | None:
 
 
 def _claimed(sentence: str, by: str) -> Found | None:
+    chance = _OUT_OF.search(sentence) if _CHANCE.search(sentence) else None
+    if chance:
+        return Found(f"{chance[1]}/{chance[2]}", by)
     subject = _IS_ANSWER.search(sentence)
     if subject:
         return Found(subject[1].strip(), by)
@@ -255,6 +263,9 @@ def _claimed(sentence: str, by: str) -> Found | None:
     return _claimed_value(_unmarked(sentence), by)
 
 
+_CHANCE = re.compile(r"(?i)\b(?:probability|chances?|likelihood|odds|fraction|proportion)\b")
+_OUT_OF = re.compile(r"(?i)\bis\s+(?:about |exactly )?(\d{1,9}) (?:out of|in)(?: every)? (\d{1,9})\W*$")
+"""A ratio in words: the probability is `3 out of 4`."""
 _SYMBOL = re.compile(r"(?:\$|\\\()\s*[A-Za-z]\s*(?:\$|\\\))")
 """A formula that only names something: `$f$ has 4 real zeros`."""
 
@@ -321,6 +332,8 @@ def _claimed_value(sentence: str, by: str) -> Found | None:
     if subject:
         return Found(subject[1].strip(), by)
     for copula in reversed(list(_IS.finditer(sentence))):
+        if _IF.search(sentence, 0, copula.start()):
+            continue
         rest = sentence[copula.end() :].strip(" .")
         value = VALUE.match(rest)
         if value and _ORDINAL.match(rest, value.end()):
@@ -336,6 +349,8 @@ def _claimed_value(sentence: str, by: str) -> Found | None:
     return _plain_value(sentence, by)
 
 
+_IF = re.compile(r"(?i)(?:^|[,;]\s*(?:and |but |so |then )?)(?:if|unless|suppose|assuming)\b[^,;]*\Z")
+"""A condition up to here: `if x is 5, then` claims no 5."""
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _WITHDRAWN = re.compile(
     r"(?i)\b(?:but|however),? (?:\w+ )?(?:that|this|it|which)(?: number| value| result)?"

@@ -68,6 +68,8 @@ _NO_CLAIM = re.compile(
     r"|right))\b(?!\s*[:=])"
 )
 """Continuations of a sentence that mentions an answer without stating it."""
+_SUPPOSES = re.compile(r"(?i)\W*(?:let|suppose|assume|say|consider|try|recall)\b")
+"""A short text that states no answer: `Let x = 12.`"""
 _HEDGED = re.compile(r"(?i)\s*(?:or|alternatively|but it (?:could|might|may))\b")
 _CLAUSE = re.compile(r",?\s+(?:since|because|which|given that|i\.\s?e\.|e\.\s?g\.)(?=\s)|,\s+as\s")
 _TAKEN_BACK = re.compile(r"(?i)[^.!?\n]{0,60}\b(?:is|was|are) (?:wrong|incorrect|not (?:right|correct))\b")
@@ -77,6 +79,7 @@ _RETRACTED = re.compile(
     r"|start over)\b"
 )
 """The sentence behind an answer takes it back."""
+_WRONG_BOX = re.compile(r"(?i)[\s$)\]*\\]{0,8}(?:is|was) (?:wrong|incorrect|not (?:right|correct|the answer))\b")
 _FINAL = re.compile(r"(?i)\bfinal answer(?: is)?\s*:?\s*(?:the )?(?:final )?answer is:?\s*|\bfinal answer is:?\s*")
 _FINAL_LINE = re.compile(
     r"(?im)(?:^|[.!?] +(?=\*\*))\W*(?:the )?(?:final |correct |right )?answer\s*(?:is|[:：])\W*?(?=[\w(\[{$\\-])"
@@ -190,7 +193,7 @@ def _marked(text: str, kind: Kind) -> Found | None:
         if tagged is not None and (box is None or last_box(text, len(text)) < tag):
             return tagged
     if box is not None and not in_question(text):
-        return (_after_box(text, kind) or Found(box, "box")) if box else None
+        return (_after_box(text, kind) or _kept_box(text, box)) if box else None
     if box is None and last_box(text, len(text)) != -1:
         return Found("", "box")  # never closed: the answer was cut off
     return _after_hashes(text) or _in_json(text) or _after_phrase(text, kind)
@@ -202,6 +205,13 @@ def _in_json(text: str) -> Found | None:
         return None
     found = _JSON.findall(text[-TAIL:])
     return Found(found[-1][0] or found[-1][1], "json") if found else None
+
+
+def _kept_box(text: str, box: str) -> Found:
+    r"""Return the last box; no answer if it is called wrong: `\boxed{12} is wrong`."""
+    last = box_at(text, last_box(text, len(text)))
+    taken_back = last is not None and _WRONG_BOX.match(text, last[1])
+    return Found("" if taken_back else box, "box")
 
 
 def _after_box(text: str, kind: Kind) -> Found | None:
@@ -297,7 +307,7 @@ def _phrase_at(text: str, end: int, kind: Kind) -> Found | None:
     before = text[max(end - 80, 0) : end]
     if any(word in before for word in _TEMPTING) and _TEMPTS.search(before):
         return None
-    rest = with_prices_marked(raw.lstrip(" *_}"))
+    rest = with_prices_marked(_STRUCK.sub(" ", raw).lstrip(" *_}"))
     sentence = _first_sentence(rest)
     if rest[len(sentence) :].startswith(("?", "？")):
         if _DOUBTED.match(rest, len(sentence)):
@@ -381,7 +391,7 @@ def _bare(whole: str, kind: Kind) -> Found | None:
         letter = chosen(whole)
         if letter is not None:
             return Found(letter, "bare")
-    if kind == "value" and (HEDGE.match(whole) or _lists_attempts(whole)):
+    if kind == "value" and (HEDGE.match(whole) or _SUPPOSES.match(whole) or _lists_attempts(whole)):
         return None
     whole = with_prices_marked(_STRUCK.sub(" ", whole).strip())
     whole = _ORNAMENT.sub("", whole)

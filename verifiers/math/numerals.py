@@ -21,13 +21,16 @@ MAX_WORDS = 12
 
 
 def spelled(words: list[str]) -> Fraction | None:
-    """Return 21 for `twenty one`, 2/3 for `two thirds`; None if the text is no number in words."""
+    """Return 21 for `twenty one`, 2/3 for `two thirds`, 12 for `dozen`; None if the text is no number in words."""
     words = [word for word in words if word != "and"]
     if not 0 < len(words) <= MAX_WORDS:
         return None
     if words[0] in ("minus", "negative"):
         size = spelled(words[1:])
         return size and -size
+    if words[-1] == "dozen":
+        count = Fraction(1, 2) if words[:-1] == ["half"] else spelled(words[:-1] or ["one"])
+        return count and 12 * count
     below = _DENOMINATORS.get(words[-1].removesuffix("s"))
     if below is not None and len(words) > 1:
         above = _cardinal(words[:-1])

@@ -75,6 +75,8 @@ _QUALIFYING = re.compile(
     r"\b(?:all but|too (?:small|large|big|high|low|many|few|much)|at most|at least|more than|less than|fewer than"
     r"|greater than|up to|or (?:more|less|fewer|so)"
     r"|or (?:greater|larger|smaller)"
+    r"|only (?:if|for|when|in|on|as|by)|but only|(?:theorem|lemma|corollary|equation|question|exercise|section"
+    r"|chapter) (?=\d)"
     r"|exceeds?|exceeding|fails?|failed|(?:multiples?|divisors?|powers?) of|divisible by"
     r"|except|excluding|other than|unless|otherwise|depending|if(?! and only)|incorrect|wrong|false|not|isn't"
     r"|impossible|never)\b"

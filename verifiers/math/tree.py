@@ -44,6 +44,8 @@ def signed(sign: str | None, term: Expr) -> Expr:
     if sign == "-":
         if term.op == "num":
             return num(-term.args[0], term.args[1])
+        if term.op == "qty":
+            return Expr("qty", (signed("-", term.args[0]), term.args[1]))
         return Expr("neg", (term,))
     return Expr("pm", (term, 1 if sign == "pm" else -1))
 

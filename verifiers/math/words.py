@@ -128,7 +128,8 @@ def choices(source: str) -> tuple[str, ...] | None:
 
 
 _VERDICT = re.compile(
-    r"(?i)(yes|no|true|false)(?:\s*[,.;:]\s+(?!.*\b(?:yes|no|true|false|maybe|or|perhaps)\b)\w.*)?", re.DOTALL
+    r"(?i)(yes|no|true|false)(?:\s*[,.;:]\s+(?!.*\b(?:yes|no|true|false|maybe|or|perhaps|only|unless|except|but)\b)\w.*)?",
+    re.DOTALL,
 )
 
 

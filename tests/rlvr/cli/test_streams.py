@@ -43,7 +43,7 @@ COMMANDS = {
 """A call of each command."""
 
 
-WITH_TORCH = ("train", "train --resume", "train --dry-run", "diagnose", "generate")
+WITH_TORCH = ("train", "train --resume", "train --dry-run", "diagnose", "generate", "doctor")
 """Commands that import torch, in an order in which each finds what it needs."""
 COMMANDS["train --resume"] = [*COMMANDS["train"], "--resume", "run"]  # refused: it names --out
 
@@ -116,7 +116,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def with_torch(folder: Path) -> dict[str, Completed]:
-    """What the commands print that import torch; they leave a run in the folder."""
+    """Outcomes of the commands that import torch; they leave a run in the folder."""
     return one_after_the_other(folder, WITH_TORCH, **ASCII)
 
 
