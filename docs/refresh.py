@@ -76,8 +76,8 @@ def outputs_of(codes: list[str], folder: Path) -> list[str]:
 
 
 def pages() -> list[Path]:
-    """Return the README and the pages of `docs/`."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    """Return the README and the pages below `docs/`."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def refresh(document: Path, only: str = "", skip: str | None = None) -> None:

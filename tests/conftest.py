@@ -71,6 +71,7 @@ SLOW = (
     "test_study.py",
     "test_wheel.py",
     "trainers/loss/test_compositions.py",
+    "verifiers/test_library.py",
     "verifiers/test_math_corpus.py",
     "verifiers/test_math_verify.py",
 )

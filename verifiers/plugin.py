@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from rlvr.hookspecs import hookimpl
 
+NAMES = ("math", "math-verify", "exact", "choice", "numeric", "regex", "format", "length", "qa")
+"""Names of the verifiers; each has a module of its own, with underscores for hyphens."""
+
 
 @hookimpl
 def rlvr_verifiers() -> Mapping[str, str]:
-    return {"math": "rlvr_verifiers.math:check", "math-verify": "rlvr_verifiers.math_verify:check"}
+    return {name: f"rlvr_verifiers.{name.replace('-', '_')}:check" for name in NAMES}
