@@ -75,6 +75,7 @@ def imports(*folders: str) -> Iterator[Import]:
     """Yield every import of third-party code in the folders' Python files."""
     files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     helpers = {path.stem for path in files if path.relative_to(ROOT).parts[0] in OURS} | {"rlvr_wordcount"}
+    helpers.discard("verifiers")  # benchmarks/verifiers.py is no helper; the name is that of a distribution
     local = {"rlvr", *(f"rlvr_{name}" for name in SHIPPED), *helpers, *sys.stdlib_module_names}
     for path in files:
         for node, late in nodes(ast.parse(path.read_text(encoding="utf-8"), str(path))):

@@ -15,7 +15,7 @@ from rlvr import Status, Verdict
 from .math.thinking import after_thinking
 
 Place: TypeAlias = Literal["boxed", "tag", "line", "hashes", "whole"]
-"""Where the answer stands: `\\boxed{…}`, `<answer>…</answer>`, `Answer: …`, `#### …`, or the whole completion."""
+"""Place of the answer: `\\boxed{…}`, `<answer>…</answer>`, `Answer: …`, `#### …`, or the whole completion."""
 
 LONGEST = 20_000
 """Characters of an answer that are read."""
