@@ -6,7 +6,22 @@ from collections.abc import Mapping
 
 from rlvr.hookspecs import hookimpl
 
-NAMES = ("math", "math-verify", "exact", "choice", "numeric", "regex", "format", "length", "qa")
+NAMES = (
+    "math",
+    "math-verify",
+    "exact",
+    "choice",
+    "numeric",
+    "regex",
+    "format",
+    "length",
+    "qa",
+    "countdown",
+    "puzzle24",
+    "sudoku",
+    "json",
+    "tools",
+)
 """Names of the verifiers; each has a module of its own, with underscores for hyphens."""
 
 

@@ -14,15 +14,18 @@ from rlvr import Status, Verdict
 
 from .math.thinking import after_thinking
 
-Place: TypeAlias = Literal["boxed", "tag", "line", "hashes", "whole"]
-"""Place of the answer: `\\boxed{…}`, `<answer>…</answer>`, `Answer: …`, `#### …`, or the whole completion."""
+Place: TypeAlias = Literal["boxed", "tag", "line", "hashes", "fence", "whole"]
+"""Place of the answer: `\\boxed{…}`, `<answer>…</answer>`, `Answer: …`, `#### …`, a block of code, or all there is.
 
-LONGEST = 20_000
+`fence` is the whole completion if it has no block of code."""
+
+LONGEST = 100_000
 """Characters of an answer that are read."""
 
 _BRACES = re.compile(r"(\\(?:boxed|fbox)(?![A-Za-z])\s{0,9}\{)|\\.|[{}]", re.DOTALL)
 _HEADS = ("answer", "final answer", "the answer", "the final answer")
 _STYLE = re.compile(r"\\(?:text|textbf|textit|texttt|textrm|textsf|mathrm|mathbf|mathsf|mbox|rm|bf)\s?\{([^{}]*)\}")
+_LANGUAGES = ("", "json", "sql", "sqlite")
 _UNCLOSED = "\0"
 
 
@@ -105,11 +108,33 @@ def _hashes(text: str) -> Iterator[str]:
         yield part.partition("\n")[0]
 
 
+def _fences(text: str) -> Iterator[str]:
+    """Yield the content of every block of code without a language or of JSON or SQL; all of a text that has none."""
+    content: list[str] | None = None
+    some = False
+    for line in text.splitlines():
+        bare = line.strip(" \t*")
+        if not bare.startswith("```"):
+            if content is not None:
+                content.append(line)
+        elif content is None:
+            some, content, language = True, [], bare[3:].strip().casefold()
+        else:
+            if language in _LANGUAGES:
+                yield "\n".join(content)
+            content = None
+    if content is not None:
+        yield _UNCLOSED
+    if not some:
+        yield text
+
+
 _READERS: Mapping[Place, Callable[[str], Iterator[str]]] = {
     "boxed": _boxes,
     "tag": _tags,
     "line": _lines,
     "hashes": _hashes,
+    "fence": _fences,
     "whole": lambda text: iter([text]),
 }
 _NAMES: Mapping[Place, str] = {
@@ -117,5 +142,6 @@ _NAMES: Mapping[Place, str] = {
     "tag": "<answer>",
     "line": "line 'Answer: …'",
     "hashes": "'####'",
+    "fence": "block of code",
     "whole": "text",
 }
