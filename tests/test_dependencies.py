@@ -184,6 +184,7 @@ print(json.dumps([lacking, sorted(found.name.lower() for found in metadata.distr
     lacking, present = json.loads(done.stdout)
     assert not {"math-verify", "matplotlib", "peft", "pytest", "tensorboard"} & set(present)
     assert {name: error.rpartition("; ")[2] for name, error in lacking.items()} == {
+        "ifeval": "pip install 'rlvr[ifeval]'",
         "math-verify": "pip install 'rlvr[math-verify]'",
         "tensorboard": "pip install 'rlvr[tensorboard]'",
     }

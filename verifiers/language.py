@@ -26,13 +26,12 @@ def preload() -> None:
     _factory()
 
 
-def language_of(text: str) -> str | None:
-    """Return the ISO 639-1 code of the text's language (`zh-cn`, `zh-tw` for Chinese); None if it has too few
-    letters."""
+def language_of(text: str, least: int = ENOUGH_LETTERS) -> str | None:
+    """Return the ISO 639-1 code of a text's language (`zh-cn`, `zh-tw` for Chinese); None if it has too few letters."""
     from langdetect.lang_detect_exception import LangDetectException
 
     text = text[:READ].encode("utf-8", "replace").decode()
-    if sum(5 if character >= "\u2e80" else 1 for character in text if character.isalpha()) < ENOUGH_LETTERS:
+    if sum(5 if character >= "\u2e80" else 1 for character in text if character.isalpha()) < least:
         return None
     detector = _factory().create()
     detector.append(text)

@@ -21,6 +21,7 @@ NAMES = (
     "sudoku",
     "json",
     "tools",
+    "ifeval",
 )
 """Names of the verifiers; each has a module of its own, with underscores for hyphens."""
 

@@ -91,3 +91,11 @@ def _search(pattern: str, text: str, *, case: bool) -> bool:
 
     found = compute.match_substring_regex(array([text]), pattern, ignore_case=not case)
     return bool(found[0].as_py())
+
+
+def count_matches(pattern: str, text: str, *, case: bool = False) -> int:
+    """Return how often a pattern matches in a text, without overlaps. Raises ValueError for a bad pattern."""
+    from pyarrow import compute
+
+    text = text.encode("utf-8", "replace").decode()
+    return int(compute.count_substring_regex(array([text]), pattern, ignore_case=not case)[0].as_py())

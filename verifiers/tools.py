@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from rlvr import Task, Verdict, verifier
 
-from .calls import ToolCall, CallError, json_calls, read_calls
+from .calls import CallError, ToolCall, json_calls, read_calls
 from .json import same
 from .json_text import JsonTextError, read_json
 from .math.thinking import after_thinking
