@@ -22,6 +22,7 @@ NAMES = (
     "json",
     "tools",
     "ifeval",
+    "sql",
 )
 """Names of the verifiers; each has a module of its own, with underscores for hyphens."""
 
