@@ -23,8 +23,8 @@ from rlvr.verify.scoring import Scorer
 
 HEAD = ("VERIFIER", "CASES", "FALSE POSITIVES", "FALSE NEGATIVES", "ATTACKS WON", "P50 MS", "P99 MS", "PER SECOND")
 SECONDS = 1.0
-ELSEWHERE = ("math", "math-verify")
-"""Verifiers that `benchmarks/math_accuracy.py` measures."""
+ELSEWHERE = ("math", "math-verify", "http", "judge")
+"""Verifiers that `benchmarks/math_accuracy.py` measures, or that need a server."""
 
 
 def row(name: str) -> list[str]:

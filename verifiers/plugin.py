@@ -23,6 +23,8 @@ NAMES = (
     "tools",
     "ifeval",
     "sql",
+    "http",
+    "judge",
 )
 """Names of the verifiers; each has a module of its own, with underscores for hyphens."""
 

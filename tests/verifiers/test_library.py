@@ -16,7 +16,7 @@ from rlvr.verify.verifying import FunctionVerifier, load_verifier
 from rlvr_verifiers.plugin import NAMES
 
 DOCS = Path(__file__).parents[2] / "docs" / "verifiers"
-LIBRARY = [name for name in NAMES if name not in ("math", "math-verify")]  # these have tests of their own
+LIBRARY = [name for name in NAMES if name not in ("math", "math-verify", "http", "judge")]  # they have their own tests
 LETTERS = [AttackTarget("Which is heavier?", "B", "C"), AttackTarget("Which is heavier?", "D", "A")]
 TARGETS = {
     "exact": [*OWN, *LETTERS, AttackTarget("Which city?", "Paris", "Rome")],
@@ -90,7 +90,7 @@ def test_a_row_without_a_gold_answer_is_invalid_if_one_is_needed(name: str) -> N
         assert verifier.verify(" ", Task(answer="1")).status is Status.UNPARSED
 
 
-@pytest.mark.parametrize("name", LIBRARY)
+@pytest.mark.parametrize("name", [*LIBRARY, "http", "judge"])
 def test_the_page_says_what_it_rewards_and_refuses(name: str) -> None:
     page = (DOCS / f"{name}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# The verifier `{name}`\n")
