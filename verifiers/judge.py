@@ -50,7 +50,7 @@ class Model(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a model decided about two answers in one order, and what that took."""
+    """Decision of a model about two answers in one order, and its cost."""
 
     same: bool | None
     """None if it could not be read, or the server failed."""
@@ -113,6 +113,11 @@ def check(
         decisions.append(_decided(judge, question_of(rollout), first, second, cache))
         if decisions[-1].same is None:
             break
+    return _verdict(answer, decisions, model, price)
+
+
+def _verdict(answer: str, decisions: list[Decision], model: str, price: float) -> Verdict:
+    """Return the verdict that all decisions agree on; `abstained` if they do not, or if one failed."""
     same = decisions[0].same
     problem = decisions[-1].problem
     if not problem and decisions[-1].same is not same:

@@ -48,7 +48,7 @@ _ORDER_BY = re.compile(r"\border\s+by\b", re.IGNORECASE)
 _NAME = re.compile(r"[\w-]{1,100}")
 
 
-class Result(NamedTuple):
+class QueryResult(NamedTuple):
     """Rows that a query returns."""
 
     rows: list[Row]
@@ -127,12 +127,12 @@ def _places(task: Task, databases: Path | None) -> Sequence[str | Path] | str:
     return [path] if path.is_file() else f"there is no database {path}"
 
 
-def _run(place: str | Path, query: str, max_rows: int, max_steps: int) -> Result:
+def _run(place: str | Path, query: str, max_rows: int, max_steps: int) -> QueryResult:
     """Return the result of a query on a database of its own. Raises QueryError."""
     try:
         with closing(_opened(place, max_steps)) as database:
             read = _guard(database, max_steps)
-            return Result(list(_rows(database.execute(query), max_rows)), bool(read))
+            return QueryResult(list(_rows(database.execute(query), max_rows)), bool(read))
     except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError, ValueError) as error:
         raise QueryError("more work than allowed" if "interrupted" in str(error) else str(error)) from error
 
