@@ -322,6 +322,16 @@ class SamplerFactory(Protocol):
 
 
 @dataclass(frozen=True)
+class RewardPart:
+    """One part of rewards that are weighted sums, over the rollouts of a group."""
+
+    name: str
+    weight: float
+    rewards: tuple[float, ...]
+    """Rewards of the part, without weight."""
+
+
+@dataclass(frozen=True)
 class Group:
     """Rollouts that answer one prompt, with the reward that training uses for each. Dropped rollouts are left out."""
 
@@ -329,10 +339,13 @@ class Group:
     rewards: tuple[float, ...]
     stats: GroupStats
     """Statistics of the rewards of the whole group as it was sampled, even if rollouts were dropped since."""
+    parts: tuple[RewardPart, ...] = ()
+    """Parts of the rewards, if these are weighted sums; empty if not."""
 
     def __post_init__(self) -> None:
-        if len(self.rollouts) != len(self.rewards):
-            raise ValueError(f"{len(self.rollouts)} rollouts with {len(self.rewards)} rewards")
+        for rewards in (self.rewards, *(part.rewards for part in self.parts)):
+            if len(self.rollouts) != len(rewards):
+                raise ValueError(f"{len(self.rollouts)} rollouts with {len(rewards)} rewards")
 
 
 class TrainerOptions(Frozen):
@@ -364,6 +377,11 @@ class TrainerOptions(Frozen):
     @property
     def depends_on_steps(self) -> tuple[str, ...]:
         """Settings whose effect depends on the run's number of steps, by their dotted names."""
+        return ()
+
+    @property
+    def needs_parts(self) -> tuple[str, ...]:
+        """Settings that need rewards which are weighted sums of parts, by their dotted names."""
         return ()
 
     def lacks(self, rollout: Rollout) -> str | None:

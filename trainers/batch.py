@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlvr.errors import RunError
-from rlvr.protocols import Group
+from rlvr.protocols import Group, RewardPart
 from rlvr.record.schema import GroupStats, Rollout
 
 if TYPE_CHECKING:
@@ -121,21 +121,44 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
 
 
 def collate(
-    groups: Sequence[Group], *, advantage: Callable[[Sequence[float], GroupStats], list[float]], temperature: float
+    groups: Sequence[Group],
+    *,
+    advantage: Callable[[Sequence[float], GroupStats], list[float]],
+    temperature: float,
+    by_part: Callable[[Sequence[RewardPart]], list[float]] | None = None,
 ) -> Batch:
-    """Return the groups as a batch. Raise RunError, with id and reason, for a rollout that cannot be trained on."""
+    """Return the groups as a batch. Raise RunError, with id and reason, for a rollout that cannot be trained on.
+
+    With `by_part`, the parts of the rewards give the advantages, and a group has a signal if the rewards of a part
+    differ.
+    """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     for rollout in rollouts:
         check_trainable(rollout, temperature)
     numbers: dict[tuple[int, str], int] = {}  # of rollouts, by group and id: segments of one have both in common
     rollout_B = [numbers.setdefault((g, r.id), len(numbers)) for g, group in enumerate(groups) for r in group.rollouts]
-    advantages = [a for group in groups for a in advantage(group.rewards, group.stats)]
+    if by_part is None:
+        advantages = [a for group in groups for a in advantage(group.rewards, group.stats)]
+        signal = [group.stats.has_signal for group in groups for _ in group.rollouts]
+    else:
+        advantages = [a for group in groups for a in by_part(required_parts(group))]
+        signal = [any(len(set(p.rewards)) > 1 for p in group.parts) for group in groups for _ in group.rollouts]
     return replace(
         token_columns(rollouts),
         advantages_B=torch.tensor(advantages, dtype=torch.float32),
-        signal_B=torch.tensor([group.stats.has_signal for group in groups for _ in group.rollouts]),
+        signal_B=torch.tensor(signal),
         rollout_B=torch.tensor(rollout_B),
     )
+
+
+def required_parts(group: Group) -> Sequence[RewardPart]:
+    """Return the parts of a group's rewards. Raise RunError if they are no weighted sums."""
+    if not group.parts:
+        raise RunError(
+            f"group {group.rollouts[0].group_id}: its rewards are no weighted sums of parts, which "
+            "trainer.normalize_parts needs"
+        )
+    return group.parts
 
 
 def check_trainable(rollout: Rollout, temperature: float) -> None:

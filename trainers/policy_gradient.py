@@ -17,9 +17,10 @@ from rlvr.alarms import blocking, fired
 from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import Group, Metrics, Snapshot, TrainContext, TrainerOptions
 from rlvr.record.schema import LogprobColumn, Rollout
+from rlvr.verify.composition import weights_of
 
 from .batch import UNKNOWN, Batch, collate, micro_batches, mini_batches, token_columns
-from .loss.advantage import ADVANTAGES
+from .loss.advantage import ADVANTAGES, whiten_parts
 from .loss.aggregation import AGGREGATIONS, token_weights
 from .loss.axes import bind, one_of
 from .loss.masks import FIXED_MASKS
@@ -72,6 +73,9 @@ class PolicyGradientOptions(OptimizerOptions):
         default="whitened", description="advantage from a group's rewards: whitened, centered, opmd or raw"
     )
     advantage_epsilon: float = Field(default=1e-6, ge=0, description="ε in A = (r - μ) / sqrt(σ² + ε)")
+    normalize_parts: bool = Field(
+        default=False, description="whiten each part of a weighted sum of verifiers by itself, then add (GDPO)"
+    )
     tau: float = Field(default=1.0, gt=0, description="τ of advantage=opmd")
     overlong_buffer: float | None = Field(
         default=None,
@@ -111,6 +115,19 @@ class PolicyGradientOptions(OptimizerOptions):
             raise ValueError("trainer.max_lag: set both masks: [max_lag] and max_lag: N, or neither")
         return self
 
+    @model_validator(mode="after")
+    def _parts_are_whitened_and_are_the_whole_reward(self) -> Self:
+        if self.normalize_parts and self.advantage != "whitened":
+            raise ValueError(
+                f"trainer.normalize_parts whitens, and trainer.advantage is {self.advantage}: leave one out"
+            )
+        if self.normalize_parts and self.overlong_buffer is not None:
+            raise ValueError(
+                "trainer.normalize_parts: trainer.overlong_buffer adds to the sum and to no part; give the verifier a "
+                "part with a negative weight instead"
+            )
+        return self
+
     @property
     def steps_per_batch(self) -> int:
         """i: `updates_per_batch` passes over `mini_batches` parts, with an optimizer step on each part."""
@@ -129,7 +146,14 @@ class PolicyGradientOptions(OptimizerOptions):
         limit = rollout.sampling.max_tokens if rollout.sampling is not None else None
         if self.overlong_buffer is not None and limit is None:
             return "no sampling.max_tokens, which trainer.overlong_buffer needs"
+        if self.normalize_parts and not any(weights_of(score.config) for score in rollout.scores):
+            return "no score that is a weighted sum, which trainer.normalize_parts needs"
         return None
+
+    @property
+    def needs_parts(self) -> tuple[str, ...]:
+        """Settings that need rewards which are weighted sums of parts."""
+        return ("trainer.normalize_parts",) if self.normalize_parts else ()
 
     @property
     def needs_whole_rollouts(self) -> tuple[str, ...]:
@@ -138,6 +162,7 @@ class PolicyGradientOptions(OptimizerOptions):
             "overlong_buffer": self.overlong_buffer is not None,
             "advantage=opmd": self.advantage == "opmd",
             "ess_base": self.ess_base is not None,
+            "normalize_parts": self.normalize_parts,
         }
         return tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
 
@@ -209,7 +234,8 @@ class PolicyGradient(ABC):
         if options.overlong_buffer is not None:
             groups = [shape_overlong(group, options.overlong_buffer) for group in groups]
         advantage = bind(ADVANTAGES[options.advantage], options)
-        batch = collate(groups, advantage=advantage, temperature=self.policy.temperature)
+        by_part = bind(whiten_parts, options) if options.normalize_parts else None
+        batch = collate(groups, advantage=advantage, temperature=self.policy.temperature, by_part=by_part)
         whole, signal_BT = batch, self.signal(batch)
         batch = replace(batch, keep_BT=self.keep(batch))
         masked_BT = signal_BT & ~batch.keep_BT

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol
 
-from rlvr.protocols import Group
+from rlvr.protocols import Group, RewardPart
 from rlvr.record.schema import GroupStats, Rollout, Score, Status
+from rlvr.verify.composition import weights_of
 from rlvr.verify.reward_limit import MAX_REWARD, limited
 from rlvr.verify.scoring import training_reward
 
@@ -130,7 +131,7 @@ class Grader:
         if not rewarded:
             return None
         kept, rewards = zip(*rewarded, strict=True)
-        return Group(kept, rewards, stats)
+        return Group(kept, rewards, stats, reward_parts([self.score(rollout) for rollout in kept]))
 
     def groups(self, rollouts: Iterable[Rollout]) -> list[Group]:
         """Return the training groups of consecutive rollouts."""
@@ -141,6 +142,19 @@ class Grader:
         if not self.single_version:
             return {}
         return {"groups/mixed_versions": float(sum(not of_one_version(members) for members in groups))}
+
+
+def reward_parts(scores: Sequence[Score]) -> tuple[RewardPart, ...]:
+    """Return the parts of rewards that are weighted sums; empty if any is not. `unparsed` is 0."""
+    weights = [weights_of(score.config) for score in scores]
+    if not weights or not weights[0] or any(each != weights[0] for each in weights):
+        return ()
+    rows = [score.parts or {} for score in scores]
+    if any(name not in row for row in rows for name in weights[0]):
+        return ()
+    return tuple(
+        RewardPart(name, weight, tuple(row[name].reward or 0.0 for row in rows)) for name, weight in weights[0].items()
+    )
 
 
 def stats_of(rewards: Iterable[float | None]) -> GroupStats | None:

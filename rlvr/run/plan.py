@@ -49,7 +49,7 @@ from rlvr.run.sampled import SAMPLER, configured_scorer
 from rlvr.run.saved import Expected, SavedRollouts
 from rlvr.run.stopping import uses_chat_template
 from rlvr.secret_options import MASK, secret_values, writable_model
-from rlvr.verify.composition import references
+from rlvr.verify.composition import references, weights_of
 from rlvr.verify.score_names import can_judge, score_name
 from rlvr.verify.scoring import Scorer
 
@@ -234,6 +234,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
             asked_again = sum(saved.asked(question.prompt.asked) for question in asked.questions)
             _tell_shared(asked_again, len(asked.questions), notes)
             config = _count_steps(config, saved)
+        _refuse_partless(asked.verifier, scorer, options.needs_parts)
         config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
         if scorer is not None:
@@ -502,6 +503,15 @@ def _refuse_segments(saved: SavedRollouts, needs_whole_rollouts: Sequence[str]) 
         raise RequestError(
             f"{needs_whole_rollouts[0]} needs whole rollouts, but {saved.segments:,} saved records are further "
             "segments of one: each would be taken for a rollout of its own. Leave the setting out"
+        )
+
+
+def _refuse_partless(verifier: str, scorer: Scorer | None, needs_parts: Sequence[str]) -> None:
+    """Raise ConfigError if settings need parts of the reward and the verifier gives none."""
+    if needs_parts and scorer is not None and not weights_of(scorer.config):
+        raise ConfigError(
+            f"{needs_parts[0]} needs a reward that is a weighted sum without clip (--verifier math:1.0 --verifier "
+            f"form.py:form:0.2), and {verifier!r} is none: leave the setting out"
         )
 
 

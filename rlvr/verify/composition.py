@@ -164,6 +164,14 @@ def named(composition: Composition, name_of: Callable[[str], str]) -> Compositio
     return replace(composition, root=root, name=composition.name or default)
 
 
+def weights_of(config: Mapping[str, Any]) -> dict[str, float]:
+    """Return part → weight, from a score's configuration; empty if its reward is no plain weighted sum."""
+    composition = config.get("composition")
+    if not isinstance(composition, Mapping) or "sum" not in composition or "clip" in composition:
+        return {}
+    return {str(name): float(part["weight"]) for name, part in composition["sum"].items()}
+
+
 def _part_name(text: str) -> str:
     """Return a name for metrics: the last piece of a verifier's name or column's value, with only `[\\w-]`."""
     return re.sub(r"[^\w-]", "-", text.rpartition(":")[2]) or "part"

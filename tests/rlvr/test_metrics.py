@@ -31,6 +31,7 @@ def logged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> set[st
         recipe="m2po",
         verifier=f"{small_runs.REWARDS}:digits:1.0",
         trainer__beta=0.01,
+        trainer__normalize_parts=True,
         trainer__push_every=2,
         rollouts__single_version=True,
         sampling__refill=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -12,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.errors import RunError
-from rlvr.protocols import Group
+from rlvr.protocols import Group, RewardPart
 from rlvr.record.schema import GroupStats, Sampling, VersionRun
 from rlvr_trainers.batch import UNKNOWN, check_trainable, collate, micro_batches, token_columns
-from rlvr_trainers.loss.advantage import whiten
+from rlvr_trainers.loss.advantage import whiten, whiten_parts
 
 WHITEN = partial(whiten, advantage_epsilon=0.0)
 
@@ -51,6 +52,19 @@ def test_segments_of_a_rollout_have_its_number(oracle: ModuleType) -> None:
     second = oracle.make_group([member("a", 0)], [1.0])
     batch = collate([first, second], advantage=WHITEN, temperature=oracle.TEMPERATURE)
     assert batch.rollout_B.tolist() == [0, 1, 0, 2]
+
+
+def test_parts_give_advantages_and_a_signal_that_their_sums_do_not_have(oracle: ModuleType) -> None:
+    members = [oracle.make_rollout(name, [3], [5], [-2.0]) for name in "ab"]
+    group = oracle.make_group(members, [1.0, 1.0])
+    parts = (RewardPart("answer", 1.0, (1.0, 0.0)), RewardPart("form", 0.5, (0.0, 2.0)))
+    given: Any = {"advantage": WHITEN, "temperature": oracle.TEMPERATURE}
+    by_part = partial(whiten_parts, advantage_epsilon=0.0)
+    batch = collate([replace(group, parts=parts)], by_part=by_part, **given)
+    assert (batch.advantages_B.tolist(), batch.signal_B.tolist()) == ([0.5, -0.5], [True, True])
+    assert collate([group], **given).signal_B.tolist() == [False, False]
+    with pytest.raises(RunError, match=r"no weighted sums of parts, which trainer\.normalize_parts needs"):
+        collate([group], by_part=by_part, **given)
 
 
 def test_rows_are_cut_to_the_longest_of_them(oracle: ModuleType) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from rlvr.protocols import RewardPart
 from rlvr.record.schema import GroupStats
 
 
@@ -20,6 +21,20 @@ def whiten(rewards_G: Sequence[float], stats: GroupStats, advantage_epsilon: flo
     multiply its advantages by (σ·sqrt(G/(G-1)) + 1e-4) / sqrt(σ² + ε) to get these.
     """
     return stats.whiten(rewards_G, advantage_epsilon)
+
+
+def whiten_parts(parts: Sequence[RewardPart], advantage_epsilon: float) -> list[float]:
+    """A = Σ_k w_k · (r_k - μ_k) / sqrt(σ_k² + ε): every part is whitened by itself (GDPO, arXiv 2601.05242).
+
+    Rewards whose sums are equal keep different advantages. μ_k and σ_k are those of the rollouts that remain in the
+    group, because only the statistics of the sums are recorded at sampling time. Deviation from the paper: no further
+    normalization over the batch.
+    """
+    weighted = [
+        [part.weight * advantage for advantage in GroupStats.of(part.rewards).whiten(part.rewards, advantage_epsilon)]
+        for part in parts
+    ]
+    return [math.fsum(column) for column in zip(*weighted, strict=True)]
 
 
 def centered(rewards_G: Sequence[float], stats: GroupStats) -> list[float]:

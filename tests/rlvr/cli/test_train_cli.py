@@ -51,6 +51,11 @@ def questions(tmp_path: Path) -> Path:
         ),
         (["--seed", "1", "--set", "seed=2"], "seed is given twice: by --seed and by --set seed=2"),
         (["--verifier", "math", "--verifier", "math"], "2 verifiers, and math has no weight: write math:1.0"),
+        (["--set", "trainer.normalize_parts=true"], "needs a reward that is a weighted sum without clip"),
+        (
+            ["--set", "trainer.normalize_parts=true", "--set", "trainer.advantage=raw"],
+            "trainer.normalize_parts whitens, and trainer.advantage is raw",
+        ),
         (["--dataset", "a", "--steps", "1", "--dataset", "b"], "--dataset is given 2 times: give it once"),
         (["--lr", "-1"], "trainer.lr (--lr) must be above 0, not -1.0"),
         (["--push-every", "4"], "trainer.push_every (--push-every): the trainer is 'grpo', and this is an option of"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rlvr.protocols import Group
-from rlvr.record.schema import GroupStats, ModelRef, Rollout, Score, Status, VersionRun
+from rlvr.protocols import Group, RewardPart
+from rlvr.record.schema import GroupStats, ModelRef, Rollout, Score, Status, Verdict, VersionRun
 from rlvr.run.groups import Drawn, Grader, Mixed, of_one_version
 from rlvr.verify.scoring import DEFAULT_REWARDS
 
@@ -54,6 +54,27 @@ def test_several_sequences_of_one_rollout_count_once() -> None:
     assert group is not None
     assert group.stats == GroupStats(mean=0.5, std=0.5, count=2)
     assert group.rewards == (1.0, 1.0, 0.0)
+
+
+def test_a_weighted_sum_has_parts_in_its_group() -> None:
+    def composed(answer: float, form: float | None, clip: bool = False) -> Score:
+        form_status = Status.UNPARSED if form is None else Status.GRADED
+        config = {"composition": {"sum": {"answer": {"weight": 1.0}, "form": {"weight": 0.5}}}}
+        config["composition"] |= {"clip": [0, 1]} if clip else {}
+        parts = {
+            "answer": Verdict(status=Status.GRADED, reward=answer),
+            "form": Verdict(status=form_status, reward=form),
+            "form.box": Verdict(status=form_status, reward=form),
+        }
+        return score(answer + 0.5 * (form or 0.0)).model_copy(update={"config": config, "parts": parts})
+
+    group = GRADER.group([rollout("a0", composed(1.0, 0.0)), rollout("a1", composed(0.0, None))])
+    assert group is not None
+    assert group.parts == (RewardPart("answer", 1.0, (1.0, 0.0)), RewardPart("form", 0.5, (0.0, 0.0)))
+    for other in (composed(1.0, 1.0, clip=True), score(1.0)):
+        group = GRADER.group([rollout("a0", composed(1.0, 0.0)), rollout("a1", other)])
+        assert group is not None
+        assert group.parts == ()
 
 
 def test_a_status_counts_as_the_policy_says() -> None:

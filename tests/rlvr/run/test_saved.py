@@ -549,6 +549,14 @@ def test_what_a_record_lacks_for_a_setting_is_said_and_only_with_that_setting(
     assert "add it to the records, or do not use the setting" in str(error.value)
 
 
+def test_records_without_parts_are_refused_where_parts_are_normalized(
+    tiny_model: Path, tmp_path: Path, records: list[Rollout]
+) -> None:
+    write_rollouts(tmp_path / "r.parquet", records)
+    with pytest.raises(DataError, match=r"36 no score that is a weighted sum, which trainer\.normalize_parts needs"):
+        plan_of(tiny_model, tmp_path / "r.parquet", trainer="grpo-off", trainer__normalize_parts=True)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlvr.protocols import RewardPart
 from rlvr.record.schema import GroupStats
-from rlvr_trainers.loss.advantage import ADVANTAGES, centered, opmd, raw, whiten
+from rlvr_trainers.loss.advantage import ADVANTAGES, centered, opmd, raw, whiten, whiten_parts
 
 REWARDS = st.lists(st.floats(-5, 5), min_size=2, max_size=16).filter(lambda r: max(r) - min(r) > 1e-3)
 
@@ -81,3 +83,30 @@ def test_no_estimator_gives_equal_rewards_an_advantage_but_the_raw_one() -> None
     assert centered([0.3] * 4, stats) == whiten([0.3] * 4, stats, 0.0) == [0.0] * 4
     assert opmd([0.3] * 4, stats, 1.0) == pytest.approx([0.0] * 4, abs=1e-15)
     assert set(ADVANTAGES) == {"whitened", "centered", "opmd", "raw"}
+
+
+def parts_of(columns: dict[str, tuple[float, list[float]]]) -> list[RewardPart]:
+    return [RewardPart(name, weight, tuple(rewards)) for name, (weight, rewards) in columns.items()]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.floats(-2, 2), st.lists(st.floats(-5, 5), min_size=4, max_size=4)), min_size=1, max_size=3),
+    st.sampled_from([1e-6, 0.1]),
+)
+def test_parts_are_whitened_one_by_one_and_then_added(columns: list[tuple[float, list[float]]], epsilon: float) -> None:
+    found = whiten_parts(parts_of({str(i): column for i, column in enumerate(columns)}), epsilon)
+    expected = np.zeros(4)
+    for weight, rewards in columns:
+        values = np.array(rewards, dtype=np.float64)
+        expected += weight * (values - values.mean()) / np.sqrt(values.var() + epsilon)
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_equal_sums_of_different_parts_keep_different_advantages() -> None:
+    answer, form = [1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 1.0]
+    sums = [a + f for a, f in zip(answer, form, strict=True)]
+    whole = whiten(sums, GroupStats.of(sums), 0.0)
+    assert whole[0] == whole[1]
+    found = whiten_parts(parts_of({"answer": (1.0, answer), "form": (1.0, form)}), 0.0)
+    assert found == pytest.approx([1 - 3**0.5, -1 + 3**-0.5, 1 + 3**-0.5, -1 + 3**-0.5])
