@@ -278,6 +278,7 @@ def take_census(job: Job, mapping: Mapping[str, str] | None = None) -> Census:
     _require_mapped(job, census, mapping or {})
     for source in job.sources:
         _require_targets(job, census, source)
+        _require_columns(job, census, source)
     return census
 
 
@@ -326,6 +327,22 @@ def _require_targets(job: Job, census: Census, source: Source) -> None:
             faults.append(f"{has} the column {column!r}{suggestion(target, census.names(source.path))}")
     if faults:
         raise RequestError(f"{source.path}: {'; '.join(faults)}; its columns are: {_listed(columns)}")
+
+
+def _require_columns(job: Job, census: Census, source: Source) -> None:
+    """Raise RequestError if a verifier cannot do without a column that no row of a file has.
+
+    What `task.extra` of records holds is not looked at.
+    """
+    columns = census.columns.get(source.path)
+    if columns is None or census.records[source.path]:
+        return
+    for scorer in job.scorers:
+        if missing := [name for name in scorer.claims.columns if name not in columns]:
+            raise RequestError(
+                f"{source.path}: verifier {scorer.name!r} needs the column {missing[0]!r}, and no row has it; the "
+                f"columns are: {_listed(columns)}"
+            )
 
 
 def _listed(names: Iterable[str], most: int = 40) -> str:

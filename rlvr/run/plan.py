@@ -234,6 +234,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
             asked_again = sum(saved.asked(question.prompt.asked) for question in asked.questions)
             _tell_shared(asked_again, len(asked.questions), notes)
             config = _count_steps(config, saved)
+        _refuse_columnless(asked, scorer)
         _refuse_partless(asked.verifier, scorer, options.needs_parts)
         config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
@@ -504,6 +505,19 @@ def _refuse_segments(saved: SavedRollouts, needs_whole_rollouts: Sequence[str]) 
             f"{needs_whole_rollouts[0]} needs whole rollouts, but {saved.segments:,} saved records are further "
             "segments of one: each would be taken for a rollout of its own. Leave the setting out"
         )
+
+
+def _refuse_columnless(asked: _Asked, scorer: Scorer | None) -> None:
+    """Raise ConfigError if the verifier cannot do without a column that the first prompts do not have."""
+    if scorer is None or not scorer.claims.columns:
+        return
+    for encoded in [*([] if asked.prompts is None else asked.prompts.peek(1)), *asked.questions[:1]]:
+        task = encoded.prompt.task
+        if missing := [name for name in scorer.claims.columns if name not in task.extra]:
+            raise ConfigError(
+                f"verifier {scorer.name!r} needs the column {missing[0]!r}, and row {task.row_id} of {task.dataset} "
+                f"has none; its columns are: {', '.join(task.extra) or 'none besides prompt and answer'}"
+            )
 
 
 def _refuse_partless(verifier: str, scorer: Scorer | None, needs_parts: Sequence[str]) -> None:

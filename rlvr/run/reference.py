@@ -18,7 +18,8 @@ from rlvr.files import to_json
 from rlvr.registry import Entry, registry
 from rlvr.run.config import RunConfig
 from rlvr.run.factories import sampler_factory, trainer_factory
-from rlvr.verify.verifying import Option, load_options
+from rlvr.verify.options import Option
+from rlvr.verify.verifying import load_options
 
 REQUIRED = "required"
 """Shown as the default of a setting without one."""

@@ -63,7 +63,9 @@ class ComposedVerifier(LoadedVerifier):
         self.wants_rollout = any(member.wants_rollout for member in members)
         routes = any(part.by for part in _all(root))
         self.sees = "answer" if all(m.sees == "answer" for m in members) and not routes else "task"
-        self.repeatable = all(member.repeatable for member in members)
+        self.at_once = max(member.at_once for member in members)
+        self.closes = any(member.closes for member in members)
+        self.repeatable = self.at_once == 1 and all(member.repeatable for member in members)
         self.needs_answer = all(member.needs_answer for member in members)
         self.memory = max((m.memory for m in members if m.memory is not None), default=None)
         self.env = tuple(dict.fromkeys(name for member in members for name in member.env))
@@ -85,14 +87,31 @@ class ComposedVerifier(LoadedVerifier):
             needs_prompt=any(claims.needs_prompt for claims in every),
             partial_credit=any(claims.partial_credit for claims in every) or len(self._root.parts) > 1,
             deterministic=all(claims.deterministic for claims in every),
-            columns=tuple(dict.fromkeys([column for claims in every for column in claims.columns])),
+            columns=self._columns(),
             reward_range=self._ranges[id(self._root)],
         )
+
+    def _columns(self) -> tuple[str, ...]:
+        """Return the columns that every row must have: not those of parts that a route may leave out."""
+        routed = {id(leaf) for part in _all(self._root) if part.kind == "route" for leaf in part.leaves()}
+        always = [member for key, member in self._members.items() if key not in routed]
+        return tuple(dict.fromkeys(column for member in always for column in member.claims.columns))
 
     def preload(self) -> None:
         """Call the members' functions for that."""
         for member in self._members.values():
             member.preload()
+
+    def setup(self) -> None:
+        """Set up every member."""
+        for member in self._members.values():
+            member.limit = self.limit
+            member.setup()
+
+    def close(self) -> None:
+        """Close every member."""
+        for member in self._members.values():
+            member.close()
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """Return the verdicts on the items; a member that raises is an `error` of its part."""
@@ -115,7 +134,7 @@ class ComposedVerifier(LoadedVerifier):
 
     def _ask(self, part: Part, items: Sequence[Item]) -> list[Verdict]:
         member = self._members[id(part)]
-        units = [items] if member.takes_groups else [[item] for item in items]
+        units = [items] if member.takes_groups or member.at_once > 1 else [[item] for item in items]
         low, high = self._member_ranges[id(part)]
         return [_within(verdict, low, high) for unit in units for verdict in _verdicts(member, unit)]
 

@@ -16,7 +16,10 @@ Sees: TypeAlias = Literal["task", "answer"]
 Range: TypeAlias = tuple[float, float]
 """Smallest and largest reward."""
 
-DESCRIPTION_FIELDS = ("name", "version", "config", "takes_groups", "min_group", "wants_rollout", "sees", "repeatable")
+DESCRIPTION_FIELDS = (
+    *("name", "version", "config", "takes_groups", "min_group", "wants_rollout", "sees", "repeatable"),
+    *("at_once", "closes"),
+)
 """Attributes of a verifier that the process which has loaded it reports to the others."""
 
 
@@ -63,6 +66,12 @@ class LoadedVerifier(ABC):
     repeatable: bool
     """Whether verdicts depend only on completion, task and options, and may be remembered."""
     needs_answer: bool
+    at_once: int = 1
+    """Items that a worker is given together, in one call of `judge`, although they are no group."""
+    closes: bool = False
+    """Whether workers end with `close`."""
+    limit: float | None = None
+    """Seconds that each of several verdicts at the same time may take; None is no limit."""
     escaped: int
     """Verdicts so far with text that had to be escaped, because no file can hold lone surrogates."""
 
@@ -74,6 +83,12 @@ class LoadedVerifier(ABC):
     @abstractmethod
     def preload(self) -> None:
         """Call the function that the verifier declares as `preload`."""
+
+    def setup(self) -> None:  # noqa: B027
+        """Get ready to judge, once in every worker."""
+
+    def close(self) -> None:  # noqa: B027
+        """Release what `setup` took, when a worker's work is over."""
 
     @abstractmethod
     def judge(self, items: Sequence[Item]) -> list[Verdict]:

@@ -76,12 +76,13 @@ class UnitResult:
 class WorkUnit:
     """`size` pickled items that are judged together. `result` is None until it is known."""
 
-    __slots__ = ("alone", "call", "data", "failures", "result", "size", "solo")
+    __slots__ = ("alone", "call", "data", "failures", "result", "retry", "size", "solo")
 
-    def __init__(self, call: Call, data: bytes, size: int) -> None:
+    def __init__(self, call: Call, data: bytes, size: int, retry: bool = True) -> None:
         self.call = call
         self.data = data
         self.size = size
+        self.retry = retry  # a verdict that is an error is tried once more
         self.failures = 0
         self.alone = False  # a row of its batch broke the worker: it gets a batch to itself
         self.solo = False  # the zygote was lost while it was being judged: it is judged while no other worker works
@@ -103,9 +104,12 @@ class Call:
         self.abandoned = False
         dispatcher.join(self)
 
-    def submit(self, data: bytes, size: int = 1) -> WorkUnit:
-        """Queue pickled items as one unit of `size` verdicts. Raises RunError if the pool cannot work any more."""
-        unit = WorkUnit(self, data, size)
+    def submit(self, data: bytes, size: int = 1, retry: bool = True) -> WorkUnit:
+        """Queue pickled items as one unit of `size` verdicts. Raises RunError if the pool cannot work any more.
+
+        `retry`: Try the unit once more if one of its verdicts is an `error`.
+        """
+        unit = WorkUnit(self, data, size, retry)
         self._dispatcher.submit(unit)
         return unit
 
@@ -162,7 +166,7 @@ class Pool:
         Raises:
             PluginError, ConfigError: Loading the verifier raised it.
         """
-        processes = Workers(ref, options, workers, memory, load_timeout, write_protect=write_protect)
+        processes = Workers(ref, options, workers, memory, load_timeout, write_protect=write_protect, timeout=timeout)
         self.description = processes.description
         """The verifier's `loaded.DESCRIPTION_FIELDS`, its `claims`, and the `memory` that a worker may use."""
         limits = _Limits(timeout, batch_units, recycle_after, end_grace)
@@ -291,6 +295,10 @@ class _Dispatcher:
             os.close(self._wake_read)
             os.close(self._wake_write)
         self._selector.close()
+        deadline = time.monotonic() + END_GRACE
+        for slot in self._slots:
+            if slot.channel is not None and not slot.batch and self._processes.description["closes"]:
+                slot.channel.finish(deadline)
         for slot in self._slots:
             if slot.channel is not None:
                 slot.channel.close()
@@ -458,7 +466,7 @@ class _Dispatcher:
             ):  # it ended before the worker could be killed, but too late
                 self._blame(unit, TIMEOUT, result.seconds)
                 fresh = True
-            elif result.failed and self._retries(unit):
+            elif result.failed and unit.retry and self._retries(unit):
                 unit.failures += 1
                 self._suspects.append(unit)
                 fresh = True

@@ -54,7 +54,10 @@ WATCHED: Sequence[str] = (
     "rlvr.verify.loaded",
     "rlvr.verify.loaded:LoadedVerifier",
     "rlvr.verify.process_state",
+    "rlvr.verify.options",
     "rlvr.verify.results",
+    "rlvr.verify.subject",
+    "rlvr.verify.subject:Subject",
     "rlvr.verify.verifying",
     "rlvr.verify.verifying:FunctionVerifier",
     "rlvr.verify.worker",
@@ -83,7 +86,9 @@ class Differences(NamedTuple):
 class ProcessState:
     """The state of this process when the object was made, or last accepted."""
 
-    def __init__(self) -> None:
+    def __init__(self, descriptors: int = 0) -> None:
+        """`descriptors`: Open descriptors that may be kept besides `MAY_KEEP`, such as connections."""
+        self._keep = {**MAY_KEEP, "open descriptors": MAY_KEEP["open descriptors"] + descriptors}
         self._counts = _counts()
         self._modules = dict(sys.modules)
         self._attributes = _attributes()
@@ -120,7 +125,7 @@ class ProcessState:
             broken += [name for name, value in fixed.items() if value != self._fixed[name]]
         if counts["open descriptors"] < self._counts["open descriptors"]:
             broken.append("closed descriptors")
-        worn = [name for name, limit in MAY_KEEP.items() if counts[name] > self._counts[name] + limit]
+        worn = [name for name, limit in self._keep.items() if counts[name] > self._counts[name] + limit]
         return Differences([name for name, differs in changed.items() if differs], worn, broken)
 
     def _changed_modules(self) -> list[str]:

@@ -8,12 +8,12 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self, TypeAlias
 
-from rlvr.errors import ConfigError, DataError
+from rlvr.errors import ConfigError, DataError, PluginError
 from rlvr.record.item import Item, item_of
 from rlvr.record.rows import Row, row_of
 from rlvr.record.schema import Rollout, Score, Status, Verdict, digest
@@ -22,9 +22,9 @@ from rlvr.terminal import prints_to_standard_error
 from rlvr.verify.cache import KEPT, VerdictCache, cache_key
 from rlvr.verify.composition import references
 from rlvr.verify.grouping import group_key, score_by_group
-from rlvr.verify.loaded import DESCRIPTION_FIELDS, Claims, Sees
+from rlvr.verify.loaded import DESCRIPTION_FIELDS, Claims, LoadedVerifier, Sees
 from rlvr.verify.pool import Call, Pool, UnitResult, WorkUnit
-from rlvr.verify.results import EXTRACTED_LIMIT, REASON_LIMIT
+from rlvr.verify.results import EXTRACTED_LIMIT, REASON_LIMIT, describe
 from rlvr.verify.reward_limit import LARGEST_MAX_REWARD, MAX_REWARD, limited
 from rlvr.verify.verifying import load_verifier
 from rlvr.verify.workers import LOAD_TIMEOUT
@@ -139,7 +139,7 @@ class Scorer:
         self.escaped = 0
         self._pool: Pool | None = None
         if workers == 0:
-            self._verifier = load_verifier(verifier, **(options or {}))
+            self._verifier = _set_up(load_verifier(verifier, **(options or {})), timeout)
             description: Mapping[str, Any] = {name: getattr(self._verifier, name) for name in DESCRIPTION_FIELDS}
             self.claims = self._verifier.claims
         else:
@@ -156,6 +156,7 @@ class Scorer:
         self.version, self.config = description["version"], description["config"]
         self.takes_groups, self.wants_rollout = description["takes_groups"], description["wants_rollout"]
         self.min_group = description["min_group"]
+        self._at_once: int = description["at_once"]
         self._sees: Sees = description["sees"]
         self.wants_extra = self._sees == "task"
         self.config_hash = digest(self.config)
@@ -192,6 +193,8 @@ class Scorer:
         """End all processes."""
         if self._pool is not None:
             self._pool.close()
+        else:
+            self._verifier.close()
 
     def __enter__(self) -> Self:
         return self
@@ -203,7 +206,9 @@ class Scorer:
 
     def _units(self, items: Iterable[Item]) -> Iterator[list[Item]]:
         if not self.takes_groups:
-            yield from ([item] for item in items)
+            rest = iter(items)
+            while unit := list(islice(rest, self._at_once)):
+                yield unit
             return
         # An item without a group is a group of its own, because consecutive ones have different keys.
         keyed = ((place if (key := group_key(item)) is None else key, item) for place, item in enumerate(items))
@@ -287,7 +292,9 @@ class Scorer:
     def _submit(self, call: Call, items: list[Item]) -> WorkUnit:
         rows = [(item.completion, item.task, item.rollout if self.wants_rollout else None) for item in items]
         # A worker seeds its generators with these bytes. What follows the end of a pickle is not read.
-        return call.submit(pickle.dumps(rows, pickle.HIGHEST_PROTOCOL) + self._seed, len(items))
+        data = pickle.dumps(rows, pickle.HIGHEST_PROTOCOL) + self._seed
+        # Of many items at once, some may fail: asking about all of them again would cost more than it saves.
+        return call.submit(data, len(items), retry=self._at_once == 1)
 
     def _scores(self, result: UnitResult) -> Iterator[Score]:
         """Yield the scores of a unit, which share its seconds equally."""
@@ -323,6 +330,17 @@ def _check_request(verifier: str, workers: int | None, timeout: float, memory: i
         raise ConfigError(f"memory is {memory}: expected bytes, more than 0")
     if write_protect and workers == 0:
         raise ConfigError("write protection is for worker processes: with 0 workers, the verifier runs in this one")
+
+
+def _set_up(verifier: LoadedVerifier, limit: float) -> LoadedVerifier:
+    """Return the verifier, ready to judge in this process. Raises PluginError if its `setup` fails."""
+    verifier.limit = limit
+    try:
+        verifier.setup()
+    except Exception as error:
+        verifier.close()
+        raise PluginError(f"verifier {verifier.name!r}: setup failed: {describe(error)}") from error
+    return verifier
 
 
 def _checked_max_reward(limit: float) -> float:

@@ -7,48 +7,54 @@ memory: the worker processes of `rlvr.verify.scoring` do.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib
 import inspect
 import math
-import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any, Literal, TypeAlias, TypeVar
 
-import pydantic
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from rlvr.errors import ConfigError, PluginError, nearest
+from rlvr.errors import PluginError, nearest
 from rlvr.record.item import Item
 from rlvr.record.schema import Status, Task, Verdict
-from rlvr.secret_options import is_secret, secret_value, writable
 from rlvr.terminal import prints_to_standard_error
 from rlvr.verify.composition import is_composition, named, read_composition
 from rlvr.verify.loaded import Claims, LoadedVerifier, Range, Sees
+from rlvr.verify.options import Option, listed_options, resolved_options
 from rlvr.verify.results import describe, error_verdict, has_utf8, shown, storable, verdict_of
 from rlvr.verify.source_version import code_version
+from rlvr.verify.subject import Subject
 
-Takes: TypeAlias = Literal["completion", "rollout", "group"]
-Form: TypeAlias = Literal["completion", "rollout", "group", "trl", "verl"]
+Takes: TypeAlias = Literal["completion", "batch", "rollout", "group"]
+Form: TypeAlias = Literal["completion", "batch", "rollout", "group", "trl", "verl"]
 F = TypeVar("F", bound=Callable[..., Any])
 
+AT_ONCE: Mapping[str, int] = {"batch": 64, "async": 256}
+"""Completions that a worker is given at once by default."""
+
 _ANSWER = frozenset({"answer"})
+_BATCH = ("completions", "tasks")
 # Parameters of each form that are not options.
 _NATIVE: dict[tuple[str, ...], Takes] = {
     ("completion", "task"): "completion",
+    _BATCH: "batch",
     ("rollout",): "rollout",
     ("rollouts",): "group",
 }
 _VERL = ("data_source", "solution_str", "ground_truth", "extra_info")
 _TRL_GOLD = ("answer", "solution", "ground_truth")
 _FORMS = (
-    "check(completion, task), check(rollout), check(rollouts), TRL's f(prompts, completions, **columns) "
-    "or verl's compute_score(data_source, solution_str, ground_truth, extra_info)"
+    "check(completion, task), check(completions, tasks), check(rollout), check(rollouts), "
+    "TRL's f(prompts, completions, **columns) or verl's compute_score(data_source, solution_str, ground_truth, "
+    "extra_info)"
 )
 BOXED = "\\boxed{{answer}}"
 """The final-answer form of mathematics: `{answer}` is the place of the answer; all other braces are literal."""
@@ -88,10 +94,15 @@ class Declaration:
     """Columns of a row, besides the gold answer, that it cannot do without."""
     reward_range: Range | None = None
     """Smallest and largest reward; None counts as 0 to 1 where verifiers are combined."""
+    at_once: int | None = None
+    """Completions of a call of a batch verifier at most, or that an asynchronous one judges at the same time; None is
+    `AT_ONCE`."""
 
     def __post_init__(self) -> None:
         if self.answer_form is not None:
             require_place(self.answer_form, "@rlvr.verifier(answer_form=...)")
+        if self.at_once is not None and self.at_once < 1:
+            raise PluginError(f"@rlvr.verifier(at_once={self.at_once}): at least 1 completion is judged at once")
         if self.min_group < 1:
             raise PluginError(f"@rlvr.verifier(min_group={self.min_group}): a group has at least 1 rollout")
         if isinstance(self.env, str) or not all(isinstance(each, str) and each for each in self.env):
@@ -120,8 +131,9 @@ def verifier(
     env: Sequence[str] = (),
     columns: Sequence[str] = (),
     reward_range: Range | None = None,
+    at_once: int | None = None,
 ) -> Callable[[F], F]:
-    """Declare that a function is a verifier, and return it unchanged.
+    """Declare that a function, or a class with a method `check`, is a verifier, and return it unchanged.
 
         @verifier(name="mine", version="1")
         def check(completion: str, task: Task, *, tolerance: float = 0.0) -> bool | float | None | Verdict: ...
@@ -133,8 +145,7 @@ def verifier(
     Args:
         name: Its name in scores. Default: the function's name.
         version: Change it whenever a verdict may change. Default, and always in a file: a hash of the source.
-        takes: "completion" for `check(completion, task)`, "rollout" for `check(rollout)`, "group" for
-            `check(rollouts)`, which returns as many results in their order. Default: what the parameter names show.
+        takes: "completion", "batch", "rollout" or "group" (docs/verifiers.md). Default: what the parameter names show.
         needs_answer: Whether it compares an answer with the gold answer. Set it to False for format checks.
         memory: Bytes of address space that a worker may use in addition to what imports took.
         preload: Function that is called once, before workers are forked: for imports and tables that they share.
@@ -148,12 +159,13 @@ def verifier(
         env: Environment variables that it reads when it is called; workers see no others (`rlvr.verify.environment`).
         columns: Columns of `task.extra` that it cannot do without. TRL's functions declare theirs as parameters.
         reward_range: Smallest and largest reward, if it is not 0 to 1. Compositions check their weights against it.
+        at_once: Completions of a call of a batch verifier, or that an asynchronous one judges at the same time.
 
     Raises PluginError for arguments that make no sense.
     """
     # In the order of the fields of `Declaration`.
     given = (name, version, takes, needs_answer, memory, preload, answer_form, cases, sees, deterministic, tuple(files))
-    declaration = Declaration(*given, min_group, partial_credit, env, tuple(columns), reward_range)
+    declaration = Declaration(*given, min_group, partial_credit, env, tuple(columns), reward_range, at_once)
 
     def mark(function: F) -> F:
         function.__rlvr_verifier__ = declaration  # type: ignore[attr-defined]
@@ -177,7 +189,7 @@ def require_range(given: object, where: str) -> Range:
 
 
 class FunctionVerifier(LoadedVerifier):
-    """A loaded verifier: a function, its form and its options. Made by `load_verifier`."""
+    """A loaded verifier: a function or a class, its form and its options. Made by `load_verifier`."""
 
     def __init__(self, function: Callable[..., Any], name: str, version: str, options: Mapping[str, Any]) -> None:
         """Raises PluginError if the function has no known form, ConfigError for a wrong option."""
@@ -186,27 +198,37 @@ class FunctionVerifier(LoadedVerifier):
         self.version = version
         self.memory = declared.memory
         self._declared = declared
-        self._function = function
-        parameters = _signature(name, function)
-        self._parameters = parameters
-        self._form, _ = _form(name, parameters, declared)
+        self._subject = Subject(name, function)
+        self._parameters = self._subject.parameters
+        self._form, _ = _form(name, self._parameters, declared)
+        self._concurrent = self._subject.is_async and self._form in ("completion", "rollout")
+        kind = "async" if self._concurrent else self._form
+        self.at_once = (declared.at_once or AT_ONCE[kind]) if kind in AT_ONCE else 1
+        self.closes = self._subject.closes
         self.takes_groups = self._form == "group"
         self.min_group = declared.min_group if self.takes_groups else 1
         self.wants_rollout = self._form in ("rollout", "group", "trl")  # completion and task are not enough
         self.sees: Sees = declared.sees if self._form == "completion" else "task"
-        self.repeatable = declared.deterministic and self._form == "completion"
-        """Whether verdicts depend only on completion, task and options, and may be remembered."""
+        self.repeatable = declared.deterministic and self._form == "completion" and self.at_once == 1
         # A TRL function may not use the gold answer: that depends on the columns that it names.
         self.needs_answer = declared.needs_answer and self._form != "trl"
         self.escaped = 0
-        """Verdicts so far with text that had to be escaped, because no file can hold lone surrogates."""
         self.env = tuple(declared.env)
-        """Names of the environment variables that it declares."""
-        self._options, secrets = _resolve(name, function, _offered(name, parameters, declared), options)
+        offered = self._subject.offered or _offered(name, self._parameters, declared)
+        self._options, written = resolved_options(name, self._subject.options_of, offered, options)
+        self._arguments = {} if self._subject.is_class else self._options
         try:
-            self.config: Mapping[str, Any] = to_jsonable_python(writable(self._options, secrets, options))
+            self.config: Mapping[str, Any] = to_jsonable_python(written)
         except PydanticSerializationError as error:
             raise PluginError(f"verifier {name!r} has an option that JSON cannot hold: {error}") from error
+
+    def setup(self) -> None:
+        """Make the instance of a class and call its `setup`; a function needs none."""
+        self._subject.setup(self._options, keeps_loop=self._concurrent)
+
+    def close(self) -> None:
+        """Call `close` of a class's instance."""
+        self._subject.close()
 
     @property
     def claims(self) -> Claims:
@@ -215,7 +237,7 @@ class FunctionVerifier(LoadedVerifier):
         cases = None
         if declared.cases is not None:
             try:
-                source = inspect.getsourcefile(inspect.unwrap(self._function))
+                source = inspect.getsourcefile(inspect.unwrap(self._subject.function))
             except TypeError:  # a callable object, a partial
                 source = None
             cases = str(Path(source or "").absolute().parent / declared.cases)
@@ -256,8 +278,14 @@ class FunctionVerifier(LoadedVerifier):
             )
             return [alone if refusal is None else refusal for refusal in refusals]
         asked = [item for item, refusal in zip(items, refusals, strict=True) if refusal is None]
-        if self._form == "group":
-            found = self._ask_group(asked) if asked else []
+        if not asked:
+            found = []
+        elif self._form == "group":
+            found = self._ask_group(asked)
+        elif self._form == "batch":
+            found = self._ask_batch(asked)
+        elif self._concurrent:
+            found = self._subject.run(self._ask_all(asked), self._options)
         else:
             found = [self._ask(item) for item in asked]
         self.escaped += sum(not has_utf8(verdict) for verdict in found)
@@ -279,15 +307,10 @@ class FunctionVerifier(LoadedVerifier):
 
     def _ask(self, item: Item) -> Verdict:
         match self._form:
-            case "completion":
-                task = item.task
-                if self.sees == "answer" and not task.model_fields_set <= _ANSWER:
-                    task = Task(answer=task.answer)
-                return verdict_of(self._call(item.completion, task, **self._options))
-            case "rollout":
-                return verdict_of(self._call(item.rollout, **self._options))
+            case "completion" | "rollout":
+                return verdict_of(self._call(*self._given(item), **self._arguments))
             case "verl":
-                return _verl_verdict(self._call(**_verl_arguments(item, self._parameters), **self._options))
+                return _verl_verdict(self._call(**_verl_arguments(item, self._parameters), **self._arguments))
             case _:
                 columns = _trl_columns(item)
                 required = [key for key, p in self._parameters.items() if p.default is p.empty and p.kind not in _VAR]
@@ -299,8 +322,42 @@ class FunctionVerifier(LoadedVerifier):
                     columns = {key: value for key, value in columns.items() if key in self._parameters}
                 return self._one_each(self._call(**columns), 1)[0]
 
+    def _given(self, item: Item) -> tuple[Any, ...]:
+        """Return the positional arguments about one item, for forms that take one."""
+        if self._form == "rollout":
+            return (item.rollout,)
+        task = item.task
+        if self.sees == "answer" and not task.model_fields_set <= _ANSWER:
+            task = Task(answer=task.answer)
+        return item.completion, task
+
     def _ask_group(self, items: Sequence[Item]) -> list[Verdict]:
-        return self._one_each(self._call([item.rollout for item in items], **self._options), len(items))
+        return self._one_each(self._call([item.rollout for item in items], **self._arguments), len(items))
+
+    def _ask_batch(self, items: Sequence[Item]) -> list[Verdict]:
+        """Return the verdicts on a batch. If the function raises, it is asked about each item alone."""
+        try:
+            results = self._call([item.completion for item in items], [item.task for item in items], **self._arguments)
+            return self._one_each(results, len(items))
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            return [self.failed(error)] if len(items) == 1 else [self._ask_batch([item])[0] for item in items]
+
+    async def _ask_all(self, items: Sequence[Item]) -> list[Verdict]:
+        """Return the verdicts on items that are judged at the same time, each within the time limit."""
+        return list(await asyncio.gather(*map(self._ask_one, items)))
+
+    async def _ask_one(self, item: Item) -> Verdict:
+        try:
+            async with asyncio.timeout(self.limit) as clock:
+                return verdict_of(await self._subject.callee(self._options)(*self._given(item), **self._arguments))
+        except (MemoryError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if isinstance(error, TimeoutError) and clock.expired():
+                return Verdict(status=Status.TIMEOUT, reason=f"not done after {self.limit:g} s")
+            return self.failed(error)
 
     def _one_each(self, results: Any, count: int) -> list[Verdict]:
         """Return a verdict for each of `count` results; `error` for all if there is another number of results."""
@@ -312,12 +369,8 @@ class FunctionVerifier(LoadedVerifier):
         return [verdict_of(result) for result in listed]
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
-        result = self._function(*args, **kwargs)
-        if inspect.iscoroutine(result):  # TRL's reward functions may be asynchronous
-            import asyncio
-
-            return asyncio.run(result)
-        return result
+        result = self._subject.callee(self._options)(*args, **kwargs)
+        return asyncio.run(result) if inspect.iscoroutine(result) else result  # TRL's may be asynchronous
 
 
 def load_verifier(ref: str, /, **options: Any) -> LoadedVerifier:
@@ -447,7 +500,7 @@ def _form(name: str, parameters: Mapping[str, inspect.Parameter], declared: Decl
     """Return the form, and the parameters that belong to it; the others are options."""
     leading = [key for key, p in parameters.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if declared.takes is None:
-        if "completions" in parameters:
+        if "completions" in parameters and tuple(leading[:2]) != _BATCH:
             return "trl", tuple(parameters)
         if {"solution_str", "ground_truth"} <= set(parameters):
             return "verl", _VERL
@@ -458,7 +511,7 @@ def _form(name: str, parameters: Mapping[str, inspect.Parameter], declared: Decl
             f"verifier {name!r} takes ({', '.join(map(str, parameters.values()))}), which is none of the known forms: "
             f"{_FORMS}; rename its parameters, or declare it with @rlvr.verifier(takes=...)"
         )
-    count = 2 if declared.takes == "completion" else 1
+    count = 2 if declared.takes in ("completion", "batch") else 1
     if len(leading) < count:
         raise PluginError(
             f"verifier {name!r} is declared with takes={declared.takes!r} and has {len(leading)} positional "
@@ -514,101 +567,18 @@ def _verl_verdict(result: Any) -> Verdict:
     return verdict.model_copy(update={"extracted": extracted}) if isinstance(extracted, str) else verdict
 
 
-# --- options --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of a verifier: a parameter of its function beyond those of its form."""
-
-    name: str
-    annotation: Any
-    """Its type; `Any` if it has no annotation."""
-    required: bool
-    default: Any
-    meaning: str
-    """Text of the docstring's section `Args:`; empty if it has none."""
-
-
 def load_options(ref: str) -> list[Option]:
     """Return the options of the verifier that `ref` names. Raises PluginError as `load_verifier` does."""
     function, name, _ = _find(ref)
     declared: Declaration = getattr(function, "__rlvr_verifier__", Declaration())
-    offered = _offered(name, _signature(name, function), declared)
-    named = {key: p for key, p in offered.items() if p.kind not in _VAR}
-    try:
-        hints = _hints(function, named)
-    except (NameError, TypeError) as error:
-        raise PluginError(f"verifier {name!r}: an option's annotation cannot be used: {error}") from error
-    meanings = _documented_arguments(inspect.getdoc(function) or "")
-    return [
-        Option(key, hints.get(key, Any), p.default is p.empty, p.default, meanings.get(key, ""))
-        for key, p in named.items()
-    ]
-
-
-def _documented_arguments(docstring: str) -> dict[str, str]:
-    """Return parameter → text of the section `Args:` of a docstring in Google's style."""
-    found: dict[str, list[str]] = {}
-    section = re.search(r"^Args:\n((?:[ ]+.*(?:\n|$)|\n)+)", docstring, flags=re.MULTILINE)
-    lines = section[1].splitlines() if section else []
-    indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
-    for line in lines:
-        if entry := re.match(rf" {{{indent}}}(\w+):\s*(.*)", line):
-            found[entry[1]] = [entry[2]]
-        elif found and line.strip():
-            found[list(found)[-1]].append(line.strip())
-    return {name: " ".join(texts).removesuffix(".") for name, texts in found.items()}
-
-
-def _signature(name: str, function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(function).parameters
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"verifier {name!r} cannot be called: {error}") from error
+    subject = Subject(name, function)
+    offered = subject.offered or _offered(name, subject.parameters, declared)
+    return listed_options(name, subject.options_of, offered, inspect.getdoc(function) or "")
 
 
 def _offered(
     name: str, parameters: Mapping[str, inspect.Parameter], declared: Declaration
 ) -> dict[str, inspect.Parameter]:
-    """Return the parameters that are options."""
+    """Return the parameters of a function that are options."""
     form, fixed = _form(name, parameters, declared)
     return {} if form == "trl" else {key: p for key, p in parameters.items() if key not in fixed}
-
-
-def _hints(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """Return parameter → type, for those with an annotation."""
-    annotations = {key: p.annotation for key, p in parameters.items() if p.annotation is not p.empty}
-    names = getattr(function, "__globals__", {})
-    return typing.get_type_hints(SimpleNamespace(__annotations__=annotations), names, include_extras=True)
-
-
-def _resolve(
-    name: str, function: Callable[..., Any], offered: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
-) -> tuple[dict[str, Any], set[str]]:
-    """Return every option's value (the given one, validated and coerced, or the unchanged default), and the names of
-    those that are secret."""
-    named = {key: p for key, p in offered.items() if p.kind not in _VAR}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in offered.values())
-    unknown = [key for key in given if key not in named]
-    if unknown and not takes_any:
-        hint = nearest(unknown[0], named) or "; it has none"
-        raise ConfigError(f"verifier {name!r} has no option {unknown[0]!r}{hint}")
-    if missing := [key for key, p in named.items() if p.default is p.empty and key not in given]:
-        raise ConfigError(f"verifier {name!r} needs a value for its option {missing[0]!r}")
-    values = {key: p.default for key, p in named.items()} | dict(given)
-    try:
-        hints = _hints(function, named)
-        adapters = {key: pydantic.TypeAdapter[Any](hint) for key, hint in hints.items() if key in given}
-    except (NameError, TypeError, pydantic.errors.PydanticUserError) as error:
-        raise PluginError(f"verifier {name!r}: an option's annotation cannot be used: {error}") from error
-    secrets = {key for key, value in values.items() if is_secret(key, hints.get(key, Any), value)}
-    for key in secrets & given.keys():
-        values[key] = secret_value(key, given[key], f"verifier {name!r}: option {key!r}")
-    for key, adapter in adapters.items():
-        try:
-            values[key] = adapter.validate_python(values[key])
-        except pydantic.ValidationError as error:
-            problem = error.errors(include_url=False)[0]["msg"]
-            raise ConfigError(f"verifier {name!r}: option {key!r} is {shown(given[key])}: {problem}") from error
-    return values, secrets

@@ -33,7 +33,14 @@ class Worker:
         self._cells = cells
         self._passes = 0  # over the rows of a batch, before the current one
         self._verifier = verifier
-        self._state = ProcessState()
+        self._broken: Verdict | None = None
+        """The verdict on every row, if the verifier's `setup` failed."""
+        try:
+            verifier.setup()
+        except Exception as error:
+            failure = verifier.failed(error)
+            self._broken = failure.model_copy(update={"reason": f"setup failed: {failure.reason}"})
+        self._state = ProcessState(descriptors=verifier.at_once)
         self._one_by_one = False  # a row has changed the process: compare and restore after each row
         self._reseed = False  # a row has drawn random numbers: seed the generators before each row
 
@@ -42,6 +49,7 @@ class Worker:
         while (frame := receive_frame(channel)) is not None:
             nonce, rows = pickle.loads(frame)
             send_frame(channel, nonce + json.dumps(self.answer(rows)).encode())
+        self._verifier.close()
 
     def answer(self, rows: list[Row]) -> dict[str, Any]:
         """Run the first rows of a batch, at least one.
@@ -103,6 +111,8 @@ class Worker:
         return answers, found._replace(restorable=list(restored))
 
     def _judge(self, size: int, data: bytes) -> list[Verdict]:
+        if self._broken is not None:
+            return [self._broken] * size
         try:
             return self._verifier.judge([Item(*fields) for fields in pickle.loads(data)])
         except MemoryError:

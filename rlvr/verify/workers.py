@@ -98,6 +98,14 @@ class Channel:
             del self._incoming[:end]
             yield frame
 
+    def finish(self, deadline: float) -> None:
+        """Tell an idle worker that there is no more work, and wait until it has closed its end, or for the deadline."""
+        with contextlib.suppress(OSError):  # it is gone already
+            self.stream.shutdown(socket.SHUT_WR)
+            self.stream.settimeout(max(0.001, deadline - time.monotonic()))
+            while self.stream.recv(1 << 18):
+                pass
+
     def close(self) -> None:
         """Close this end."""
         self.stream.close()
@@ -118,17 +126,19 @@ class Workers:
         load_timeout: float = LOAD_TIMEOUT,
         *,
         write_protect: bool = False,
+        timeout: float | None = None,
     ) -> None:
         """Raises PluginError and ConfigError, as loading the verifier in the zygote did.
 
         With `write_protect`, workers may write to their scratch folders only (`rlvr.verify.landlock`); ConfigError if
-        the kernel cannot do that.
+        the kernel cannot do that. `timeout` limits each of several verdicts that a worker is at.
         """
         if write_protect:
             landlock.require()
         given = [options, *(part.options for part in leaves(ref))]
         self._write_protect, self._variables = write_protect, set[str]().union(*map(variables, given))
         self._ref, self._count, self._memory, self._load_timeout = ref, count, memory, load_timeout
+        self._timeout = timeout
         self._output = OutputRelay(ref)
         try:
             self._options = pickle.dumps(dict(options))
@@ -206,8 +216,8 @@ class Workers:
     def _load(self) -> Mapping[str, Any]:
         """Have the zygote load the verifier, and return its description."""
         path = [entry or os.getcwd() for entry in sys.path]
-        order = {"path": path, "ref": self._ref, "options": self._options, "memory": self._memory}
-        order |= {"scratch": self._scratch, "write_protect": self._write_protect}
+        order: dict[str, Any] = {"path": path, "ref": self._ref, "options": self._options, "memory": self._memory}
+        order |= {"scratch": self._scratch, "write_protect": self._write_protect, "timeout": self._timeout}
         answer = None
         self.control.settimeout(self._load_timeout)
         try:

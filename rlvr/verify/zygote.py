@@ -355,6 +355,7 @@ def main(control_fd: int, cells_fd: int) -> None:
         _end_with_parent(control, True)
         os.environ.update(json.loads(values))
         verifier.preload()
+        verifier.limit = order["timeout"]
         memory = order["memory"] or verifier.memory or DEFAULT_MEMORY
     except ConfigError as error:
         send_frame(control, json.dumps({"error": "ConfigError", "message": str(error)}).encode())

@@ -491,7 +491,7 @@ def test_a_module(write: Callable[[str], str], tmp_path: Path, monkeypatch: pyte
         ("def chekc(completion, task): ...", "no function 'check'; did you mean 'chekc'"),
         ("from math import sqrt", "no function 'check'$"),
         ("check = 3", "is int 3, not a function"),
-        ("check = int", "none of the known forms|cannot be called"),
+        ("check = int", "none of the known forms|cannot be called|a class without a method `check`"),
         ("def check(a, b): ...", r"takes \(a, b\), which is none of the known forms: check\(completion, task\)"),
         (
             "import rlvr\n@rlvr.verifier(takes='completion')\ndef check(a): ...",
