@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rlvr.run.reporting import TrainReporter as TrainReporter
     from rlvr.run.train import TrainResult as TrainResult
     from rlvr.run.train import train as train
+    from rlvr.testing.scaffold import new_plugin as new_plugin
     from rlvr.verify.adapters import to_trl as to_trl
     from rlvr.verify.adapters import to_verifiers as to_verifiers
     from rlvr.verify.adapters import to_verl as to_verl
@@ -71,6 +72,7 @@ _HOME = {
     "ScoreReporter": "rlvr.rescore.score",
     "ScoreResult": "rlvr.rescore.score",
     "score": "rlvr.rescore.score",
+    "new_plugin": "rlvr.testing.scaffold",
     "to_trl": "rlvr.verify.adapters",
     "to_verifiers": "rlvr.verify.adapters",
     "to_verl": "rlvr.verify.adapters",

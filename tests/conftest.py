@@ -47,6 +47,7 @@ MODELS = (
     "rlvr/cli/test_train_cli.py",
     "rlvr/data/test_prompts.py",
     "rlvr/run",
+    "rlvr/testing/test_scaffold.py",
     "rlvr/test_alarms.py",
     "rlvr/verify/test_score_names.py",
 )
@@ -60,6 +61,7 @@ SLOW = (
     "rlvr/cli/test_score_cli.py",
     "rlvr/data/test_tables.py",
     "rlvr/rescore/test_score_many.py",
+    "rlvr/testing/test_scaffold.py",
     "rlvr/verify/test_adapters.py",
     "rlvr/verify/test_isolation.py",
     "rlvr/verify/test_landlock.py",

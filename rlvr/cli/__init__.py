@@ -16,6 +16,7 @@ from rlvr.cli.diagnose import diagnose
 from rlvr.cli.doctor import doctor
 from rlvr.cli.export import export
 from rlvr.cli.generate import generate
+from rlvr.cli.new import new
 from rlvr.cli.plot import plot
 from rlvr.cli.plugins import plugins
 from rlvr.cli.recipes import recipes
@@ -45,7 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=TrainCommand)(train)
-for command in (generate, serve, score, compare, show, export, diagnose, plot, settings, plugins, doctor):
+for command in (generate, serve, score, compare, show, export, diagnose, plot, settings, plugins, new, doctor):
     app.command(cls=Command)(command)
 
 

@@ -234,8 +234,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
             asked_again = sum(saved.asked(question.prompt.asked) for question in asked.questions)
             _tell_shared(asked_again, len(asked.questions), notes)
             config = _count_steps(config, saved)
-        _refuse_columnless(asked, scorer)
-        _refuse_partless(asked.verifier, scorer, options.needs_parts)
+        _check_fit(asked, scorer, options)
         config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
         if scorer is not None:
@@ -507,10 +506,15 @@ def _refuse_segments(saved: SavedRollouts, needs_whole_rollouts: Sequence[str]) 
         )
 
 
-def _refuse_columnless(asked: _Asked, scorer: Scorer | None) -> None:
-    """Raise ConfigError if the verifier cannot do without a column that the first prompts do not have."""
-    if scorer is None or not scorer.claims.columns:
+def _check_fit(asked: _Asked, scorer: Scorer | None, options: TrainerOptions) -> None:
+    """Raise ConfigError if the prompts lack a column of the verifier, or the verifier the parts that settings need."""
+    if scorer is None:
         return
+    if options.needs_parts and not weights_of(scorer.config):
+        raise ConfigError(
+            f"{options.needs_parts[0]} needs a reward that is a weighted sum without clip (--verifier math:1.0 "
+            f"--verifier form.py:form:0.2), and {asked.verifier!r} is none: leave the setting out"
+        )
     for encoded in [*([] if asked.prompts is None else asked.prompts.peek(1)), *asked.questions[:1]]:
         task = encoded.prompt.task
         if missing := [name for name in scorer.claims.columns if name not in task.extra]:
@@ -518,15 +522,6 @@ def _refuse_columnless(asked: _Asked, scorer: Scorer | None) -> None:
                 f"verifier {scorer.name!r} needs the column {missing[0]!r}, and row {task.row_id} of {task.dataset} "
                 f"has none; its columns are: {', '.join(task.extra) or 'none besides prompt and answer'}"
             )
-
-
-def _refuse_partless(verifier: str, scorer: Scorer | None, needs_parts: Sequence[str]) -> None:
-    """Raise ConfigError if settings need parts of the reward and the verifier gives none."""
-    if needs_parts and scorer is not None and not weights_of(scorer.config):
-        raise ConfigError(
-            f"{needs_parts[0]} needs a reward that is a weighted sum without clip (--verifier math:1.0 --verifier "
-            f"form.py:form:0.2), and {verifier!r} is none: leave the setting out"
-        )
 
 
 def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:
