@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlvr.bench.check import check as check
+    from rlvr.bench.dataset_check import DatasetEntry as DatasetEntry
+    from rlvr.bench.dataset_check import DatasetReport as DatasetReport
+    from rlvr.bench.dataset_check import check_dataset as check_dataset
+    from rlvr.bench.dataset_check import list_datasets as list_datasets
     from rlvr.comparison.compare import CompareResult as CompareResult
     from rlvr.comparison.compare import compare as compare
     from rlvr.hookspecs import hookimpl as hookimpl
@@ -53,6 +57,10 @@ _HOME = {
     "ShowResult": "rlvr.record.select",
     "show": "rlvr.record.select",
     "Diagnosis": "rlvr.run.diagnose",
+    "DatasetEntry": "rlvr.bench.dataset_check",
+    "DatasetReport": "rlvr.bench.dataset_check",
+    "check_dataset": "rlvr.bench.dataset_check",
+    "list_datasets": "rlvr.bench.dataset_check",
     "check": "rlvr.bench.check",
     "diagnose": "rlvr.run.diagnose",
     "GenerateReporter": "rlvr.run.generate",

@@ -12,6 +12,7 @@ from rlvr import __version__
 from rlvr.cli.check import check
 from rlvr.cli.command import Command
 from rlvr.cli.compare import compare
+from rlvr.cli.datasets import datasets
 from rlvr.cli.diagnose import diagnose
 from rlvr.cli.doctor import doctor
 from rlvr.cli.export import export
@@ -63,6 +64,7 @@ def _root(
 
 
 app.add_typer(check, name="check")
+app.add_typer(datasets, name="datasets")
 app.add_typer(recipes, name="recipes")
 
 

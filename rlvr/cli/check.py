@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -13,7 +11,7 @@ import typer
 from rlvr.cli.command import Command, CommandGroup
 from rlvr.cli.json_output import print_json
 from rlvr.cli.options import MaxReward, WriteProtect, dataset_options, verifier_options
-from rlvr.cli.progress import Heartbeat
+from rlvr.cli.progress import rates
 from rlvr.errors import RequestError
 
 NOT_TESTED = 3
@@ -127,7 +125,7 @@ def verifier(
         threshold=threshold,
         max_false_positive_rate=max_false_positive_rate,
         max_false_negative_rate=max_false_negative_rate,
-        progress=_progress(),
+        progress=rates("completions"),
     )
     if as_json:
         print_json(report.to_dict())
@@ -136,13 +134,3 @@ def verifier(
         print(report_text(report, errors).encode(encoding, "backslashreplace").decode(encoding))
     if not report.passed:
         raise typer.Exit(1 if report.failed else NOT_TESTED)
-
-
-def _progress() -> Callable[[int, int], None]:
-    """Return a function that prints the progress to standard error at intervals."""
-    begin, beat = time.monotonic(), Heartbeat()
-
-    def advance(done: int, total: int) -> None:
-        beat(f"{done:,} of {total:,} completions, {done / max(1e-9, time.monotonic() - begin):,.0f} per second")
-
-    return advance

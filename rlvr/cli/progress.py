@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -106,3 +106,13 @@ class _Plain:
     def advance(self, rows: int, at: str, statuses: Mapping[str, int], *, replayed: int = 0) -> None:
         self._pace.advance(rows, replayed)
         self._say(f"{self._pace.done:,} of {self._total:,} rows, {self._pace.text()}; {_counts(at, statuses)}")
+
+
+def rates(what: str) -> Callable[[int, int], None]:
+    """Return a function that prints how many of `what` are done, and the rate, to standard error at intervals."""
+    begin, beat = time.monotonic(), Heartbeat()
+
+    def advance(done: int, total: int) -> None:
+        beat(f"{done:,} of {total:,} {what}, {done / max(1e-9, time.monotonic() - begin):,.0f} per second")
+
+    return advance

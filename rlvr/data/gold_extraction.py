@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
-Gold: TypeAlias = Literal["whole", "hashes", "boxed"]
+Gold: TypeAlias = Literal["whole", "hashes", "boxed", "json"]
 
 _GROUPED = re.compile(r"([-+]?\$?)(\d{1,3}(?:,\d{3})+)(?!,?\d)")
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
@@ -54,11 +54,13 @@ EXTRACTORS: Mapping[Gold, Callable[[str], str | None]] = {
     "whole": str.strip,
     "hashes": after_hashes,
     "boxed": last_boxed,
+    "json": str.strip,
 }
 """Functions that find the answer in its column, by the value of a card's `gold`. None or empty text: no answer."""
 EXPECTED: Mapping[Gold, str] = {
     "whole": "text or a number",
     "hashes": "an answer after '####'",
     "boxed": "a closed \\boxed{} with an answer",
+    "json": "a value",
 }
 """The text that each function expects, for messages."""

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from itertools import islice
 
 from rlvr.data.prompts import Encoded
+from rlvr.data.selection import question_mark
 from rlvr.protocols import PromptSource
-
-
-def question_mark(question: str) -> bytes:
-    """Return 8 bytes that identify a question, whatever white space separates its words."""
-    return hashlib.blake2b(" ".join(question.split()).encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def shared_questions(trained: PromptSource, limit: int | None, held_out: PromptSource, asked: Sequence[Encoded]) -> int:

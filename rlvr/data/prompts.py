@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from weakref import WeakKeyDictionary
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlvr.data.gold_extraction import EXPECTED, EXTRACTORS, Gold
+from rlvr.data.selection import is_kept, lettered, options_of, question_mark, right_letter
 from rlvr.data.tables import ENDINGS, Table, file_table, hub_table, local_files
-from rlvr.data.templates import QUESTION, columns_in, fill, placeholders
+from rlvr.data.templates import CHOICES, QUESTION, columns_in, fill, placeholders
 from rlvr.draws import permuted
 from rlvr.errors import DataError, PluginError, RequestError, nearest
 from rlvr.files import utf8_text
@@ -31,7 +32,7 @@ from rlvr.protocols import Prompt, PromptSource, SourceRequest
 from rlvr.record.foreign_formats import likely_column
 from rlvr.record.paths import at_path
 from rlvr.record.row_files import is_saved_dataset
-from rlvr.record.schema import Message, Stop, Task, digest
+from rlvr.record.schema import Message, Stop, Task, canonical_json, digest
 from rlvr.record.values import json_safe
 from rlvr.registry import registry
 from rlvr.settings import Setting, formerly, read_settings, validate
@@ -68,10 +69,23 @@ class DatasetCard(Frozen):
     answer: str = Field(default="answer", description="column that holds the gold answer, or a path into one")
     gold: Gold = Field(
         default="whole",
-        description="where the gold answer is: whole (the column), hashes (after the last ####), boxed (the last box)",
+        description="where the gold answer is: whole (the column), hashes (after the last ####), boxed (the last box), "
+        "json (the column's value as JSON text)",
     )
     without_gold: Literal["error", "drop"] = Field(
         default="error", description="rows without a gold answer: reject the data set, or leave them out and count them"
+    )
+    not_gold: tuple[str, ...] = Field(
+        default=(), description="texts in the column of the answer that are no gold answer"
+    )
+    keep: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="column → its values in the rows that are kept; others are left out"
+    )
+    distinct: bool = Field(default=False, description="leave out rows whose question has come before")
+    choices: tuple[str, ...] = Field(
+        default=(),
+        description="columns with the options of a multiple-choice question, for the placeholder {choices}: one with a "
+        "list, or the right option's and then the wrong ones', which are shuffled by the question",
     )
     id: str | None = Field(default=None, description="column that identifies a row; default: its number, from 0")
     plain: str = Field(
@@ -85,6 +99,7 @@ class DatasetCard(Frozen):
         default=None, description="license of the data set", json_schema_extra=formerly("licence")
     )
     source: str | None = Field(default=None, description="where the data set is documented")
+    rows: dict[Role, int] = Field(default_factory=dict, description="number of rows of each split, as published")
 
     @field_validator("plain", "user")
     @classmethod
@@ -92,6 +107,20 @@ class DatasetCard(Frozen):
         if QUESTION not in placeholders(template):
             raise ValueError("the template lacks {question}")
         return template
+
+    @model_validator(mode="after")
+    def _shows_the_choices(self) -> Self:
+        if self.choices and any(CHOICES not in placeholders(template) for template in (self.plain, self.user)):
+            raise ValueError("the card has choices, and the templates plain and user need {choices}")
+        if len(self.choices) > 1 and self.choices[0] != self.answer:
+            raise ValueError(f"the first of the choices is the right one: it must be the answer, {self.answer!r}")
+        return self
+
+    def identity(self) -> str:
+        """Return a hash of what decides the prompts and gold answers. Newer keys count only if they are used."""
+        newer = {"not_gold", "keep", "distinct", "choices"}
+        unused = {key for key in newer if not getattr(self, key)}
+        return digest(self.model_dump(mode="json", exclude={"rows", *unused}))
 
 
 class CardSource(PromptSource):
@@ -113,13 +142,14 @@ class CardSource(PromptSource):
         self._question = _question_column(self._tables, card)
         self._filled = _filled_columns(self._tables, card, chat=self.chat)
         self._golds: list[str] = []
+        seen: set[bytes] = set()
         self._rows = array("Q")  # the row of each prompt, counted over all tables
         for first, table in zip(self._first_rows, self._tables, strict=False):
-            for row, gold in _golds(table, card, self._question):
+            for row, gold in _golds(table, card, self._question, seen):
                 self._rows.append(first + row)
                 self._golds.append(gold)
         self.without_gold = self._first_rows[-1] - len(self._rows)
-        """Number of rows that were left out because they have no gold answer (`without_gold: drop`)."""
+        """Number of rows that were left out: without a gold answer, or not kept by the card."""
         if not self._rows:
             raise DataError(f"{', '.join(table.where for table in self._tables)}: no row has a gold answer")
 
@@ -130,8 +160,7 @@ class CardSource(PromptSource):
 
     def digests(self) -> Mapping[str, str]:
         """Return hashes of the card and of every table. Reads all rows."""
-        card = digest(self.card.model_dump(mode="json"))
-        return {f"card of {self.name}": card} | {table.name: table.digest() for table in self._tables}
+        return {f"card of {self.name}": self.card.identity()} | {table.name: table.digest() for table in self._tables}
 
     def __getitem__(self, index: int, /) -> Prompt:
         """Return prompt `index`. Raises DataError if there is none."""
@@ -153,6 +182,10 @@ class CardSource(PromptSource):
             extra={key: json_safe(value) for key, value in row.items() if key not in used},
         )
         values = {name: table.text(name, i, row.get(name)) or "" for name in self._filled}
+        if card.choices:
+            options = options_of(question, [at_path(row, column) for column in card.choices]) or []
+            task = task.model_copy(update={"extra": {**task.extra, CHOICES: options}})
+            values[CHOICES] = lettered(options)
         turns = table.chat(self._question, i, asked) or [{"role": "user", "content": question}]
         if not self.chat:
             return Prompt(
@@ -250,6 +283,7 @@ def _running_sum(lengths: Iterable[int]) -> list[int]:
 def _question_column(tables: Sequence[Table], card: DatasetCard) -> str:
     """Return the column of the question. Raises DataError if a table lacks it, or the answer's or the id's column."""
     filled = [table for table in tables if len(table.rows)]
+    others = [*((column, "choices") for column in card.choices), *((column, "keep") for column in card.keep)]
     question = card.question
     if question is None:
         found = [column for column in _QUESTION_COLUMNS if column in filled[0].columns]
@@ -260,7 +294,7 @@ def _question_column(tables: Sequence[Table], card: DatasetCard) -> str:
             )
         question = found[0]
     for table in filled:
-        for column, what in ((question, "question"), (card.answer, "answer"), (card.id, "id")):
+        for column, what in ((question, "question"), (card.answer, "answer"), (card.id, "id"), *others):
             if column is not None and not table.has(column):
                 likely = likely_column(what, table.columns)
                 hint = f", for example {likely}" if likely else ""
@@ -300,7 +334,9 @@ def _filled_columns(tables: Sequence[Table], card: DatasetCard, *, chat: bool) -
     for key, template in (("plain", card.plain), ("system", card.system or ""), ("user", card.user)):
         for table in (table for table in tables if len(table.rows)):
             setting = f"dataset.options.{key}"
-            found = columns_in(template, table.columns, answer=card.answer, key=setting, where=table.where)
+            known = (*table.columns, CHOICES) if card.choices else table.columns
+            found = columns_in(template, known, answer=card.answer, key=setting, where=table.where)
+            found = [column for column in found if not (card.choices and column == CHOICES)]
             if chat != (key == "plain"):
                 _require_cells(table, found, setting)
                 used += found
@@ -315,25 +351,45 @@ def _require_cells(table: Table, columns: Sequence[str], setting: str) -> None:
                 raise DataError(f"{table.where}, row {row + 1}: column {column!r} is empty, and {setting} fills it in")
 
 
-def _golds(table: Table, card: DatasetCard, question: str) -> Iterator[tuple[int, str]]:
-    """Yield `(row, gold answer)` for each row that has one."""
+def _golds(table: Table, card: DatasetCard, question: str, seen: set[bytes]) -> Iterator[tuple[int, str]]:
+    """Yield `(row, gold answer)` for each row that has one and that the card keeps. `seen` holds earlier questions."""
     if not len(table.rows):
         return
-    for row, (asked, answer) in enumerate(table.cells(question, card.answer)):
-        if not (table.question(question, row, asked) or "").strip():
+    for row, (asked, answer, *more) in enumerate(table.cells(question, card.answer, *card.keep, *card.choices)):
+        if not is_kept(card.keep, more[: len(card.keep)]):
+            continue
+        text = table.question(question, row, asked) or ""
+        if not text.strip():
             raise DataError(
                 f"{table.where}, row {row + 1}: column {question!r} holds no question; {_columns(table, row)}"
             )
-        text = table.text(card.answer, row, answer)
-        gold = EXTRACTORS[card.gold](text) if text is not None else None
-        if gold:
-            yield row, gold
-        elif card.without_gold == "error":
-            raise DataError(
-                f"{table.where}, row {row + 1}: column {card.answer!r} holds no gold answer: expected "
-                f"{EXPECTED[card.gold]}, got {str(answer)[-60:]!r}; {_columns(table, row)} (to leave such rows out: "
-                "--set dataset.options.without_gold=drop)"
-            )
+        if card.distinct:
+            if (mark := question_mark(text)) in seen:
+                continue
+            seen.add(mark)
+        gold = _gold(table, card, row, answer)
+        options = more[len(card.keep) :]
+        if options and options_of(text, options) is None:
+            raise DataError(f"{table.where}, row {row + 1}: no options in {', '.join(card.choices)}; expected texts")
+        if gold is not None:
+            yield row, right_letter(text, options) if len(options) > 1 else gold
+
+
+def _gold(table: Table, card: DatasetCard, row: int, answer: Any) -> str | None:
+    """Return the gold answer of a row; None if it has none and may be left out. Raises DataError otherwise."""
+    if card.gold == "json" and not isinstance(answer, str | None):
+        answer = canonical_json(json_safe(answer))
+    text = table.text(card.answer, row, answer)
+    gold = EXTRACTORS[card.gold](text) if text is not None else None
+    if gold and gold.casefold() not in card.not_gold:
+        return gold
+    if card.without_gold == "drop":
+        return None
+    raise DataError(
+        f"{table.where}, row {row + 1}: column {card.answer!r} holds no gold answer: expected "
+        f"{EXPECTED[card.gold]}, got {str(answer)[-60:]!r}; {_columns(table, row)} (to leave such rows out: "
+        "--set dataset.options.without_gold=drop)"
+    )
 
 
 def _columns(table: Table, row: int) -> str:

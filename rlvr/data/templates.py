@@ -14,6 +14,8 @@ from rlvr.errors import ConfigError
 
 QUESTION = "question"
 """The placeholder of the question, whatever its column is called."""
+CHOICES = "choices"
+"""The placeholder of the options of a multiple-choice question, one per line with its letter."""
 
 _BRACES = re.compile(r"\{\{\{(?P<wrapped>[^{}]*)\}\}\}|\{\{(?P<literal>[^{}]*)\}\}|\{(?P<plain>[^{}]*)\}")
 _NAME = re.compile(r"\s*[^\W\d][\w .:/-]*")

@@ -347,7 +347,8 @@ def _asked(
         prompting = Prompting.of(config, model, tokenizer, notes)
     if source is not None:
         if source.without_gold:
-            notes.append(f"{source.without_gold:,} rows of {config.dataset.name} have no gold answer and are left out")
+            why = "no gold answer, or excluded by its card"
+            notes.append(f"{source.without_gold:,} rows of {config.dataset.name} are left out: {why}")
         prompts = prompting.stream(source, seed=config.seed, limit=config.dataset.limit)
     if held_out is not None:
         stream = prompting.stream(held_out, seed=EVAL_SEED)

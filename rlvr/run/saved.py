@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-from rlvr.data.overlap import question_mark
+from rlvr.data.selection import question_mark
 from rlvr.draws import permuted
 from rlvr.errors import DataError
 from rlvr.files import expanded, sha256

@@ -529,4 +529,4 @@ def test_a_plan_asks_each_held_out_question_once_and_says_what_is_left_out(tmp_p
         assert {e.prompt.task.row_id for e in plan.prompts.take(6)} == {"1", "3"}
         assert plan.dataset_size == 3
         assert any(note.startswith("1 held-out questions are not asked: they have more than 10") for note in plan.notes)
-        assert f"1 rows of {train} have no gold answer and are left out" in plan.notes
+        assert f"1 rows of {train} are left out: no gold answer, or excluded by its card" in plan.notes

@@ -1,0 +1,170 @@
+"""Every card reads a file in the layout in which its data set is published, and its verifier accepts the gold answers.
+
+The rows are made up; their columns and types are those of the published files.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlvr.bench.dataset_check import check_dataset
+from rlvr.data.prompts import CardSource, load_source
+from rlvr.errors import ConfigError, DataError
+from rlvr.protocols import SourceRequest
+
+MATH = {"problem": "Find 100+4.", "answer": "104"}
+NUMINA = {
+    **MATH,
+    "solution": "…",
+    "problem_type": "Algebra",
+    "question_type": "math-word-problem",
+    "source": "olympiads",
+}
+VALID = {"problem_is_valid": "Yes", "solution_is_valid": "Yes", "synthetic": False}
+DAPO = {
+    "data_source": "math_dapo",
+    "prompt": [
+        {"role": "user", "content": "Solve it.\n\nFind 100+4.\n\nPut your answer on its own line after Answer:"}
+    ],
+    "ability": "MATH",
+    "reward_model": {"ground_truth": "104", "style": "rule-lighteval/MATH_v2"},
+    "extra_info": {"index": "u1"},
+}
+GPQA = {
+    "Record ID": "rec1",
+    "Question": "Which is heavier?",
+    "Correct Answer": "lead",
+    "Incorrect Answer 1": "cork",
+    "Incorrect Answer 2": "wool",
+    "Incorrect Answer 3": "air",
+    "High-level domain": "Physics",
+    "Subdomain": "-",
+}
+MMLU = {"question_id": 7, "question": "2+2?", "options": ["3", "4", "5"], "answer": "B", "answer_index": 1, "src": "-"}
+IFEVAL = {
+    "key": 9001,
+    "prompt": "Write two lines without commas.",
+    "instruction_id_list": ["punctuation:no_comma"],
+    "kwargs": [{"num_words": None, "relation": None}],
+}
+RLVR_IFEVAL = {
+    "messages": [{"role": "user", "content": "Write two lines without commas."}],
+    "ground_truth": '{"func_name": "validate_no_commas", "N": null, "quantifier": null}',
+    "dataset": "ifeval",
+    "constraint_type": "No Commas",
+    "constraint": "Do not use any comma.",
+}
+XLAM = {
+    "id": 1,
+    "query": "Area of a 2 by 3 rectangle?",
+    "answers": '[{"name": "area", "arguments": {"w": 2, "h": 3}}]',
+    "tools": '[{"name": "area", "description": "…", "parameters": {"w": {"type": "int", "description": "…"}}}]',
+}
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "aime24": [{"ID": "2024-I-99", "Problem": "Find 100+4.", "Solution": "It is 104.", "Answer": 104}],
+    "aime25": [{**MATH, "id": "0"}],
+    "hmmt": [{"problem_idx": 1, **MATH, "answer": "\\frac{1}{2}", "problem_type": ["Algebra"]}],
+    "olympiadbench": [
+        {
+            "id": 1, "question": "Solve x^2=4.", "solution": ["…"], "final_answer": ["2, -2"], "context": None,
+            "is_multiple_answer": True, "unit": None, "answer_type": "Numerical", "error": None, "image_1": None,
+        }
+    ],
+    "omni-math": [{"domain": ["Mathematics -> Algebra"], "difficulty": 5.0, **MATH, "solution": "…", "source": "-"}],
+    "big-math": [{**MATH, "source": "olympiads", "domain": ["Mathematics -> Algebra"], "llama8b_solve_rate": 0.4}],
+    "numina-1.5": [
+        {**NUMINA, **VALID},
+        {**NUMINA, **VALID, "answer": "proof"},
+        {**NUMINA, **VALID, "answer": "notfound"},
+        {**NUMINA, **VALID, "question_type": "proof"},
+        {**NUMINA, **VALID, "problem_is_valid": "Incomplete"},
+    ],
+    "open-r1-math": [
+        {**NUMINA, "uuid": "u1", "generations": ["…"], "correctness_math_verify": [True], "messages": []},
+        {**NUMINA, "uuid": "u2", "answer": "proof", "generations": [], "correctness_math_verify": [], "messages": []},
+    ],
+    "dapo": [DAPO, {**DAPO, "extra_info": {"index": "u2"}}],
+    "skywork-or1": [{**DAPO, "reward_model": {"ground_truth": '["104"]', "style": "rule"}}],
+    "polaris": [{**MATH, "difficulty": "3/8"}],
+    "gpqa": [GPQA, {**GPQA, "Record ID": "rec2", "Question": "Which sinks?"}],
+    "mmlu-pro": [MMLU],
+    "ifeval": [IFEVAL],
+    "rlvr-ifeval": [RLVR_IFEVAL],
+    "xlam": [XLAM],
+}  # fmt: skip
+EVALUATION = {"aime24", "aime25", "hmmt", "olympiadbench", "omni-math", "gpqa", "mmlu-pro", "ifeval"}
+KEPT = {"gpqa": 2}
+"""Rows that become prompts, where they are not one."""
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def source_of(name: str, file: Path, chat: bool = False, **options: Any) -> CardSource:
+    split = "eval" if name in EVALUATION else "train"
+    source = load_source(name, SourceRequest(split, 0, chat, options, (file,)))
+    assert isinstance(source, CardSource)
+    return source
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_card_reads_its_published_layout_and_accepts_its_gold_answers(name: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "rows.jsonl", ROWS[name])
+    report = check_dataset(name, data_files=[file], workers=0)
+    assert report.passed, report
+    assert report.split == ("eval" if name in EVALUATION else "train")
+    assert report.rows == KEPT.get(name, 1)
+    assert report.left_out == len(ROWS[name]) - report.rows
+    for chat in (False, True):
+        assert len(source_of(name, file, chat)[0].asked) > 5
+
+
+def test_the_right_option_is_shuffled_by_the_question_and_its_letter_is_the_gold_answer(tmp_path: Path) -> None:
+    rows = [{**GPQA, "Record ID": f"r{i}", "Question": f"Which is heavier, in case {i}?"} for i in range(60)]
+    source = source_of("gpqa", written(tmp_path / "rows.jsonl", rows))
+    golds = [source[i].task.answer or "" for i in range(60)]
+    assert {golds.count(letter) > 5 for letter in "ABCD"} == {True}
+    again = source_of("gpqa", written(tmp_path / "backwards.jsonl", rows[::-1]))
+    assert [again[59 - i].task.answer for i in range(60)] == golds
+    for i in range(60):
+        prompt = source[i]
+        assert prompt.task.extra["choices"]["ABCD".index(golds[i])] == "lead"
+        assert f"\n{golds[i]}. lead\n" in (prompt.text or "")
+        assert "Correct Answer" not in prompt.task.extra
+
+
+def test_options_in_one_column_keep_their_order(tmp_path: Path) -> None:
+    prompt = source_of("mmlu-pro", written(tmp_path / "rows.jsonl", [MMLU]), chat=True)[0]
+    assert prompt.task.answer == "B"
+    assert prompt.messages is not None
+    assert prompt.messages[-1].content == "2+2?\n\nA. 3\nB. 4\nC. 5"
+
+
+def test_a_row_without_options_is_an_error_that_names_it(tmp_path: Path) -> None:
+    file = written(tmp_path / "rows.jsonl", [MMLU, {**MMLU, "options": []}])
+    with pytest.raises(DataError, match=r"rows.jsonl, row 2: no options in options"):
+        source_of("mmlu-pro", file)
+    with pytest.raises(DataError, match=r"there is no column 'choice' for the choices"):
+        source_of("mmlu-pro", file, choices=["choice"])
+    with pytest.raises(ConfigError, match=r"plain and user need \{choices\}"):
+        source_of("mmlu-pro", file, user="{question}")
+
+
+def test_instructions_reach_the_verifier(tmp_path: Path) -> None:
+    task = source_of("ifeval", written(tmp_path / "rows.jsonl", [IFEVAL]))[0].task
+    assert task.answer == '["punctuation:no_comma"]'
+    assert task.extra["instruction_id_list"] == ["punctuation:no_comma"]
+    assert task.row_id == "9001"
+
+
+def test_a_gold_answer_that_fails_is_reported(tmp_path: Path) -> None:
+    rows = [XLAM, {**XLAM, "id": 2, "answers": "no JSON"}]
+    report = check_dataset("xlam", data_files=[written(tmp_path / "rows.jsonl", rows)], workers=0)
+    assert not report.passed
+    assert [fault.row_id for fault in report.invalid] == ["2"]
