@@ -146,14 +146,7 @@ def check_dataset(
     name = verifier or source.default_verifier or "math"
     with Scorer(name, verifier_options, workers=workers, timeout=timeout) as scorer:
         compares = scorer.claims.compares_answers
-        items = list(_items(questions, scorer.claims.answer_form, scorer.wants_rollout))
-        faults: dict[bool, list[RowFault]] = {True: [], False: []}
-        for done, (item, score) in enumerate(zip(items, scorer.score(items), strict=True), 1):
-            progress(done, len(items))
-            refused = score.status is Status.INVALID
-            if refused or (compares and not score.reward):
-                fault = RowFault(item.task.row_id, item.task.answer or "", score.status.value, score.reason)
-                faults[refused].append(fault)
+        faults = list(_faults(scorer, questions, progress))
     marks = [question_mark(source.question(i)) for i in range(len(questions))]
     lengths = [float(len(_whole(question))) for question in questions]
     return DatasetReport(
@@ -163,13 +156,25 @@ def check_dataset(
         rows=len(questions),
         left_out=source.without_gold,
         self_checked=compares,
-        rejected=tuple(faults[False]),
-        invalid=tuple(faults[True]),
+        rejected=tuple(fault for fault in faults if fault.status != Status.INVALID),
+        invalid=tuple(fault for fault in faults if fault.status == Status.INVALID),
         duplicates=len(marks) - len(set(marks)),
         leaks=tuple(question.task.row_id or "" for question in questions if _leaks(question)),
         shared={other: _shared(other, set(marks)) for other in against},
         lengths={f"p{share:.0%}"[:-1]: round(quantile(lengths, share)) for share in (0.5, 0.99, 1.0)},
     )
+
+
+def _faults(
+    scorer: Scorer, questions: Sequence[BenchQuestion], progress: Callable[[int, int], object]
+) -> Iterator[RowFault]:
+    """Yield the rows that are invalid, or whose gold answer is not rewarded by a verifier that compares answers."""
+    compares = scorer.claims.compares_answers
+    items = list(_items(questions, scorer.claims.answer_form, scorer.wants_rollout))
+    for done, (item, score) in enumerate(zip(items, scorer.score(items), strict=True), 1):
+        progress(done, len(items))
+        if score.status is Status.INVALID or (compares and not score.reward):
+            yield RowFault(item.task.row_id, item.task.answer or "", score.status.value, score.reason)
 
 
 def _default_split(dataset: str) -> Split:
