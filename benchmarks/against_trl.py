@@ -37,11 +37,18 @@ from typing import TYPE_CHECKING, Any
 
 from random_models import PROMPT_TOKENS, SHAPES, write_model, write_questions
 
+from rlvr.run.threads import spin_briefly
+
 if TYPE_CHECKING:
     from rlvr.run.plan import Plan
 
 RESULTS = Path(__file__).parent / "results"
-LOADED = "On every core another process computes without pause; both sides are started in the same environment. "
+BUSY = "import os\nrun = os.getppid()\nwhile os.getppid() == run: pass"
+"""Keeps a core busy until the process that started it ends."""
+LOADED = (
+    "On every core another process computes without pause. TRL, too, was given `GOMP_SPINCOUNT=1000`, which `rlvr` sets "
+    "by itself. "
+)
 WARM_UP = 1
 """Steps of each process that are not counted."""
 PARTS = ("sample", "score", "train", "step")
@@ -133,7 +140,7 @@ def measure_trl(settings: Path, steps: int, folder: Path) -> tuple[list[dict[str
 @contextlib.contextmanager
 def load() -> Iterator[None]:
     """Keep every core busy inside the block, each by a process of its own that computes in Python."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in os.sched_getaffinity(0)]
     try:
         yield
     finally:
@@ -339,6 +346,8 @@ def main() -> None:
         train_with_trl(arguments.trl[0], arguments.steps, arguments.trl[1])
         return
     RESULTS.mkdir(exist_ok=True)
+    if arguments.loaded:
+        spin_briefly()  # for both sides
     for name in arguments.size or SIZES:
         steps, rounds = arguments.steps or SIZES[name].steps, arguments.rounds or SIZES[name].rounds
         text = run(name, steps, rounds, loaded=arguments.loaded)
