@@ -46,8 +46,8 @@ RESULTS = Path(__file__).parent / "results"
 BUSY = "import os\nrun = os.getppid()\nwhile os.getppid() == run: pass"
 """Keeps a core busy until the process that started it ends."""
 LOADED = (
-    "On every core another process computes without pause. TRL, too, was given `GOMP_SPINCOUNT=1000`, which `rlvr` sets "
-    "by itself. "
+    "On every core another process computes without pause. TRL, too, was given `GOMP_SPINCOUNT=1000`, which `rlvr` "
+    "sets by itself. "
 )
 WARM_UP = 1
 """Steps of each process that are not counted."""

@@ -230,8 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "",
         f"`python benchmarks/async.py --rounds {options.rounds}`: means over the steps of so many turns, each side on "
         f"one core; completions a step: {'; '.join(work)}; {processor()}, torch {metadata.version('torch')}, load "
-        f"average {os.getloadavg()[2]:.1f} (all processes of the machine, two cores). Training includes scoring, storing and "
-        "counting.",
+        f"average {os.getloadavg()[2]:.1f} (all processes). Training includes scoring, storing and counting.",
         *simulated,
     ]
     text = "\n".join(lines) + "\n"
