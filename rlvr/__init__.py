@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from rlvr.rescore.score import score as score
     from rlvr.run.diagnose import Diagnosis as Diagnosis
     from rlvr.run.diagnose import diagnose as diagnose
+    from rlvr.run.export_model import ExportedModel as ExportedModel
+    from rlvr.run.export_model import export_model as export_model
     from rlvr.run.generate import GenerateReporter as GenerateReporter
     from rlvr.run.generate import GenerateResult as GenerateResult
     from rlvr.run.generate import generate as generate
@@ -63,6 +65,8 @@ _HOME = {
     "list_datasets": "rlvr.bench.dataset_check",
     "check": "rlvr.bench.check",
     "diagnose": "rlvr.run.diagnose",
+    "ExportedModel": "rlvr.run.export_model",
+    "export_model": "rlvr.run.export_model",
     "GenerateReporter": "rlvr.run.generate",
     "GenerateResult": "rlvr.run.generate",
     "generate": "rlvr.run.generate",

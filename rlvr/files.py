@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -162,6 +163,26 @@ def replacing(path: Path, before_rename: Callable[[Path], object] | None = None)
         raise RunError(f"{path} could not be written: {os.strerror(error.errno)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`. It becomes `path`, in place of an older one, if the block succeeds.
+
+    Its files are synced to disk before. If the block fails, the temporary folder is deleted.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for entry in sorted(temporary.rglob("*")):
+            sync(entry)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 SPOOL_PREFIX = "rlvr-stdin-"

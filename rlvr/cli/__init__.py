@@ -16,6 +16,7 @@ from rlvr.cli.datasets import datasets
 from rlvr.cli.diagnose import diagnose
 from rlvr.cli.doctor import doctor
 from rlvr.cli.export import export
+from rlvr.cli.export_model import export_model
 from rlvr.cli.generate import generate
 from rlvr.cli.new import new
 from rlvr.cli.plot import plot
@@ -47,8 +48,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=TrainCommand)(train)
-for command in (generate, serve, score, compare, show, export, diagnose, plot, settings, plugins, new, doctor):
+for command in (generate, serve, score, compare, show, export, export_model, diagnose, plot, settings, plugins, new):
     app.command(cls=Command)(command)
+app.command(cls=Command)(doctor)
 
 
 @app.callback()

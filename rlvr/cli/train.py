@@ -329,6 +329,8 @@ def _finish(result: TrainResult, as_json: bool) -> None:
         return
     if result.checkpoint is not None:
         print(f"checkpoint: {result.checkpoint} (load it with AutoModelForCausalLM.from_pretrained)")
+    if result.best is not None:
+        print(f"best weights: {result.best} (by checkpoint.best; `rlvr export-model` copies them)")
     if not result.finished:
         print(f"interrupted after {result.steps} steps; continue with: rlvr train --resume {result.directory}")
         raise typer.Exit(INTERRUPTED)

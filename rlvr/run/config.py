@@ -222,7 +222,20 @@ class CheckpointConfig(Frozen):
     """When the run is saved, besides its end and Ctrl-C."""
 
     every: int = Field(default=50, ge=1, description="batches between two checkpoints")
+    minutes: float | None = Field(default=None, gt=0, description="also a checkpoint after so many minutes without one")
     keep: int = Field(default=2, ge=1, description="number of checkpoints kept, the newest ones")
+    best: str | None = Field(
+        default=None,
+        pattern="^eval/.",
+        description="metric of the evaluation (eval/reward, eval/accuracy); the weights with its largest value are "
+        "kept in weights/best",
+    )
+    weights_every: int | None = Field(
+        default=None, ge=1, description="batches between two folders of weights alone in weights/; all are kept"
+    )
+    weights_dtype: Literal["float32", "bfloat16"] = Field(
+        default="bfloat16", description="dtype of weights alone; checkpoints that a run continues from are float32"
+    )
 
 
 class RunConfig(Frozen):

@@ -16,6 +16,9 @@ from rlvr.run.sampled import SampleRecorder, request
 RIGHT = 0.5
 """Rewards at or above this count as correct."""
 
+NAMES = tuple(f"eval/{kind}{what}" for kind in ("", "greedy_") for what in ("accuracy", "reward"))
+"""Metrics that tell how good weights are."""
+
 
 class Evaluation:
     """Measures a policy on held-out questions, at the sampling temperature and greedily."""

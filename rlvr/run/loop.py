@@ -33,6 +33,7 @@ from rlvr.run.evaluation import Evaluation
 from rlvr.run.factories import Backend
 from rlvr.run.fresh import Fresh, training_request
 from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, part_metrics, verdict_shares
+from rlvr.run.keeping import Keeper
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import model_ref
 from rlvr.run.phases import Phases
@@ -111,6 +112,7 @@ class Run:
         self.source = self._source(recorder)
         self.evaluation = self._evaluation(recorder)
         self.proof = self._proof(recorder)
+        self.keeper = Keeper(self.config.checkpoint, self.directory, plan.model)
 
     def _proof(self, recorder: SampleRecorder) -> WeightProof | None:
         if self.mailbox is None or not (probes := self.plan.probes):
@@ -222,8 +224,9 @@ class Run:
                 self.last_metrics = metrics = self._one_step()
                 self._stop_if_alarmed(metrics)
                 last = self.step == self.config.steps
-                if last or self.stopping or self.step % self.config.checkpoint.every == 0:
+                if last or self.stopping or self.keeper.checkpoint_is_due(self.step):
                     self._checkpoint(metrics)
+                self.keeper.weights(self.step, self.trainer.snapshot)
                 if not last:
                     self._log(metrics)
             if self.step == self.config.steps:
@@ -323,6 +326,7 @@ class Run:
             return {}
         with self.phases("eval"):
             metrics = self.evaluation.metrics(self.step, self.trainer.version)
+        self.keeper.best(self.step, metrics, self.trainer.snapshot)
         return metrics | {"time/eval": self.phases.metrics()["time/eval"]}
 
     # --- keeping ----------------------------------------------------------------------------------------------------
@@ -340,6 +344,7 @@ class Run:
                 self.sampler.save(folder / "sampler")
             state = {"step": self.step, "source": self.source.state(), "metrics": metrics}
             (folder / "run.json").write_text(to_json(state), encoding="utf-8")
+        self.keeper.saved()
 
     def _restore(self, step: int, folder: Path) -> None:
         state = json.loads((folder / "run.json").read_text(encoding="utf-8"))

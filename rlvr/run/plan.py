@@ -30,6 +30,7 @@ from rlvr.record.item import Item
 from rlvr.record.schema import ModelRef, Score, Stop
 from rlvr.registry import registry
 from rlvr.run.config import RunConfig, TrainerConfig, model_config, portion, trainer_options
+from rlvr.run.evaluation import NAMES
 from rlvr.run.factories import AnyTrainerFactory, configured_sampler, tracker_factory, trainer_factory
 from rlvr.run.groups import Grader
 from rlvr.run.inputs import model_digests, prompt_digests
@@ -222,6 +223,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     notes = [*notes, *_trusted(config)]
     asked = _asked(config, model, tokenizer, engine_options, notes)
     notes += _never_ends(model, tokenizer, asked.first)
+    _check_best(config, asked.questions)
     scorer = _scorer(config, asked.verifier, needed=config.samples or bool(asked.questions))
     grader = _grader(config, asked.verifier, scorer)
     behaviour = _behaviour(config, model)
@@ -370,6 +372,19 @@ def _asked(
             "none with these options; name a verifier"
         )
     return _Asked(prompts, questions, Sources(source, held_out), verifier)
+
+
+def _check_best(config: RunConfig, questions: Sequence[Encoded]) -> None:
+    """Raise ConfigError if the best weights are to be kept by a metric that this run does not have."""
+    name = config.checkpoint.best
+    if name is None:
+        return
+    if not questions:
+        raise ConfigError(
+            f"checkpoint.best={name}: no held-out questions are asked, so no weights are better; leave it out"
+        )
+    if name not in NAMES:
+        raise ConfigError(f"checkpoint.best: the evaluation has no metric {name!r}{nearest(name, NAMES)}")
 
 
 def _tell_shared(shared: int, questions: int, notes: list[str]) -> None:

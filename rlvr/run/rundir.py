@@ -3,6 +3,7 @@
     config.yaml     resolved configuration       rollouts/step-000012.parquet   one file per batch, scores included
     manifest.json   versions, seed, plugins      checkpoints/step-000050/       all that step 50 depends on
     metrics.jsonl   one object per step          recomputed/file-0000.parquet   log-probabilities that files lacked
+    weights/        step-000100/ and best/: weights alone, as `checkpoint.weights_every` and `checkpoint.best` say
     weights.json    hashes of the weights that a resume reads again; model.json of the model's other files, prompts.json
                     of the prompts, inputs.json of saved rollouts
     .lock           held while a run writes here
@@ -31,7 +32,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from rlvr.errors import RequestError, RlvrError, RunError
-from rlvr.files import kind_of, replacing, sha256, sync, to_json
+from rlvr.files import kind_of, replacing, replacing_folder, sha256, to_json
 from rlvr.metrics import read_metrics as read_lines
 from rlvr.record.parquet import batches_of
 from rlvr.record.schema import Rollout, utc_now
@@ -56,6 +57,8 @@ MAY_CHANGE = (
 """Settings that may change when a run is resumed."""
 CHECKPOINT = re.compile(r"step-\d{6,}")
 """Names of checkpoints."""
+WEIGHTS, BEST = "weights", "best"
+"""Folder of weights that no run continues from, and the name of the best ones in it."""
 _VERSIONED = ("torch", "transformers", "datasets", "sympy", "mpmath", "pyarrow", "pydantic")
 
 
@@ -341,25 +344,29 @@ class RunDirectory:
         `keep` are removed then. Raises RunError when it cannot be written.
         """
         final = self.path / "checkpoints" / f"step-{step:06d}"
-        temporary = final.with_name(f".{final.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        with self._writing(final, temporary):
-            temporary.mkdir()
+        with self._writing(final), replacing_folder(final) as temporary:
             yield temporary
             (temporary / SUMS).write_text(
                 "".join(f"{sha256(file)}  {file.relative_to(temporary)}\n" for file in _files_of(temporary))
             )
-            for entry in sorted(temporary.rglob("*")):
-                sync(entry)
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(temporary, final)
-            sync(final.parent)
         for old in self._checkpoints()[:-keep]:
             shutil.rmtree(old)
 
     @contextmanager
-    def _writing(self, path: Path, temporary: Path | None = None) -> Iterator[None]:
-        """Turn whatever keeps `path` from being written into a RunError, and remove the temporary file."""
+    def weights(self, name: str) -> Iterator[Path]:
+        """Yield a folder to write weights alone into. Raises RunError when it cannot be written."""
+        final = self.path / WEIGHTS / name
+        with self._writing(final), replacing_folder(final) as temporary:
+            yield temporary
+
+    def best(self) -> dict[str, Any] | None:
+        """Return the step, metric and value of the best weights so far; None if none were kept."""
+        file = self.path / WEIGHTS / BEST / "best.json"
+        return _json_of(file) if file.exists() else None
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        """Turn whatever keeps `path` from being written into a RunError."""
         try:
             yield
         except RlvrError:
@@ -369,9 +376,6 @@ class RunDirectory:
                 f"{path} could not be written: {error}; everything stored before is intact. Fix the cause, then "
                 f"continue with --resume {self.path}"
             ) from error
-        finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
 
     def newest_checkpoint(self) -> tuple[int, Path] | None:
         """Return the newest checkpoint: the number of batches it has seen, and its folder; None if there is none."""
@@ -395,9 +399,13 @@ class RunDirectory:
         )
 
     def _checkpoints(self) -> list[Path]:
-        """Return the folders that `checkpoint` has named, oldest first. Others, such as renamed ones, do not count."""
-        entries = (self.path / "checkpoints").glob("step-*")
-        return sorted((each for each in entries if CHECKPOINT.fullmatch(each.name) and each.is_dir()), key=_step_of)
+        return checkpoints_of(self.path / "checkpoints")
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    """Return the folders that are named as checkpoints, oldest first. Others, such as renamed ones, do not count."""
+    entries = folder.glob("step-*")
+    return sorted((each for each in entries if CHECKPOINT.fullmatch(each.name) and each.is_dir()), key=_step_of)
 
 
 def _step_of(checkpoint: Path) -> int:

@@ -16,7 +16,7 @@ from rlvr.run.loop import Run
 from rlvr.run.paths import with_absolute_paths
 from rlvr.run.plan import Plan, make_plan
 from rlvr.run.reporting import TrainReporter, headline
-from rlvr.run.rundir import RunDirectory, read_metrics
+from rlvr.run.rundir import BEST, WEIGHTS, RunDirectory, read_metrics
 from rlvr.run.threads import spin_briefly
 from rlvr.settings import mapping_settings
 
@@ -31,6 +31,8 @@ class TrainResult:
     directory: Path
     checkpoint: Path | None
     """Newest checkpoint; `AutoModelForCausalLM.from_pretrained` reads it. None if none was written."""
+    best: Path | None
+    """Weights of the best evaluation, if `checkpoint.best` names its metric."""
     steps: int
     """Batches trained on, including those before a resume."""
     total_steps: int
@@ -59,6 +61,7 @@ class TrainResult:
         return {
             "directory": str(self.directory),
             "checkpoint": None if self.checkpoint is None else str(self.checkpoint),
+            "best": None if self.best is None else str(self.best),
             "steps": self.steps,
             "total_steps": self.total_steps,
             "finished": self.finished,
@@ -172,6 +175,7 @@ def _run(plan: Plan, directory: RunDirectory, reporter: TrainReporter) -> TrainR
     return TrainResult(
         directory=directory.path,
         checkpoint=None if newest is None else newest[1],
+        best=None if directory.best() is None else directory.path / WEIGHTS / BEST,
         steps=outcome.steps,
         total_steps=plan.config.steps,
         finished=outcome.finished,
