@@ -70,6 +70,10 @@ CATALOG: tuple[Metric, ...] = (
     Metric("part/{part}/reward", "reward", "Mean reward of a verdict's part, unweighted; `unparsed` is 0."),
     Metric("part/{part}/share", _VERDICTS, "Verdicts whose part is `graded` or `unparsed`."),
     Metric("seconds/verdict", "seconds", "Mean time per verdict, without queueing."),
+    # Of each data set of a mixture
+    Metric("dataset_{name}/groups", "groups", "Groups of the batch from this data set (`dataset.mix`)."),
+    Metric("dataset_{name}/reward", "reward", "Mean reward of these groups."),
+    Metric("dataset_{name}/signal", _GROUPS, "Groups of this data set whose rewards differ.", low=0.3),
     # Lengths
     Metric("length/mean", "sampled tokens", "Mean length of a completion.", by_lag="length"),
     Metric("length/max", "sampled tokens", "Length of the longest completion."),

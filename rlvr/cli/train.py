@@ -39,7 +39,12 @@ RecipeName: TypeAlias = Annotated[str | None, typer.Option(help="Recipe; `rlvr r
 ModelName: TypeAlias = Annotated[
     str | None, typer.Option(help="Model: a local directory or a hub name. [default: embedded]")
 ]
-DatasetName: TypeAlias = Annotated[str | None, typer.Option(help="Data set: a name, or a file of questions.")]
+DatasetNames: TypeAlias = Annotated[
+    Texts,
+    typer.Option(
+        metavar="NAME", help="Data set: a name, or a file of questions. Several, each NAME:WEIGHT, are mixed."
+    ),
+]
 DataFiles: TypeAlias = Annotated[
     Files, typer.Option("--data-files", help="Local files in the data set's layout; repeatable.")
 ]
@@ -110,7 +115,7 @@ def train(
     trainer: TrainerName = None,
     recipe: RecipeName = None,
     model: ModelName = None,
-    dataset: DatasetName = None,
+    dataset: DatasetNames = None,
     data_files: DataFiles = None,
     rollouts: RolloutFiles = None,
     more_rollouts: MoreFiles = None,
@@ -244,7 +249,13 @@ def _settings(parameters: Mapping[str, Any], sets: Sequence[str]) -> Settings:
         raise RequestError(f"{more[0]} is no option: did you mean --rollouts {more[0]}?")
     given["rollouts"] = [*given["rollouts"], *more]
     given["verifier"] = weighted(given["verifier"] or ())
-    return command_line_settings(sets, {key: (flag, _plain(given[name])) for name, (flag, key) in FLAGS.items()})
+    datasets = list(given.pop("dataset") or ())
+    flags = {key: (flag, _plain(given[name])) for name, (flag, key) in FLAGS.items() if name in given}
+    if len(datasets) > 1:
+        flags["dataset.mix"] = ("--dataset", datasets)
+    elif datasets:
+        flags["dataset.name"] = ("--dataset", datasets[0])
+    return command_line_settings(sets, flags)
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import to_jsonable_python
 
 from rlvr.alarms import Alarms
+from rlvr.data.mixing import parse_member
 from rlvr.errors import ConfigError, PluginError
 from rlvr.frozen import Frozen
 from rlvr.protocols import ModelSpec
@@ -75,10 +76,25 @@ class DatasetConfig(Frozen):
     """Prompts to train on."""
 
     name: str | None = Field(default=None, description="a registered name, or a file (.yaml, .jsonl, .parquet, .csv)")
+    mix: tuple[str, ...] = Field(
+        default=(), description="several data sets instead of name, NAME:WEIGHT each; --dataset given several times"
+    )
     data_files: tuple[Path, ...] = Field(default=(), description="local files in the data set's layout")
-    limit: int | None = Field(default=None, ge=1, description="train only on the first N questions")
+    limit: int | None = Field(default=None, ge=1, description="train only on the first N questions (of each data set)")
+    epochs: int | None = Field(default=None, ge=1, description="passes over the questions, instead of `steps`")
     max_prompt_tokens: int = Field(default=1024, ge=1, description="longer prompts are dropped, counted and reported")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the prompt source")
+
+    @property
+    def members(self) -> list[tuple[str, float]]:
+        """Names of the data sets, with their weights; empty if none is named."""
+        return [parse_member(text) for text in self.mix] or ([] if self.name is None else [(self.name, 1.0)])
+
+    @property
+    def title(self) -> str:
+        """The name, or those of a mixture with their shares."""
+        total = sum(weight for _, weight in self.members)
+        return " + ".join(f"{name} ({weight / total:.0%})" if self.mix else name for name, weight in self.members)
 
 
 class VerifierConfig(Frozen):
@@ -290,11 +306,15 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
     given = {**written, **command_line}
     name = given.get("model.name", Setting(ModelConfig().name, "default"))
     preset = _preset(str(name.value))
-    dataset = given.get("dataset.name")
-    if "model.name" not in given and dataset is not None and dataset.value != preset["dataset.name"].value:
+    own = preset.get("dataset.name")
+    mix = given.get("dataset.mix")
+    dataset = mix if mix is not None and mix.value else given.get("dataset.name")
+    if dataset is mix is not None:
+        preset.pop("dataset.name", None)
+    if "model.name" not in given and dataset is not None and own is not None and dataset.value != own.value:
         raise ConfigError(
             f"dataset {str(dataset.value)!r} needs a model that can read it: the default, {name.value!r}, knows "
-            f"{preset['dataset.name'].value!r} only. Name one, e.g. --model Qwen/Qwen2.5-0.5B-Instruct, or a directory"
+            f"{own.value!r} only. Name one, e.g. --model Qwen/Qwen2.5-0.5B-Instruct, or a directory"
         )
     recipe = given.get("recipe")
     layer = read_recipe(str(recipe.value))[1] if recipe is not None and recipe.value is not None else {}
@@ -304,7 +324,7 @@ def resolve(command_line: Settings, file: Path | None = None) -> RunConfig:
     _check_consistent(config)
     _reject_ignored(config, given)
     trainer_options(config, trainer_factory(config.trainer.name).Options, settings)
-    if config.dataset.name is None and config.samples:
+    if not config.dataset.members and config.samples:
         raise ConfigError(f"model {config.model.name!r} has no default data set: name one with --dataset")
     return config
 
@@ -343,6 +363,8 @@ def read_recipe(name: str) -> tuple[Recipe, Settings]:
 
 def _default_epochs(config: RunConfig, given: Settings) -> RunConfig:
     """Set one pass over saved rollouts if neither steps nor epochs were given: a preset's steps are for sampling."""
+    if "steps" in given and config.dataset.epochs is not None:
+        raise ConfigError("steps and dataset.epochs both set the length of the run: give one of them")
     if "steps" in given and config.rollouts.epochs is not None:
         raise ConfigError("steps and rollouts.epochs both set the length of the run: give one of them")
     if config.samples or "steps" in given or config.rollouts.epochs is not None:
@@ -357,6 +379,14 @@ def _check_consistent(config: RunConfig) -> None:
         raise ConfigError("rollouts.scores are of saved rollouts: it needs --rollouts")
     if rollouts.epochs is not None and config.samples:
         raise ConfigError("rollouts.epochs counts passes over saved rollouts: it needs --rollouts and share 1")
+    if config.dataset.mix and (config.dataset.name is not None or config.dataset.data_files):
+        other = "dataset.name" if config.dataset.name is not None else "dataset.data_files"
+        raise ConfigError(f"dataset.mix and {other} both say what to train on: give one of them")
+    if config.dataset.epochs is not None and (rollouts.files or config.sampling.refill or config.dataset.mix):
+        raise ConfigError(
+            "dataset.epochs counts passes over one data set: give steps with a mixture, with sampling.refill, whose "
+            "batches take any number of questions, and with saved rollouts (rollouts.epochs if all are saved)"
+        )
     if not config.samples and replay.share:
         raise ConfigError("replay.share: there is nothing to replay, because nothing is sampled")
     if not config.samples and config.sampling.refill:
@@ -420,6 +450,21 @@ def _reject_ignored(config: RunConfig, given: Settings) -> None:
 def portion(share: float, size: int) -> int:
     """Return a share of `size` groups: rounded, at least 1."""
     return max(1, round(share * size))
+
+
+def saved_groups(config: RunConfig) -> int:
+    """Return how many groups of a batch come from files."""
+    return portion(config.rollouts.share, config.sampling.prompts_per_step) if config.rollouts.files else 0
+
+
+def replayed_groups(config: RunConfig) -> int:
+    """Return how many groups of a batch are replayed, once there are enough past ones."""
+    return portion(config.replay.share, config.sampling.prompts_per_step) if config.replay.share else 0
+
+
+def sampled_groups(config: RunConfig) -> int:
+    """Return how many groups of a batch are sampled, if enough past groups can be replayed."""
+    return config.sampling.prompts_per_step - saved_groups(config) - replayed_groups(config)
 
 
 def _preset(model: str) -> Settings:

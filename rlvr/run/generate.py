@@ -179,6 +179,8 @@ class _Generation:
         tokenizer = load_tokenizer(self.model)
         self.tokenizer = tokenizer_hash(tokenizer)
         prompting = Prompting.of(config, self.model, tokenizer, self.notes)
+        if config.dataset.mix:
+            raise ConfigError("dataset.mix is for training: rlvr generate asks the questions of one data set")
         if config.dataset.name is None:
             raise ConfigError(f"model {config.model.name!r} has no default data set: name one with --dataset")
         source = load_source(

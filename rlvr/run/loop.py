@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import threading
 import time
@@ -25,7 +26,7 @@ from rlvr.alarms import Fired, blocking, fired, in_a_row
 from rlvr.data.prompts import PromptStream
 from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
-from rlvr.protocols import ModelSpec, Tracker, TrainContext, TrainerFactory
+from rlvr.protocols import Group, ModelSpec, Tracker, TrainContext, TrainerFactory
 from rlvr.record.schema import Rollout
 from rlvr.run.ahead import Ahead, AskedPrompts
 from rlvr.run.computation import computation
@@ -249,6 +250,8 @@ class Run:
         with phases("metrics"):
             lag = lag_of((r for group in drawn.groups for r in group.rollouts), self.trainer.version)
             told = rollout_metrics(drawn, self.plan.grader)
+            if self.config.dataset.mix:
+                told |= dataset_metrics(drawn)
         with phases("train"):
             learned = self._learn(drawn, told)
         # The batch is written meanwhile. It is on disk before anything of what was learned from it is.
@@ -387,6 +390,22 @@ def lag_of(rollouts: Iterable[Rollout], version: int) -> float:
     """Return the lag of the oldest token for a trainer at `version`, in optimizer steps; NaN if unknown."""
     oldest = min((run.version for rollout in rollouts for run in rollout.policy_versions or ()), default=math.nan)
     return version - oldest
+
+
+def dataset_metrics(drawn: Drawn) -> dict[str, float]:
+    """Return for each data set of a batch: its groups, the mean reward, and the share of groups with a signal."""
+    by_dataset: dict[str, list[Group]] = {}
+    for group in drawn.groups:
+        by_dataset.setdefault(re.sub(r"[^\w-]", "_", group.rollouts[0].task.dataset or "unnamed"), []).append(group)
+    metrics: dict[str, float] = {}
+    for name, groups in sorted(by_dataset.items()):
+        rewards = [reward for group in groups for reward in group.rewards]
+        metrics |= {
+            f"dataset_{name}/groups": float(len(groups)),
+            f"dataset_{name}/reward": math.fsum(rewards) / len(rewards),
+            f"dataset_{name}/signal": sum(group.stats.has_signal for group in groups) / len(groups),
+        }
+    return metrics
 
 
 def rollout_metrics(drawn: Drawn, grader: Grader) -> dict[str, float]:

@@ -17,7 +17,11 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     model, dataset, rollouts, evaluation = config.model, config.dataset, config.rollouts, config.eval
     changes = {
         "model": {"path": os.path.abspath(model.location)} if os.path.isdir(model.location) else {},
-        "dataset": {"name": _file(dataset.name), "data_files": _all(dataset.data_files)},
+        "dataset": {
+            "name": _file(dataset.name),
+            "mix": tuple(f"{_file(name)}:{weight:g}" for name, weight in dataset.members) if dataset.mix else (),
+            "data_files": _all(dataset.data_files),
+        },
         "verifier": {"name": config.verifier.name and absolute_reference(config.verifier.name)},
         "rollouts": {
             "files": _all(rollouts.files),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from rlvr.alarms import fired
+from rlvr.data.mixing import Member, MixedSource
 from rlvr.data.overlap import shared_questions
 from rlvr.data.prompts import Encoded, PromptStream, load_source
 from rlvr.errors import ConfigError, DataError, RequestError, RlvrError, nearest
@@ -29,7 +30,15 @@ from rlvr.protocols import (
 from rlvr.record.item import Item
 from rlvr.record.schema import ModelRef, Score, Stop
 from rlvr.registry import registry
-from rlvr.run.config import RunConfig, TrainerConfig, model_config, portion, trainer_options
+from rlvr.run.config import (
+    RunConfig,
+    TrainerConfig,
+    model_config,
+    replayed_groups,
+    sampled_groups,
+    saved_groups,
+    trainer_options,
+)
 from rlvr.run.evaluation import NAMES
 from rlvr.run.factories import AnyTrainerFactory, configured_sampler, tracker_factory, trainer_factory
 from rlvr.run.groups import Grader
@@ -148,7 +157,8 @@ class Plan:
         """Distributions whose code affects results: rlvr, and those of the run's plugins."""
         config = self.config
         names: set[tuple[str, str | None]] = {("trainer", config.trainer.name), ("sampler", config.sampling.engine)}
-        names |= {("prompt_source", config.dataset.name)} if self.prompts is not None else set()
+        sources = config.dataset.members if self.prompts is not None else ()
+        names |= {("prompt_source", name) for name, _ in sources}
         if self.scorer is not None and config.verifier.name is not None:
             names |= {("verifier", name) for name in references(config.verifier.name)}
         return {"rlvr"} | {each.distribution for each in registry().entries() if (each.kind, each.name) in names}
@@ -156,20 +166,17 @@ class Plan:
     @property
     def sampled_groups(self) -> int:
         """Groups of a batch that are sampled, if enough past groups can be replayed."""
-        size = self.config.sampling.prompts_per_step
-        return size - self.saved_groups - self.replayed_groups
+        return sampled_groups(self.config)
 
     @property
     def saved_groups(self) -> int:
         """Groups of a batch that come from files."""
-        rollouts, size = self.config.rollouts, self.config.sampling.prompts_per_step
-        return portion(rollouts.share, size) if rollouts.files else 0
+        return saved_groups(self.config)
 
     @property
     def replayed_groups(self) -> int:
         """Groups of a batch that are replayed, once there are enough past ones."""
-        replay, size = self.config.replay, self.config.sampling.prompts_per_step
-        return portion(replay.share, size) if replay.share else 0
+        return replayed_groups(self.config)
 
     @property
     def rollouts_per_step(self) -> int:
@@ -237,6 +244,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
             _tell_shared(asked_again, len(asked.questions), notes)
             config = _count_steps(config, saved)
         _check_fit(asked, scorer, options)
+        config = _count_epochs(config, asked.prompts, sampled_groups(config))
         config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
         if scorer is not None:
@@ -350,8 +358,9 @@ def _asked(
     if source is not None:
         if source.without_gold:
             why = "no gold answer, or excluded by its card"
-            notes.append(f"{source.without_gold:,} rows of {config.dataset.name} are left out: {why}")
-        prompts = prompting.stream(source, seed=config.seed, limit=config.dataset.limit)
+            notes.append(f"{source.without_gold:,} rows of {config.dataset.title} are left out: {why}")
+        limit = None if config.dataset.mix else config.dataset.limit  # a mixture limits each of its data sets
+        prompts = prompting.stream(source, seed=config.seed, limit=limit)
     if held_out is not None:
         stream = prompting.stream(held_out, seed=EVAL_SEED)
         questions = stream.first(config.eval.questions)
@@ -361,7 +370,7 @@ def _asked(
                 "(dataset.max_prompt_tokens)"
             )
         if source is not None:
-            _tell_shared(shared_questions(source, config.dataset.limit, held_out, questions), len(questions), notes)
+            _tell_shared(shared_questions(source, limit, held_out, questions), len(questions), notes)
     defaults = (each.default_verifier for each in (source, held_out) if each is not None)
     by_sampler = asks and engine.gives_rewards and not config.rollouts.files
     default = SAMPLER if by_sampler else next(defaults, None) or "math"
@@ -569,17 +578,38 @@ def _count_steps(config: RunConfig, saved: SavedRollouts) -> RunConfig:
 
 
 def _train_source(config: RunConfig, chat: bool) -> PromptSource:
-    assert config.dataset.name is not None
-    return load_source(
-        config.dataset.name,
-        SourceRequest(
-            split="train",
-            seed=config.seed,
-            chat=chat,
-            options=secret_values(config.dataset.options, "dataset.options."),
-            data_files=config.dataset.data_files,
-        ),
+    dataset = config.dataset
+    request = SourceRequest(
+        split="train",
+        seed=config.seed,
+        chat=chat,
+        options=secret_values(dataset.options, "dataset.options."),
+        data_files=dataset.data_files,
     )
+    sources = [Member(name, weight, load_source(name, request)) for name, weight in dataset.members]
+    if not dataset.mix:
+        return sources[0].source
+    mixed = MixedSource(sources, seed=config.seed, limit=dataset.limit)
+    if mixed.verifiers_differ and config.verifier.name is None:
+        named = ", ".join(f"{each.name}: {each.source.default_verifier or 'math'}" for each in sources)
+        raise ConfigError(f"the data sets of the mixture have different verifiers ({named}): name one with --verifier")
+    return mixed
+
+
+def _count_epochs(config: RunConfig, prompts: PromptStream | None, sampled: int) -> RunConfig:
+    """Convert `dataset.epochs` to `steps`; questions that are too long do not count. Raises ConfigError for an endless
+    data set."""
+    epochs = config.dataset.epochs
+    if epochs is None or prompts is None:
+        return config
+    if prompts.size is None:
+        raise ConfigError(f"dataset.epochs: {config.dataset.title} has no end; give steps")
+    at = (prompts.position, prompts.dropped, prompts.escaped)
+    questions = sum(map(len, prompts.batches(1000)))
+    prompts.seek(*at)
+    steps = math.ceil(epochs * questions / sampled)
+    dataset = config.dataset.model_copy(update={"epochs": None})
+    return config.model_copy(update={"steps": steps, "dataset": dataset})
 
 
 def _eval_source(config: RunConfig, chat: bool, notes: list[str]) -> PromptSource | None:
@@ -587,6 +617,9 @@ def _eval_source(config: RunConfig, chat: bool, notes: list[str]) -> PromptSourc
     if config.eval.questions == 0:
         return None
     name = config.eval.dataset or config.dataset.name
+    if name is None and config.dataset.mix:
+        notes.append("no held-out questions of a mixture: name a data set with --set eval.dataset=NAME")
+        return None
     if name is None:
         notes.append("no held-out questions: name a data set with --set eval.dataset=NAME")
         return None

@@ -107,7 +107,7 @@ def headline(plan: Plan) -> str:
             f"{verifier}: {counted(config.steps, 'step')} of {size} groups"
         )
     return (
-        f"{algorithm} on {config.dataset.name} with {config.model.name}, verified by {verifier}: "
+        f"{algorithm} on {config.dataset.title} with {config.model.name}, verified by {verifier}: "
         f"{counted(config.steps, 'step')} of {size} prompts × {config.sampling.group_size} completions"
     )
 
