@@ -144,11 +144,17 @@ CATALOG: tuple[Metric, ...] = (
     # Held-out questions
     Metric("eval/policy_version", "optimizer steps", "Version of the weights that were evaluated."),
     Metric("eval/accuracy", "share of rewards", "Held-out rewards of at least 0.5, sampled like training."),
+    Metric("eval/accuracy_low", "share of rewards", "Lower end of its 95 % interval, clustered by question."),
+    Metric("eval/accuracy_high", "share of rewards", "Upper end of its 95 % interval, clustered by question."),
+    Metric("eval/any_correct", "share of questions", "Questions with a correct sample, if there are several."),
     Metric("eval/reward", "reward", "Mean held-out reward; equals the accuracy if rewards are 0 or 1."),
     Metric("eval/dropped", "share of completions", "Held-out completions without a reward.", high=0),
     Metric("eval/greedy_accuracy", "share of rewards", "`eval/accuracy` at temperature 0."),
+    Metric("eval/greedy_accuracy_low", "share of rewards", "Lower end of its 95 % interval."),
+    Metric("eval/greedy_accuracy_high", "share of rewards", "Upper end of its 95 % interval."),
     Metric("eval/greedy_reward", "reward", "`eval/reward` at temperature 0."),
     Metric("eval/greedy_dropped", "share of completions", "`eval/dropped` at temperature 0.", high=0),
+    Metric("eval_{name}/{metric}", "as in eval/", "The same of the set `eval.sets.NAME`."),
     # Time
     Metric("time/sync", "seconds", "Weights on their way to the sampler."),
     Metric("time/proof", "seconds", "Probes after a weight sync."),

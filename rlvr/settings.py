@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -275,9 +275,12 @@ def _renamed(fields: Mapping[str, FieldInfo], key: str) -> str | None:
 def _section(model: type[BaseModel], loc: Iterable[str]) -> Any:
     """Return the model of a section within `model`."""
     owner: Any = model
-    for section in loc:
+    parts = iter(loc)
+    for section in parts:
         declared = owner.model_fields[section].annotation
         owner = next(t for t in (declared, *get_args(declared)) if hasattr(t, "model_fields"))  # maybe optional
+        if get_origin(declared) is dict:
+            next(parts, None)  # the name of one of several sections
     return owner
 
 

@@ -10,7 +10,7 @@ Z95 = 1.959963984540054
 """97.5 % quantile of the normal distribution, for two-sided 95 % intervals."""
 
 
-def wilson(hits: int, trials: int, z: float = Z95) -> tuple[float, float]:
+def wilson(hits: float, trials: float, z: float = Z95) -> tuple[float, float]:
     """Return Wilson's score interval for a binomial share (Wilson 1927, JASA 22:209, equation 5), clipped to [0, 1].
 
     Unlike p ± z·√(p(1-p)/n), it is valid at 0 hits, where its upper end is z² / (n + z²). Without trials it is (0, 1).

@@ -13,7 +13,7 @@ from rlvr.protocols import Prompt, PromptSource
 
 
 @dataclass(frozen=True)
-class Member:
+class MixedDataset:
     """A data set of a mixture."""
 
     name: str
@@ -41,7 +41,7 @@ class MixedSource(PromptSource):
     seeded order of its own, epoch after epoch. So i alone says which prompt it is, and a resume needs a position only.
     """
 
-    def __init__(self, members: Sequence[Member], *, seed: int, limit: int | None = None) -> None:
+    def __init__(self, members: Sequence[MixedDataset], *, seed: int, limit: int | None = None) -> None:
         """Use the first `limit` questions of each data set.
 
         Raises ConfigError if the data sets need different verifiers or stop strings by default.

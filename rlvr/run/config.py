@@ -9,7 +9,7 @@ given as that name alone: `trainer: grpo-off` is `trainer: {name: grpo-off}`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import to_jsonable_python
@@ -223,15 +223,34 @@ class TrainerConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class EvalSetConfig(Frozen):
+    """A further set of held-out questions."""
+
+    dataset: str = Field(description="a registered name, or a file of questions")
+    data_files: tuple[Path, ...] = Field(default=(), description="local files in the data set's layout")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the prompt source")
+    questions: int = Field(default=200, ge=1, description="questions to ask")
+    samples: int = Field(default=1, ge=1, description="completions per question")
+    temperature: float | None = Field(default=None, ge=0, description="temperature; null is sampling.temperature")
+    max_tokens: int | None = Field(default=None, ge=1, description="length limit; null is sampling.max_tokens")
+    greedy: bool = Field(default=False, description="ask once more at temperature 0")
+
+
 class EvalConfig(Frozen):
     """Evaluation on held-out questions: at the start, at the end, and at the first weight sync after `every` steps."""
 
     every: int = Field(default=50, ge=1, description="batches between two evaluations")
-    questions: int = Field(default=200, ge=0, description="held-out questions; 0 turns evaluation off")
+    questions: int = Field(default=200, ge=0, description="held-out questions; 0 asks none")
+    samples: int = Field(default=1, ge=1, description="completions per held-out question")
     dataset: str | None = Field(
         default=None, description="data set of the held-out questions; null is the one trained on"
     )
     data_files: tuple[Path, ...] = Field(default=(), description="local files of held-out questions")
+    sets: dict[Annotated[str, Field(pattern=r"^[\w-]+$")], EvalSetConfig] = Field(
+        default_factory=dict,
+        description="further sets by name: {math500: {dataset: math500, samples: 4}}; keys: dataset, data_files, "
+        "options, questions, samples, temperature, max_tokens, greedy",
+    )
 
 
 class CheckpointConfig(Frozen):
@@ -242,9 +261,9 @@ class CheckpointConfig(Frozen):
     keep: int = Field(default=2, ge=1, description="number of checkpoints kept, the newest ones")
     best: str | None = Field(
         default=None,
-        pattern="^eval/.",
-        description="metric of the evaluation (eval/reward, eval/accuracy); the weights with its largest value are "
-        "kept in weights/best",
+        pattern=r"^eval(_[\w-]+)?/.",
+        description="metric of an evaluation (eval/reward, eval/accuracy, eval_NAME/accuracy); the weights with its "
+        "largest value are kept in weights/best",
     )
     weights_every: int | None = Field(
         default=None, ge=1, description="batches between two folders of weights alone in weights/; all are kept"

@@ -1,4 +1,4 @@
-"""What a run keeps besides its newest checkpoints: weights alone, at intervals and of the best evaluation."""
+"""Weights that a run keeps besides its newest checkpoints: at intervals, and of the best evaluation."""
 
 from __future__ import annotations
 

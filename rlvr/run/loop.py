@@ -205,8 +205,8 @@ class Run:
         if not plan.questions:
             return None
         assert self.mailbox is not None
-        size = config.sampling.group_size if plan.scorer is not None and plan.scorer.takes_groups else 1
-        return Evaluation(config, self.run_id, plan.questions, self.mailbox, recorder, plan.grader, size)
+        least = config.sampling.group_size if plan.scorer is not None and plan.scorer.takes_groups else 1
+        return Evaluation(config, self.run_id, plan.held_out, self.mailbox, recorder, plan.grader, least)
 
     # --- the algorithm ----------------------------------------------------------------------------------------------
 

@@ -39,10 +39,10 @@ def write_model(snapshot: Snapshot, spec: ModelSpec, folder: Path, dtype: DType)
     _name_dtype(folder, dtype)
 
 
-def convert_model(source: Path, folder: Path, dtype: DType) -> None:
+def convert_model(source: Path, folder: Path, dtype: DType, shard_bytes: int = SHARD_BYTES) -> None:
     """Write the model in `source` into another folder, in another dtype. Raises RequestError if it has no weights."""
     copy_beside_weights(source, folder)
-    write_weights(_tensors_of(source), folder, dtype)
+    write_weights(_tensors_of(source), folder, dtype, shard_bytes)
     _name_dtype(folder, dtype)
 
 
@@ -53,7 +53,9 @@ def copy_beside_weights(source: Path, folder: Path) -> None:
         shutil.copyfile(file, folder / file.name)
 
 
-def write_weights(tensors: Iterable[tuple[str, Tensor]], folder: Path, dtype: DType) -> None:
+def write_weights(
+    tensors: Iterable[tuple[str, Tensor]], folder: Path, dtype: DType, shard_bytes: int = SHARD_BYTES
+) -> None:
     """Write tensors as `model.safetensors`, or as shards with an index. Integers keep their dtype."""
     import torch
     from safetensors.torch import save_file
@@ -70,7 +72,7 @@ def write_weights(tensors: Iterable[tuple[str, Tensor]], folder: Path, dtype: DT
 
     for name, tensor in tensors:
         own = tensor.detach().to("cpu", kind if tensor.is_floating_point() else tensor.dtype).contiguous()
-        if shard and sum(map(_bytes, shard.values())) + _bytes(own) > SHARD_BYTES:
+        if shard and sum(map(_bytes, shard.values())) + _bytes(own) > shard_bytes:
             end_shard()
         shard[name] = own
         total += _bytes(own)

@@ -28,7 +28,14 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
             "scores": _all(rollouts.scores),
             "behaviour_model": _folder(rollouts.behaviour_model),
         },
-        "eval": {"dataset": _file(evaluation.dataset), "data_files": _all(evaluation.data_files)},
+        "eval": {
+            "dataset": _file(evaluation.dataset),
+            "data_files": _all(evaluation.data_files),
+            "sets": {
+                name: each.model_copy(update={"dataset": _file(each.dataset), "data_files": _all(each.data_files)})
+                for name, each in evaluation.sets.items()
+            },
+        },
     }
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=update) for name, update in changes.items()}

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from rlvr.alarms import fired
-from rlvr.data.mixing import Member, MixedSource
-from rlvr.data.overlap import shared_questions
+from rlvr.data.mixing import MixedDataset, MixedSource
 from rlvr.data.prompts import Encoded, PromptStream, load_source
-from rlvr.errors import ConfigError, DataError, RequestError, RlvrError, nearest
+from rlvr.errors import ConfigError, DataError, RequestError, nearest
 from rlvr.offpolicy.lineage import Lineage, lineage_of
 from rlvr.protocols import (
     ModelSpec,
@@ -39,9 +38,16 @@ from rlvr.run.config import (
     saved_groups,
     trainer_options,
 )
-from rlvr.run.evaluation import NAMES
 from rlvr.run.factories import AnyTrainerFactory, configured_sampler, tracker_factory, trainer_factory
 from rlvr.run.groups import Grader
+from rlvr.run.held_out import (
+    HeldOut,
+    held_out_digests,
+    held_out_sets,
+    tell_late,
+    tell_shared,
+    tell_shared_with,
+)
 from rlvr.run.inputs import model_digests, prompt_digests
 from rlvr.run.models import (
     context_length,
@@ -67,17 +73,6 @@ if TYPE_CHECKING:
     from rlvr.run.models import Tokenizer
 
 
-@dataclass(frozen=True)
-class Sources:
-    """The prompt sources of a run; None where there is none."""
-
-    train: PromptSource | None = None
-    held_out: PromptSource | None = None
-
-
-EVAL_SEED = 0  # the same questions for every run, so that runs compare
-
-
 @dataclass
 class Plan:
     """A checked run that has not begun."""
@@ -88,9 +83,10 @@ class Plan:
     prompts: PromptStream | None
     """None if the run trains on saved rollouts only."""
     dataset_size: int | None
-    questions: list[Encoded]
-    sources: Sources
-    """Prompt sources of training and evaluation."""
+    held_out: tuple[HeldOut, ...]
+    """Sets of held-out questions."""
+    source: PromptSource | None
+    """Source of the prompts to train on; None if nothing is sampled for training."""
     first_prompt: str | None
     """First prompt of the run as the model sees it, or else the first held-out one; None if nothing is asked."""
     scorer: Scorer | None
@@ -128,12 +124,17 @@ class Plan:
     @property
     def prompt_files(self) -> dict[str, str]:
         """Hashes of the data behind the prompts. Reads all of it."""
-        return prompt_digests(self.sources.train, self.config.dataset.data_files)
+        return prompt_digests(self.source, self.config.dataset.data_files)
 
     @property
     def held_out_files(self) -> dict[str, str]:
         """Hashes of the data behind the held-out questions. Reads all of it."""
-        return prompt_digests(self.sources.held_out, self.config.eval.data_files)
+        return held_out_digests(self.held_out)
+
+    @property
+    def questions(self) -> list[Encoded]:
+        """Held-out questions of all sets."""
+        return [question for each in self.held_out for question in each.questions]
 
     @property
     def needs_sampler(self) -> bool:
@@ -230,7 +231,6 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     notes = [*notes, *_trusted(config)]
     asked = _asked(config, model, tokenizer, engine_options, notes)
     notes += _never_ends(model, tokenizer, asked.first)
-    _check_best(config, asked.questions)
     scorer = _scorer(config, asked.verifier, needed=config.samples or bool(asked.questions))
     grader = _grader(config, asked.verifier, scorer)
     behaviour = _behaviour(config, model)
@@ -241,10 +241,11 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
             saved = _saved(config, expected, grader, options, told)
             notes += [*saved.notes, *_broken_verdicts(config, saved)]
             asked_again = sum(saved.asked(question.prompt.asked) for question in asked.questions)
-            _tell_shared(asked_again, len(asked.questions), notes)
+            tell_shared(asked_again, len(asked.questions), notes)
             config = _count_steps(config, saved)
         _check_fit(asked, scorer, options)
         config = _count_epochs(config, asked.prompts, sampled_groups(config))
+        tell_late(config, options.batches_per_sync, asked.held_out, notes)
         config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
         if scorer is not None:
@@ -256,8 +257,8 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         tokenizer_hash=tokenizer_hash(tokenizer),
         prompts=asked.prompts,
         dataset_size=None if asked.prompts is None else asked.prompts.size,
-        questions=asked.questions,
-        sources=asked.sources,
+        held_out=asked.held_out,
+        source=asked.source,
         first_prompt=None if (first := asked.first) is None else _text(first, tokenizer),
         scorer=scorer,
         grader=grader,
@@ -331,9 +332,14 @@ class _Asked:
     """Prompts of the run, their sources, and its verifier's name."""
 
     prompts: PromptStream | None
-    questions: list[Encoded]
-    sources: Sources
+    held_out: tuple[HeldOut, ...]
+    source: PromptSource | None
     verifier: str
+
+    @property
+    def questions(self) -> list[Encoded]:
+        """Held-out questions of all sets."""
+        return [question for each in self.held_out for question in each.questions]
 
     @property
     def first(self) -> Encoded | None:
@@ -348,12 +354,10 @@ def _asked(
     config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, engine: SamplerOptions, notes: list[str]
 ) -> _Asked:
     """Load the prompts of training and the held-out questions. Adds to `notes`."""
-    chat = uses_chat_template(tokenizer, config.model.chat)
-    source = _train_source(config, chat) if config.samples else None
-    held_out = _eval_source(config, chat, notes)
-    asks = source is not None or held_out is not None
-    prompts, questions = None, []
-    if asks:
+    source = _train_source(config, uses_chat_template(tokenizer, config.model.chat)) if config.samples else None
+    held_out = tuple(held_out_sets(config, model, tokenizer, notes))
+    prompts = None
+    if source is not None or held_out:
         prompting = Prompting.of(config, model, tokenizer, notes)
     if source is not None:
         if source.without_gold:
@@ -361,49 +365,17 @@ def _asked(
             notes.append(f"{source.without_gold:,} rows of {config.dataset.title} are left out: {why}")
         limit = None if config.dataset.mix else config.dataset.limit  # a mixture limits each of its data sets
         prompts = prompting.stream(source, seed=config.seed, limit=limit)
-    if held_out is not None:
-        stream = prompting.stream(held_out, seed=EVAL_SEED)
-        questions = stream.first(config.eval.questions)
-        if stream.dropped:
-            notes.append(
-                f"{stream.dropped:,} held-out questions are not asked: they have more than {prompting.longest} tokens "
-                "(dataset.max_prompt_tokens)"
-            )
-        if source is not None:
-            _tell_shared(shared_questions(source, limit, held_out, questions), len(questions), notes)
-    defaults = (each.default_verifier for each in (source, held_out) if each is not None)
-    by_sampler = asks and engine.gives_rewards and not config.rollouts.files
-    default = SAMPLER if by_sampler else next(defaults, None) or "math"
+        tell_shared_with(source, limit, held_out, notes)
+    sources = [each for each in (source, *(each.source for each in held_out)) if each is not None]
+    by_sampler = bool(sources) and engine.gives_rewards and not config.rollouts.files
+    default = SAMPLER if by_sampler else next((each.default_verifier for each in sources), None) or "math"
     verifier = config.verifier.name or default
-    if asks and verifier == SAMPLER and not engine.gives_rewards:
+    if sources and verifier == SAMPLER and not engine.gives_rewards:
         raise ConfigError(
             f"verifier.name: {SAMPLER} takes the rewards that a sampler gives, and {config.sampling.engine!r} gives "
             "none with these options; name a verifier"
         )
-    return _Asked(prompts, questions, Sources(source, held_out), verifier)
-
-
-def _check_best(config: RunConfig, questions: Sequence[Encoded]) -> None:
-    """Raise ConfigError if the best weights are to be kept by a metric that this run does not have."""
-    name = config.checkpoint.best
-    if name is None:
-        return
-    if not questions:
-        raise ConfigError(
-            f"checkpoint.best={name}: no held-out questions are asked, so no weights are better; leave it out"
-        )
-    if name not in NAMES:
-        raise ConfigError(f"checkpoint.best: the evaluation has no metric {name!r}{nearest(name, NAMES)}")
-
-
-def _tell_shared(shared: int, questions: int, notes: list[str]) -> None:
-    """Add a warning about held-out questions that are trained on, if there are any."""
-    if shared:
-        notes.append(
-            f"warning: {shared:,} of the {questions:,} held-out questions are also trained on, so held-out accuracy "
-            "overstates what was learned. Name questions that are not, with --set eval.dataset=NAME or "
-            "--set eval.data_files=[FILE]"
-        )
+    return _Asked(prompts, held_out, source, verifier)
 
 
 def _text(encoded: Encoded, tokenizer: Tokenizer) -> str:
@@ -586,7 +558,7 @@ def _train_source(config: RunConfig, chat: bool) -> PromptSource:
         options=secret_values(dataset.options, "dataset.options."),
         data_files=dataset.data_files,
     )
-    sources = [Member(name, weight, load_source(name, request)) for name, weight in dataset.members]
+    sources = [MixedDataset(name, weight, load_source(name, request)) for name, weight in dataset.members]
     if not dataset.mix:
         return sources[0].source
     mixed = MixedSource(sources, seed=config.seed, limit=dataset.limit)
@@ -610,41 +582,3 @@ def _count_epochs(config: RunConfig, prompts: PromptStream | None, sampled: int)
     steps = math.ceil(epochs * questions / sampled)
     dataset = config.dataset.model_copy(update={"epochs": None})
     return config.model_copy(update={"steps": steps, "dataset": dataset})
-
-
-def _eval_source(config: RunConfig, chat: bool, notes: list[str]) -> PromptSource | None:
-    """Return the source of held-out questions; None, with a note, if the configuration names none."""
-    if config.eval.questions == 0:
-        return None
-    name = config.eval.dataset or config.dataset.name
-    if name is None and config.dataset.mix:
-        notes.append("no held-out questions of a mixture: name a data set with --set eval.dataset=NAME")
-        return None
-    if name is None:
-        notes.append("no held-out questions: name a data set with --set eval.dataset=NAME")
-        return None
-    known = registry().names("prompt_source")
-    own_files = config.eval.dataset is None and not config.eval.data_files
-    shared = set(map(os.path.realpath, config.dataset.data_files)) & set(map(os.path.realpath, config.eval.data_files))
-    if shared:
-        raise ConfigError(
-            f"{min(shared)} is in dataset.data_files and in eval.data_files: held-out means not trained on"
-        )
-    if own_files and (config.dataset.data_files or name not in known):
-        notes.append(
-            "no held-out questions: the data files are for training. Name some with "
-            "--set eval.data_files=[FILE], or another data set with --set eval.dataset=NAME"
-        )
-        return None
-    request = SourceRequest(
-        split="eval",
-        seed=EVAL_SEED,
-        chat=chat,
-        options={} if config.eval.dataset else secret_values(config.dataset.options, "dataset.options."),
-        data_files=config.eval.data_files,
-    )
-    try:
-        return load_source(name, request)
-    except RlvrError as error:
-        hint = "name another with --set eval.dataset=NAME, or do without: --set eval.questions=0"
-        raise type(error)(f"held-out questions: {error} ({hint})") from error

@@ -140,8 +140,9 @@ def _model_settings(model: type[BaseModel], defaults: BaseModel | None, prefix: 
             continue
         shown = REQUIRED if default is PydanticUndefined else to_jsonable_python(default)
         yield SettingDoc(f"{prefix}{name}", _words(schema["properties"][name], schema), shown, meaning)
-        if (section := _section(field.annotation)) is not None:  # a section that is off by default
-            yield from _model_settings(section, None, f"{prefix}{name}.")
+        if (section := _section(field.annotation)) is not None:  # off by default, or several by name
+            named = "NAME." if typing.get_origin(field.annotation) is dict else ""
+            yield from _model_settings(section, None, f"{prefix}{name}.{named}")
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:

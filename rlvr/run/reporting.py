@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from rlvr.run.plan import Plan
 from rlvr.terminal import one_line
 
 SECONDS_BETWEEN_LINES = 5.0
+EVALUATED = re.compile(r"(eval(?:_([\w-]+))?)/accuracy")
+"""Name of a set's accuracy: `eval/accuracy`, `eval_NAME/accuracy`."""
 
 
 class TrainReporter:
@@ -72,7 +75,7 @@ class ProgressLines(TrainReporter):
         if self._began is None:
             self._began, self._first = now, step
         problems = {each["alarm"] for each in metrics["alarms"]} | set(_nothing_kept(metrics))
-        news = "eval/accuracy" in metrics or problems - self._problems
+        news = "eval/policy_version" in metrics or problems - self._problems
         self._problems = problems
         if not news and step < total and now - self._printed < SECONDS_BETWEEN_LINES:
             return
@@ -132,14 +135,26 @@ def step_line(metrics: Mapping[str, Any], total: int, seconds_left: float | None
     ]
     if seconds_left is not None:
         parts.append(f"{int(seconds_left) // 60}:{int(seconds_left) % 60:02d} left")
-    if "eval/accuracy" in metrics:
-        sampled, greedy = (
-            "–" if metrics[name] is None else f"{metrics[name]:.1%}"
-            for name in ("eval/accuracy", "eval/greedy_accuracy")
-        )
-        parts.append(f"held-out {sampled} (greedy {greedy}) at version {metrics['eval/policy_version']}")
+    parts += _held_out(metrics)
     parts += [f"ALARM {Fired(**each).text}" for each in metrics["alarms"]]
     return "  ".join(parts)
+
+
+def _held_out(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the accuracies of every set of held-out questions; empty without an evaluation."""
+    if "eval/policy_version" not in metrics:
+        return []
+
+    def text(name: str) -> str:
+        return "–" if metrics[name] is None else f"{metrics[name]:.1%}"
+
+    shown = []
+    for name in metrics:
+        if (found := EVALUATED.fullmatch(name)) is not None:
+            greedy = f"{found[1]}/greedy_accuracy"
+            also = f" (greedy {text(greedy)})" if greedy in metrics else ""
+            shown.append(f"{found[2] or 'held-out'} {text(name)}{also}")
+    return [", ".join(shown) + f" at version {metrics['eval/policy_version']}"]
 
 
 def _nothing_kept(metrics: Mapping[str, Any]) -> list[str]:

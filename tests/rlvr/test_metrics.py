@@ -39,6 +39,8 @@ def logged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> set[st
         replay__share=0.34,
         steps=4,
         eval__questions=1,
+        eval__samples=2,
+        eval__sets={"more": {"dataset": "arithmetic", "questions": 1}},
     )
     small_runs.start(config, folder / "sampled")
     config = small_runs.small_config(
@@ -47,6 +49,8 @@ def logged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> set[st
         verifier=f"{small_runs.REWARDS}:digits:1.0",
         rollouts__files=[str(folder / "sampled")],
         rollouts__share=0.5,
+        dataset=None,
+        dataset__mix=["arithmetic:1"],
         steps=1,
         eval__questions=0,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlvr.data.mixing import Member, MixedSource, parse_member
+from rlvr.data.mixing import MixedDataset, MixedSource, parse_member
 from rlvr.errors import ConfigError
 from rlvr.protocols import Prompt, PromptSource
 from rlvr.record.schema import Task
@@ -30,7 +30,9 @@ class Numbers(PromptSource):
 
 
 def mixed(*members: tuple[Numbers, float], seed: int = 0, limit: int | None = None) -> MixedSource:
-    return MixedSource([Member(source.name, weight, source) for source, weight in members], seed=seed, limit=limit)
+    return MixedSource(
+        [MixedDataset(source.name, weight, source) for source, weight in members], seed=seed, limit=limit
+    )
 
 
 def asked(source: MixedSource, n: int) -> list[str]:

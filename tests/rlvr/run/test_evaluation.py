@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import small_runs
+from rlvr.bench.intervals import wilson
 from rlvr.errors import ConfigError, RequestError, RunError
+from rlvr.run.evaluation import clustered_interval
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory
 from rlvr.testing import FakeSampler, FakeSamplerOptions
@@ -201,3 +203,52 @@ def _fake_engine(install: Any) -> Any:
     registry.cache_clear()
     yield
     registry.cache_clear()
+
+
+def test_further_sets_have_parameters_names_and_intervals_of_their_own(tiny_model: Path, tmp_path: Path) -> None:
+    sets = {
+        "hard": {"dataset": "arithmetic", "questions": 4, "samples": 3, "temperature": 0.5, "max_tokens": 5},
+        "quick": {"dataset": "arithmetic", "questions": 2, "greedy": True},
+    }
+    line = evaluated(tiny_model, tmp_path, "half", eval__sets=sets, eval__questions=0)
+    assert "eval/accuracy" not in line
+    assert line["eval/policy_version"] == 1
+    for name in ("hard", "quick"):
+        low, share, high = (line[f"eval_{name}/accuracy{end}"] for end in ("_low", "", "_high"))
+        assert 0 <= low <= share <= high <= 1
+        assert low < high
+    assert 0 <= line["eval_hard/any_correct"] <= 1
+    assert "eval_hard/greedy_accuracy" not in line
+    assert "eval_quick/greedy_accuracy" in line
+    assert "eval_quick/any_correct" not in line
+
+
+def test_samples_of_one_question_are_not_independent() -> None:
+    once = [[True], [False], [True], [True]]
+    low, high = clustered_interval(once)
+    assert (low, high) == pytest.approx(wilson(3, 4))
+    assert clustered_interval([own * 8 for own in once]) == pytest.approx((low, high)), (
+        "eight equal answers say no more"
+    )
+    spread = clustered_interval([[True, False] * 4] * 4)
+    assert spread[1] - spread[0] == pytest.approx(wilson(2, 4)[1] - wilson(2, 4)[0])
+    mixed = clustered_interval([[True, True, False], [False, True, False], [True, False, False], [True, True, True]])
+    assert wilson(7, 12)[1] - wilson(7, 12)[0] <= mixed[1] - mixed[0] <= wilson(7 / 3, 4)[1] - wilson(7 / 3, 4)[0]
+
+
+@pytest.mark.parametrize(
+    ("every", "note"),
+    [(2, "come after 0, 3, 6 batches and at the end"), (5, "come after 0, 6 batches and at the end"), (3, None)],
+)
+def test_evaluations_that_wait_for_a_sync_are_announced(tiny_model: Path, every: int, note: str | None) -> None:
+    changes = {"trainer": "grpo-off", "trainer__push_every": 3, "steps": 9, "eval__every": every}
+    with make_plan(small_runs.small_config(tiny_model, **changes)) as plan:
+        notes = " ".join(plan.notes)
+    assert (note is None and "evaluations wait" not in notes) or (note is not None and note in notes)
+
+
+def test_a_set_needs_a_data_set(tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match=r"eval\.sets\.a\.dataset"):
+        small_runs.small_config(tiny_model, eval__sets={"a": {"samples": 2}})
+    with pytest.raises(RequestError, match=r"no-such.*--set eval\.sets\.a\.dataset=NAME"):
+        make_plan(small_runs.small_config(tiny_model, eval__sets={"a": {"dataset": "no-such"}}))

@@ -1,4 +1,4 @@
-"""What a run keeps besides its newest checkpoints, and `rlvr.export_model`."""
+"""Weights that a run keeps besides its newest checkpoints, and `rlvr.export_model`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import rlvr
 import small_runs
 from rlvr.errors import ConfigError, RequestError
 from rlvr.protocols import ModelSpec
-from rlvr.run import model_folder
 from rlvr.run.config import CheckpointConfig
 from rlvr.run.keeping import Keeper
+from rlvr.run.model_folder import convert_model
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory
 
@@ -82,17 +82,21 @@ def test_a_checkpoint_is_exported_for_from_pretrained(run: Path, asked: int | st
     assert json.loads(json.dumps(result.to_dict()))["source"] == str(run / source)
 
 
-def test_float32_is_exported_bit_by_bit_also_in_several_files(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_folder, "SHARD_BYTES", 20_000)
-    result = rlvr.export_model(run, tmp_path / "model", dtype="float32")
-    shards = [name for name, _ in result.files if name.endswith(".safetensors")]
+def test_float32_is_exported_bit_by_bit(run: Path, tmp_path: Path) -> None:
+    rlvr.export_model(run, tmp_path / "model", dtype="float32")
+    assert same(weights_of(tmp_path / "model"), weights_of(run / "checkpoints" / "step-000004"))
+
+
+def test_large_models_are_written_in_several_files_and_read_back(run: Path, tmp_path: Path) -> None:
+    source = run / "checkpoints" / "step-000004"
+    convert_model(source, tmp_path / "several", "float32", shard_bytes=20_000)
+    shards = sorted(file.name for file in (tmp_path / "several").glob("*.safetensors"))
     assert shards[0] == f"model-00001-of-{len(shards):05d}.safetensors"
     assert len(shards) > 2
-    assert same(weights_of(tmp_path / "model"), weights_of(run / "checkpoints" / "step-000004"))
-    again = rlvr.export_model(run, tmp_path / "again", dtype="float32", checkpoint=2)
-    assert len(again.files) == len(result.files)
+    convert_model(tmp_path / "several", tmp_path / "one", "float32")
+    assert not list((tmp_path / "one").glob("model-*"))
+    for folder in ("several", "one"):
+        assert same(weights_of(tmp_path / folder), weights_of(source))
 
 
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")  # peft reads it
