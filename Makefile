@@ -10,12 +10,16 @@ INSTALL := $(PIP) install -c constraints.txt --no-build-isolation
 
 # Two processes with one thread each: torch's own threads would fight over the cores. Files go to whichever is free, in
 # the order of tests/conftest.py: the longest first.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/engines
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/engines \
+	--ignore tests/trackers
 
 # Real vLLM, built for CPUs, in an environment on top of $(VENV): its own pins contradict ours, and yet they work together.
 ENGINES := .venv-engines
 
-.PHONY: train test test-engines quick lint types unit docs constraints clean
+# wandb, trackio and mlflow, in the same way.
+TRACKERS := .venv-trackers
+
+.PHONY: train test test-engines test-trackers quick lint types unit docs constraints clean
 
 # ARGS="--steps 2" makes it short.
 train: $(VENV)/.installed
@@ -40,6 +44,10 @@ unit: $(VENV)/.installed-dev
 # Needs 1.1 GB more, and a minute to install.
 test-engines: $(ENGINES)/.installed
 	OMP_NUM_THREADS=1 $(ENGINES)/bin/python -m pytest tests/engines
+
+# Needs 200 MB more.
+test-trackers: $(TRACKERS)/.installed
+	OMP_NUM_THREADS=1 $(TRACKERS)/bin/python -m pytest tests/trackers
 
 # Runs every command and every example in the documents again, and writes down what they print.
 docs: $(VENV)/.installed-dev
@@ -67,6 +75,13 @@ $(ENGINES)/.installed: $(VENV)/.installed-dev tests/engines/requirements.txt
 	$(ENGINES)/bin/python -m pip install --no-deps -r tests/engines/requirements.txt
 	touch $@
 
+$(TRACKERS)/.installed: $(VENV)/.installed-dev tests/trackers/requirements.txt
+	$(PYTHON) -m venv $(TRACKERS)
+	echo 'import site; site.addsitedir("$(abspath $(VENV))/lib/python3.11/site-packages")' \
+		> $(TRACKERS)/lib/python3.11/site-packages/base.pth
+	$(TRACKERS)/bin/python -m pip install --no-deps -r tests/trackers/requirements.txt
+	touch $@
+
 # Pins what is installed, after `make test` has passed with it. A wheel's local version (2.13.0+cpu) is the machine's
 # business and is cut off. To move a pin: `.venv/bin/pip install -U NAME && make test constraints`.
 constraints: $(VENV)/.installed-dev
@@ -76,4 +91,4 @@ constraints: $(VENV)/.installed-dev
 	touch $(VENV)/.installed $(VENV)/.installed-dev
 
 clean:
-	rm -rf $(VENV) $(ENGINES) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(ENGINES) $(TRACKERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

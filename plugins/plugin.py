@@ -22,4 +22,9 @@ def rlvr_presets() -> Mapping[str, Path]:
 
 @hookimpl
 def rlvr_trackers() -> Mapping[str, str]:
-    return {"tensorboard": "rlvr_plugins.tensorboard:TensorBoard"}
+    return {
+        "tensorboard": "rlvr_plugins.tensorboard:TensorBoard",
+        "wandb": "rlvr_plugins.wandb:WandB",
+        "trackio": "rlvr_plugins.trackio:Trackio",
+        "mlflow": "rlvr_plugins.mlflow:MLflow",
+    }

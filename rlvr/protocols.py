@@ -474,6 +474,30 @@ class Tracker(Protocol):
         """Flush and release."""
 
 
+@dataclass(frozen=True)
+class TrackedSample:
+    """A rollout and its verdict, as a row of a tracker's table."""
+
+    batch: int
+    """Number of the step; trackers reserve the name `step`."""
+    dataset: str | None
+    prompt: str
+    completion: str
+    gold: str | None
+    verdict: str
+    """Status of the verdict that counts."""
+    reward: float | None
+    """Reward that training uses; None if the rollout was dropped."""
+
+
+@runtime_checkable
+class SampleTracker(Tracker, Protocol):
+    """A tracker that also shows samples."""
+
+    def log_samples(self, step: int, samples: Sequence[TrackedSample]) -> None:
+        """Report rollouts of a step, after its metrics."""
+
+
 class TrackerFactory(Protocol):
     """Makes a tracker; usually the tracker's class."""
 

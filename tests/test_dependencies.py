@@ -26,6 +26,8 @@ OURS = ("tests", "benchmarks", "examples", "docs")
 
 IMPORTED_BY_OTHERS = {"torch.utils.tensorboard": "tensorboard"}
 """Modules that import a distribution which they do not require."""
+ELSEWHERE = {"vllm", "wandb", "trackio", "mlflow"}
+"""Tested in environments of their own: tests/engines/requirements.txt, tests/trackers/requirements.txt."""
 TOOLS = {
     *("build", "mypy", "pytest-randomly", "pytest-timeout", "pytest-xdist", "ruff", "setuptools", "types-pyyaml"),
     "wheel",
@@ -120,14 +122,13 @@ def test_every_dependency_is_imported_by_shipped_code() -> None:
 
 
 def test_what_tests_and_scripts_import_is_declared_for_development() -> None:
-    assert not outside(CORE | EXTRAS["dev"], imports(*OURS))
+    assert not outside(CORE | EXTRAS["dev"] | ELSEWHERE, imports(*OURS))
 
 
 def test_every_development_requirement_is_imported_or_run() -> None:
     used = set().union(*(one.distributions for one in imports(*OURS, *SHIPPED)))
     assert EXTRAS["dev"] - used == TOOLS
-    # vLLM has an environment of its own: tests/engines/requirements.txt.
-    assert EXTRAS["dev"] >= OPTIONAL - {"vllm"}, "tests need every extra"
+    assert EXTRAS["dev"] >= OPTIONAL - ELSEWHERE, "tests need every extra"
 
 
 def test_transformers_has_an_upper_bound() -> None:

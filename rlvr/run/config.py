@@ -273,6 +273,13 @@ class CheckpointConfig(Frozen):
     )
 
 
+class TrackingConfig(Frozen):
+    """Tables of samples for trackers."""
+
+    samples: int = Field(default=8, ge=0, description="rollouts in a table, one of each group; 0 sends none")
+    every: int = Field(default=10, ge=1, description="batches between two tables of samples")
+
+
 class RunConfig(Frozen):
     """The whole configuration of a run."""
 
@@ -290,7 +297,12 @@ class RunConfig(Frozen):
     eval: EvalConfig = EvalConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     alarms: Alarms = Alarms()
-    trackers: tuple[str, ...] = Field(default=(), description="registered trackers that also receive the metrics")
+    tracking: TrackingConfig = TrackingConfig()
+    trackers: tuple[str, ...] = Field(
+        default=(),
+        description="trackers that also receive metrics and samples: tensorboard, wandb, trackio, mlflow, a plugin's, "
+        "or FILE.py:CLASS",
+    )
     steps: int = Field(default=200, ge=1, description="batches to train on")
     seed: int = Field(default=0, ge=0, description="seed of every random draw")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, cast
 
 from rlvr.errors import ConfigError, PluginError
@@ -77,8 +79,30 @@ def configured_sampler(config: RunConfig) -> tuple[SamplerFactory, SamplerOption
 
 
 def tracker_factory(name: str) -> TrackerFactory:
-    """Return the factory of a tracker. Raises PluginError if there is none."""
+    """Return the factory of a tracker: a registered one, or the class of `FILE.py:CLASS`.
+
+    Raises PluginError if there is none.
+    """
+    place, colon, attribute = name.rpartition(":")
+    if colon and place.endswith(".py"):
+        return cast(TrackerFactory, _from_file(Path(place), attribute))
     return cast(TrackerFactory, registry().load("tracker", name))
+
+
+def _from_file(file: Path, attribute: str) -> object:
+    """Return a name of a Python file. Raises PluginError if the file cannot be run or lacks the name."""
+    if not file.is_file():
+        raise PluginError(f"tracker {file}:{attribute}: there is no file {file}")
+    module = ModuleType(file.stem)
+    module.__file__ = str(file)
+    try:
+        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), vars(module))
+    except Exception as error:
+        raise PluginError(f"tracker {file}:{attribute}: {file} failed: {type(error).__name__}: {error}") from error
+    if attribute not in vars(module):
+        raise PluginError(f"tracker {file}:{attribute}: {file} defines no {attribute!r}")
+    found: object = vars(module)[attribute]
+    return found
 
 
 def _check_options(entry: Entry, factory: object, base: type[TrainerOptions] | type[SamplerOptions]) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,14 +27,14 @@ from rlvr.alarms import Fired, blocking, fired, in_a_row
 from rlvr.data.prompts import PromptStream
 from rlvr.errors import RequestError, RunError
 from rlvr.files import to_json
-from rlvr.protocols import Group, ModelSpec, Tracker, TrainContext, TrainerFactory
+from rlvr.protocols import Group, ModelSpec, SampleTracker, TrackedSample, Tracker, TrainContext, TrainerFactory
 from rlvr.record.schema import Rollout
 from rlvr.run.ahead import Ahead, AskedPrompts
 from rlvr.run.computation import computation
 from rlvr.run.evaluation import Evaluation
 from rlvr.run.factories import Backend
 from rlvr.run.fresh import Fresh, training_request
-from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, part_metrics, verdict_shares
+from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, by_group, part_metrics, verdict_shares
 from rlvr.run.keeping import Keeper
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import model_ref
@@ -78,11 +79,14 @@ class Run:
         self.step = 0
         """Batches that the policy has learned from."""
         self.last_metrics: dict[str, Any] = {}
+        self._shown: list[TrackedSample] = []
         self.stopping = False
         checkpoint = directory.intact_checkpoint()
         self.notes = self._changes()
         """Changes since the run last continued."""
         directory.extend(self.config)
+        settings = self.config.model_dump(mode="json")
+        self.trackers: list[Tracker] = [make(directory.path, settings) for make in plan.trackers.values()]
         self.backend: Backend | None = None
         """Trains by itself; None if this loop trains."""
         if plan.trainer.owns_loop:
@@ -93,8 +97,6 @@ class Run:
                 directory.cut_metrics(0)
             else:
                 self._restore(*checkpoint)
-        settings = self.config.model_dump(mode="json")
-        self.trackers: list[Tracker] = [make(directory.path, settings) for make in plan.trackers.values()]
 
     def _load(self, factory: TrainerFactory) -> None:
         """Load the sampler and the trainer."""
@@ -247,6 +249,7 @@ class Run:
         drawing = time.perf_counter()
         with phases("sample"):
             drawn = self.source.draw(self.step, self.config.sampling.prompts_per_step, self.trainer.version)
+        self._shown = self._samples(drawn)
         with phases("metrics"):
             lag = lag_of((r for group in drawn.groups for r in group.rollouts), self.trainer.version)
             told = rollout_metrics(drawn, self.plan.grader)
@@ -338,7 +341,17 @@ class Run:
         self.directory.log(metrics)
         for tracker in self.trackers:
             tracker.log(metrics["step"], metrics)
+            if self._shown and isinstance(tracker, SampleTracker):
+                tracker.log_samples(metrics["step"], self._shown)
         self.reporter.step(metrics, self.config.steps)
+
+    def _samples(self, drawn: Drawn) -> list[TrackedSample]:
+        """Return the samples of a batch that trackers show: the first rollout of each of its first groups."""
+        tracking = self.config.tracking
+        if not self.trackers or self.step % tracking.every:
+            return []
+        first = (members[0] for members in by_group(drawn.rollouts))
+        return [tracked_sample(self.step, rollout, self.plan.grader) for rollout in islice(first, tracking.samples)]
 
     def _checkpoint(self, metrics: dict[str, Any]) -> None:
         with self.directory.checkpoint(self.step, self.config.checkpoint.keep) as folder:
@@ -384,6 +397,20 @@ class Run:
         finally:
             for signum, handler in before.items():
                 signal.signal(signum, handler)
+
+
+def tracked_sample(step: int, rollout: Rollout, grader: Grader) -> TrackedSample:
+    """Return a rollout as a row for trackers; a chat is shown with its roles."""
+    turns = rollout.messages or ()
+    return TrackedSample(
+        batch=step,
+        dataset=rollout.task.dataset,
+        prompt=rollout.prompt or "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns),
+        completion=rollout.completion or "",
+        gold=rollout.task.answer,
+        verdict=grader.score(rollout).status.value,
+        reward=grader.reward(rollout),
+    )
 
 
 def lag_of(rollouts: Iterable[Rollout], version: int) -> float:

@@ -37,6 +37,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
             },
         },
     }
+    config = config.model_copy(update={"trackers": tuple(map(absolute_reference, config.trackers))})
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=update) for name, update in changes.items()}
     )

@@ -50,6 +50,7 @@ MAY_CHANGE = (
     "checkpoint.",
     "alarms.",
     "trackers ",
+    "tracking.",
     "verifier.workers ",
     "verifier.timeout ",
     "verifier.write_protect ",

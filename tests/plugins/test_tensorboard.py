@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rlvr.protocols import Tracker
+from rlvr.protocols import SampleTracker, TrackedSample, Tracker
 from rlvr.registry import registry
 
 
@@ -59,6 +59,21 @@ def test_the_configuration_is_there_to_read(tmp_path: Path) -> None:
     events.Reload()
     (text,) = events.Tensors("config/text_summary")
     assert b'"lr": 1e-05' in text.tensor_proto.string_val[0]
+
+
+def test_samples_are_a_table(tmp_path: Path) -> None:
+    board = tracker(tmp_path)
+    assert isinstance(board, SampleTracker)
+    board.log_samples(3, [TrackedSample(3, "sums", "1+1=", "a|b\n<2>", "2", "graded", 1.0)])
+    board.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (text,) = events.Tensors("samples/text_summary")
+    assert text.tensor_proto.string_val[0].decode().splitlines() == [
+        "| batch | dataset | prompt | completion | gold | verdict | reward |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| 3 | sums | 1+1= | a&#124;b<br>&lt;2&gt; | 2 | graded | 1.0 |",
+    ]
 
 
 def test_a_run_that_never_logs_leaves_nothing(tmp_path: Path) -> None:
