@@ -193,6 +193,36 @@ class Snapshot:
         return self.read()
 
 
+@dataclass(frozen=True)
+class ModelSize:
+    """Size of a model, known without its weights."""
+
+    parameters: int
+    linear: tuple[tuple[int, int], ...]
+    """(inputs, outputs) of every linear layer except the output layer."""
+    layers: int
+    hidden: int
+    intermediate: int
+    key_value: int
+    """Width of the keys of a token in one layer, all heads together; that of the values is equal."""
+    compute_bytes: int
+    """Bytes of a number in the compute dtype."""
+
+
+@dataclass(frozen=True)
+class RunSize:
+    """Size of a run's batches, and memory of its device."""
+
+    rollouts: int
+    """Rollouts of a batch."""
+    longest: int
+    """Largest number of tokens of a prompt and its completion."""
+    device: str
+    """The torch device, never "auto"."""
+    device_bytes: int | None
+    """Memory of the device; None if it is unknown."""
+
+
 # --- sampling -------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +238,10 @@ class SamplerOptions(Frozen):
     def gives_rewards(self) -> bool:
         """True if every sample comes with a reward. A run that names no verifier then trains on these rewards."""
         return False
+
+    def memory(self, model: ModelSize, run: RunSize) -> Mapping[str, int]:
+        """Return the bytes that the sampler takes on the run's device, as `sampler` and `cache`; empty by default."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -387,6 +421,10 @@ class TrainerOptions(Frozen):
     def lacks(self, rollout: Rollout) -> str | None:
         """Return the field that a saved rollout lacks for training with these options; None if it lacks none."""
         return None
+
+    def memory(self, model: ModelSize, run: RunSize) -> Mapping[str, int]:
+        """Return the bytes of weights, gradients, optimizer, reference and activations; empty if they are unknown."""
+        return {}
 
     def with_run(self, max_tokens: int) -> tuple[Self, list[str]]:
         """Return the options completed with values from the run, and a note on each of these values.

@@ -6,7 +6,7 @@ Shapes: B = rollouts of the batch, T = tokens.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rlvr.alarms import blocking, fired
 from rlvr.errors import ConfigError, RunError
-from rlvr.protocols import Group, Metrics, Snapshot, TrainContext, TrainerOptions
+from rlvr.protocols import Group, Metrics, ModelSize, RunSize, Snapshot, TrainContext, TrainerOptions
 from rlvr.record.schema import LogprobColumn, Rollout
 from rlvr.verify.composition import weights_of
 
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 else:
     from . import late_torch as torch
+
+
+FLOAT32 = 4
+"""Bytes of a weight, a gradient and each of AdamW's moments."""
 
 
 class PolicyGradientOptions(OptimizerOptions):
@@ -101,6 +105,25 @@ class PolicyGradientOptions(OptimizerOptions):
             return self, []
         note = f"trainer.aggregation=constant divides by {max_tokens} tokens a rollout, the run's sampling.max_tokens"
         return self.model_copy(update={"max_tokens": max_tokens}), [f"{note} (trainer.max_tokens is not set)"]
+
+    def memory(self, model: ModelSize, run: RunSize) -> Mapping[str, int]:
+        """Return the bytes of each part. Activations are an estimate: each layer keeps its inputs and those of its
+        products; the output layer's logits are computed in chunks."""
+        trained = model.parameters
+        if self.lora is not None:
+            trained = self.lora.rank * sum(inputs + outputs for inputs, outputs in model.linear)
+        held = model.parameters + (trained if self.lora is not None else 0)
+        layer = 6 * model.hidden + 2 * model.key_value + 4 * model.intermediate
+        kept = model.layers * model.hidden + layer if self.gradient_checkpointing else model.layers * layer
+        tokens = max(self.micro_batch_tokens, run.longest)
+        separate = self.beta > 0 and self.lora is None
+        return {
+            "weights": FLOAT32 * held,
+            "gradients": FLOAT32 * trained,
+            "optimizer": 2 * FLOAT32 * trained,
+            **({"reference": FLOAT32 * model.parameters} if separate else {}),
+            "activations": model.compute_bytes * kept * tokens,
+        }
 
     @field_validator("ref_reset_every")
     @classmethod

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlvr.bench.report import shortened
+from rlvr.run.memory import MemoryPlan
 from rlvr.run.plan import Plan
 from rlvr.run.reporting import counted, headline, labeled
 from rlvr.run.saved import SavedRollouts
@@ -41,6 +42,7 @@ def plan_summary(plan: Plan) -> dict[str, Any]:
         "held_out_questions": len(plan.questions),
         "device": plan.model.device,
         "dtype": plan.model.dtype,
+        "memory": plan.memory.to_dict(),
         "first_prompt": plan.first_prompt,
         "gold": [
             {
@@ -101,6 +103,25 @@ def _arithmetic(plan: Plan) -> Iterator[str]:
         f"  would load   {config.model.name}: float32 master weights for {config.trainer.name}{copy}; device "
         f"{plan.model.device}, dtype {plan.model.dtype}"
     )
+    yield from _memory_lines(plan.memory)
+
+
+def _memory_lines(memory: MemoryPlan) -> Iterator[str]:
+    if not memory.parts:
+        return
+    has = "unknown" if memory.total is None else _gib(memory.total)
+    yield f"  memory       {_gib(memory.peak)} at the peak, of {has} on {memory.device}; estimated:"
+    yield "               " + ", ".join(f"{part} {_gib(size)}" for part, size in memory.parts.items())
+    if memory.total is not None and memory.certain <= memory.total < memory.peak:
+        yield (
+            "  note         may not fit: lower trainer.micro_batch_tokens or sampling.options.max_batch_tokens, or "
+            "set trainer.gradient_checkpointing=true"
+        )
+
+
+def _gib(size: int) -> str:
+    """Return a size in GiB, or MiB if it is small."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:,.1f} MiB"
 
 
 def _sampling_lines(plan: Plan, push_every: int, updates: int) -> Iterator[str]:

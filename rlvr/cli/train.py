@@ -90,7 +90,9 @@ TrustRemoteCode: TypeAlias = Annotated[
 ]
 Trackers: TypeAlias = Annotated[Texts, typer.Option("--tracker", help="Also log to this tracker; repeatable.")]
 Seed: TypeAlias = Annotated[int | None, typer.Option(help="Random seed.")]
-ConfigFile: TypeAlias = Annotated[Path | None, typer.Option(help="YAML file of settings.")]
+ConfigFile: TypeAlias = Annotated[
+    Path | None, typer.Option(help="YAML file of settings, or a starting configuration: gsm8k-0.5b, deepscaler-1.5b, …")
+]
 Sets: TypeAlias = Annotated[Texts, typer.Option("--set", help="Any setting, e.g. trainer.epsilon=0.1; repeatable.")]
 Out: TypeAlias = Annotated[Path | None, typer.Option(help="Run directory. [default: runs/DATE-TRAINER]")]
 Resume: TypeAlias = Annotated[Path | None, typer.Option(help="Continue the run in this directory.")]
@@ -269,10 +271,11 @@ def _plain(value: Any) -> Any:
 
 def _start(settings: Settings, config: Path | None, out: Path | None) -> TrainResult:
     from rlvr.run.config import resolve
+    from rlvr.run.starting import config_file
     from rlvr.run.train import train as run
 
     with _lines() as lines:
-        return run(resolve(settings, config), out=out, reporter=lines)
+        return run(resolve(settings, config and config_file(config)), out=out, reporter=lines)
 
 
 def _resume(path: Path, settings: Settings, others: Sequence[str], accept_changes: bool) -> TrainResult:
@@ -292,14 +295,17 @@ def _resume(path: Path, settings: Settings, others: Sequence[str], accept_change
 def _dry_run(settings: Settings, config: Path | None, as_json: bool) -> None:
     from rlvr.cli.dry_run import plan_summary, plan_text
     from rlvr.run.config import resolve
+    from rlvr.run.memory import refuse_too_large
     from rlvr.run.plan import make_plan
+    from rlvr.run.starting import config_file
 
-    with make_plan(resolve(settings, config), Heartbeat()) as plan:
+    with make_plan(resolve(settings, config and config_file(config)), Heartbeat()) as plan:
         if as_json:
             print_json(plan_summary(plan))
-            return
-        for line in plan_text(plan):
-            print(line)
+        else:
+            for line in plan_text(plan):
+                print(line)
+        refuse_too_large(plan.memory, plan.config.model.name)
 
 
 @contextmanager

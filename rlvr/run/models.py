@@ -17,7 +17,7 @@ from rlvr.protocols import ModelSpec
 from rlvr.record.schema import ModelRef, digest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     Tokenizer: TypeAlias = PreTrainedTokenizerBase
 
@@ -126,6 +126,25 @@ def load_configuration(spec: ModelSpec) -> PreTrainedConfig:
             return cast("PreTrainedConfig", AutoConfig.from_pretrained(spec.path, **hub_arguments(spec)))
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise cannot_load("configuration of the model", spec, error) from error
+
+
+def empty_model(spec: ModelSpec) -> PreTrainedModel:
+    """Return the model without values ("meta"), which knows the names and shapes of its weights.
+
+    Raises RequestError if there is no such model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    check_directory(spec)
+    try:
+        config = AutoConfig.from_pretrained(spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
+        factory: Any = AutoModelForCausalLM
+        with torch.device("meta"):
+            model: PreTrainedModel = factory.from_config(config, trust_remote_code=spec.trust_remote_code)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise cannot_load("configuration of the model", spec, error) from error
+    return model
 
 
 def vocabulary_size(config: PreTrainedConfig) -> int:

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from rlvr.alarms import fired
@@ -49,6 +50,7 @@ from rlvr.run.held_out import (
     tell_shared_with,
 )
 from rlvr.run.inputs import model_digests, prompt_digests
+from rlvr.run.memory import MemoryPlan, memory_plan
 from rlvr.run.models import (
     context_length,
     end_ids,
@@ -141,6 +143,11 @@ class Plan:
         """True if the loop samples, to train or to evaluate. A backend samples by itself."""
         return not self.trainer.owns_loop and (self.config.samples or bool(self.questions))
 
+    @cached_property
+    def memory(self) -> MemoryPlan:
+        """Memory that the run takes, by part."""
+        return memory_plan(self.config, self.model, self.options, self.sampler_options if self.needs_sampler else None)
+
     @property
     def probes(self) -> list[tuple[int, ...]]:
         """Prompts of the probes that compare sampler and trainer; empty if nothing is sampled."""
@@ -220,8 +227,8 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     """
     _refuse_several_processes()
     trainer = trainer_factory(config.trainer.name)
-    given_options = trainer_options(config, trainer.Options)
     _check_backend(config, trainer)
+    given_options = trainer_options(config, trainer.Options)
     sampler, engine_options = configured_sampler(config)
     trackers = {name: tracker_factory(name) for name in config.trackers}
     model = config.model.spec
@@ -239,12 +246,9 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         if config.rollouts.files:
             expected = _expected(config, model, tokenizer, behaviour, grader)
             saved = _saved(config, expected, grader, options, told)
-            notes += [*saved.notes, *_broken_verdicts(config, saved)]
-            asked_again = sum(saved.asked(question.prompt.asked) for question in asked.questions)
-            tell_shared(asked_again, len(asked.questions), notes)
-            config = _count_steps(config, saved)
+            notes += _notes_on(config, saved, asked.questions)
         _check_fit(asked, scorer, options)
-        config = _count_epochs(config, asked.prompts, sampled_groups(config))
+        config = _count_epochs(_count_steps(config, saved), asked.prompts)
         tell_late(config, options.batches_per_sync, asked.held_out, notes)
         config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
@@ -411,6 +415,13 @@ def _saved(
     return saved
 
 
+def _notes_on(config: RunConfig, saved: SavedRollouts, questions: Sequence[Encoded]) -> list[str]:
+    """Return the notes on saved rollouts. Raises DataError if the alarm about broken verdicts stops the run."""
+    notes = [*saved.notes, *_broken_verdicts(config, saved)]
+    tell_shared(sum(saved.asked(question.prompt.asked) for question in questions), len(questions), notes)
+    return notes
+
+
 def _trusted(config: RunConfig) -> list[str]:
     """Return a note if code of the model's repository is trusted."""
     if not config.model.trust_remote_code:
@@ -540,10 +551,10 @@ def _broken_verdicts(config: RunConfig, saved: SavedRollouts) -> list[str]:
     return notes
 
 
-def _count_steps(config: RunConfig, saved: SavedRollouts) -> RunConfig:
+def _count_steps(config: RunConfig, saved: SavedRollouts | None) -> RunConfig:
     """Convert `rollouts.epochs` to `steps`."""
     epochs = config.rollouts.epochs
-    if epochs is None:
+    if epochs is None or saved is None:
         return config
     steps = epochs * math.ceil(len(saved.groups) / config.sampling.prompts_per_step)
     return config.model_copy(update={"steps": steps, "rollouts": config.rollouts.model_copy(update={"epochs": None})})
@@ -568,7 +579,7 @@ def _train_source(config: RunConfig, chat: bool) -> PromptSource:
     return mixed
 
 
-def _count_epochs(config: RunConfig, prompts: PromptStream | None, sampled: int) -> RunConfig:
+def _count_epochs(config: RunConfig, prompts: PromptStream | None) -> RunConfig:
     """Convert `dataset.epochs` to `steps`; questions that are too long do not count. Raises ConfigError for an endless
     data set."""
     epochs = config.dataset.epochs
@@ -579,6 +590,6 @@ def _count_epochs(config: RunConfig, prompts: PromptStream | None, sampled: int)
     at = (prompts.position, prompts.dropped, prompts.escaped)
     questions = sum(map(len, prompts.batches(1000)))
     prompts.seek(*at)
-    steps = math.ceil(epochs * questions / sampled)
+    steps = math.ceil(epochs * questions / sampled_groups(config))
     dataset = config.dataset.model_copy(update={"epochs": None})
     return config.model_copy(update={"steps": steps, "dataset": dataset})

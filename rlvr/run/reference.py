@@ -94,7 +94,7 @@ def settings_reference(section: str | None = None, distribution: str | None = No
 def keys_called(name: str) -> list[str]:
     """Return the keys of a run, its trainers' options included, whose last part is `name`."""
     docs = [*_run_settings(), *settings_reference("trainer").settings]
-    return sorted({doc.key for doc in docs if doc.key.rpartition(".")[2] == name})
+    return sorted({doc.key for doc in docs if doc.key.rpartition(".")[2] == name and ".NAME." not in doc.key})
 
 
 def table() -> Iterator[str]:

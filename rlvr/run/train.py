@@ -13,10 +13,12 @@ from rlvr.alarms import summary
 from rlvr.errors import ConfigError
 from rlvr.run.config import RunConfig, resolve
 from rlvr.run.loop import Run
+from rlvr.run.memory import refuse_too_large
 from rlvr.run.paths import with_absolute_paths
 from rlvr.run.plan import Plan, make_plan
 from rlvr.run.reporting import TrainReporter, headline
 from rlvr.run.rundir import BEST, WEIGHTS, RunDirectory, read_metrics
+from rlvr.run.starting import config_file
 from rlvr.run.threads import spin_briefly
 from rlvr.settings import mapping_settings
 
@@ -90,8 +92,8 @@ def train(
 
     Args:
         config: Settings as a mapping (nested sections, dotted keys or both: `{"trainer": {"lr": 1e-5}}`,
-            `{"trainer.lr": 1e-5}`), the path of a YAML file, or a `RunConfig`. None is the default run: the embedded
-            model learns arithmetic.
+            `{"trainer.lr": 1e-5}`), the path of a YAML file, the name of a starting configuration, or a `RunConfig`.
+            None is the default run: the embedded model learns arithmetic.
         overrides: Settings that replace those of `config`.
         out: New run directory; `runs/DATE-TRAINER` by default.
         resume: Run directory to continue. Of all settings only `{"steps": N}` may be given then, in `overrides`.
@@ -128,7 +130,7 @@ def _configuration(
     changes = mapping_settings(overrides, "overrides")
     if isinstance(config, Mapping):
         return resolve({**mapping_settings(config, "config"), **changes})
-    return resolve(changes, None if config is None else Path(config))
+    return resolve(changes, None if config is None else config_file(config))
 
 
 def _start(config: RunConfig, out: Path | None, reporter: TrainReporter) -> TrainResult:
@@ -158,6 +160,7 @@ def _continue(path: Path, steps: int | None, accept_changes: bool, reporter: Tra
 
 
 def _run(plan: Plan, directory: RunDirectory, reporter: TrainReporter) -> TrainResult:
+    refuse_too_large(plan.memory, plan.config.model.name)
     reporter.start(headline(plan), directory.path)
     for note in plan.notes:
         reporter.note(note)

@@ -105,22 +105,6 @@ def load_model(spec: ModelSpec, *, master: bool) -> PreTrainedModel:
     return model
 
 
-def empty_model(spec: ModelSpec) -> PreTrainedModel:
-    """Return the model without values ("meta"), which knows the names and shapes of its weights.
-
-    Raises RequestError if there is no such model.
-    """
-    check_directory(spec)
-    try:
-        config = AutoConfig.from_pretrained(spec.path, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
-        factory: Any = AutoModelForCausalLM
-        with torch.device("meta"):
-            model: PreTrainedModel = factory.from_config(config, trust_remote_code=spec.trust_remote_code)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise cannot_load("configuration of the model", spec, error) from error
-    return model
-
-
 def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> frozenset[int]:
     """Return the token ids that end a completion: those of the generation configuration, and the tokenizer's."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None

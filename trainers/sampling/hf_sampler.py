@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rlvr.errors import ConfigError
-from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, SamplerOptions, Snapshot
+from rlvr.protocols import GroupRequest, ModelSize, ModelSpec, RunSize, Sample, SampledGroup, SamplerOptions, Snapshot
 from rlvr.record.schema import SamplingParams, Stop, VersionRun
 from rlvr.run.models import context_length, load_tokenizer
 
@@ -33,6 +33,12 @@ class HFSamplerOptions(SamplerOptions):
     max_batch_tokens: int = Field(
         default=131072, ge=1, description="size of the key-value cache: rows × (prompt + max_tokens)"
     )
+
+    def memory(self, model: ModelSize, run: RunSize) -> Mapping[str, int]:
+        """Return the bytes of the sampler's weights, and an estimate of its key-value cache."""
+        tokens = max(run.longest, min(self.max_batch_tokens, min(self.max_sequences, run.rollouts) * run.longest))
+        cache = 2 * model.layers * model.key_value * tokens
+        return {"sampler": model.compute_bytes * model.parameters, "cache": model.compute_bytes * cache}
 
 
 @dataclass

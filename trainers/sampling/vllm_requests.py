@@ -8,9 +8,15 @@ from typing import Any, Protocol
 from rlvr.errors import RunError
 from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, Snapshot
 from rlvr.record.schema import FinishReason, Sampling, VersionRun
-from rlvr.run.models import context_length, end_ids, load_configuration, load_tokenizer, vocabulary_size
+from rlvr.run.models import (
+    context_length,
+    empty_model,
+    end_ids,
+    load_configuration,
+    load_tokenizer,
+    vocabulary_size,
+)
 
-from ..model.models import empty_model
 from ..model.snapshots import check_snapshot
 from .completions import Completions, check_request, sample_seed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from rlvr.errors import ConfigError, RequestError, RunError
-from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, SamplerOptions, Snapshot
+from rlvr.protocols import GroupRequest, ModelSize, ModelSpec, RunSize, SampledGroup, SamplerOptions, Snapshot
 from rlvr.run.weights_files import memory_folder, write_weights
 
 from ..model.models import resolve
@@ -54,6 +54,13 @@ class VLLMOptions(SamplerOptions):
         default=None, description="no CUDA graphs: less memory, slower; null is true on a CPU"
     )
     sleep: bool = Field(default=False, description="free the GPU's memory while nothing is sampled")
+
+    def memory(self, model: ModelSize, run: RunSize) -> Mapping[str, int]:
+        """Return the bytes that vLLM reserves for weights and cache: on a GPU its share of the memory."""
+        if run.device_bytes is not None and run.device.startswith("cuda") and self.cache_gib is None:
+            return {"sampler": int(self.memory_share * run.device_bytes)}
+        weights = model.compute_bytes * model.parameters // self.tensor_parallel_size
+        return {"sampler": weights, "cache": int((self.cache_gib or CPU_CACHE_GIB) * 2**30)}
 
 
 @dataclass

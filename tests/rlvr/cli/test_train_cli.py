@@ -56,7 +56,8 @@ def questions(tmp_path: Path) -> Path:
             ["--set", "trainer.normalize_parts=true", "--set", "trainer.advantage=raw"],
             "trainer.normalize_parts whitens, and trainer.advantage is raw",
         ),
-        (["--dataset", "a", "--steps", "1", "--dataset", "b"], "--dataset is given 2 times: give it once"),
+        (["--model", "a", "--steps", "1", "--model", "b"], "--model is given 2 times: give it once"),
+        (["--dataset", "a", "--dataset", "b"], "needs a model that can read it: the default, 'embedded', knows"),
         (["--lr", "-1"], "trainer.lr (--lr) must be above 0, not -1.0"),
         (["--push-every", "4"], "trainer.push_every (--push-every): the trainer is 'grpo', and this is an option of"),
         (["--skip-unusable"], "rollouts.skip_unusable (--skip-unusable) does nothing without saved rollouts"),
@@ -74,7 +75,7 @@ def questions(tmp_path: Path) -> Path:
         (["--option", "units=require"], "no option --option; did you mean --set verifier.options.KEY=VALUE?"),
         (["--learning-rate=1e-4"], "there is no option --learning-rate; did you mean --lr?"),
         (["--temperature", "0.7"], "no option --temperature; did you mean --set sampling.temperature=VALUE?"),
-        (["--every", "5"], "did you mean --set checkpoint.every=VALUE or --set eval.every=VALUE?"),
+        (["--every", "5"], "or --set eval.every=VALUE or --set tracking.every=VALUE?"),
         (["--warmup-updates", "5"], "did you mean --set trainer.warmup_updates=VALUE?"),
         (
             ["--set", 'dataset.options.user="{question}" now'],
