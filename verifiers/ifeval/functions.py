@@ -10,19 +10,19 @@ from .instructions import Instruction, holds, occurrences
 from .texts import capital_words, sentences
 
 
-def keyword_frequency(text: str, word: str, N: int) -> bool:  # noqa: N803
+def keyword_frequency(text: str, word: str, N: int) -> bool:
     return occurrences(text, word) == N
 
 
-def letter_frequency(text: str, letter: str, N: int) -> bool:  # noqa: N803
+def letter_frequency(text: str, letter: str, N: int) -> bool:
     return own.letter_frequency(text, letter, N, "around")
 
 
-def paragraph_count(text: str, N: int) -> bool:  # noqa: N803
+def paragraph_count(text: str, N: int) -> bool:
     return own.number_paragraphs(text.replace("***", "\0").replace("* * *", "***"), N)
 
 
-def word_constraint(text: str, N: int, quantifier: str) -> bool:  # noqa: N803
+def word_constraint(text: str, N: int, quantifier: str) -> bool:
     return holds(len(text.split()), quantifier, N, slack=tenth(N))
 
 
@@ -31,19 +31,19 @@ def tenth(number: int) -> int:
     return max(round(number * 0.1), 1)
 
 
-def sentence_constraint(text: str, N: int, quantifier: str) -> bool:  # noqa: N803
+def sentence_constraint(text: str, N: int, quantifier: str) -> bool:
     return holds(sentences(text), quantifier, N, slack=1)
 
 
-def nth_paragraph(text: str, N: int, first_word: str, i: int) -> bool:  # noqa: N803
+def nth_paragraph(text: str, N: int, first_word: str, i: int) -> bool:
     return own.nth_paragraph_first_word(text, N, i, first_word)
 
 
-def placeholders(text: str, N: int) -> bool:  # noqa: N803
+def placeholders(text: str, N: int) -> bool:
     return own.number_placeholders(text, N)
 
 
-def bullet_points(text: str, N: int) -> bool:  # noqa: N803
+def bullet_points(text: str, N: int) -> bool:
     return own.number_bullet_lists(text, N)
 
 
@@ -52,11 +52,11 @@ def choice(text: str, options: Sequence[str]) -> bool:
     return sum(bool(occurrences(text, option)) for option in options) == 1
 
 
-def highlighted_sections(text: str, N: int) -> bool:  # noqa: N803
+def highlighted_sections(text: str, N: int) -> bool:
     return own.number_highlighted_sections(text, N)
 
 
-def sections(text: str, N: int, section_splitter: str) -> bool:  # noqa: N803
+def sections(text: str, N: int, section_splitter: str) -> bool:
     return own.multiple_sections(text, section_splitter, N)
 
 
@@ -72,7 +72,7 @@ def repeat_prompt(text: str, original_prompt: str) -> bool:
     return own.repeat_prompt(text, original_prompt)
 
 
-def capital_frequency(text: str, N: int, quantifier: str) -> bool:  # noqa: N803
+def capital_frequency(text: str, N: int, quantifier: str) -> bool:
     return holds(len(capital_words(text)), quantifier, N, slack=tenth(N))
 
 

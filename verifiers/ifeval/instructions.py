@@ -119,8 +119,8 @@ def postscript(text: str, postscript_marker: str) -> bool:
         raise ConstraintError("the marker of the postscript is empty")
     lines = text.splitlines()
     for number, line in enumerate(lines):
-        head = "".join(line[:80].split()).lstrip("*_#> ").casefold()
-        if head.startswith(marker) and ("".join([line, *lines[number + 1 :]]).strip("*_ .:-").casefold() != marker):
+        head = "".join(line[:80].split()).lstrip("*_#>").casefold()
+        if head.startswith(marker):
             rest = head.removeprefix(marker).strip("*_.:-")
             return bool(rest) or any(each.strip() for each in lines[number + 1 :])
     return False
