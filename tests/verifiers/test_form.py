@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr import Status, Task, Verdict
@@ -16,6 +16,7 @@ GERMAN = "Das ist ein kurzer Satz in deutscher Sprache, und er sagt nichts Neues
 ENGLISH = "This is a short sentence in the English language, and it says nothing new."
 
 
+@settings(max_examples=30)
 @given(st.permutations(["<think>", "a", "</think>", "<answer>", "b", "</answer>"]))
 def test_only_one_order_of_the_tags_is_right(parts: list[str]) -> None:
     right = [part for part in parts if len(part) > 1] == ["<think>", "</think>", "<answer>", "</answer>"]
@@ -60,6 +61,7 @@ def test_bad_tags_are_refused() -> None:
         load_verifier("format", tags=["<think>"])
 
 
+@settings(max_examples=30)
 @given(words=st.integers(0, 60), least=st.integers(1, 20), more=st.integers(0, 20), margin=st.integers(0, 10))
 def test_the_reward_falls_linearly_beyond_the_limits(words: int, least: int, more: int, margin: int) -> None:
     verdict = length.check("word " * words, Task(), least=least, most=least + more, margin=margin)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr import Status, Task, Verdict
@@ -153,6 +153,7 @@ ARGUMENTS = {str: st.sampled_from(["a", "Section", "P.S.", "en", "at least", "ar
 TEXTS = st.text("aA1 .,!?\n*#\"'<>[]{}`-:Ss", max_size=40)
 
 
+@settings(max_examples=30)
 @given(st.data(), TEXTS)
 def test_every_check_gives_a_verdict_on_any_text(data: st.DataObject, text: str) -> None:
     table: Mapping[str, Instruction] = data.draw(st.sampled_from([INSTRUCTIONS, FUNCTIONS]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr import Status, Task
@@ -29,12 +29,14 @@ EXPRESSIONS = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(EXPRESSIONS)
 def test_values_are_those_of_fractions(expression: tuple) -> None:
     text, value, numbers = expression
     assert compute(text) == ("it divides by zero" if value is None else Computed(value, numbers))
 
 
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["+", "-", "*", "/"]), min_size=1, max_size=6), st.lists(st.integers(1, 9), min_size=7))
 def test_operators_bind_as_in_python(operators: list[str], numbers: list[int]) -> None:
     parts = [str(numbers[0])]
@@ -47,6 +49,7 @@ def test_operators_bind_as_in_python(operators: list[str], numbers: list[int]) -
     assert found.value == expected
 
 
+@settings(max_examples=30)
 @given(st.text("0123456789+-*/() .=\\x", max_size=40))
 def test_any_text_has_a_value_or_a_reason(text: str) -> None:
     found = compute(text)
@@ -81,6 +84,7 @@ def test_numbers_may_be_left_out_only_if_that_is_allowed() -> None:
     assert puzzle24.check("\\boxed{3*4+5}", Task(extra={"numbers": [3, 4, 5]}), target=17).reward == 1
 
 
+@settings(max_examples=30)
 @given(st.permutations(range(1, 5)), st.permutations(range(4)), st.lists(st.booleans(), min_size=16, max_size=16))
 def test_a_solution_solves_its_puzzles_and_a_changed_one_does_not(
     digits: list[int], changed: list[int], shown: list[bool]

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr import Status, Task, Verdict
@@ -54,6 +54,7 @@ def test_boxes_may_hold_boxes_and_braces() -> None:
     assert stated_answer(r"\boxedx{a} \boxed{b}", "boxed") == "b"
 
 
+@settings(max_examples=30)
 @given(answer=WORDS, other=WORDS, place=st.sampled_from([*ANSWERS]))
 def test_exact_accepts_the_gold_answer_and_nothing_else(answer: str, other: str, place: Place) -> None:
     said = ANSWERS[place] % other
@@ -104,6 +105,7 @@ def test_options_may_be_json_text_in_another_column() -> None:
     assert reward(choice.check(box("C"), task, column="options")) == "unparsed"
 
 
+@settings(max_examples=30)
 @given(
     value=st.integers(-(10**12), 10**12),
     places=st.integers(0, 6),

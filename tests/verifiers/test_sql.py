@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr import Status, Task
@@ -142,6 +142,7 @@ CELLS = st.none() | st.integers(0, 2) | st.sampled_from([1.0, 0.5, 0.1 + 0.2, 0.
 ROWS = st.lists(st.tuples(CELLS, CELLS), max_size=4)
 
 
+@settings(max_examples=30)
 @given(ROWS, ROWS)
 def test_results_are_compared_as_lists_multisets_or_sets(first: list, second: list) -> None:
     def rounded(rows: list) -> list:

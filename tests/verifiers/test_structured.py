@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr import Status, Task, Verdict
@@ -28,6 +28,7 @@ def reward(verdict: Verdict) -> float | str:
     return verdict.status.value if verdict.reward is None else verdict.reward
 
 
+@settings(max_examples=30)
 @given(VALUES, VALUES)
 def test_a_value_is_right_exactly_if_it_is_equal(gold: Any, said: Any) -> None:
     equal = json.dumps(gold, sort_keys=True) == json.dumps(said, sort_keys=True)
@@ -37,11 +38,13 @@ def test_a_value_is_right_exactly_if_it_is_equal(gold: Any, said: Any) -> None:
         assert 0 <= (verdict.reward or 0) <= 1
 
 
+@settings(max_examples=30)
 @given(VALUES)
 def test_the_reader_takes_what_json_writes(value: Any) -> None:
     assert read_json(json.dumps(value, indent=1)) == value
 
 
+@settings(max_examples=30)
 @given(st.text('[]{}",:\\ue1.-nul', max_size=30))
 def test_the_reader_takes_nothing_that_json_does_not(text: str) -> None:
     try:
@@ -141,6 +144,7 @@ def python(calls: list[dict[str, Any]]) -> str:
     return f"[{', '.join(one)}]"
 
 
+@settings(max_examples=30)
 @given(CALLS, CALLS, st.randoms(use_true_random=False))
 def test_calls_are_right_exactly_if_they_are_equal_in_some_order(gold: Any, said: Any, random: Any) -> None:
     task = Task(answer=json.dumps(gold))
