@@ -165,6 +165,10 @@ CATALOG: tuple[Metric, ...] = (
     Metric("time/metrics", "seconds", "Counting rewards, lengths and verdicts."),
     Metric("time/train", "seconds", "Training."),
     Metric("time/step", "seconds", "The whole step."),
+    Metric("time/total", "seconds", "All steps so far, those before a resume included."),
+    Metric("time/expected", "seconds", "All steps of the run, if the others take as long."),
+    Metric("total/samples", "completions", "Completions of all batches so far."),
+    Metric("total/tokens", "sampled tokens", "Sampled tokens of all batches so far."),
     Metric("tokens_per_second", "completion tokens per second", "Throughput of the step without evaluation."),
     # Only by lag
     Metric("lag_{bucket}/share", _TOKENS, "Tokens in the bucket."),

@@ -344,6 +344,7 @@ def _finish(result: TrainResult, as_json: bool) -> None:
         if not result.finished:
             raise typer.Exit(INTERRUPTED)
         return
+    print(f"cost: {result.cost.text}")
     if result.checkpoint is not None:
         print(f"checkpoint: {result.checkpoint} (load it with AutoModelForCausalLM.from_pretrained)")
     if result.best is not None:

@@ -31,6 +31,7 @@ from rlvr.protocols import Group, ModelSpec, SampleTracker, TrackedSample, Track
 from rlvr.record.schema import Rollout
 from rlvr.run.ahead import Ahead, AskedPrompts
 from rlvr.run.computation import computation
+from rlvr.run.cost import cost_so_far
 from rlvr.run.evaluation import Evaluation
 from rlvr.run.factories import Backend
 from rlvr.run.fresh import Fresh, training_request
@@ -273,6 +274,7 @@ class Run:
             **phases.metrics(),
             "tokens_per_second": tokens / (time.perf_counter() - drawing),
         }
+        metrics |= cost_so_far(self.last_metrics, len(drawn.rollouts), tokens, metrics, self.config.steps)
         behind = lag_of(drawn.rollouts, self.trainer.version) if self.config.samples else 0
         metrics |= in_a_row(self.last_metrics, metrics, self.config.alarms, sampler_is_behind=behind > 0)
         metrics["alarms"] = [asdict(each) for each in fired(metrics, self.config.alarms)]

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from rlvr.alarms import summary
 from rlvr.errors import ConfigError
 from rlvr.run.config import RunConfig, resolve
+from rlvr.run.cost import Cost, cost_of
 from rlvr.run.loop import Run
 from rlvr.run.memory import refuse_too_large
 from rlvr.run.paths import with_absolute_paths
@@ -54,6 +55,11 @@ class TrainResult:
     """Notes for the user, one line each."""
 
     @property
+    def cost(self) -> Cost:
+        """Samples, tokens, wall-clock and time by phase so far; `print(result.cost.text)`."""
+        return cost_of(self.rows)
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """Metrics of every step so far, read from `metrics.jsonl`; `pandas.DataFrame(result.rows)` is a table."""
         return list(read_metrics(self.directory))
@@ -72,6 +78,7 @@ class TrainResult:
             "accuracy": self.accuracy,
             "greedy_accuracy": self.greedy_accuracy,
             "alarms": self.alarms,
+            "cost": self.cost.to_dict(),
             "notes": list(self.notes),
         }
 

@@ -6,7 +6,9 @@ What differs by definition is converted or switched off: TRL whitens with Bessel
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 import statistics
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -301,3 +303,17 @@ def test_corrections_are_trl_s(
     metrics = compare(trl, batch, trainer, as_groups(batch, engine, oracle))
     assert 0 < outside.float().mean() < 1
     assert (metrics["mask/fraction"] > 0) == mode.endswith("mask")
+
+
+def test_settings_of_trl_in_the_table_of_other_frameworks_exist() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    cells = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| ")][1:]
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    elsewhere = {
+        "peft_config",
+        "reward_funcs",
+        "eval_dataset",
+        "min_lr_rate",
+    }  # arguments of the trainer, of a schedule
+    assert len(named) > 30
+    assert named - elsewhere - {field.name for field in dataclasses.fields(GRPOConfig)} == set()

@@ -147,3 +147,22 @@ def test_the_command_prints_and_the_document_names_it(cli: Any) -> None:
     assert "rlvr settings" in DOCUMENT.read_text(encoding="utf-8")
     done = cli("settings", "checkpoints")
     assert (done.code, done.out) == (2, "")
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """Return the cells of the first table of a page of docs/, without its head."""
+    text = (DOCUMENT.parent / page).read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
+
+
+def test_every_setting_of_the_table_of_other_frameworks_exists(everything: tuple[SettingDoc, ...]) -> None:
+    keys = {doc.key for doc in everything}
+    keys |= {key.rpartition(".NAME.")[0] for key in keys if ".NAME." in key}
+    rows = rows_of("coming_from.md")
+    assert len(rows) > 25
+    for row in rows:
+        assert len(row) == 4, row
+        named = re.findall(r"`([^`]+)`", row[3])
+        assert named, row
+        assert set(named) <= keys, row
