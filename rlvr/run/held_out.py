@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,19 +53,6 @@ class HeldOut:
         return [f"{self.prefix}{kind}{what}" for kind in kinds for what in ("accuracy", "reward")]
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """A set as the configuration describes it."""
-
-    name: str
-    source: PromptSource
-    questions: int
-    samples: int
-    params: SamplingParams
-    greedy: bool
-    data_files: tuple[Path, ...]
-
-
 def held_out_sets(config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, notes: list[str]) -> list[HeldOut]:
     """Load the questions of every set. Adds to `notes`.
 
@@ -74,17 +61,16 @@ def held_out_sets(config: RunConfig, model: ModelSpec, tokenizer: Tokenizer, not
     """
     chat = uses_chat_template(tokenizer, config.model.chat)
     held_out = []
-    for wanted in _wanted(config, chat, notes):
-        sampling = config.sampling.model_copy(update={"max_tokens": wanted.params.max_tokens})
+    for each, number in _described(config, chat, notes):
+        sampling = config.sampling.model_copy(update={"max_tokens": each.params.max_tokens})
         prompting = Prompting.of(config.model_copy(update={"sampling": sampling}), model, tokenizer, [])
-        stream = prompting.stream(wanted.source, seed=EVAL_SEED)
-        questions = tuple(stream.first(wanted.questions))
+        stream = prompting.stream(each.source, seed=EVAL_SEED)
+        held_out.append(replace(each, questions=tuple(stream.first(number))))
         if stream.dropped:
             notes.append(
-                f"{stream.dropped:,} held-out questions {_of(wanted.name)}are not asked: they have more than "
+                f"{stream.dropped:,} held-out questions {_of(each.name)}are not asked: they have more than "
                 f"{prompting.longest} tokens (dataset.max_prompt_tokens)"
             )
-        held_out.append(HeldOut(**(vars(wanted) | {"questions": questions})))
     _check_best(config, held_out)
     return held_out
 
@@ -147,23 +133,22 @@ def _of(name: str) -> str:
     return f"of {name} " if name else ""
 
 
-def _wanted(config: RunConfig, chat: bool, notes: list[str]) -> list[_Wanted]:
+def _described(config: RunConfig, chat: bool, notes: list[str]) -> list[tuple[HeldOut, int]]:
+    """Return each set that the configuration describes, without questions, and how many it is to have."""
     evaluation, sampling = config.eval, config.sampling
     found = []
     if (source := _own_source(config, chat, notes)) is not None:
-        files = evaluation.data_files
-        found.append(_Wanted("", source, evaluation.questions, evaluation.samples, sampling.params, True, files))
+        own = HeldOut("", source, (), evaluation.samples, sampling.params, True, evaluation.data_files)
+        found.append((own, evaluation.questions))
     for name, each in evaluation.sets.items():
         source = _source(each.dataset, each.data_files, each.options, chat, f"eval.sets.{name}")
-        params = SamplingParams(
-            temperature=sampling.temperature if each.temperature is None else each.temperature,
-            max_tokens=each.max_tokens or sampling.max_tokens,
-        )
-        found.append(_Wanted(name, source, each.questions, each.samples, params, each.greedy, each.data_files))
+        temperature = sampling.temperature if each.temperature is None else each.temperature
+        params = SamplingParams(temperature=temperature, max_tokens=each.max_tokens or sampling.max_tokens)
+        found.append((HeldOut(name, source, (), each.samples, params, each.greedy, each.data_files), each.questions))
     trained = set(map(os.path.realpath, config.dataset.data_files))
-    for wanted in found:
-        if both := trained & set(map(os.path.realpath, wanted.data_files)):
-            where = f"eval.sets.{wanted.name}.data_files" if wanted.name else "eval.data_files"
+    for named, _ in found:
+        if both := trained & set(map(os.path.realpath, named.data_files)):
+            where = f"eval.sets.{named.name}.data_files" if named.name else "eval.data_files"
             raise ConfigError(f"{min(both)} is in dataset.data_files and in {where}: held-out means not trained on")
     return found
 
