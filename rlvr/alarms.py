@@ -47,6 +47,9 @@ class Alarms(Frozen):
     mismatch: Alarm = _default(0.1, "stop", "mean |log π - log α| at lag 0, sampler against trainer, in nats")
     no_signal: Alarm = _default(10, "warn", "consecutive batches without a group whose rewards differ")
     verdicts: Alarm = _default(0.05, "stop", "share of a batch's verdicts that are `error`, `invalid` or `timeout`")
+    hacking: Alarm = _default(
+        4, "warn", "growth of the gap between the training reward and a shadow verifier's, in standard errors"
+    )
     no_step: Alarm = _default(
         3, "stop", "consecutive batches with a signal in which masks or corrections left no token"
     )
@@ -144,6 +147,7 @@ RULES: Mapping[str, Rule] = {
     "mismatch": Rule(("mismatch/mean",), ">", ".3f"),
     "no_signal": Rule(("signal/none_in_a_row",), "≥", ".0f"),
     "verdicts": Rule(("verdict/error", "verdict/invalid", "verdict/timeout"), ">", ".1%", high=1, combine=_total),
+    "hacking": Rule(("shadow/excess",), ">", ".1f"),
     "no_step": Rule(("train/no_step_in_a_row",), "≥", ".0f"),
     "skipped": Rule(("train/skipped_in_a_row",), "≥", ".0f"),
 }

@@ -69,6 +69,9 @@ CATALOG: tuple[Metric, ...] = (
     Metric("verdict/error", _VERDICTS, "Verifier errors.", high=0),
     Metric("part/{part}/reward", "reward", "Mean reward of a verdict's part, unweighted; `unparsed` is 0."),
     Metric("part/{part}/share", _VERDICTS, "Verdicts whose part is `graded` or `unparsed`."),
+    Metric("shadow/{verifier}/reward", "reward", "Mean reward by a shadow verifier, which is not trained on."),
+    Metric("shadow/{verifier}/gap", "reward", "Mean training reward less the shadow verifier's."),
+    Metric("shadow/excess", "standard errors", "Growth of the largest gap since the run began.", high=3),
     Metric("seconds/verdict", "seconds", "Mean time per verdict, without queueing."),
     # Of each data set of a mixture
     Metric("dataset_{name}/groups", "groups", "Groups of the batch from this data set (`dataset.mix`)."),

@@ -107,6 +107,10 @@ class VerifierConfig(Frozen):
     )
     timeout: float = Field(default=5.0, gt=0, le=MAX_TIMEOUT, description="seconds per verdict")
     max_reward: float = Field(default=1e6, gt=0, le=1e100, description="rewards beyond plus or minus this are errors")
+    shadow: tuple[str, ...] = Field(
+        default=(), description="further verifiers that are logged and never trained on; the alarm hacking reads them"
+    )
+    shadow_share: float = Field(default=0.1, gt=0, le=1, description="share of the sampled groups that they score")
     write_protect: bool = Field(
         default=False, description="let workers write to their scratch folders only (Landlock; Linux 6.2 or newer)"
     )
@@ -463,11 +467,16 @@ def _reject_ignored(config: RunConfig, given: Settings) -> None:
     if config.mode == "sync":
         keys, why = ["ahead", "in_flight_updates", "max_lag"], "while mode is sync: nothing is sampled ahead"
         ignored += [(config.sampling, f"sampling.{key}", why) for key in keys]
+    if not config.verifier.shadow:
+        why = "without verifier.shadow: no shadow verifier scores anything"
+        ignored += [(config.verifier, "verifier.shadow_share", why)]
     if not config.replay.share:
         keys = ["capacity", "half_life", "max_lag"]
         why = "while replay.share is 0: nothing is replayed"
         ignored += [(config.replay, f"replay.{key}", why) for key in keys]
     if not config.samples:
+        why = "while every rollout is a saved one: shadow verifiers score what is sampled"
+        ignored += [(config.verifier, "verifier.shadow", why)]
         typed = {key for key, setting in given.items() if setting.source.startswith("--")}
         why = "while every rollout is a saved one: nothing is sampled (rollouts.share)"
         ignored += [(config.sampling, key, why) for key in typed & {"sampling.group_size"}]

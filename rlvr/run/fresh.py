@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from rlvr.data.prompts import Encoded
@@ -20,6 +21,7 @@ from rlvr.run.groups import Drawn, Grader, by_group
 from rlvr.run.phases import Phases
 from rlvr.run.rundir import RunDirectory
 from rlvr.run.sampled import SampleRecorder, request
+from rlvr.run.shadow import Shadows
 
 _ESCAPE = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
 
@@ -63,9 +65,10 @@ class Fresh:
         grader: Grader,
         directory: RunDirectory,
         phases: Phases,
+        shadows: Shadows,
     ) -> None:
         self._config, self._prompts, self._recorder = config, prompts, recorder
-        self._grader, self._directory, self._phases = grader, directory, phases
+        self._grader, self._directory, self._phases, self._shadows = grader, directory, phases, shadows
         self._run_id: str = directory.manifest["run_id"]
         self._escaped_verdicts = 0
 
@@ -144,7 +147,12 @@ class Fresh:
         with self._phases("score"):
             groups = self._timed(self._prompts.groups(prompts, step))
             scored = self._recorder.scored(groups, self._config.alarms, f"verdicts at step {step}")
-        return [rollout for prompt in prompts for rollout in scored.get(self._group_id(prompt), ())]
+            members = {prompt.position: scored.get(self._group_id(prompt), []) for prompt in prompts}
+            chosen = [position for position in members if self._shadows.chosen(position)]
+            # All of them in one call, so that the verifiers' workers are busy.
+            shadowed = iter(self._shadows.scored([rollout for position in chosen for rollout in members[position]]))
+            members |= {position: list(islice(shadowed, len(members[position]))) for position in chosen}
+        return [rollout for rollouts in members.values() for rollout in rollouts]
 
     def _timed(self, groups: Iterator[SampledGroup]) -> Iterator[SampledGroup]:
         """Yield the groups; the time until each is there counts as sampling."""

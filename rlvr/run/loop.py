@@ -154,8 +154,10 @@ class Run:
                     f"{what} changed since the run began: {', '.join(others)} (SHA-256); nothing was done. "
                     "Restore the old files, or start a new run"
                 )
-        verifier = {} if scorer is None else {scorer.name: scorer.version}
-        return self.directory.go_on(verifier, plan.distributions, computation(), plan.held_out_files)
+        scorers = [*([] if scorer is None else [scorer]), *plan.shadows.scorers]
+        return self.directory.go_on(
+            {each.name: each.version for each in scorers}, plan.distributions, computation(), plan.held_out_files
+        )
 
     def _recompute(self, factory: TrainerFactory) -> None:
         """Compute the log-probabilities that saved records lack, by the trainer's own code on the behavior model."""
@@ -174,7 +176,7 @@ class Run:
         assert plan.prompts is not None
         assert self.mailbox is not None
         self.ahead = self._asked(plan.prompts, self.mailbox)
-        source: GroupSource = Fresh(config, self.ahead, recorder, plan.grader, directory, self.phases)
+        source: GroupSource = Fresh(config, self.ahead, recorder, plan.grader, directory, self.phases, plan.shadows)
         if config.replay.share:
             source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)
         return source if saved is None else Mixed(saved, plan.saved_groups, source)
@@ -253,7 +255,7 @@ class Run:
         self._shown = self._samples(drawn)
         with phases("metrics"):
             lag = lag_of((r for group in drawn.groups for r in group.rollouts), self.trainer.version)
-            told = rollout_metrics(drawn, self.plan.grader)
+            told = rollout_metrics(drawn, self.plan.grader) | self.plan.shadows.metrics(drawn.rollouts)
             if self.config.dataset.mix:
                 told |= dataset_metrics(drawn)
         with phases("train"):
@@ -361,6 +363,7 @@ class Run:
             if self.sampler is not None:
                 self.sampler.save(folder / "sampler")
             state = {"step": self.step, "source": self.source.state(), "metrics": metrics}
+            state["shadows"] = self.plan.shadows.state()
             (folder / "run.json").write_text(to_json(state), encoding="utf-8")
         self.keeper.saved()
 
@@ -370,6 +373,7 @@ class Run:
         if self.sampler is not None:
             self.sampler.load(folder / "sampler")
         self.source.seek(state["source"])
+        self.plan.shadows.seek(state.get("shadows", {}))  # older checkpoints have none
         self.step, self.last_metrics = state["step"], state["metrics"]
         # The last line belongs to the checkpoint: a kill may have come before it was written, and the end of a
         # shorter run wrote its evaluation into it.

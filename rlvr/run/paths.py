@@ -22,7 +22,10 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
             "mix": tuple(f"{_file(name)}:{weight:g}" for name, weight in dataset.members) if dataset.mix else (),
             "data_files": _all(dataset.data_files),
         },
-        "verifier": {"name": config.verifier.name and absolute_reference(config.verifier.name)},
+        "verifier": {
+            "name": config.verifier.name and absolute_reference(config.verifier.name),
+            "shadow": tuple(map(absolute_reference, config.verifier.shadow)),
+        },
         "rollouts": {
             "files": _all(rollouts.files),
             "scores": _all(rollouts.scores),

@@ -65,6 +65,7 @@ from rlvr.run.prompting import Prompting
 from rlvr.run.proof import PROBES, probe_prompts
 from rlvr.run.sampled import SAMPLER, configured_scorer
 from rlvr.run.saved import Expected, SavedRollouts
+from rlvr.run.shadow import Shadows
 from rlvr.run.stopping import uses_chat_template
 from rlvr.secret_options import MASK, secret_values, writable_model
 from rlvr.verify.composition import references, weights_of
@@ -94,6 +95,8 @@ class Plan:
     scorer: Scorer | None
     """None if nothing is verified: the rewards come from the files, or from the sampler."""
     grader: Grader
+    shadows: Shadows
+    """Verifiers that are only logged."""
     saved: SavedRollouts | None
     behaviour: ModelSpec | None
     """Model that sampled the saved records without log-probabilities."""
@@ -211,7 +214,8 @@ class Plan:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the verifier's processes."""
+        """End the processes of all verifiers."""
+        self.shadows.close()
         if self.scorer is not None:
             self.scorer.close()
 
@@ -219,11 +223,7 @@ class Plan:
 def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None) -> Plan:
     """Check everything that can be checked without weights, and return the plan.
 
-    Args:
-        config: The resolved configuration.
-        told: Receives lines of progress during long work.
-
-    Raises RequestError for a wrong request.
+    `told` receives lines of progress during long work. Raises RequestError for a wrong request.
     """
     _refuse_several_processes()
     trainer = trainer_factory(config.trainer.name)
@@ -250,6 +250,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         _check_fit(asked, scorer, options)
         config = _count_epochs(_count_steps(config, saved), asked.prompts)
         tell_late(config, options.batches_per_sync, asked.held_out, notes)
+        shadows = Shadows(config, grader)
         config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
         if scorer is not None:
@@ -266,6 +267,7 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
         first_prompt=None if (first := asked.first) is None else _text(first, tokenizer),
         scorer=scorer,
         grader=grader,
+        shadows=shadows,
         saved=saved,
         behaviour=behaviour,
         trainer=trainer,
@@ -323,6 +325,7 @@ def _check_backend(config: RunConfig, trainer: AnyTrainerFactory) -> None:
         "rollouts.files": bool(config.rollouts.files),
         "replay.share": config.replay.share > 0,
         "sampling.refill": config.sampling.refill,
+        "verifier.shadow": bool(config.verifier.shadow),
     }
     for key, is_given in given.items():
         if is_given:

@@ -185,7 +185,7 @@ def test_a_threshold_that_fires_always_or_never_is_refused(setting: str, bounds:
             "alarms.es.threshold=1",
             "there is no key alarms.es (--set alarms.es.threshold=1); did you mean 'alarms.ess'?",
         ),
-        ("alarms.foo=1", "there is no key alarms.foo (--set alarms.foo=1); known: ess, mismatch, no_signal"),
+        ("alarms.foo=1", "there is no key alarms.foo (--set alarms.foo=1); known: ess, hacking, mismatch, no_signal"),
         ("alarms.ess=3", "alarms.ess (--set alarms.ess=3) must be a section of keys: threshold, consequence; not 3"),
         ("alarms.ess.consequence=stopp", "alarms.ess.consequence (--set alarms.ess.consequence=stopp) must be"),
         (

@@ -32,6 +32,8 @@ def logged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> set[st
         verifier=f"{small_runs.REWARDS}:digits:1.0",
         trainer__beta=0.01,
         trainer__normalize_parts=True,
+        verifier__shadow=["math"],
+        verifier__shadow_share=1.0,
         trainer__push_every=2,
         rollouts__single_version=True,
         sampling__refill=True,
