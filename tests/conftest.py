@@ -69,6 +69,7 @@ SLOW = (
     "rlvr/verify/test_secrets.py",
     "test_dependencies.py",
     "test_example_plugin.py",
+    "test_gpu_benchmark.py",
     "test_plugin_docs.py",
     "test_study.py",
     "test_wheel.py",

@@ -189,6 +189,11 @@ class PolicyGradientOptions(OptimizerOptions):
         }
         return tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
 
+    @property
+    def adapter_rank(self) -> int | None:
+        """`trainer.lora.rank`; None without an adapter."""
+        return None if self.lora is None else self.lora.rank
+
     @field_validator("lora")
     @classmethod
     def _adapter_off_is_the_reference(cls, lora: LoraOptions | None, info: ValidationInfo) -> LoraOptions | None:

@@ -14,7 +14,7 @@ WriteProtect: TypeAlias = Annotated[
     typer.Option("--write-protect", help="Let workers write to their scratch folders only (Landlock, Linux 6.2)."),
 ]
 SamplerName: TypeAlias = Annotated[
-    str | None, typer.Option("--sampler", help="Sampler: hf, vllm, vllm-server, or a plugin's.")
+    str | None, typer.Option("--sampler", help="Sampler: hf, vllm, vllm-server, auto, or a plugin's.")
 ]
 Servers: TypeAlias = Annotated[
     str | None,

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from importlib.util import find_spec
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -31,6 +31,10 @@ TensorParallelSize: TypeAlias = Annotated[
 MemoryShare: TypeAlias = Annotated[
     float | None, typer.Option("--memory-share", min=0.01, max=1, help="Share of each GPU's memory.")
 ]
+TransferOption: TypeAlias = Annotated[
+    Literal["files", "nccl", "ipc"],
+    typer.Option("--transfer", help="How weights arrive: files; nccl or ipc between GPUs (never run; needs a GPU)."),
+]
 Print: TypeAlias = Annotated[bool, typer.Option("--print", help="Print the command, and start nothing.")]
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the command as one JSON object, and start nothing.")
@@ -46,6 +50,7 @@ def serve(
     max_model_len: MaxModelLen = None,
     tensor_parallel_size: TensorParallelSize = 1,
     memory_share: MemoryShare = None,
+    transfer: TransferOption = "files",
     print_: Print = False,
     as_json: AsJson = False,
 ) -> None:
@@ -64,6 +69,7 @@ def serve(
         max_model_len=max_model_len,
         tensor_parallel_size=tensor_parallel_size,
         memory_share=memory_share,
+        transfer=transfer,
         arguments=arguments or (),
     )
     if as_json:

@@ -137,7 +137,9 @@ class VerifierConfig(Frozen):
 class SamplingConfig(Frozen):
     """Rollouts per step, and how they are sampled."""
 
-    engine: str = Field(default="hf", description="a registered sampler")
+    engine: str = Field(
+        default="hf", description="a registered sampler, or auto: vllm if it is installed and faster here, else hf"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="options of the sampler")
     process: bool = Field(
         default=False, description="run the sampler in a process of its own; mode=async does for one in this process"
@@ -147,6 +149,9 @@ class SamplingConfig(Frozen):
         ge=1,
         description="CPU threads of a sampler in a process of its own; null: with mode=async half of them, unless "
         "OMP_NUM_THREADS is set, else as many as the trainer. With mode=async the trainer has the others",
+    )
+    copies: int = Field(
+        default=1, ge=1, description="processes that sample side by side, each with the whole model on model.device"
     )
     ahead: int = Field(default=1, ge=1, description="mode=async: batches sampled while another is learned from")
     in_flight_updates: bool = Field(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, c
 from rlvr.errors import ConfigError, PluginError
 from rlvr.protocols import SamplerFactory, SamplerOptions, TrackerFactory, TrainContext, TrainerFactory, TrainerOptions
 from rlvr.registry import Entry, registry
+from rlvr.run.copies import CopiesFactory
 from rlvr.run.sampler_process import ProcessSamplerFactory
 from rlvr.settings import sampler_options
 
@@ -66,8 +67,15 @@ def configured_sampler(config: RunConfig) -> tuple[SamplerFactory, SamplerOption
     """
     factory = sampler_factory(config.sampling.engine)
     options = sampler_options(config.sampling.options, factory.Options)
+    if config.sampling.copies > 1 and options.runs_elsewhere:
+        raise ConfigError(
+            f"sampling.copies: the sampler {config.sampling.engine!r} computes elsewhere, where it can have more "
+            "processes by itself; leave it out (vllm-server: name several servers with --server)"
+        )
     apart = config.sampling.process or (config.mode == "async" and not options.runs_elsewhere)
     threads, at_once = config.sampling.threads, config.mode == "async"
+    if config.sampling.copies > 1:
+        return CopiesFactory(factory, config.sampling.copies, threads, at_once=at_once), options
     if apart:
         return ProcessSamplerFactory(factory, threads, at_once=at_once), options
     if threads is not None:

@@ -23,6 +23,7 @@ from rlvr.protocols import SampledGroup, SourceRequest
 from rlvr.record.schema import Rollout
 from rlvr.record.store import read_rollouts, write_rollouts
 from rlvr.rescore.summary import Tally, VerifierSummary
+from rlvr.run.auto_engine import with_engine
 from rlvr.run.config import RunConfig, resolve
 from rlvr.run.factories import configured_sampler
 from rlvr.run.groups import Grader
@@ -170,10 +171,11 @@ class _Generation:
             raise ConfigError(f"-n {n}: at least one completion per question is needed")
         if limit is not None and limit < 1:
             raise ConfigError(f"--limit {limit}: at least one question is needed")
+        config, notes = with_engine(config)
         self.config, self.out, self.split = config, out, split
         self.partial = out.with_name(f"{out.name}.partial")
         self.size = config.sampling.group_size if n is None else n
-        self.notes: list[str] = []
+        self.notes = notes
         self.factory, self.options = configured_sampler(config)
         self.model = config.model.spec
         tokenizer = load_tokenizer(self.model)

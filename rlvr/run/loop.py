@@ -319,7 +319,9 @@ class Run:
             with self.phases("sample"):
                 self.ahead.before_sync(self.step)
         with self.phases("sync"):
-            self.sampler.sync(self.trainer.snapshot())
+            weights = self.trainer.snapshot()
+            by_itself = weights.adapter if self.plan.sampler_options.adapter_rank is not None else None
+            self.sampler.sync(by_itself or weights)
         with self.phases("proof"):
             return {} if self.proof is None else self.proof.after_sync()
 

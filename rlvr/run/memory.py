@@ -58,7 +58,7 @@ def memory_plan(
     run = RunSize(config.sampling.prompts_per_step * config.sampling.group_size, longest, device, total)
     parts = dict(trainer.memory(size, run))
     if parts and sampler is not None:
-        parts |= sampler.memory(size, run)
+        parts |= {part: config.sampling.copies * n for part, n in sampler.memory(size, run).items()}
     certain = sum(size for part, size in parts.items() if part not in ("activations", "cache"))
     return MemoryPlan(parts, certain, device, total)
 

@@ -30,6 +30,7 @@ from rlvr.protocols import (
 from rlvr.record.item import Item
 from rlvr.record.schema import ModelRef, Score, Stop
 from rlvr.registry import registry
+from rlvr.run.auto_engine import with_engine
 from rlvr.run.config import (
     RunConfig,
     TrainerConfig,
@@ -153,13 +154,17 @@ class Plan:
 
     @property
     def probes(self) -> list[tuple[int, ...]]:
-        """Prompts of the probes that compare sampler and trainer; empty if nothing is sampled."""
+        """Prompts of the probes that compare sampler and trainer, one for each engine at least.
+
+        Empty if nothing is sampled.
+        """
         if not self.needs_sampler:
             return []
-        questions = self.questions
+        count = max(PROBES, self.sampler_options.engines * self.config.sampling.copies)
+        questions = self.questions[:count]
         if self.prompts is not None:
             position, dropped = self.prompts.position, self.prompts.dropped
-            questions = self.prompts.take(PROBES)
+            questions = self.prompts.take(count)
             self.prompts.seek(position, dropped)
         return probe_prompts(questions, context_length(load_configuration(self.model)))
 
@@ -226,16 +231,22 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
     `told` receives lines of progress during long work. Raises RequestError for a wrong request.
     """
     _refuse_several_processes()
+    config, choice = with_engine(config)
+    return _checked(config, choice, told)
+
+
+def _checked(config: RunConfig, choice: Sequence[str], told: Callable[[str], None]) -> Plan:
+    """Return the plan of a configuration that names its sampler; `choice` says how it was chosen."""
     trainer = trainer_factory(config.trainer.name)
     _check_backend(config, trainer)
     given_options = trainer_options(config, trainer.Options)
-    sampler, engine_options = configured_sampler(config)
+    sampler, engine_options = _sampler(config, given_options)
     trackers = {name: tracker_factory(name) for name in config.trackers}
     model = config.model.spec
     tokenizer = load_tokenizer(model)
     options, notes = given_options.with_run(max_tokens=config.sampling.max_tokens)
     _check_max_lag(config, options)
-    notes = [*notes, *_trusted(config)]
+    notes = [*choice, *notes, *_trusted(config)]
     asked = _asked(config, model, tokenizer, engine_options, notes)
     notes += _never_ends(model, tokenizer, asked.first)
     scorer = _scorer(config, asked.verifier, needed=config.samples or bool(asked.questions))
@@ -249,7 +260,8 @@ def make_plan(config: RunConfig, told: Callable[[str], None] = lambda text: None
             notes += _notes_on(config, saved, asked.questions)
         _check_fit(asked, scorer, options)
         config = _count_epochs(_count_steps(config, saved), asked.prompts)
-        tell_late(config, options.batches_per_sync, asked.held_out, notes)
+        if not trainer.owns_loop:
+            tell_late(config, options.batches_per_sync, asked.held_out, notes)
         shadows = Shadows(config, grader)
         config = _spelled_out(config, asked.verifier, given_options, engine_options, scorer)
     except BaseException:
@@ -332,6 +344,22 @@ def _check_backend(config: RunConfig, trainer: AnyTrainerFactory) -> None:
             raise ConfigError(
                 f"{key} does nothing with trainer {config.trainer.name!r}, which samples its own batches; leave it out"
             )
+
+
+def _sampler(config: RunConfig, trainer: TrainerOptions) -> tuple[SamplerFactory, SamplerOptions]:
+    """Return the factory of the sampler and its options.
+
+    Raises ConfigError if it is to load an adapter that is not trained, or is larger than it takes.
+    """
+    factory, options = configured_sampler(config)
+    most, rank = options.adapter_rank, trainer.adapter_rank
+    if most is not None and (rank is None or rank > most):
+        trained = "all weights are trained" if rank is None else f"the adapter has rank {rank} (trainer.lora.rank)"
+        raise ConfigError(
+            f"sampling.options.lora_rank is {most}, and {trained}: "
+            + ("leave it out, or set trainer.lora" if rank is None else f"set it to at least {rank}")
+        )
+    return factory, options
 
 
 @dataclass(frozen=True)
@@ -489,8 +517,10 @@ def _expected(
 def _check_max_lag(config: RunConfig, options: TrainerOptions) -> None:
     """Raise ConfigError if groups that finish in time would be dropped."""
     most = config.sampling.max_lag
+    if most is None:
+        return
     in_time = (options.batches_per_sync + config.batches_ahead) * options.steps_per_batch
-    if most is not None and most < in_time:
+    if most < in_time:
         raise ConfigError(
             f"sampling.max_lag {most}: groups that finish in time have a lag of up to {in_time} optimizer steps "
             f"({options.batches_per_sync} batches between two weight syncs, {config.batches_ahead} asked for ahead). "

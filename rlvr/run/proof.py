@@ -33,14 +33,14 @@ CAUSES = (
 
 
 def probe_prompts(questions: Sequence[Encoded], longest: int | None) -> list[tuple[int, ...]]:
-    """Return token ids of the probes: a run's first questions, repeated to the length of a probe.
+    """Return token ids of the probes: questions of a run, repeated to the length of a probe.
 
     Args:
-        questions: At least one question; each of the first `PROBES` makes a probe.
+        questions: Each makes a probe.
         longest: Longest sequence that the model takes; None if it is unknown.
     """
     room = PROBE_TOKENS if longest is None else max(1, min(PROBE_TOKENS, longest - SAMPLED_TOKENS))
-    return [tuple(islice(cycle(question.token_ids), room)) for question in questions[:PROBES]]
+    return [tuple(islice(cycle(question.token_ids), room)) for question in questions]
 
 
 class WeightProof:

@@ -22,11 +22,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from rlvr.errors import RlvrError, RunError
+from rlvr.errors import RlvrError, RunError, SamplerLostError
 from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, Sampler, SamplerFactory, SamplerOptions, Snapshot
 from rlvr.protocols import TensorLayout as Layout
 from rlvr.run.threads import shares
-from rlvr.run.weights_files import memory_folder, write_weights
+from rlvr.run.weights_files import memory_folder, snapshot_in, write_weights
 
 T = TypeVar("T")
 
@@ -62,12 +62,12 @@ class _Weights:
     version: int
     layout: Mapping[str, Layout]
     tied: Mapping[str, str]
+    lora: Mapping[str, Any] | None
     file: Path
 
     def snapshot(self) -> Snapshot:
-        from safetensors.torch import load_file
-
-        return Snapshot(self.version, self.layout, self.tied, lambda: iter(load_file(self.file).items()))
+        empty = Snapshot(self.version, self.layout, self.tied, lambda: iter(()), lora=self.lora)
+        return snapshot_in(empty, self.file)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class ProcessSampler:
     ) -> None:
         """Start the process and load the model there, with so many threads of torch; by default as many as here.
 
-        Raises what the factory raises, and RunError if the process dies.
+        Raises what the factory raises, and SamplerLostError if the process dies.
         """
         import torch
 
@@ -140,9 +140,9 @@ class ProcessSampler:
     def sync(self, snapshot: Snapshot) -> None:
         """Hand the weights over; the process copies what it keeps. Raises RunError if they do not fit its model."""
         with memory_folder() as folder:
-            write_weights(snapshot, folder / WEIGHTS, spell_out_tied=False)
-            weights = _Weights(snapshot.version, dict(snapshot.layout), dict(snapshot.tied), folder / WEIGHTS)
-            self._call("sync", weights)
+            write_weights(snapshot, folder / WEIGHTS)
+            names = dict(snapshot.layout), dict(snapshot.tied)
+            self._call("sync", _Weights(snapshot.version, *names, snapshot.lora, folder / WEIGHTS))
 
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Send the requests."""
@@ -234,10 +234,10 @@ class ProcessSampler:
         except OSError as error:
             raise self._died() from error
 
-    def _died(self) -> RunError:
+    def _died(self) -> SamplerLostError:
         code = self._process.wait()
         how = f"was killed by signal {-code}, perhaps for its memory" if code < 0 else f"ended with exit code {code}"
-        return RunError(f"the sampler's process {how}; what it wrote is above. Continue the run with --resume")
+        return SamplerLostError(f"the sampler's process {how}; what it wrote is above")
 
 
 class _Service:

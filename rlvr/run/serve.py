@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from rlvr.errors import RequestError
 from rlvr.run.config import ModelConfig
+
+Transfer: TypeAlias = Literal["files", "nccl", "ipc"]
 
 ENTRY = "vllm.entrypoints.launchers.api_server.entry"
 """`vllm serve` asks for the distribution `vllm`, which a build for CPUs is not."""
@@ -36,6 +40,7 @@ def server_command(
     max_model_len: int | None = None,
     tensor_parallel_size: int = 1,
     memory_share: float | None = None,
+    transfer: Transfer = "files",
     arguments: Sequence[str] = (),
 ) -> ServerCommand:
     """Return the command that serves a model for `rlvr train --sampler vllm-server`.
@@ -47,11 +52,16 @@ def server_command(
         max_model_len: Longest prompt and completion in tokens; None is the model's.
         tensor_parallel_size: GPUs that hold the model together.
         memory_share: Share of each GPU's memory for weights and cache; None is vLLM's.
+        transfer: How new weights arrive; nccl and ipc need a GPU.
         arguments: Further arguments of vLLM.
+
+    Raises RequestError for a transfer from GPU to GPU without a GPU.
     """
     from torch import cuda
 
     on_cpu = not cuda.is_available()
+    if transfer != "files" and on_cpu:
+        raise RequestError(f"--transfer {transfer} sends weights from GPU to GPU, and there is none here: leave it out")
     dtype = ("float32" if on_cpu else "bfloat16") if model.dtype == "auto" else model.dtype
     options = ["--model", model.location, "--host", host, "--port", str(port), "--dtype", dtype]
     if model.revision is not None:
@@ -67,6 +77,10 @@ def server_command(
     # Token ids in and out, and log-probabilities of the distribution drawn from, without the checkpoint's defaults.
     options += ["--enable-scale-out", "--logprobs-mode", "processed_logprobs", "--generation-config", "vllm"]
     environment = {"VLLM_SERVER_DEV_MODE": "1"}  # opens the endpoints for weights
+    if transfer != "files":
+        options += ["--weight-transfer-config", json.dumps({"backend": transfer})]
+    if transfer == "ipc":  # handles of GPU memory come pickled
+        environment["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
     if on_cpu:
         # A seeded request whose prompt is computed in chunks ends the engine on a CPU (vLLM 0.32).
         tokens = str(max(8192, max_model_len or 0))

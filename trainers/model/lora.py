@@ -1,7 +1,7 @@
 """Low-rank adapters through peft (extra `lora`): W + (alpha / rank) · B·A, where only A and B are trained.
 
 The reference policy is the base model, that is, the same model with the adapter off. Weights leave the trainer merged,
-so samplers and checkpoints see an ordinary model.
+so samplers and checkpoints see an ordinary model; a sampler that can load an adapter finds it beside them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from transformers.pytorch_utils import Conv1D
 
 from rlvr.draws import draw
 from rlvr.errors import ConfigError, RunError
+from rlvr.protocols import Snapshot
 
 from .lora_options import LoraOptions
+from .snapshots import snapshot_from
 
 NAME = "default"
 PREFIX = "base_model.model."
@@ -39,6 +42,11 @@ def _linear_layers(model: PreTrainedModel) -> list[str]:
     """Return the names of all linear layers except the output layer."""
     output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return [name for name, layer in model.named_modules() if isinstance(layer, LINEAR) and layer is not output]
+
+
+def adapted_layer(name: str) -> str:
+    """Return the layer that a tensor of an adapter's file belongs to."""
+    return name.removeprefix(PREFIX).partition(".lora_")[0]
 
 
 class Adapter:
@@ -135,6 +143,19 @@ class Adapter:
         layer: Any
         for layer in self.layers.values():
             layer.enable_adapters(on)
+
+    def snapshot(self, version: int) -> Snapshot:
+        """Return A and B of every layer under the names of peft's files, with the configuration that they need."""
+        tensors = {PREFIX + name: tensor for name, tensor in self._own().items()}
+        config = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "r": self.config.r,
+            "lora_alpha": self.config.lora_alpha,
+            "target_modules": sorted(self.layers),
+            "bias": "none",
+        }
+        return replace(snapshot_from(tensors, version), lora=config)
 
     def save(self, directory: Path) -> None:
         """Write the adapter in the format of `PeftModel.from_pretrained`."""

@@ -136,9 +136,10 @@ class Policy:
         return {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
 
     def snapshot(self) -> Snapshot:
-        """Return the current weights by checkpoint name; an adapter is merged one tensor at a time."""
+        """Return the current weights by checkpoint name, an adapter merged tensor by tensor and also by itself."""
         if self.adapter is not None:
-            return snapshot_of(self.model, self.version, self.adapter.base_state(), self.adapter.merge)
+            merged = snapshot_of(self.model, self.version, self.adapter.base_state(), self.adapter.merge)
+            return replace(merged, adapter=self.adapter.snapshot(self.version))
         return snapshot_of(self.model, self.version)
 
     def save(self, directory: Path, extra: Mapping[str, Any]) -> None:

@@ -6,24 +6,23 @@ starts it. Many of its endpoints answer 200 whatever happened, so bodies are che
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from rlvr.errors import ConfigError, RunError
+from rlvr.errors import ConfigError, RunError, SamplerLostError
 
 JSON: TypeAlias = Mapping[str, Any]
 T = TypeVar("T")
 
+SOON = 5.0
+"""Seconds for calls that a server answers at once."""
 REQUEST_PREFIX = "generate-tokens-"
 """Prefix that the server gives the id of a request; an abort names the whole."""
-
-
-class ServerLostError(Exception):
-    """The server does not answer, or its engine has died: what it was asked has to be asked again."""
 
 
 class _Read(BaseModel):
@@ -67,13 +66,13 @@ class ServedModel(_Read):
 
 
 class VLLMServer:
-    """Calls to one server. Methods raise ServerLostError if it is gone, and RunError if it refuses."""
+    """Calls to one server. Methods raise SamplerLostError if it is gone, and RunError if it refuses."""
 
     def __init__(self, url: str, timeout: float) -> None:
         """`timeout`: seconds without an answer after which the server counts as lost."""
         self.url = url.rstrip("/")
         unlimited = httpx2.Limits(max_connections=None)
-        self._client = httpx2.Client(timeout=httpx2.Timeout(timeout, connect=5.0), limits=unlimited)
+        self._client = httpx2.Client(timeout=httpx2.Timeout(timeout, connect=SOON), limits=unlimited)
 
     def close(self) -> None:
         """Close the connections."""
@@ -82,7 +81,7 @@ class VLLMServer:
     def healthy(self) -> bool:
         """Return True if the server answers and its engine runs."""
         try:
-            return self._client.get(f"{self.url}/health", timeout=5.0).status_code == httpx2.codes.OK
+            return self._client.get(f"{self.url}/health", timeout=SOON).status_code == httpx2.codes.OK
         except httpx2.TransportError:
             return False
 
@@ -115,20 +114,32 @@ class VLLMServer:
 
     def abort(self, names: Sequence[str]) -> None:
         """Give up requests."""
-        self._json("POST", "/abort_requests", {"request_ids": [REQUEST_PREFIX + name for name in names]})
+        body = {"request_ids": [REQUEST_PREFIX + name for name in names]}
+        self._json("POST", "/abort_requests", body, timeout=SOON)
 
     def load_weights(self, folder: Path, version: str) -> None:
-        """Load the weights of a folder and name them, while requests under way are held and then go on.
+        """Load the weights of a folder and name them, while requests under way are held and then go on."""
+        self.replace_weights(version, partial(self._load_files, folder))
+
+    def replace_weights(self, version: str, load: Callable[[], None]) -> None:
+        """Hold requests under way, load weights, name them, and let the requests go on.
 
         Their caches are cleared, so that every later token is of the new weights alone.
         """
         self._json("POST", "/pause?mode=keep")
-        self._json("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
+        load()
         self._json("POST", "/update_weight_version", {"new_version": version})
         self._json("POST", "/resume")
         held = self.weight_version()
         if held != version:
             raise RunError(f"the vLLM server at {self.url} holds weights {held!r} after a sync to {version!r}")
+
+    def workers(self) -> int:
+        """Return the number of processes that hold the model's parts."""
+        return int(self._json("GET", "/get_world_size")["world_size"])
+
+    def _load_files(self, folder: Path) -> None:
+        self._json("POST", "/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
 
     def _read(self, type_: TypeAdapter[T], given: object) -> T:
         try:
@@ -139,14 +150,17 @@ class VLLMServer:
                 "0.32 or newer"
             ) from error
 
-    def _json(self, method: str, path: str, body: JSON | None = None) -> dict[str, Any]:
-        """Return the body of an answer; an empty one is {}."""
+    def _json(
+        self, method: str, path: str, body: JSON | None = None, *, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Return the body of an answer; an empty one is {}. `timeout` replaces that of the server."""
         try:
-            answer = self._client.request(method, self.url + path, json=body)
+            limit = self._client.timeout if timeout is None else timeout
+            answer = self._client.request(method, self.url + path, json=body, timeout=limit)
         except httpx2.TransportError as error:
-            raise ServerLostError(f"{self.url} does not answer: {error or type(error).__name__}") from error
+            raise SamplerLostError(f"{self.url} does not answer: {error or type(error).__name__}") from error
         if answer.status_code >= 500:
-            raise ServerLostError(f"{self.url}{path} answered {answer.status_code}: {_shown(answer)}")
+            raise SamplerLostError(f"{self.url}{path} answered {answer.status_code}: {_shown(answer)}")
         if answer.status_code != httpx2.codes.OK:
             raise RunError(f"the vLLM server at {self.url} refused {path} ({answer.status_code}): {_shown(answer)}")
         if not answer.content:

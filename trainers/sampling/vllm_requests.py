@@ -17,6 +17,7 @@ from rlvr.run.models import (
     vocabulary_size,
 )
 
+from ..model.lora import adapted_layer
 from ..model.snapshots import check_snapshot
 from .completions import Completions, check_request, sample_seed
 
@@ -30,6 +31,7 @@ class EngineModel:
     def __init__(self, spec: ModelSpec) -> None:
         """Load tokenizer and configuration. Raises RequestError if there is no such model."""
         self._spec, tokenizer = spec, load_tokenizer(spec)
+        self.path = spec.path
         configuration = load_configuration(spec)
         self.completions = Completions(tokenizer, end_ids(spec, tokenizer))
         self._vocabulary = vocabulary_size(configuration)
@@ -47,8 +49,14 @@ class EngineModel:
             check_request(request, self._vocabulary, self.longest)
 
     def check_weights(self, snapshot: Snapshot) -> None:
-        """Raise RunError if names or shapes are not those of the model."""
-        check_snapshot(self._empty, snapshot)
+        """Raise RunError if names or shapes are not those of the model, or those of an adapter to it."""
+        if snapshot.lora is None:
+            check_snapshot(self._empty, snapshot)
+            return
+        layers = {name for name, _ in self._empty.named_modules()}
+        unknown = [name for name in snapshot.layout if adapted_layer(name) not in layers]
+        if unknown:
+            raise RunError(f"the adapter of version {snapshot.version} holds {unknown[0]}, which the model lacks")
 
     def sample(
         self,

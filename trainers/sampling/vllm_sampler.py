@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,9 +25,12 @@ from .saved_weights import load_weights, save_weights
 from .vllm_requests import EngineModel, engine_params, group_of
 
 if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
     from vllm.outputs import RequestOutput
     from vllm.v1.engine.llm_engine import LLMEngine
 
+ADAPTER = "rlvr"
+"""Name of the adapter in the engine."""
 CPU_CACHE_GIB = 1.0
 CPU_BATCH_TOKENS = 8192
 
@@ -54,6 +59,14 @@ class VLLMOptions(SamplerOptions):
         default=None, description="no CUDA graphs: less memory, slower; null is true on a CPU"
     )
     sleep: bool = Field(default=False, description="free the GPU's memory while nothing is sampled")
+    lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] | None = Field(
+        default=None, description="sync adapters up to this rank by themselves; null merges them into the weights"
+    )
+
+    @property
+    def adapter_rank(self) -> int | None:
+        """`lora_rank`."""
+        return self.lora_rank
 
     def memory(self, model: ModelSize, run: RunSize) -> Mapping[str, int]:
         """Return the bytes that vLLM reserves for weights and cache: on a GPU its share of the memory."""
@@ -82,10 +95,13 @@ class VLLMSampler:
     def __init__(self, model: ModelSpec, options: VLLMOptions) -> None:
         """Load the model. Its weights are version 0 until the first sync.
 
-        Raises ConfigError if vLLM is not installed, and RequestError if it cannot load the model.
+        Raises ConfigError if vLLM is not installed or an option needs a GPU, and RequestError if it cannot load the
+        model.
         """
         self.options = options
         self.spec = resolve(model)
+        if options.sleep and not self.spec.device.startswith("cuda"):
+            raise ConfigError("sampling.options.sleep frees a GPU's memory, and the model is on the CPU: leave it out")
         self._model = EngineModel(self.spec)
         self._model.limit(options.max_model_len)
         self.version = 0
@@ -95,6 +111,11 @@ class VLLMSampler:
         self._held: dict[str, Tensor] = {}
         """The weights of the last sync in host memory, for `save`: the engine's own are fused and repacked."""
         self._tied: dict[str, str] = {}
+        self._lora: Mapping[str, Any] | None = None
+        """Configuration of the adapter that was synced last; None if all weights were."""
+        self._stack = ExitStack()
+        """Holds the folder of that adapter."""
+        self._adapter: LoRARequest | None = None
         self._asleep = False
 
     # --- weights ----------------------------------------------------------------------------------------------------
@@ -105,11 +126,16 @@ class VLLMSampler:
         Raises RunError, with nothing changed, if names or shapes are not those of this model.
         """
         self._model.check_weights(snapshot)
-        self._wake()
+        self.wake()
         # An engine keeps no reference, and one copy has to stay: the trainer changes its own in place.
         self._held = {name: tensor.detach().to("cpu", copy=True) for name, tensor in snapshot.tensors()}
-        self._tied = dict(snapshot.tied)
-        self._reload(replace(snapshot, read=lambda: iter(self._held.items())))
+        self._tied, self._lora = dict(snapshot.tied), snapshot.lora
+        held = replace(snapshot, read=lambda: iter(self._held.items()))
+        if snapshot.lora is None:
+            self._adapter = None
+            self._reload(held)
+        else:
+            self._load_adapter(held)
         if not self._engine.reset_prefix_cache(reset_running_requests=True):
             raise RunError("vLLM did not empty its prefix cache after a weight sync: it would sample from old weights")
         self._engine.set_weight_version(str(snapshot.version))
@@ -120,12 +146,26 @@ class VLLMSampler:
             self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": list(spelled_out(held))})
             return
         with memory_folder() as folder:  # the engine's processes read the weights, each its own part
-            write_weights(held, folder / "model.safetensors", spell_out_tied=True)
+            write_weights(held, folder / "model.safetensors")
             self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+
+    def _load_adapter(self, held: Snapshot) -> None:
+        """Load an adapter, or replace the one that is loaded: sequences under way go on with it, since its id stays."""
+        from vllm.lora.request import LoRARequest
+
+        stack = ExitStack()
+        folder = stack.enter_context(memory_folder())
+        write_weights(held, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps(held.lora))
+        self._engine.add_lora(LoRARequest(ADAPTER, 1, str(folder), load_inplace=True))
+        # Not in place: vLLM would read the file again in every step.
+        self._adapter = LoRARequest(ADAPTER, 1, str(folder))
+        self._stack.close()
+        self._stack = stack
 
     def save(self, directory: Path) -> None:
         """Write the weights held and their version. Outstanding requests are the caller's to submit again."""
-        save_weights(directory, self.version, self._held, self._tied)
+        save_weights(directory, self.version, self._held, self._tied, self._lora)
 
     def load(self, directory: Path) -> None:
         """Read what `save` wrote. Raises RunError if it is missing or belongs to another model."""
@@ -143,6 +183,7 @@ class VLLMSampler:
         engine = vars(self).pop("_engine", None)
         if engine is not None:
             engine.engine_core.shutdown()
+        self._stack.close()
 
     # --- sampling ---------------------------------------------------------------------------------------------------
 
@@ -155,13 +196,15 @@ class VLLMSampler:
         from vllm.sampling_params import RequestOutputKind
 
         self._model.check(requests)
-        self._wake()
+        self.wake()
         for request in requests:
             params = SamplingParams(
                 **engine_params(request, self._model.completions), output_kind=RequestOutputKind.FINAL_ONLY
             )
             self._outstanding[request.group_id] = _InEngine(request, time.perf_counter())
-            self._engine.add_request(request.group_id, {"prompt_token_ids": list(request.prompt_ids)}, params)
+            self._engine.add_request(
+                request.group_id, {"prompt_token_ids": list(request.prompt_ids)}, params, lora_request=self._adapter
+            )
 
     def cancel(self, ids: Collection[str]) -> None:
         """Abort the requests with these ids."""
@@ -178,12 +221,18 @@ class VLLMSampler:
             if time.monotonic() >= deadline:
                 break
         finished, self._answered = self._answered, []
-        if self.options.sleep and not self._outstanding and not self._asleep:
-            self._engine.sleep(level=1)
-            self._asleep = True
+        if self.options.sleep and not self._outstanding:
+            self.sleep()
         return finished
 
-    def _wake(self) -> None:
+    def sleep(self) -> None:
+        """Free the GPU's memory until the next sync or request; it needs the option `sleep`."""
+        if not self._asleep:
+            self._engine.sleep(level=1)
+            self._asleep = True
+
+    def wake(self) -> None:
+        """Take the memory again."""
         if self._asleep:
             self._engine.wake_up()
             self._asleep = False
@@ -228,13 +277,15 @@ def _engine(spec: ModelSpec, options: VLLMOptions, longest: int | None) -> LLMEn
         "tensor_parallel_size": options.tensor_parallel_size,
         "max_num_seqs": options.max_sequences,
         "enforce_eager": not on_gpu if options.enforce_eager is None else options.enforce_eager,
-        "enable_sleep_mode": options.sleep and on_gpu,
+        "enable_sleep_mode": options.sleep,
         "logprobs_mode": "processed_logprobs",
         "generation_config": "vllm",  # the checkpoint's sampling defaults are not the run's
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "seed": 0,
     }
+    if options.lora_rank is not None:
+        settings |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": options.lora_rank}
     if longest is not None:
         settings["max_model_len"] = longest
     if on_gpu:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
-from safetensors.torch import load_file
 
-from rlvr.errors import ConfigError, RequestError, RunError
+from rlvr.errors import ConfigError, RequestError, SamplerLostError
 from rlvr.protocols import GroupRequest, ModelSpec, SampledGroup, SamplerOptions, Snapshot
+from rlvr.run.several import Several
 from rlvr.run.weights_files import memory_folder, write_weights
 
 from ..model.models import resolve
 from .saved_weights import load_weights, save_weights
-from .vllm_http import Choice, ServerLostError, VLLMServer
+from .vllm_http import Choice, VLLMServer
 from .vllm_requests import FRESH, EngineModel, engine_params, group_of
+from .vllm_transfer import Transfer, require_gpu
 
 WEIGHTS = "model.safetensors"
 
@@ -49,10 +51,20 @@ class VLLMServerOptions(SamplerOptions):
         default=None, description="dtype of the servers; null is the run's"
     )
 
+    transfer: Literal["files", "nccl", "ipc"] = Field(
+        default="files",
+        description="how weights are sent: files; nccl or ipc (one machine) from GPU to GPU, which has not been run",
+    )
+
     @property
     def runs_elsewhere(self) -> bool:
         """True: the servers are other processes."""
         return True
+
+    @property
+    def engines(self) -> int:
+        """Number of servers."""
+        return len(self.servers)
 
     @field_validator("servers", mode="before")
     @classmethod
@@ -72,34 +84,11 @@ class VLLMServerOptions(SamplerOptions):
         return servers
 
 
-@dataclass
-class _Pending:
-    """A request, and where it is being answered."""
-
-    request: GroupRequest
-    start: float
-    server: VLLMServer | None = None
-    """None while it waits for one."""
-
-
-@dataclass
-class _Endpoint:
-    """State of one server."""
-
-    server: VLLMServer
-    under_way: set[str] = field(default_factory=set)
-    lost: str | None = None
-    """Why it is not used; None if it is."""
-
-
-_Result = tuple[_Pending, VLLMServer, tuple[Choice, ...] | Exception]
-
-
 class VLLMServerSampler:
     """A `Sampler` that asks vLLM servers over HTTP.
 
-    A group goes to the server with the fewest groups under way. A server that is lost, or restarts with old weights,
-    gets none: its groups are asked of the others, or of the same one when it is back and holds the current weights.
+    It is `Several` samplers of one server each. A server that is lost, or restarts with old weights, gets no groups
+    until it is back and holds the current weights.
     """
 
     Options: ClassVar[type[SamplerOptions]] = VLLMServerOptions
@@ -111,22 +100,20 @@ class VLLMServerSampler:
         """
         self.options = options
         self.spec = resolve(model)
+        if options.transfer != "files":
+            require_gpu(options.transfer, self.spec.device)
         self._model = EngineModel(self.spec)
-        self._endpoints = [_Endpoint(VLLMServer(url, options.timeout)) for url in options.servers]
-        for endpoint in self._endpoints:
-            self._model.limit(_checked(endpoint.server, self.spec))
-        self._engine_version = self._endpoints[0].server.engine_version()
-        self.version = 0
-        self._tied: dict[str, str] = {}
-        self._stack = ExitStack()
-        self._folder: Path | None = None
-        """Weights of the last sync, for a server that comes back and for `save`; None before it."""
-        self._asked: dict[str, _Pending] = {}
-        self._results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
-        self._threads = ThreadPoolExecutor(options.groups_per_server * len(self._endpoints), "vllm-server")
-        self._alone_since: float | None = None
-
-    # --- weights ----------------------------------------------------------------------------------------------------
+        servers = [VLLMServer(url, options.timeout) for url in options.servers]
+        for server in servers:
+            self._model.limit(_checked(server, self.spec))
+        self._engine_version = servers[0].engine_version()
+        self.several = Several(
+            [self._sampler(server) for server in servers],
+            room=options.groups_per_server,
+            again=self._again,
+            patience=options.patience,
+            folder=options.sync_folder,
+        )
 
     def sync(self, snapshot: Snapshot) -> None:
         """Load the weights into every server; requests under way go on with them.
@@ -135,35 +122,13 @@ class VLLMServerSampler:
         server refuses them or none is left.
         """
         self._model.check_weights(snapshot)
-        stack = ExitStack()
-        folder = stack.enter_context(memory_folder(self.options.sync_folder))
-        write_weights(snapshot, folder / WEIGHTS, spell_out_tied=True)
-        self._stack.close()
-        self._stack, self._folder, self._tied = stack, folder, dict(snapshot.tied)
-        self.version = snapshot.version
-        self._each(self._give_weights)
-        while not any(each.lost is None for each in self._endpoints):
-            self._revive(1.0)
-
-    def _give_weights(self, endpoint: _Endpoint) -> None:
-        assert self._folder is not None
-        endpoint.server.load_weights(self._folder, str(self.version))
-
-    def _each(self, do: Callable[[_Endpoint], None]) -> None:
-        """Do something with every server that is not lost, at the same time."""
-        live = [each for each in self._endpoints if each.lost is None]
-        with ThreadPoolExecutor(max(1, len(live))) as threads:
-            for each, done in [(each, threads.submit(do, each)) for each in live]:
-                try:
-                    done.result()
-                except ServerLostError as error:
-                    self._lose(each, str(error))
+        self.several.sync(snapshot)
 
     def save(self, directory: Path) -> None:
         """Write the weights held and their version. Outstanding requests are the caller's to submit again."""
-        weights = {} if self._folder is None else load_file(self._folder / WEIGHTS)
-        own = {name: tensor for name, tensor in weights.items() if name not in self._tied}
-        save_weights(directory, self.version, own, self._tied)
+        held = self.several.held
+        tensors = {} if held is None else dict(held.tensors())
+        save_weights(directory, 0 if held is None else held.version, tensors, None if held is None else held.tied)
 
     def load(self, directory: Path) -> None:
         """Give the servers what `save` wrote. Raises RunError if it is missing or belongs to another model."""
@@ -171,107 +136,145 @@ class VLLMServerSampler:
         if snapshot is not None:
             self.sync(snapshot)
 
-    def close(self) -> None:
-        """Give up what is outstanding, and close the connections."""
-        self.cancel(list(self._asked))
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for each in self._endpoints:
-            each.server.close()
-        self._stack.close()
-        self._folder = None
-
-    # --- sampling ---------------------------------------------------------------------------------------------------
-
     def submit(self, requests: Sequence[GroupRequest]) -> None:
         """Send the requests, or keep them until a server has room. Raises RequestError for a prompt that does not fit.
 
         Nothing is sent then.
         """
         self._model.check(requests)
-        for request in requests:
-            self._asked[request.group_id] = _Pending(request, time.perf_counter())
-        self._dispatch()
-
-    def cancel(self, ids: Collection[str]) -> None:
-        """Abort the requests with these ids."""
-        for endpoint in self._endpoints:
-            ours = [name for name in ids if name in endpoint.under_way]
-            endpoint.under_way.difference_update(ours)
-            if ours and endpoint.lost is None:
-                with suppress(ServerLostError):  # then nothing is under way there
-                    endpoint.server.abort(ours)
-        for name in ids:
-            self._asked.pop(name, None)
+        self.several.submit(requests)
 
     def collect(self, timeout: float | None = None) -> list[SampledGroup]:
         """Return the groups that have been answered; wait for one, with `timeout` for so many seconds.
 
         Raises RunError if no server is left for longer than `patience`.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        return self.several.collect(timeout)
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Abort the requests with these ids."""
+        self.several.cancel(ids)
+
+    def close(self) -> None:
+        """Give up what is outstanding, and close the connections."""
+        self.several.close()
+
+    def _sampler(self, server: VLLMServer) -> _OneServer:
+        return _OneServer(server, self._model, self.options, self._engine_version)
+
+    def _again(self, i: int) -> _OneServer:
+        """Return a sampler of server i if it answers again."""
+        server = VLLMServer(self.options.servers[i], self.options.timeout)
+        if not server.healthy():
+            server.close()
+            raise SamplerLostError(f"{server.url} does not answer; start it again with: rlvr serve {self.spec.path}")
+        return self._sampler(server)
+
+
+@dataclass
+class _Pending:
+    """A request under way."""
+
+    request: GroupRequest
+    start: float
+
+
+_Result = tuple[_Pending, tuple[Choice, ...] | Exception]
+
+
+class _OneServer:
+    """A `Sampler` that asks one server. Methods raise SamplerLostError if it is gone."""
+
+    def __init__(self, server: VLLMServer, model: EngineModel, options: VLLMServerOptions, engine_version: str) -> None:
+        self._server, self._model, self._options, self._engine_version = server, model, options, engine_version
+        self._version: int | None = None
+        """Version of the last sync; None before it."""
+        self._transfer: Transfer | None = None
+        self._asked: dict[str, _Pending] = {}
+        self._results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
+        self._threads = ThreadPoolExecutor(options.groups_per_server, "vllm-server")
+
+    def sync(self, snapshot: Snapshot) -> None:
+        """Load the weights; requests under way go on with them."""
+        if self._options.transfer == "files":
+            with memory_folder(self._options.sync_folder) as folder:
+                write_weights(snapshot, folder / WEIGHTS)
+                self._server.load_weights(folder, str(snapshot.version))
+        else:
+            if self._transfer is None:
+                server = self._server
+                self._transfer = Transfer(self._options.transfer, server.url, server.workers(), snapshot)
+            self._server.replace_weights(str(snapshot.version), partial(self._transfer.send, snapshot))
+        self._version = snapshot.version
+
+    def save(self, directory: Path) -> None:
+        """Not needed: the weights are saved from the file that all servers read."""
+        raise NotImplementedError
+
+    def load(self, directory: Path) -> None:
+        """Not needed, as with `save`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give up what is outstanding, and close the connections."""
+        with suppress(SamplerLostError):  # then nothing is under way there
+            self.cancel(list(self._asked))
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._transfer is not None:
+            self._transfer.close()
+        self._server.close()
+
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
+        """Send the requests, each from a thread of its own."""
+        for request in requests:
+            self._asked[request.group_id] = asked = _Pending(request, time.perf_counter())
+            self._threads.submit(self._ask, asked)
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Abort the requests with these ids."""
+        ours = [name for name in ids if self._asked.pop(name, None) is not None]
+        if ours:
+            self._server.abort(ours)
+
+    def collect(self, timeout: float | None = None) -> list[SampledGroup]:
+        """Return the groups that have been answered; wait for one, with `timeout` for so many seconds."""
         finished: list[SampledGroup] = []
-        while self._asked and not finished:
-            left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
-            with suppress(queue.Empty):
-                finished += self._settle(self._results.get(timeout=max(0.0, left)))
-                while True:  # those that are there as well
-                    finished += self._settle(self._results.get_nowait())
-            if not finished:
-                self._revive(0.0)
-            self._dispatch()
-            if deadline is not None and time.monotonic() >= deadline:
-                break
+        with suppress(queue.Empty):
+            if self._asked:
+                finished += self._settle(*self._results.get(timeout=timeout))
+            while True:  # those that are there as well
+                finished += self._settle(*self._results.get_nowait())
         return finished
 
-    def _dispatch(self) -> None:
-        """Send waiting requests to the servers that have room, each to the one with the fewest."""
-        for asked in self._asked.values():
-            if asked.server is not None:
-                continue
-            free = [e for e in self._endpoints if e.lost is None and len(e.under_way) < self.options.groups_per_server]
-            if not free:
-                return
-            endpoint = min(free, key=lambda each: len(each.under_way))
-            endpoint.under_way.add(asked.request.group_id)
-            asked.server = endpoint.server
-            self._threads.submit(self._ask, asked, endpoint.server)
-
-    def _ask(self, asked: _Pending, server: VLLMServer) -> None:
+    def _ask(self, asked: _Pending) -> None:
         """Ask for one group; runs in a thread of its own."""
         request = asked.request
         try:
-            choices = server.generate(
+            choices = self._server.generate(
                 request.group_id, request.prompt_ids, engine_params(request, self._model.completions)
             )
         except Exception as error:  # raised where results are collected
-            self._results.put((asked, server, error))
+            self._results.put((asked, error))
         else:
-            self._results.put((asked, server, choices))
+            self._results.put((asked, choices))
 
-    def _settle(self, result: _Result) -> list[SampledGroup]:
-        """Return the group that an answer holds; none if it has to be asked again, or nobody waits for it any more."""
-        asked, server, given = result
-        name = asked.request.group_id
-        if self._asked.get(name) is not asked or asked.server is not server:
-            return []
-        endpoint = next(each for each in self._endpoints if each.server is server)
-        endpoint.under_way.discard(name)
-        if isinstance(given, ServerLostError):
-            self._lose(endpoint, str(given))
+    def _settle(self, asked: _Pending, given: tuple[Choice, ...] | Exception) -> list[SampledGroup]:
+        """Return the group that an answer holds; none if nobody waits for it any more."""
+        name, url = asked.request.group_id, self._server.url
+        if self._asked.get(name) is not asked:
             return []
         if isinstance(given, Exception):
             raise given
         fresh = [span.version == FRESH for choice in given for span in choice.weight_versions]
-        if self._folder is not None and self.version != 0 and any(fresh):
-            self._lose(endpoint, f"{server.url} was restarted and has the model's first weights")
-            return []
-        if self._folder is None and not all(fresh):
+        if self._version and any(fresh):
+            raise SamplerLostError(f"{url} was restarted and has the model's first weights")
+        if self._version is None and not all(fresh):
             raise RequestError(
-                f"{server.url} holds weights that an earlier run gave it, not those of {self.spec.path!r}: restart the "
+                f"{url} holds weights that an earlier run gave it, not those of {self._model.path!r}: restart the "
                 "server"
             )
         if any(one.finish_reason == "abort" for one in given):
-            asked.server = None
+            self._threads.submit(self._ask, asked)
             return []
         del self._asked[name]
         return [self._group(asked, given)]
@@ -284,45 +287,8 @@ class VLLMServerSampler:
             samples.append(
                 self._model.sample(request, choice.token_ids, logprobs, choice.finish_reason, choice.weight_versions)
             )
-        sampling = self._model.sampling(request, self._engine_version, self.options.dtype)
+        sampling = self._model.sampling(request, self._engine_version, self._options.dtype)
         return group_of(request, samples, sampling, time.perf_counter() - asked.start)
-
-    # --- servers that come and go -----------------------------------------------------------------------------------
-
-    def _lose(self, endpoint: _Endpoint, why: str) -> None:
-        """Use a server no more until it is back, and ask its groups again."""
-        endpoint.lost = why
-        endpoint.under_way.clear()
-        for asked in self._asked.values():
-            if asked.server is endpoint.server:
-                asked.server = None
-
-    def _revive(self, pause: float) -> None:
-        """Use servers again that are back, with the current weights.
-
-        Raises RunError if none has been there for longer than `patience`.
-        """
-        for endpoint in self._endpoints:
-            if endpoint.lost is None or not endpoint.server.healthy():
-                continue
-            try:
-                if self._folder is not None:
-                    self._give_weights(endpoint)
-                endpoint.lost = None
-            except ServerLostError as error:
-                endpoint.lost = str(error)
-        if any(each.lost is None for each in self._endpoints):
-            self._alone_since = None
-            return
-        now = time.monotonic()
-        self._alone_since = now if self._alone_since is None else self._alone_since
-        if now - self._alone_since > self.options.patience:
-            reasons = "; ".join(str(each.lost) for each in self._endpoints)
-            raise RunError(
-                f"no vLLM server has answered for {self.options.patience:g} s: {reasons}. Start one again "
-                "(rlvr serve MODEL), and continue the run with --resume"
-            )
-        time.sleep(pause)
 
 
 def _checked(server: VLLMServer, spec: ModelSpec) -> int | None:
@@ -330,8 +296,8 @@ def _checked(server: VLLMServer, spec: ModelSpec) -> int | None:
     try:
         served = server.model()
         server.weight_version()
-    except ServerLostError as error:
-        raise ConfigError(f"sampling.options.servers: {error}; start it with: rlvr serve {spec.path}") from error
+    except SamplerLostError as error:
+        raise ConfigError(f"sampling.options.servers: {error.cause}; start it with: rlvr serve {spec.path}") from error
     names = {served.id, served.root or served.id}
     if spec.path not in names and not any(Path(name).name == Path(spec.path).name for name in names):
         raise ConfigError(

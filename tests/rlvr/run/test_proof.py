@@ -15,7 +15,7 @@ from rlvr.errors import RunError
 from rlvr.protocols import Prompt, SampledGroup, Snapshot
 from rlvr.record.schema import Task
 from rlvr.run.plan import make_plan
-from rlvr.run.proof import PROBE_TOKENS, SAMPLED_TOKENS, probe_prompts
+from rlvr.run.proof import PROBE_TOKENS, PROBES, SAMPLED_TOKENS, probe_prompts
 from rlvr.run.rundir import RunDirectory
 from rlvr_trainers.sampling.hf_sampler import HFSampler
 
@@ -92,10 +92,17 @@ def test_the_alarm_decides(tiny_model: Path, tmp_path: Path, monkeypatch: pytest
 
 def test_probes_are_longer_than_a_cache_block_where_the_model_allows_it() -> None:
     questions = [Encoded(i, i, Prompt(Task(), text="x"), tuple(range(i, i + 7))) for i in range(3)]
-    first, second = probe_prompts(questions, None)
-    assert len(first) == len(second) == PROBE_TOKENS > 128
+    first, *others = probe_prompts(questions, None)
+    assert {len(first), *map(len, others)} == {PROBE_TOKENS}
+    assert PROBE_TOKENS > 128
     assert first[:8] == (0, 1, 2, 3, 4, 5, 6, 0)
     assert len(probe_prompts(questions, 64)[0]) == 64 - SAMPLED_TOKENS
+
+
+@pytest.mark.parametrize(("copies", "probes"), [(1, PROBES), (5, 5)])
+def test_every_copy_of_a_sampler_is_probed(copies: int, probes: int, tiny_model: Path) -> None:
+    with make_plan(small_runs.small_config(tiny_model, sampling__copies=copies)) as plan:
+        assert len(plan.probes) == probes
 
 
 def test_proofs_change_nothing_that_is_learned(tiny_model: Path, tmp_path: Path) -> None:

@@ -60,6 +60,23 @@ def test_the_adapter_alone_learns_and_leaves_the_trainer_merged(path: Path, orac
     assert sum(p.numel() for p in trainer.policy.parameters) < 0.5 * sum(t.numel() for t in original.values())
 
 
+def test_a_snapshot_holds_the_adapter_by_itself_too(path: Path) -> None:
+    trainer, original = make(path), base(path)
+    with torch.no_grad():
+        for parameter in trainer.policy.parameters:
+            parameter += 0.1
+    snapshot = trainer.snapshot()
+    assert snapshot.adapter is not None
+    assert snapshot.adapter.lora is not None
+    parts = dict(snapshot.adapter.tensors())
+    scale = snapshot.adapter.lora["lora_alpha"] / snapshot.adapter.lora["r"]
+    merged = dict(snapshot.tensors())
+    for layer in snapshot.adapter.lora["target_modules"]:
+        a, b = (parts[f"base_model.model.{layer}.lora_{part}.weight"] for part in "AB")
+        torch.testing.assert_close(original[f"{layer}.weight"] + scale * b @ a, merged[f"{layer}.weight"])
+    assert len(parts) == 2 * len(snapshot.adapter.lora["target_modules"])
+
+
 def test_a_step_is_that_of_the_formula(tiny_model: Path, oracle: ModuleType) -> None:
     """The gradients of A and B follow from the full weight's: dB = s · dW · Aᵀ, dA = s · Bᵀ · dW."""
     groups = oracle.Oracle(tiny_model).groups(0, SHAPES, noise=0.1)
