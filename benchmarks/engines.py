@@ -38,10 +38,9 @@ from typing import Any, Literal
 
 import httpx2
 import torch
-from against_trl import processor, write_settings
+from against_trl import measure, processor, write_settings
 from random_models import PROMPT_TOKENS, SHAPES, write_model
 
-import rlvr
 from rlvr.alarms import Alarms
 from rlvr.protocols import GroupRequest, ModelSpec, Prompt, SampledGroup, Sampler, TrainContext
 from rlvr.record.schema import ModelRef, SamplingParams, Task
@@ -50,6 +49,7 @@ from rlvr.run.groups import Grader
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import load_tokenizer
 from rlvr.run.proof import PROBE_TOKENS, PROBES, WeightProof
+from rlvr.run.rundir import read_metrics
 from rlvr.run.sampled import SampleRecorder
 from rlvr.settings import sampler_options
 from rlvr_plugins.embedded.task import question
@@ -206,8 +206,10 @@ def _memory_in_use(device: str) -> float:
 def proof_cost(name: str) -> dict[str, float]:
     """Train some batches, each after a weight sync; return medians of the seconds of a batch, a sync and a proof."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = json.loads(write_settings(name, Path(folder)).read_text())
-        steps = rlvr.train(settings | {"steps": 1 + PROOF_STEPS}, out=Path(folder) / "run").rows[1:]
+        settings, out = json.loads(write_settings(name, Path(folder)).read_text()), Path(folder) / "run"
+        sets = [argument for key, value in settings.items() for argument in ("--set", f"{key}={json.dumps(value)}")]
+        measure([sys.executable, "-m", "rlvr", "train", "--steps", str(1 + PROOF_STEPS), "--out", str(out), *sets])
+        steps = list(read_metrics(out))[1:]
     sync, proof = (statistics.median(step[f"time/{part}"] for step in steps) for part in ("sync", "proof"))
     batch = statistics.median(step["time/step"] - step["time/sync"] - step["time/proof"] for step in steps)
     return {"batch": batch, "sync": sync, "proof": proof}
