@@ -47,7 +47,7 @@ BUSY = "import os\nrun = os.getppid()\nwhile os.getppid() == run: pass"
 """Keeps a core busy until the process that started it ends."""
 LOADED = (
     "On every core another process computes without pause. TRL, too, was given `GOMP_SPINCOUNT=1000`, which `rlvr` "
-    "sets by itself. "
+    "sets by itself. Load average {load:.1f}. "
 )
 WARM_UP = 1
 """Steps of each process that are not counted."""
@@ -328,7 +328,7 @@ def run(name: str, steps: int, rounds: int, *, loaded: bool) -> str:
         f"{'one process' if rounds == 1 else f'{rounds} processes that take turns'}; {processor()}, {torch_threads()} "
         f"threads, Python {platform.python_version()}, torch {metadata.version('torch')}, transformers "
         f"{metadata.version('transformers')}; {SIZES[name].note}. "
-        f"{LOADED if loaded else ''}Peak memory is the main process's resident set.\n"
+        f"{LOADED.format(load=os.getloadavg()[2]) if loaded else ''}Peak memory is the main process's resident set.\n"
     )
 
 

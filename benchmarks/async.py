@@ -3,10 +3,10 @@
     python benchmarks/async.py                               # embedded and 30M; some ten minutes on two quiet cores
     python benchmarks/async.py --size embedded --steps 5 --rounds 1
 
-Three runs take turns: `mode: sync` on the first core, the same on the second, and `mode: async` with the trainer on the
-first and the sampler's process on the second. The synchronous runs say what sampling costs on the second core, and all
-else, which is the trainer's, on the first. If the two overlap fully, an asynchronous step costs the larger of them.
-One batch is asked for ahead, and nothing is evaluated. Figures are means over steps, weight syncs included.
+The trainer is on the first core and the sampler's process on the second. Three times of each step are known: the whole
+step, the sampler's work on a batch (from its records), and the trainer's work, which is all that is neither waiting for
+samples nor a weight sync. If the two overlap fully, a step costs the larger of them. One batch is asked for ahead, and
+nothing is evaluated. Figures are means over steps, weight syncs included.
 
 The simulation takes these means and applies the rules of `rlvr.run.ahead` to more samplers and fewer
 weight syncs; its figures were not measured. Writes `results/async.md` beside itself.
@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from against_trl import SIZES, processor, write_settings
+
+from rlvr.record.store import read_rollouts
 
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 2
@@ -83,12 +85,16 @@ def pin_sampler(core: int) -> None:
 
 
 def measured(settings: Path, cores: Sequence[int], folder: Path) -> list[dict[str, float]]:
-    """Return the metrics of the counted steps of one run."""
+    """Return the metrics of the counted steps of one run, with `sampling`: the sampler's seconds for the batch."""
     out = folder / "run"
     command = [sys.executable, __file__, "--run", str(settings), str(out), "--cores", *map(str, cores)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "time/step" in line][WARM_UP:]
+    lines = [line for line in lines if "time/step" in line][WARM_UP:]
+    for line in lines:
+        rollouts = read_rollouts(out / "rollouts" / f"step-{line['step']:06d}.parquet")
+        line["sampling"] = sum(rollout.timings.sample or 0.0 for rollout in rollouts if rollout.timings)
+    return lines
 
 
 # --- the simulation -------------------------------------------------------------------------------------------------
@@ -161,39 +167,32 @@ def simulations(size: str, costs: Costs) -> list[str]:
 # --- the table ------------------------------------------------------------------------------------------------------
 
 
-def means(lines: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the means over the steps of runs: the whole step, sampling, weight syncs with their proof, the rest."""
-    step, sample = (statistics.fmean(line[name] for line in lines) for name in ("time/step", "time/sample"))
-    sync = sum(line.get("time/sync", 0.0) + line.get("time/proof", 0.0) for line in lines)
-    return {"step": step, "sample": sample, "sync": sync / len(lines), "rest": step - sample - sync / len(lines)}
-
-
 def compare(size: str, steps: int, rounds: int) -> tuple[str, Costs]:
     """Return the size's row of the table, and its costs."""
     cores = sorted(os.sched_getaffinity(0))
-    first, second = cores[TRAINER_CORE], cores[SAMPLER_CORE]
-    kinds: dict[str, tuple[int, ...]] = {"sync": (first,), "sampler": (second,), "async": (first, second)}
-    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    lines: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as shared:
         settings = json.loads(write_settings(size, Path(shared)).read_text())
         settings |= {"trainer.name": "grpo-off", "trainer.push_every": SYNC_BATCHES[size], "steps": WARM_UP + steps}
-        settings |= {"verifier.workers": 0}  # scoring is the trainer's work, on its core
+        settings |= {"mode": "async", "verifier.workers": 0}  # scoring is the trainer's work, on its core
+        file = Path(shared) / "settings.json"
+        file.write_text(json.dumps(settings))
         for n in range(rounds):
-            for kind, places in kinds.items():
-                print(f"{size}, round {n + 1} of {rounds}: {kind}", flush=True)
-                with tempfile.TemporaryDirectory() as folder:
-                    file = Path(folder) / "settings.json"
-                    file.write_text(json.dumps(settings | {"mode": "async" if kind == "async" else "sync"}))
-                    found[kind] += measured(file, places, Path(folder))
-    sync, sampler, both = (means(found[kind]) for kind in kinds)
-    lag, bound = max(line["lag/max"] for line in found["async"]), SYNC_BATCHES[size]
-    assert lag <= bound, f"lag {lag} is above its bound {bound}"
-    slower = max(sampler["sample"], sync["rest"])
-    row = (
-        f"| {size} | {sampler['sample']:.3f} s | {sync['rest']:.3f} s | {sync['sync']:.3f} s | {sync['step']:.3f} s | "
-        f"{both['step']:.3f} s | {both['step'] / slower:.2f} | {lag:.0f} ({bound}) |"
+            print(f"{size}, round {n + 1} of {rounds}", flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                lines += measured(file, (cores[TRAINER_CORE], cores[SAMPLER_CORE]), Path(folder))
+    step, waiting, sampling = (
+        statistics.fmean(line[name] for line in lines) for name in ("time/step", "time/sample", "sampling")
     )
-    return row, Costs(sampler["sample"], sync["rest"], sync["sync"] * SYNC_BATCHES[size])
+    sync = sum(line.get("time/sync", 0.0) + line.get("time/proof", 0.0) for line in lines) / len(lines)
+    training = step - waiting - sync
+    lag, bound = max(line["lag/max"] for line in lines), SYNC_BATCHES[size]
+    assert lag <= bound, f"lag {lag} is above its bound {bound}"
+    row = (
+        f"| {size} | {sampling:.3f} s | {training:.3f} s | {sync:.3f} s | {sampling + training + sync:.3f} s | "
+        f"{step:.3f} s | {step / max(sampling, training):.2f} | {lag:.0f} (at most {bound}) |"
+    )
+    return row, Costs(sampling, training, sync * SYNC_BATCHES[size])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -201,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=STEPS, action="append", help="repeatable; both by default")
     parser.add_argument("--steps", type=int, help=f"counted steps of each run, after {WARM_UP} that are not")
-    parser.add_argument("--rounds", type=int, default=2, help="turns of the three runs")
+    parser.add_argument("--rounds", type=int, default=2, help="runs")
     parser.add_argument("--run", type=Path, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--cores", type=int, nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -211,8 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(os.sched_getaffinity(0)) < 2:
         parser.error("needs two cores, one for each side")
     lines = [
-        "| model | sampling | training | weight sync and proof | a step in turns | a step of `mode: async` "
-        "| / the larger of sampling and training | largest lag (bound) |",
+        "| model | sampling | training | weight sync and proof | their sum | a step "
+        "| step / the larger of sampling and training | largest lag |",
         "|---|---|---|---|---|---|---|---|",
     ]
     simulated: list[str] = []
@@ -228,7 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     lines += [
         "",
-        f"`python benchmarks/async.py --rounds {options.rounds}`: means over the steps of so many turns, each side on "
+        f"`{' '.join(['python benchmarks/async.py', *sys.argv[1:]])}`, niceness {os.nice(0)}: means over the steps "
+        "of so many runs, each side on "
         f"one core; completions a step: {'; '.join(work)}; {processor()}, torch {metadata.version('torch')}, load "
         f"average {os.getloadavg()[2]:.1f} (all processes). Training includes scoring, storing and counting.",
         *simulated,
