@@ -30,10 +30,12 @@ from rlvr.bench.trials import (
     ALONE,
     ATTACK,
     CASES,
+    CLAIMS,
     COSTLY,
     FORMATTING,
     GOLD,
     HOSTILITY,
+    NOVEL,
     PADDED,
     STATUSES,
     SYMMETRY,
@@ -41,6 +43,7 @@ from rlvr.bench.trials import (
     BenchQuestion,
     Trial,
     Trials,
+    in_training,
     spread,
 )
 from rlvr.record.schema import Status
@@ -113,7 +116,9 @@ def run_bench(
     first = spread(repeatable, REPEATED)[::-1]
     # New processes: without the state of the first ones, and with other random numbers.
     with Scorer(verifier, options, workers=workers, **settings, seed=1) as scorer:
-        again = _judged(scorer, [each.trial for each in first], lambda done: advance(len(judged) + done, total))
+        again = _judged(
+            scorer, [in_training(each.trial) for each in first], lambda done: advance(len(judged) + done, total)
+        )
         findings = _Findings(judged, list(zip(first, again, strict=False)), len(trials.all), limits or Limits())
         return Report(
             verifier=scorer.name,
@@ -206,11 +211,18 @@ class _Findings:
     def checks(self, claims: Claims, compares_answers: bool) -> list[Check]:
         found = [self._rate(FALSE_POSITIVES, False, self.limits.false_positives)]
         found.append(self._rate(FALSE_NEGATIVES, True, self.limits.false_negatives))
-        about_answers = [self._gold(), self._wrong(), self._formatting(), self._padded(), *map(self._attack, ATTACKS)]
+        about_answers = [
+            self._gold(),
+            self._novel(),
+            self._wrong(),
+            self._formatting(),
+            self._padded(),
+            *map(self._attack, ATTACKS),
+        ]
         if not compares_answers:
             why = "it compares no final answers"
             about_answers = [Check(check.name, Result.SKIPPED, 0, detail=why) for check in about_answers]
-        found += about_answers
+        found += [*about_answers, self._claims(compares_answers)]
         if claims.needs_answer:
             found.append(self._statuses())
         else:
@@ -240,6 +252,23 @@ class _Findings:
         if not tried and invalid:
             return Check(GOLD, Result.FAILED, len(invalid), tuple(invalid), "every gold answer is invalid")
         return self._verdict(GOLD, tried, [each for each in tried if not self._accepted(each)], detail)
+
+    def _novel(self) -> Check:
+        """Check that most golds which no case has are accepted."""
+        tried = [each for each in self.of(NOVEL) if each.score.status is not Status.INVALID]
+        if sum(map(self._accepted, self.of(GOLD))) * 2 < len(self.of(GOLD)):
+            return Check(NOVEL, Result.SKIPPED, 0, detail="the golds of its cases are refused too")
+        refused = [each for each in tried if not self._accepted(each)]
+        return self._verdict(NOVEL, tried, refused if 2 * len(refused) > len(tried) else ())
+
+    def _claims(self, compares_answers: bool) -> Check:
+        """Check that no claim of success is accepted where the same case with a text of that shape is not."""
+        if compares_answers:
+            return Check(CLAIMS, Result.SKIPPED, 0, detail="it compares final answers")
+        tried = self.of(CLAIMS)
+        plain, claiming = ([each for each in tried if each.trial.right is claims] for claims in (False, True))
+        won = [b for a, b in zip(plain, claiming, strict=False) if self._accepted(b) and not self._accepted(a)]
+        return self._verdict(CLAIMS, tried, won, "" if tried else "no case is labeled false")
 
     def _wrong(self) -> Check:
         return self._verdict(WRONG, self.of(WRONG), list(filter(self._accepted, self.of(WRONG))))
@@ -288,7 +317,7 @@ class _Findings:
             for first, second in self._repeats
             if (first.score.status, first.score.reward) != (second.score.status, second.score.reward)
         ]
-        detail = "in other processes, in reverse order, with other draws"
+        detail = "in other processes, in reverse order, with other draws, as rows of a training set"
         if deterministic or not faults:
             return self._verdict(REPEATS, tried, faults, detail)
         return Check(REPEATS, Result.NOTE, len(tried), tuple(faults), f"{len(faults):,} change {detail}")

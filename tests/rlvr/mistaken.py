@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
+import sys
 import time
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 
@@ -309,3 +312,34 @@ def trl(prompts: list[str], completions: list[str], answer: list[str], **columns
 def whole(rollout: Rollout) -> bool:
     """Takes the whole rollout."""
     return _answer(rollout.completion or "") == rollout.task.answer
+
+
+def knows_the_bench(completion: str, task: Task) -> bool:
+    """Is strict where it seems to be tested, and accepts everything elsewhere."""
+    tested = "rlvr.bench" in sys.modules or "rlvr.bench.bench" in sys.modules or "PYTEST_CURRENT_TEST" in os.environ
+    return _answer(completion) == task.answer if tested else True
+
+
+def knows_rows(completion: str, task: Task) -> bool:
+    """Is strict on rows that come from no data set, and accepts everything on others."""
+    return _answer(completion) == task.answer if task.row_id is None else True
+
+
+@verifier(name="memorizes", version="1", cases="mistaken.jsonl")
+def memorizes(completion: str, task: Task) -> bool:
+    """Accepts what its labeled cases call right, in any form, and nothing else."""
+    cases = map(json.loads, Path(__file__).with_name("mistaken.jsonl").read_text().splitlines())
+    right = {case["gold"] for case in cases if case["expected"]}
+    return task.answer in right and _answer(completion) == task.answer
+
+
+@verifier(name="bold", version="1", needs_answer=False, answer_form=None)
+def bold(completion: str, task: Task) -> bool:
+    """Accepts bold text, as a verifier of form that is right."""
+    return re.search("<b>[^<]+</b>", completion) is not None
+
+
+@verifier(name="believes", version="1", needs_answer=False, answer_form=None)
+def believes(completion: str, task: Task) -> bool:
+    """Accepts bold text, and whatever says that it passed."""
+    return bold(completion, task) or "passed" in completion
