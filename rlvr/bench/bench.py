@@ -43,7 +43,7 @@ from rlvr.bench.trials import (
     BenchQuestion,
     Trial,
     Trials,
-    in_training,
+    as_training_row,
     spread,
 )
 from rlvr.record.schema import Status
@@ -116,9 +116,7 @@ def run_bench(
     first = spread(repeatable, REPEATED)[::-1]
     # New processes: without the state of the first ones, and with other random numbers.
     with Scorer(verifier, options, workers=workers, **settings, seed=1) as scorer:
-        again = _judged(
-            scorer, [in_training(each.trial) for each in first], lambda done: advance(len(judged) + done, total)
-        )
+        again = _judged(scorer, in_training(first), lambda done: advance(len(judged) + done, total))
         findings = _Findings(judged, list(zip(first, again, strict=False)), len(trials.all), limits or Limits())
         return Report(
             verifier=scorer.name,
@@ -133,6 +131,11 @@ def run_bench(
             tested=findings.tested,
             latency=Latency.of(each for each in judged if each.trial.check != HOSTILITY),
         )
+
+
+def in_training(judged: Sequence[Judged]) -> list[Trial]:
+    """Return the trials again, as if their rows came from a training set."""
+    return [as_training_row(each.trial) for each in judged]
 
 
 def _judged(scorer: Scorer, trials: Sequence[Trial], advance: Callable[[int], object]) -> list[Judged]:

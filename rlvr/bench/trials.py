@@ -37,7 +37,7 @@ NEAR = 20
 
 CASES = "labeled cases"
 GOLD = "a gold accepts itself"
-NOVEL = "a gold that no case has accepts itself"
+NOVEL = "a gold of no case accepts itself"
 WRONG = "a wrong answer is refused"
 CLAIMS = "claims of success change nothing"
 FORMATTING = "formatting changes nothing"
@@ -236,7 +236,7 @@ def other_digits(number: str) -> str:
     return re.sub(r"\d", lambda digit: str(int(digit[0]) % 9 + 1), number)
 
 
-def in_training(trial: Trial) -> Trial:
+def as_training_row(trial: Trial) -> Trial:
     """Return the trial as if its row came from a training set: verdicts must not depend on that."""
     task = trial.item.task
     unknown = {"row_id": "17", "split": "train"}
