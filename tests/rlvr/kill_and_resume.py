@@ -171,7 +171,7 @@ MOMENTS: dict[str, tuple[str, ...]] = {
     "saved": ("batch-being-made", "checkpoint-half-written"),
     "mixed": ("last-checkpoint-written", "sampled-not-stored"),
     "replay": ("batch-being-made", "checkpoint-half-written"),
-    "async": ("batch-being-made", "checkpoint-half-written", "sampled-not-stored"),
+    "async": ("checkpoint-half-written", "sampled-not-stored"),
     "refill": ("batch-being-made", "sampled-not-stored"),
     "several-steps": ("batch-being-made", "checkpoint-half-written"),
     "adapter": ("last-checkpoint-written", "checkpoint-half-written"),

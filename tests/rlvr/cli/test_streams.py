@@ -38,12 +38,16 @@ COMMANDS = {
     "generate": ["generate", "embedded", "-n", "1", "--limit", "2", "--device", "cpu", "--out", "asked.jsonl"],
     "serve": ["serve", "embedded", "--print"],
     "recipes parts": ["recipes", "parts"],
+    "export-model": ["export-model", "run", "--out", "model"],
+    "datasets": ["datasets"],
+    "datasets check": ["datasets", "check", "arithmetic", "--limit", "20", "--workers", "1"],
+    "new verifier": ["new", "verifier", "fresh"],
     "export": ["export", "scored.jsonl", "--to", "jsonl", "--out", "out.jsonl", "--where", "verifier=mine"],
 }
 """A call of each command."""
 
 
-WITH_TORCH = ("train", "train --resume", "train --dry-run", "diagnose", "generate", "doctor")
+WITH_TORCH = ("train", "train --resume", "train --dry-run", "diagnose", "generate", "doctor", "export-model")
 """Commands that import torch, in an order in which each finds what it needs."""
 COMMANDS["train --resume"] = [*COMMANDS["train"], "--resume", "run"]  # refused: it names --out
 
@@ -123,7 +127,7 @@ def with_torch(folder: Path) -> dict[str, Completed]:
 def test_every_command_is_called() -> None:
     names = {each.callback.__name__ for each in app.registered_commands if each.callback is not None}
     groups = {each.name for each in app.registered_groups}
-    assert {name.partition(" ")[0] for name in COMMANDS} == names | groups
+    assert {name.partition(" ")[0].replace("-", "_") for name in COMMANDS} == names | groups
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "train --resume"])

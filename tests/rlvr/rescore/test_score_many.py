@@ -341,9 +341,9 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(tmp_path: Path, verifier: 
     journal = tmp_path / f".{out}.journal"
     while True:
         process = subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while kills < 4 and process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
+        while kills < 3 and process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
             time.sleep(0.01)
-        if kills < 4 and process.poll() is None:
+        if kills < 3 and process.poll() is None:
             time.sleep(draw.uniform(0, 0.4))
             process.send_signal(signal.SIGKILL)
         said, error = process.communicate()

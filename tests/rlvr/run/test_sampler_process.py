@@ -36,13 +36,14 @@ def collected(sampler: Sampler, asked: list[GroupRequest]) -> dict[str, SampledG
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def spec(tiny_model: Path) -> ModelSpec:
     return ModelSpec(str(tiny_model), device="cpu", dtype="float32")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sampler(spec: ModelSpec) -> Iterator[ProcessSampler]:
+    """One process for the tests that leave it alive: starting one takes longer than any of them."""
     made = ProcessSampler(HFSampler, spec, HFSamplerOptions())
     yield made
     made.close()
@@ -103,11 +104,15 @@ def test_a_refused_request_leaves_no_answer_for_a_later_call(
     assert {run.version for sample in found.samples for run in sample.versions} == {2}
 
 
-def test_a_process_that_dies_ends_the_run_with_its_cause(sampler: ProcessSampler) -> None:
-    sampler.submit(requests(max_tokens=500))
-    os.kill(sampler._process.pid, signal.SIGKILL)
-    with pytest.raises(RunError, match=r"the sampler's process was killed by signal 9.*--resume"):
-        sampler.collect()
+def test_a_process_that_dies_ends_the_run_with_its_cause(spec: ModelSpec) -> None:
+    sampler = ProcessSampler(HFSampler, spec, HFSamplerOptions())
+    try:
+        sampler.submit(requests(max_tokens=500))
+        os.kill(sampler._process.pid, signal.SIGKILL)
+        with pytest.raises(RunError, match=r"the sampler's process was killed by signal 9.*--resume"):
+            sampler.collect()
+    finally:
+        sampler.close()
 
 
 def test_the_process_ends_with_its_run(spec: ModelSpec) -> None:

@@ -263,7 +263,7 @@ def test_groups_of_several_versions_can_be_left_out(tiny_model: Path, tmp_path: 
 # --- order ----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 5), sizes=st.lists(st.integers(1, 5), min_size=8, max_size=20), cut=st.integers(0, 7))
 def test_every_pass_has_each_group_once_and_a_position_resumes_it(
     tiny_model: Path, sampled: Path, seed: int, sizes: list[int], cut: int
