@@ -60,12 +60,12 @@ def cost_so_far(
         metrics: Metrics of this batch, with `step` and `time/step`.
         steps: Batches of the run.
     """
-    total = (last.get("total/seconds") or 0.0) + metrics["time/step"]
+    total = (last.get("seconds/total") or 0.0) + metrics["time/step"]
     return {
         "total/samples": (last.get("total/samples") or 0.0) + samples,
         "total/tokens": (last.get("total/tokens") or 0.0) + tokens,
-        "total/seconds": total,
-        "total/expected_seconds": total / (metrics["step"] + 1) * steps,
+        "seconds/total": total,
+        "seconds/expected": total / (metrics["step"] + 1) * steps,
     }
 
 
@@ -74,6 +74,6 @@ def cost_of(rows: Iterable[Mapping[str, Any]]) -> Cost:
     rows = list(rows)
     last = rows[-1] if rows else {}
     phases = {phase: sum(row.get(name) or 0.0 for row in rows for name in names) for phase, names in PHASES.items()}
-    seconds = max(last.get("total/seconds") or 0.0, sum(phases.values()))
+    seconds = max(last.get("seconds/total") or 0.0, sum(phases.values()))
     phases["other"] = seconds - sum(phases.values())
     return Cost(int(last.get("total/samples") or 0), int(last.get("total/tokens") or 0), seconds, phases)

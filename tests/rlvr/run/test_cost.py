@@ -15,7 +15,7 @@ ROW = {"step": 0, "time/step": 4.0, "time/sample": 1.0, "time/train": 2.0}
 
 def test_sums_and_the_expected_time() -> None:
     first = ROW | cost_so_far({}, 8, 100, ROW, 10)
-    assert (first["total/samples"], first["total/tokens"], first["total/seconds"], first["total/expected_seconds"]) == (
+    assert (first["total/samples"], first["total/tokens"], first["seconds/total"], first["seconds/expected"]) == (
         8,
         100,
         4,
@@ -23,7 +23,7 @@ def test_sums_and_the_expected_time() -> None:
     )
     row = ROW | {"step": 1, "time/step": 2.0}
     second = row | cost_so_far(first, 8, 50, row, 10)
-    assert (second["total/tokens"], second["total/seconds"], second["total/expected_seconds"]) == (150, 6, 30)
+    assert (second["total/tokens"], second["seconds/total"], second["seconds/expected"]) == (150, 6, 30)
     cost = cost_of([first, second])
     assert (cost.samples, cost.tokens, cost.seconds) == (16, 150, 6)
     assert sum(cost.phases.values()) == pytest.approx(cost.seconds)
