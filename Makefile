@@ -8,9 +8,10 @@ PIP    := $(BIN)/python -m pip
 # Installed with the pinned build backend instead of an isolated, unpinned one.
 INSTALL := $(PIP) install -c constraints.txt --no-build-isolation
 
-# Two processes with one thread each: torch's own threads would fight over the cores. Files go to whichever is free, in
-# the order of tests/conftest.py: the longest first.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/engines \
+# Three processes with one thread each, for two cores: a tenth of the tests' time is waiting for other processes, and
+# torch's own threads would fight over the cores. Files go to whichever is free, in the order of tests/conftest.py: the
+# longest first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/engines \
 	--ignore tests/trackers
 
 # Real vLLM, built for CPUs, in an environment on top of $(VENV): its own pins contradict ours, and yet they work together.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from functools import lru_cache
 from typing import Any
@@ -26,7 +27,9 @@ class RefusedError(Exception):
 @lru_cache(maxsize=8)
 def _client(timeout: float) -> httpx2.Client:
     """Return this process's client, which keeps its connections open."""
-    return httpx2.Client(timeout=httpx2.Timeout(timeout, connect=min(timeout, 5.0)), follow_redirects=False)
+    client = httpx2.Client(timeout=httpx2.Timeout(timeout, connect=min(timeout, 5.0)), follow_redirects=False)
+    atexit.register(client.close)
+    return client
 
 
 def post(url: str, body: Any, *, key: str | None, timeout: float, retries: int, pause: float) -> Any:
