@@ -16,7 +16,7 @@ from rlvr.run.threads import shares, spin_briefly, torch_threads
 def test_threads_spin_briefly_by_default() -> None:
     environment: dict[str, str] = {}
     spin_briefly(environment)
-    assert environment == {"GOMP_SPINCOUNT": "1000"}
+    assert environment == {"GOMP_SPINCOUNT": "10000"}
 
 
 @pytest.mark.parametrize("said", [{"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "infinite"}])
