@@ -69,18 +69,11 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
 	touch $(VENV)/.installed $@
 
-$(ENGINES)/.installed: $(VENV)/.installed-dev tests/engines/requirements.txt
-	$(PYTHON) -m venv $(ENGINES)
+.venv-%/.installed: $(VENV)/.installed-dev tests/%/requirements.txt
+	$(PYTHON) -m venv $(@D)
 	echo 'import site; site.addsitedir("$(abspath $(VENV))/lib/python3.11/site-packages")' \
-		> $(ENGINES)/lib/python3.11/site-packages/base.pth
-	$(ENGINES)/bin/python -m pip install --no-deps -r tests/engines/requirements.txt
-	touch $@
-
-$(TRACKERS)/.installed: $(VENV)/.installed-dev tests/trackers/requirements.txt
-	$(PYTHON) -m venv $(TRACKERS)
-	echo 'import site; site.addsitedir("$(abspath $(VENV))/lib/python3.11/site-packages")' \
-		> $(TRACKERS)/lib/python3.11/site-packages/base.pth
-	$(TRACKERS)/bin/python -m pip install --no-deps -r tests/trackers/requirements.txt
+		> $(@D)/lib/python3.11/site-packages/base.pth
+	$(@D)/bin/python -m pip install --no-deps -r tests/$*/requirements.txt
 	touch $@
 
 # Pins what is installed, after `make test` has passed with it. A wheel's local version (2.13.0+cpu) is the machine's

@@ -9,7 +9,7 @@ import typer
 
 from rlvr.cli.command import Command, CommandGroup
 from rlvr.cli.json_output import print_json
-from rlvr.cli.options import dataset_options, verifier_options
+from rlvr.cli.options import AsJson, dataset_options, verifier_options
 from rlvr.cli.progress import rates
 from rlvr.columns import columns
 from rlvr.terminal import neutral_streams
@@ -30,7 +30,6 @@ datasets = typer.Typer(
     help="List prompt data sets with size, verifier and license, or check one.",
 )
 
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DataFiles: TypeAlias = Annotated[
     list[Path] | None, typer.Option("--data-files", metavar="FILE", help="Local files in the data set's layout.")
 ]

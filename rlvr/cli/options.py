@@ -20,6 +20,7 @@ Servers: TypeAlias = Annotated[
     str | None,
     typer.Option("--server", metavar="URL[,URL…]", help="Servers of --sampler vllm-server, as rlvr serve starts them."),
 ]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxReward: TypeAlias = Annotated[
     float, typer.Option("--max-reward", metavar="NUMBER", help="Rewards beyond plus or minus this are errors.")
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from textwrap import indent
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
 from rlvr.cli.command import Command, CommandGroup
 from rlvr.cli.json_output import print_json
+from rlvr.cli.options import AsJson
 from rlvr.columns import columns
 from rlvr.terminal import neutral_streams
 
@@ -24,9 +25,6 @@ recipes = typer.Typer(
     invoke_without_command=True,
     help="List recipes: named algorithms, each a set of trainer settings.",
 )
-
-
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @recipes.callback()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, cast
 
 from rlvr.errors import ConfigError, PluginError
@@ -12,6 +11,7 @@ from rlvr.registry import Entry, registry
 from rlvr.run.copies import CopiesFactory
 from rlvr.run.sampler_process import ProcessSamplerFactory
 from rlvr.settings import sampler_options
+from rlvr.verify.verifying import BREAKAGE, module_from_file
 
 if TYPE_CHECKING:
     from rlvr.run.config import RunConfig
@@ -101,11 +101,9 @@ def _from_file(file: Path, attribute: str) -> object:
     """Return a name of a Python file. Raises PluginError if the file cannot be run or lacks the name."""
     if not file.is_file():
         raise PluginError(f"tracker {file}:{attribute}: there is no file {file}")
-    module = ModuleType(file.stem)
-    module.__file__ = str(file)
     try:
-        exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), vars(module))
-    except Exception as error:
+        module = module_from_file(file, file.read_bytes())
+    except BREAKAGE as error:
         raise PluginError(f"tracker {file}:{attribute}: {file} failed: {type(error).__name__}: {error}") from error
     if attribute not in vars(module):
         raise PluginError(f"tracker {file}:{attribute}: {file} defines no {attribute!r}")

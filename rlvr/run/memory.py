@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 GIB = 2**30
 TRAINING_ONLY, SAMPLING_ONLY = ("gradients", "activations"), ("cache",)
 """Parts that exist while the run trains, and while it samples; the others exist all the time."""
+ESTIMATED = ("activations", "cache")
+"""Parts that do not follow from the number of parameters alone."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def memory_plan(
     parts = dict(trainer.memory(size, run))
     if parts and sampler is not None:
         parts |= {part: config.sampling.copies * n for part, n in sampler.memory(size, run).items()}
-    certain = sum(size for part, size in parts.items() if part not in ("activations", "cache"))
+    certain = sum(size for part, size in parts.items() if part not in ESTIMATED)
     return MemoryPlan(parts, certain, device, total)
 
 
@@ -67,9 +69,7 @@ def refuse_too_large(plan: MemoryPlan, location: str) -> None:
     """Raise RequestError if the weights and what belongs to them are more than the device has."""
     if plan.total is None or plan.certain <= plan.total:
         return
-    listed = ", ".join(
-        f"{part} {size / GIB:.1f}" for part, size in plan.parts.items() if part not in ("activations", "cache")
-    )
+    listed = ", ".join(f"{part} {size / GIB:.1f}" for part, size in plan.parts.items() if part not in ESTIMATED)
     raise RequestError(
         f"{location} cannot be trained on {plan.device}, which has {plan.total / GIB:.1f} GiB: without activations and "
         f"cache {plan.certain / GIB:.1f} GiB are needed ({listed}). Train an adapter (--set "

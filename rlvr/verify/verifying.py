@@ -60,7 +60,7 @@ BOXED = "\\boxed{{answer}}"
 """The final-answer form of mathematics: `{answer}` is the place of the answer; all other braces are literal."""
 
 # Errors of a user's module during import. KeyboardInterrupt is not among them.
-_BREAKAGE = (Exception, SystemExit)
+BREAKAGE = (Exception, SystemExit)
 
 
 @dataclass(frozen=True)
@@ -414,7 +414,7 @@ def _find(ref: str) -> tuple[Callable[..., Any], str, str]:
         try:
             with prints_to_standard_error():
                 module = importlib.import_module(place)
-        except _BREAKAGE as error:
+        except BREAKAGE as error:
             raise PluginError(f"verifier {ref!r} failed to load: {describe(error)}") from error
         name, source = ref, None
     function = _attribute(module, attribute, ref)
@@ -444,6 +444,14 @@ def _import_file(path: Path) -> tuple[ModuleType, bytes]:
         source = path.read_bytes()
     except OSError as error:
         raise PluginError(f"verifier file {path} cannot be read: {error.strerror}") from error
+    try:
+        return module_from_file(path, source), source
+    except BREAKAGE as error:
+        raise PluginError(f"verifier file {path} failed to load: {describe(error)}") from error
+
+
+def module_from_file(path: Path, source: bytes) -> ModuleType:
+    """Run the source of a file as a module. Raises what the source raises."""
     module = ModuleType(f"rlvr_file_{path.stem}_{hashlib.sha256(source).hexdigest()[:16]}")
     module.__file__ = str(path.resolve())
     folder = str(path.resolve().parent)
@@ -453,10 +461,10 @@ def _import_file(path: Path) -> tuple[ModuleType, bytes]:
     try:
         with prints_to_standard_error():
             exec(compile(source, module.__file__, "exec"), module.__dict__)
-    except _BREAKAGE as error:
+    except BREAKAGE:
         del sys.modules[module.__name__]
-        raise PluginError(f"verifier file {path} failed to load: {describe(error)}") from error
-    return module, source
+        raise
+    return module
 
 
 def _attribute(module: ModuleType, attribute: str, ref: str) -> Callable[..., Any]:
