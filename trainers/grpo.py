@@ -35,7 +35,7 @@ AXES: Mapping[str, Mapping[str, Any]] = {
     "aggregation": AGGREGATIONS,
     "divide_by": {
         "all": "tokens that masks and corrections remove count in the mean",
-        "kept": "tokens that masks and corrections remove do not count in the mean, except those of opsm and dppo_tv",
+        "kept": "tokens that masks and corrections remove do not count in the mean, except those of the masks over π",
     },
     "masks": {**FIXED_MASKS, **LIVE_MASKS},
     "mask_zero_variance": {
@@ -61,6 +61,7 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
             f"ratio={self.ratio}": self.ratio != "token",
             f"correction={self.correction}": correction is not None and correction.level is not token,
             "masks=opsm": "opsm" in self.masks,
+            "masks=cppo": "cppo" in self.masks,
         }
         return super().needs_whole_rollouts + tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
 

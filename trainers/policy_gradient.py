@@ -70,8 +70,8 @@ class PolicyGradientOptions(OptimizerOptions):
     )
     divide_by: Literal["all", "kept"] = Field(
         default="all",
-        description="whether masked groups and rejected tokens count in the mean: all, kept; tokens removed by opsm "
-        "and dppo_tv always count",
+        description="whether masked groups and rejected tokens count in the mean: all, kept; tokens removed by "
+        "masks over π (opsm, dppo_tv, ipo, cppo) always count",
     )
     advantage: Annotated[str, one_of("advantage", ADVANTAGES)] = Field(
         default="whitened", description="advantage from a group's rewards: whitened, centered, opmd or raw"

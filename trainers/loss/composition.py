@@ -63,7 +63,7 @@ class LossOptions(BaseModel):
     surrogate: Annotated[str, one_of("surrogate", SURROGATES)] = Field(
         default="clip",
         json_schema_extra=formerly("kernel"),
-        description="objective per token: clip, cispo, rec (A·log π inside the band) or topr",
+        description="objective per token: clip, cispo, rec (A·log π inside the band), topr or up (A > 0 unclipped)",
     )
     delta: float | None = Field(
         default=None, gt=1, description="for surrogate=clip: upper bound of the ratio where A < 0"
@@ -82,10 +82,19 @@ class LossOptions(BaseModel):
     mismatch_low: float | None = Field(default=None, ge=0, description="lower bound of w at lag 0, if different")
     mismatch_high: float | None = Field(default=None, gt=0, description="upper bound of w at lag 0, if different")
     masks: tuple[Annotated[str, one_of("mask", FIXED_MASKS, LIVE_MASKS)], ...] = Field(
-        default=(), description="tokens to leave out: truncated, max_lag, opsm, dppo_tv"
+        default=(), description="tokens to leave out: truncated, max_lag, opsm, dppo_tv, ipo, cppo"
     )
     opsm_delta: float = Field(default=0.5, ge=0, description="δ of the mask opsm, in nats per token")
     tv_delta: float = Field(default=0.2, ge=0, le=1, description="δ of the mask dppo_tv, in probability")
+    ipo_epsilon: float = Field(default=0.3, ge=0, le=1, description="ε of the mask ipo, in probability")
+    cppo_delta: float = Field(default=0.15, ge=0, le=1, description="δ of the mask cppo: largest w·|π - α| of a token")
+    cppo_budget: float = Field(
+        default=0.015,
+        ge=0,
+        le=1,
+        description="δ_b of the mask cppo: mean of w·|π - α| over a prefix beyond which δ falls",
+    )
+    cppo_floor: float = Field(default=0.8, gt=0, le=1, description="w of a completion's last token, for the mask cppo")
     kl: Annotated[str, one_of("KL term", KL_TERMS)] = Field(
         default="k3", description="estimator of KL(π ‖ π_ref): k1, k2, k3, k3_weighted"
     )

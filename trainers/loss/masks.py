@@ -51,5 +51,36 @@ def dppo_tv(batch: Batch, logprobs_BT: Tensor, tv_delta: float) -> Tensor:
     return moved_BT * torch.sign(batch.advantages_B)[:, None] <= tv_delta
 
 
+def ipo(batch: Batch, logprobs_BT: Tensor, ipo_epsilon: float) -> Tensor:
+    """Leave out tokens with |π - α| > ε, whatever the advantage's sign: IPO's trust region in probability (INTELLECT
+    Policy Optimization, the default loss of prime-rl, docs.primeintellect.ai/prime-rl/ipo).
+
+    The difference is computed as max(π, α) · (1 - e^-|log π - log α|), which does not cancel for close probabilities.
+    """
+    gap_BT = (logprobs_BT - batch.behaviour_logprobs_BT).abs()
+    larger_BT = torch.maximum(logprobs_BT, batch.behaviour_logprobs_BT)
+    return torch.exp(larger_BT) * -torch.expm1(-gap_BT) <= ipo_epsilon
+
+
+def cppo(batch: Batch, logprobs_BT: Tensor, cppo_delta: float, cppo_budget: float, cppo_floor: float) -> Tensor:
+    """Leave out tokens that move r away from 1 where w_t·D_t > min(δ, δ + δ_b·W_{t-1} - S_{t-1}): CPPO's prefix budget
+    (arXiv 2606.10968, eqs. 8 to 10 and Algorithm 1).
+
+    D_t = |π - α| of the sampled token. S and W are running sums of w·D and w over the completion, and w falls from 1 at
+    its first token to `cppo_floor` at its last (eq. 9). So early tokens have the tighter threshold, and a prefix that
+    has drifted lowers the threshold of what follows. Deviation: the paper's main runs take the total variation over the
+    20 likeliest tokens for D; its ablation finds the sampled token's as good.
+    """
+    mask_BT, behaviour_BT = batch.mask_BT, batch.behaviour_logprobs_BT
+    place_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
+    last_B1 = (mask_BT.sum(1, keepdim=True) - 1).clamp(min=1)
+    w_BT = torch.where(mask_BT, 1 - (1 - cppo_floor) * place_BT / last_B1, 0.0).to(behaviour_BT.dtype)
+    moved_BT = torch.where(mask_BT, torch.exp(logprobs_BT) - torch.exp(behaviour_BT), 0.0)
+    z_BT = w_BT * moved_BT.abs()
+    slack_BT = cppo_budget * (w_BT.cumsum(1) - w_BT) - (z_BT.cumsum(1) - z_BT)
+    returns_BT = batch.advantages_B[:, None] * moved_BT <= 0
+    return returns_BT | (z_BT <= cppo_delta + slack_BT.clamp(max=0.0))
+
+
 FIXED_MASKS: Mapping[str, Callable[..., Tensor]] = {"truncated": truncated, "max_lag": maximum_lag}
-LIVE_MASKS: Mapping[str, Callable[..., Tensor]] = {"opsm": opsm, "dppo_tv": dppo_tv}
+LIVE_MASKS: Mapping[str, Callable[..., Tensor]] = {"opsm": opsm, "dppo_tv": dppo_tv, "ipo": ipo, "cppo": cppo}

@@ -91,9 +91,27 @@ def topr_bounded(ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_B
     return outside(ratio_BT, low_BT, high_BT, advantages_BT) & (advantages_BT < 0)
 
 
+def up(logprobs_BT: Tensor, ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor) -> Tensor:
+    """(π/sg(π))·A for A > 0, f(r, r', A) for A <= 0: no clip and no importance weight for successes (UP, arXiv
+    2607.06987, eq. 15, as its implementations in TRL and verl state it).
+
+    Where A > 0, the value is A and the gradient is A · ∇ log π, whatever policy sampled the token.
+    """
+    anchored_BT = torch.exp(logprobs_BT - logprobs_BT.detach())
+    return torch.where(
+        advantages_BT > 0, anchored_BT * advantages_BT, clip(logprobs_BT, ratio_BT, low_BT, high_BT, advantages_BT)
+    )
+
+
+def up_bounded(ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT: Tensor) -> Tensor:
+    """Return where the clip removes the gradient of a token with A < 0."""
+    return (ratio_BT < low_BT) & (advantages_BT < 0)
+
+
 SURROGATES: Mapping[str, Surrogate] = {
     "clip": Surrogate(clip, clip_bounded, linear=True),
     "cispo": Surrogate(cispo, outside),
     "rec": Surrogate(rec, clip_bounded, weighted=False),
     "topr": Surrogate(topr, topr_bounded, weighted=False, level="sequence"),
+    "up": Surrogate(up, up_bounded),
 }

@@ -566,6 +566,7 @@ def test_records_without_parts_are_refused_where_parts_are_normalized(
         {"trainer__ratio": "geometric"},
         {"trainer__correction": "sequence_tis"},
         {"trainer__masks": ["opsm"]},
+        {"trainer__masks": ["cppo"]},
     ],
 )
 @pytest.mark.parametrize("skip", [False, True])

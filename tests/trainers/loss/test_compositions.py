@@ -39,6 +39,7 @@ MAX_TOKENS = 7
 PLAIN: dict[str, Any] = {
     "ratio": "token", "denominator": "behavior", "center": "one", "band": "additive", "epsilon": 0.2,
     "surrogate": "clip", "correction": "none", "kl": "k3", "m2_budget": 0.04, "opsm_delta": 0.05, "tv_delta": 0.05,
+    "ipo_epsilon": 0.05, "cppo_delta": 0.1, "cppo_budget": 0.02, "cppo_floor": 0.5,
     "aggregation": "sequence_mean", "divide_by": "all",
 }  # fmt: skip
 
@@ -239,6 +240,8 @@ def test_a_correction_that_rejects_leaves_topr_its_own_weight(oracle: ModuleType
         {"masks": ["max_lag"], "max_lag": 2},
         {"masks": ["opsm"]},
         {"masks": ["dppo_tv"]},
+        {"masks": ["ipo"]},
+        {"masks": ["cppo"]},
         {"masks": [*FIXED_MASKS, *LIVE_MASKS], "max_lag": 4, "correction": "mis"},
     ],
     ids=lambda m: "-".join(m.get("masks", ["none"])),
@@ -313,7 +316,7 @@ def test_on_policy_every_composition_has_the_policy_gradient(options: dict[str, 
     loss = composed(batch, logprobs_BT, PLAIN | options)
     loss.backward()
     surrogate = options.get("surrogate", "clip")
-    value = [row.a * (1.0 if surrogate == "clip" else math.fsum(row.mu) / len(row.mu)) for row in rows]
+    value = [row.a * (1.0 if surrogate in ("clip", "up") else math.fsum(row.mu) / len(row.mu)) for row in rows]
     assert loss.item() == pytest.approx(-math.fsum(value) / len(rows), rel=1e-6)
     slopes_BT = -batch.advantages_B[:, None] / (len(rows) * batch.mask_BT.sum(1, keepdim=True)) * batch.mask_BT
     assert logprobs_BT.grad is not None

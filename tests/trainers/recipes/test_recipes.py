@@ -30,6 +30,7 @@ from rlvr.run.rundir import RunDirectory
 from rlvr.settings import command_line_settings
 from rlvr_trainers.grpo import AXES
 from rlvr_trainers.grpo_off import GrpoOff, GrpoOffOptions
+from rlvr_trainers.loss.axes import readers
 
 RECIPES = [entry.name for entry in registry().entries("recipe")]
 SHAPES = [[0.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5], [1.0, 0.0, 0.25], [0.0, 1.0, 0.0, 0.0, 1.0, 0.5, 0.0, 1.0]]
@@ -125,6 +126,22 @@ def dppo_tv(row: Any, rows: Sequence[Any], oracle: ModuleType) -> list[Tensor]:
     return [r * row.a * (not o) for r, o in zip(ratios(row), out, strict=True)]
 
 
+def ipo(row: Any, rows: Sequence[Any], oracle: ModuleType) -> list[Tensor]:
+    moved = [abs(math.exp(p.item()) - math.exp(m)) for p, m in zip(row.pi, row.mu, strict=True)]
+    return [r * row.a * (d <= 0.3) for r, d in zip(ratios(row), moved, strict=True)]
+
+
+def cppo(row: Any, rows: Sequence[Any], oracle: ModuleType) -> list[Tensor]:
+    kept = oracle.prefix_budget([p.item() for p in row.pi], row.mu, row.a, 0.15, 0.015, 0.8)
+    return [r * row.a * keep for r, keep in zip(ratios(row), kept, strict=True)]
+
+
+def up(row: Any, rows: Sequence[Any], oracle: ModuleType) -> list[Tensor]:
+    if row.a > 0:
+        return [row.a * p / p.item() for p in map(torch.exp, row.pi)]
+    return [torch.clamp(r, min=0.8) * row.a for r in ratios(row)]
+
+
 def decoupled(row: Any, rows: Sequence[Any], oracle: ModuleType) -> list[Tensor]:
     w = [math.exp(k - m) for k, m in zip(row.iterate, row.mu, strict=True)]
     rho = [torch.exp(p - k) for p, k in zip(row.pi, row.iterate, strict=True)]
@@ -160,6 +177,9 @@ FORMULAS = {
     "m2po": Formula(whitened, m2po, of_tokens),
     "dppo-tv": Formula(whitened, dppo_tv, of_tokens),
     "decoupled-ppo": Formula(whitened, decoupled, of_sequences),
+    "ipo": Formula(centered, ipo, of_tokens),
+    "cppo": Formula(whitened, cppo, of_tokens),
+    "up-grpo": Formula(whitened, up, of_sequences),
     "topr": Formula(centered, topr, of_sequences),
     "opmd": Formula(mirror_descent, rec, of_sequences),
 }
@@ -189,6 +209,9 @@ STALE = {
     "cispo": Stale(noise=1.5),  # the weight is cut at 5
     "m2po": Stale(noise=0.05, outliers=20.0, drift=0.0, repeat=3),  # few are far out: t is wider than [0.7, 1.5]
     "dppo-tv": Stale(noise=1.0, own=True),  # probabilities that can move by 0.2
+    "up-grpo": Stale(noise=0.2, drift=0.005, repeat=6),  # failures close to 0.8
+    "ipo": Stale(noise=1.5, own=True, repeat=4),
+    "cppo": Stale(noise=1.0, own=True, repeat=8),
     "decoupled-ppo": Stale(drift=0.0),  # π leaves π_k by a step, here a large one
 }
 LR = 2e-3
@@ -365,7 +388,8 @@ def mutants(name: str) -> Iterator[dict[str, Any]]:
         elif isinstance(value, float):
             yield from ({key: number} for number in ((0.8 * value, 1.25 * value) if value else (0.1,)))
     for mask in options.masks:
-        yield {"masks": [other for other in options.masks if other != mask], "tv_delta": None}
+        numbers = {option for option, parts in readers(AXES, GrpoOffOptions).items() if ("masks", mask) in parts}
+        yield {"masks": [other for other in options.masks if other != mask], **dict.fromkeys(numbers)}
     parts = {key for key in AXES.keys() & given.keys() if isinstance(given[key], str)}
     others = {axis: AXES[axis].keys() - {given[axis]} for axis in sorted(parts) if given[axis] != fields[axis].default}
     others.setdefault("band", AXES["band"].keys() & {"none"} - {options.band})
@@ -445,6 +469,8 @@ def moved_with_their_advantage(reference: Any) -> list[Group]:
         {"masks": ["truncated"]},
         {"correction": "geo_rs"},
         {"masks": ["dppo_tv"], "tv_delta": 0.0},
+        {"masks": ["ipo"], "ipo_epsilon": 0.0},
+        {"masks": ["cppo"], "cppo_delta": 0.0},
     ],
     ids=lambda o: "-".join(map(str, o.values())),
 )
@@ -490,17 +516,20 @@ class Silent:
 
 HOW_IT_SAMPLES: dict[str, tuple[int, bool]] = {
     "cispo": (8, False),
+    "cppo": (8, False),
     "dapo": (1, True),
     "decoupled-ppo": (4, False),
     "dppo-tv": (8, False),
     "dr-grpo": (1, False),
     "gspo": (1, False),
+    "ipo": (8, False),
     "m2po": (50, False),
     "opmd": (8, False),
     "paper-v1-i1": (1, False),
     "paper-v1-i10": (1, False),
     "paper-v10-i1": (10, False),
     "topr": (50, False),
+    "up-grpo": (1, False),
 }
 """Settings without an effect on the gradient: v, and whether groups without a signal are replaced."""
 
