@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rlvr.record.schema import Verdict as Verdict
     from rlvr.record.select import ShowResult as ShowResult
     from rlvr.record.select import show as show
+    from rlvr.reports.report import RunReport as RunReport
+    from rlvr.reports.report import report as report
     from rlvr.rescore.export import ExportResult as ExportResult
     from rlvr.rescore.export import export as export
     from rlvr.rescore.merging import MergeResult as MergeResult
@@ -56,6 +58,8 @@ _HOME = {
     "merge": "rlvr.rescore.merging",
     "ExportResult": "rlvr.rescore.export",
     "export": "rlvr.rescore.export",
+    "RunReport": "rlvr.reports.report",
+    "report": "rlvr.reports.report",
     "ShowResult": "rlvr.record.select",
     "show": "rlvr.record.select",
     "Diagnosis": "rlvr.run.diagnose",

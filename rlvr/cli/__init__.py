@@ -22,6 +22,7 @@ from rlvr.cli.new import new
 from rlvr.cli.plot import plot
 from rlvr.cli.plugins import plugins
 from rlvr.cli.recipes import recipes
+from rlvr.cli.report import report
 from rlvr.cli.score import score
 from rlvr.cli.serve import serve
 from rlvr.cli.settings import settings
@@ -48,7 +49,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=TrainCommand)(train)
-for command in (generate, serve, score, compare, show, export, export_model, diagnose, plot, settings, plugins, new):
+for command in (
+    generate,
+    serve,
+    score,
+    compare,
+    show,
+    export,
+    export_model,
+    diagnose,
+    plot,
+    report,
+    settings,
+    plugins,
+    new,
+):
     app.command(cls=Command)(command)
 app.command(cls=Command)(doctor)
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rlvr.cli.json_output import print_json
 from rlvr.errors import RequestError, nearest
-from rlvr.metrics import bucket_names, find
+from rlvr.reports.curves import (
+    Lines,
+    bucket_keys,
+    buckets_of,
+    has_numbers,
+    is_evaluation,
+    is_number,
+    mean_of,
+    named_runs,
+    points_of,
+    read_metrics,
+    smoothed,
+    window_of,
+)
+from rlvr.reports.panels import APART, BY_LAG, PANELS, Axis, Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,81 +45,8 @@ LOOKS = tuple((color, marker) for marker in MARKERS for color in COLORS)
 metric of the panel it is."""
 STYLES = ("-", "--", ":")
 COLUMNS = 6
-SMOOTH_FROM = 40  # steps; shorter runs are not smoothed
 THIN_UP_TO = 6  # runs; the single steps of more runs would hide the means
 LINEAR_BELOW = 1e-4  # on a symlog axis; closer to 0 is as good as on-policy
-
-Axis: TypeAlias = Literal["linear", "percent", "0-1", "log", "symlog"]
-"""percent: starts at 0. 0-1: the whole range, so that 0.999 does not look like a collapse. log, symlog: a spike leaves
-the rest readable. symlog takes 0 and negative numbers."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One diagram of up to three metrics, one line style each."""
-
-    title: str
-    series: Mapping[str, str]
-    """Metric → label of its line; the first is solid, the second dashed, the third dotted."""
-    axis: Axis = "linear"
-    smooth: bool = True
-    rare: bool = False
-    """Left out if it is 0 throughout."""
-
-    @property
-    def unit(self) -> str:
-        """Unit of the axis: that of the first metric in the catalog; empty for a metric that is not in it."""
-        found = [find(name) or find(f"lag_0/{name}") for name in self.series]
-        return found[0].unit if found and found[0] else ""
-
-
-PANELS = (
-    Panel("reward", {"reward/mean": ""}),
-    Panel(
-        "held-out accuracy",
-        {"eval/accuracy": "sampled", "eval/greedy_accuracy": "greedy"},
-        "percent",
-        smooth=False,
-    ),
-    Panel("groups with a signal", {"signal/groups": ""}, "percent"),
-    Panel("entropy", {"entropy": ""}),
-    Panel("lag", {"lag/max": "largest", "lag/mean": "mean"}, smooth=False),
-    Panel("effective sample size", {"ess/token": "tokens", "ess/sequence": "sequences"}, "0-1"),
-    Panel("KL(α‖π)", {"kl/k3": "k3", "kl/k1": "k1"}, "symlog"),
-    Panel("mean (log w)²", {"ratio/log_square": ""}, "symlog"),
-    Panel("χ²(π‖α)", {"chi2/token": ""}, "symlog"),
-    Panel("largest w", {"ratio/max": ""}, "log"),
-    Panel("clipped", {"clip/high": "A > 0", "clip/low": "A ≤ 0"}, "percent"),
-    Panel("masked or rejected", {"mask/high": "A > 0", "mask/low": "A ≤ 0"}, "percent", rare=True),
-    Panel("sampler against trainer, lag 0", {"mismatch/mean": ""}, smooth=False),
-    Panel("KL(π‖reference)", {"kl/reference": ""}, "symlog"),
-    Panel("length of completions", {"length/mean": "mean", "length/max": "longest"}),
-    Panel("truncated", {"length/truncated": ""}, "percent"),
-    Panel(
-        "verdicts without a reward",
-        {"verdict/unparsed": "unparsed", "verdict/timeout": "timeout", "verdict/abstained": "abstained"},
-        "percent",
-    ),
-    Panel("broken verdicts", {"verdict/error": "error", "verdict/invalid": "invalid"}, "percent"),
-    Panel("learning rate", {"train/lr": ""}, smooth=False),
-    Panel("gradient norm", {"train/grad_norm": ""}, "log"),
-    Panel("throughput", {"tokens_per_second": ""}),
-    Panel("time", {"time/sample": "sample or read", "time/train": "train", "time/score": "score"}),
-)
-"""The page in reading order: metrics of whole batches over the steps. A panel without any number is left out."""
-
-IN_BUCKET = bucket_names()
-"""Metric of a batch → its name within a bucket of lag."""
-
-BY_LAG = tuple(
-    replace(panel, series={IN_BUCKET[name]: label for name, label in panel.series.items() if name in IN_BUCKET})
-    for panel in PANELS
-    if panel.series.keys() & IN_BUCKET.keys()
-)
-"""Second part of the page, if a run has several buckets of lag: metrics by bucket, mean over the steps that have it."""
-
-APART = ("newer", "unknown")  # buckets without an age, so no line leads to them
-Lines: TypeAlias = list[dict[str, Any]]
 
 
 def plot(
@@ -120,7 +60,9 @@ def plot(
     """Plot the metrics of one or more runs on one page."""
     if out.suffix not in FORMATS:
         raise RequestError(f"--out {out} ends in none of {', '.join(FORMATS)}: the suffix decides the format")
-    lines = {name: read_metrics(path) for name, path in _names(runs).items()}
+    if len(runs) > len(LOOKS):
+        raise RequestError(f"a page has room for {len(LOOKS)} runs, these are {len(runs)}: plot fewer at a time")
+    lines = {name: read_metrics(path) for name, path in named_runs(runs).items()}
     panels = PANELS if metrics is None else chosen([name.strip() for name in metrics.split(",")], lines)
     try:
         import matplotlib as mpl
@@ -138,42 +80,9 @@ def plot(
         print(f"{out}: {len(page.axes)} panels of {len(lines)} run{'s' if len(lines) > 1 else ''}")
 
 
-def read_metrics(path: Path) -> Lines:
-    """Return a run's metrics, one step each, without a last line that is still being written. Raises RequestError."""
-    from rlvr.metrics import read_metrics as read_lines
-
-    file = path / "metrics.jsonl" if path.is_dir() else path
-    if not file.is_file():
-        if not path.exists():
-            raise RequestError(f"{path} is no run: it does not exist")
-        raise RequestError(f"{path} is no run: there is no {file}")
-    lines = list(read_lines(file))
-    if not lines:
-        raise RequestError(f"{file} holds no step yet")
-    return lines
-
-
-def _names(paths: Sequence[Path]) -> dict[str, Path]:
-    """Return label → path: the label is the shortest end of each path that is unique."""
-    runs = [
-        path.parent if path.name == "metrics.jsonl" else path
-        for path in (Path(os.path.realpath(path)) for path in paths)
-    ]
-    for place, run in enumerate(runs):
-        if run in runs[:place]:
-            raise RequestError(f"{paths[place]} is given twice: name each run once")
-    if len(runs) > len(LOOKS):
-        raise RequestError(f"a page has room for {len(LOOKS)} runs, these are {len(runs)}: plot fewer at a time")
-    for parts in range(1, max(len(run.parts) for run in runs) + 1):
-        names = ["/".join(run.parts[-parts:]) for run in runs]
-        if len(set(names)) == len(runs):
-            break
-    return dict(zip(names, paths, strict=True))
-
-
 def chosen(names: Sequence[str], runs: Mapping[str, Lines]) -> list[Panel]:
     """Return a panel per name, with its axis on the whole page. Raises RequestError for a name that no run has."""
-    known = {name for lines in runs.values() for line in lines for name, value in line.items() if _is_number(value)}
+    known = {name for lines in runs.values() for line in lines for name, value in line.items() if is_number(value)}
     for name in names:
         if name not in known:
             near = known if name.startswith("lag_") else {each for each in known if not each.startswith("lag_")}
@@ -194,10 +103,14 @@ def draw(runs: Mapping[str, Lines], panels: Sequence[Panel], *, by_lag: bool) ->
     has several buckets."""
     from matplotlib.figure import Figure
 
-    shown = [panel for panel in panels if _worth(panel, panel.series, runs)]
+    shown = [panel for panel in panels if has_numbers(panel, panel.series, runs)]
     alarmed = by_lag and any(line.get("alarms") for lines in runs.values() for line in lines)
-    buckets = _buckets(runs)
-    aged = [panel for panel in BY_LAG if _worth(panel, _keys(panel, buckets), runs)] if by_lag and buckets else []
+    buckets = buckets_of(runs)
+    aged = (
+        [panel for panel in BY_LAG if has_numbers(panel, bucket_keys(panel, buckets), runs)]
+        if by_lag and buckets
+        else []
+    )
     if not (shown or alarmed or aged):
         raise RequestError("there is nothing to draw: no run has a number for any panel; name some with --metrics")
     columns = min(COLUMNS, max(len(shown) + alarmed, len(aged)))
@@ -217,12 +130,12 @@ def draw(runs: Mapping[str, Lines], panels: Sequence[Panel], *, by_lag: bool) ->
 def _over_steps(axes: Axes, panel: Panel, runs: Mapping[str, Lines]) -> None:
     for (color, marker), lines in zip(LOOKS, runs.values(), strict=False):
         for style, name in zip(STYLES, panel.series, strict=False):
-            x, y = _points(lines, name)
-            window = _window(len(lines)) if panel.smooth else 1
+            x, y = points_of(lines, name)
+            window = window_of(len(lines)) if panel.smooth else 1
             if window > 1 and len(runs) <= THIN_UP_TO:
                 axes.plot(x, y, style, color=color, alpha=0.2, linewidth=0.8)
             marked = _marked(y, _every(name, marker, len(y)))
-            axes.plot(x, _smooth(y, window), style, color=color, marker=marker, markersize=4, markevery=marked)
+            axes.plot(x, smoothed(y, window), style, color=color, marker=marker, markersize=4, markevery=marked)
     _dress(axes, panel, panel.title, "step")
     _whole_numbers(axes)
 
@@ -234,7 +147,7 @@ def _by_lag(axes: Axes, panel: Panel, runs: Mapping[str, Lines], buckets: Sequen
             for place, bucket in enumerate(buckets):
                 if bucket in APART:
                     points.append((place, math.nan))
-                points.append((place, _mean(lines, f"lag_{bucket}/{name}")))
+                points.append((place, mean_of(lines, f"lag_{bucket}/{name}")))
             axes.plot(*zip(*points, strict=True), style, color=color, marker=marker, markersize=4)
     _dress(axes, panel, f"{panel.title} by lag", "lag, optimizer steps; mean over the run")
     axes.set_xlim(-0.4, len(buckets) - 0.6)
@@ -308,41 +221,9 @@ def _legend(figure: Figure, names: Sequence[str]) -> None:
     figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)), frameon=False, fontsize=10)
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _worth(panel: Panel, keys: Iterable[str], runs: Mapping[str, Lines]) -> bool:
-    values = [line[key] for key in keys for lines in runs.values() for line in lines if _is_number(line.get(key))]
-    return any(values) if panel.rare else bool(values)
-
-
-def _points(lines: Lines, name: str) -> tuple[list[int], list[float]]:
-    """Return steps, counted from 1, and values; NaN where a step has none, which leaves a gap in the line.
-
-    Evaluations happen only at some steps, so their lines connect them. A held-out accuracy is drawn after as many
-    batches as its weights have seen.
-    """
-    there = [line for line in lines if _is_number(line.get(name)) or not _is_evaluation(name)]
-    values = [line[name] if _is_number(line.get(name)) else math.nan for line in there]
-    return [line["step"] + _after(name, line) for line in there], values
-
-
-def _after(name: str, line: Mapping[str, Any]) -> bool:
-    """Return True if the value belongs after the step: an evaluation precedes its step, except after the last one."""
-    return not _is_evaluation(name) or line.get("eval/policy_version") == line.get("policy_version")
-
-
-def _is_evaluation(name: str) -> bool:
-    return name.startswith("eval/")
-
-
 def _every(name: str, marker: str, count: int) -> int:
     """Return the distance between markers: 1 for evaluations, an eighth of the line to tell runs apart, or 0."""
-    if _is_evaluation(name):
+    if is_evaluation(name):
         return 1
     return 0 if marker == MARKERS[0] else math.ceil(count / 8)
 
@@ -352,39 +233,3 @@ def _marked(values: Sequence[float], every: int) -> list[int]:
     gap = [True, *map(math.isnan, values), True]
     alone = {i for i in range(len(values)) if gap[i : i + 3] == [True, False, True]}
     return sorted(alone | set(range(0, len(values), every) if every else ()))
-
-
-def _buckets(runs: Mapping[str, Lines]) -> list[str]:
-    """Return the buckets of lag in which the runs have tokens, in order; empty if no run has several."""
-    from rlvr.offpolicy.staleness import BUCKETS
-
-    found = [{name.partition("/")[0] for line in lines for name in line} for lines in runs.values()]
-    of_runs = [[bucket for bucket in BUCKETS if f"lag_{bucket}" in names] for names in found]
-    if max(map(len, of_runs)) < 2:
-        return []
-    return [bucket for bucket in BUCKETS if any(bucket in of_run for of_run in of_runs)]
-
-
-def _keys(panel: Panel, buckets: Sequence[str]) -> list[str]:
-    return [f"lag_{bucket}/{name}" for bucket in buckets for name in panel.series]
-
-
-def _mean(lines: Lines, key: str) -> float:
-    """Return the mean over the steps that have the metric; NaN if none has."""
-    values = [line[key] for line in lines if _is_number(line.get(key))]
-    return math.fsum(values) / len(values) if values else math.nan
-
-
-def _window(steps: int) -> int:
-    """Return the number of steps to average over: odd, a twentieth of the run."""
-    return 1 if steps < SMOOTH_FROM else 2 * (steps // 40) + 1
-
-
-def _smooth(values: Sequence[float], window: int) -> list[float]:
-    """Return the mean over `window` values around each, without those that are NaN; NaN stays NaN."""
-    half = window // 2
-    smooth = []
-    for i, value in enumerate(values):
-        around = [v for v in values[max(0, i - half) : i + half + 1] if not math.isnan(v)]
-        smooth.append(math.nan if math.isnan(value) else math.fsum(around) / len(around))
-    return smooth

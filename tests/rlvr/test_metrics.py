@@ -10,10 +10,10 @@ import pytest
 
 import small_runs
 from rlvr.alarms import RULES
-from rlvr.cli.plot import BY_LAG, PANELS
 from rlvr.metrics import BY_NAME, CATALOG, Metric, bucket_names, find, table
 from rlvr.offpolicy.staleness import BUCKETS
 from rlvr.record.schema import Status
+from rlvr.reports.panels import BY_LAG, PANELS
 from rlvr.run.loop import Run
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from rlvr.cli.plot import COLORS, LOOKS, PANELS, Panel, chosen, draw, read_metrics
+from rlvr.cli.plot import COLORS, LOOKS, chosen, draw
+from rlvr.reports.curves import read_metrics
+from rlvr.reports.panels import PANELS, Panel
 
 
 def step(i: int, **more: Any) -> dict[str, Any]:

@@ -1,0 +1,28 @@
+"""`rlvr report`: one HTML page about runs and files of rollouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlvr.cli.json_output import print_json
+from rlvr.cli.options import AsJson
+
+
+def report(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN|FILE...", help="Run directories, and files or folders of rollouts.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write; it ends in .html.")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Write one HTML page about runs and files of rollouts. It opens from disk and loads nothing."""
+    from rlvr.reports.report import report as run
+
+    found = run(paths, out=out)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print("\n".join(found.lines()))
