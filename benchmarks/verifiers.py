@@ -14,9 +14,9 @@ from pathlib import Path
 
 import rlvr
 from rlvr.bench.cases import Case, read_cases
-from rlvr.bench.intervals import Share
 from rlvr.bench.report import Report
 from rlvr.columns import columns
+from rlvr.evaluation.intervals import Share
 from rlvr.record.item import Item
 from rlvr.registry import registry
 from rlvr.verify.scoring import Scorer

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rlvr.bench.dataset_check import list_datasets as list_datasets
     from rlvr.comparison.compare import CompareResult as CompareResult
     from rlvr.comparison.compare import compare as compare
+    from rlvr.evaluation.evaluation import Evaluation as Evaluation
+    from rlvr.evaluation.evaluation import evaluation_of as evaluation_of
     from rlvr.hookspecs import hookimpl as hookimpl
     from rlvr.record.schema import Rollout as Rollout
     from rlvr.record.schema import Score as Score
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 _HOME = {
     "CompareResult": "rlvr.comparison.compare",
     "compare": "rlvr.comparison.compare",
+    "Evaluation": "rlvr.evaluation.evaluation",
+    "evaluation_of": "rlvr.evaluation.evaluation",
     "MergeResult": "rlvr.rescore.merging",
     "merge": "rlvr.rescore.merging",
     "ExportResult": "rlvr.rescore.export",

@@ -38,7 +38,7 @@ LAYERS = [
     {"record"},
     {"protocols"},
     {"verify"},
-    {"rescore", "comparison", "offpolicy", "data"},
+    {"rescore", "evaluation", "comparison", "offpolicy", "data"},
     {"bench", "run"},
     {"reports"},
     {"testing", "cli"},

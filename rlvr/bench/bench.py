@@ -24,7 +24,6 @@ from typing import Any
 
 from rlvr.bench.attacks import ATTACKS
 from rlvr.bench.cases import read_cases
-from rlvr.bench.intervals import Share, quantile
 from rlvr.bench.report import Category, Check, Judged, Latency, Limits, Report, Result
 from rlvr.bench.trials import (
     ALONE,
@@ -46,6 +45,7 @@ from rlvr.bench.trials import (
     as_training_row,
     spread,
 )
+from rlvr.evaluation.intervals import Share, quantile
 from rlvr.record.schema import Status
 from rlvr.verify.loaded import Claims
 from rlvr.verify.reward_limit import MAX_REWARD

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from rlvr.bench.intervals import quantile
 from rlvr.bench.trials import BenchQuestion
 from rlvr.data.prompts import DatasetCard, load_source
 from rlvr.data.selection import question_mark
 from rlvr.errors import RequestError
+from rlvr.evaluation.intervals import quantile
 from rlvr.protocols import SourceRequest
 from rlvr.record.item import Item
 from rlvr.record.schema import Rollout, Status

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from rlvr.bench.intervals import Share, quantile
 from rlvr.bench.trials import Trial
 from rlvr.errors import ConfigError
+from rlvr.evaluation.intervals import Share, quantile
 from rlvr.record.schema import Score
 
 KEPT = 2000

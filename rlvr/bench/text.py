@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlvr.bench.intervals import Share
 from rlvr.bench.report import Category, Check, Judged, Latency, Report, Result, shortened
 from rlvr.columns import columns
+from rlvr.evaluation.intervals import Share
 
 SHOWN = 100
 """Characters of a text that are shown."""

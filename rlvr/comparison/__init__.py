@@ -1,1 +1,1 @@
-"""Two verifiers on the same rows: `rlvr compare`."""
+"""Two verifiers on the same rows, or several policies on the same questions: `rlvr compare`."""

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rlvr.comparison.paired import Floats, Integers, interval, kappa, pass_at_k, ratio, resampled_sums
+from rlvr.comparison.paired import interval, kappa, resampled_sums
 from rlvr.comparison.verdict_pairs import KINDS, Pairs
+from rlvr.evaluation.figures import Booleans, Floats, Integers, pass_at_k, ratio
 from rlvr.record.schema import GroupStats
 
 Interval: TypeAlias = tuple[float, float] | None
-Booleans: TypeAlias = NDArray[np.bool_]
 
 RESAMPLES = 2000
 

@@ -8,15 +8,10 @@ Shapes: N = rollouts; G = clusters; M = sums that a statistic is made of; B = re
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 
 from rlvr.draws import Key, draw
-
-Floats: TypeAlias = NDArray[np.float64]
-Integers: TypeAlias = NDArray[np.int64]
+from rlvr.evaluation.figures import Floats, ratio
 
 AT_ONCE = 1 << 22  # drawn clusters held at a time: 32 MiB
 
@@ -50,25 +45,6 @@ def interval(samples: Floats, level: float = 0.95) -> tuple[float, float] | None
         return None
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
-    """Divide element by element; NaN if the denominator is 0."""
-    result = np.full(np.shape(numerator), np.nan)
-    np.divide(numerator, denominator, out=result, where=denominator != 0)
-    return result
-
-
-def pass_at_k(count_G: Integers, right_G: Integers, k: int) -> Floats:
-    """Return pass@k, the chance that one of k of a prompt's rollouts is right: 1 - C(n-c, k) / C(n, k).
-
-    n = `count_G` rollouts, c = `right_G` of them right. Unbiased (Chen et al., arXiv 2107.03374, eq. 1).
-    NaN for a prompt with fewer than k rollouts.
-    """
-    none_right = np.ones(len(count_G))
-    for drawn in range(k):
-        none_right *= ratio(np.maximum(count_G - right_G - drawn, 0.0), count_G - drawn)
-    return np.where(count_G >= k, 1.0 - none_right, np.nan)
 
 
 def kappa(both: Floats, only_a: Floats, only_b: Floats, neither: Floats) -> Floats:

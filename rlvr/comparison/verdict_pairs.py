@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlvr.comparison.paired import Floats, Integers
 from rlvr.errors import DataError, RequestError, RunError
+from rlvr.evaluation.answers import end_of
+from rlvr.evaluation.figures import Floats, Integers
 from rlvr.record.fields import Fields, Where
 from rlvr.record.reading import Source, read_rows
-from rlvr.record.rows import Prompt, Row, messages_of
+from rlvr.record.rows import Prompt, Row
 from rlvr.record.schema import Status
 from rlvr.record.sidecar import Sidecars
 from rlvr.record.store import TOKEN_COLUMNS
@@ -33,9 +34,6 @@ from rlvr.verify.scoring import DEFAULT_REWARDS
 
 KINDS = ("right", "wrong", *(status.value for status in Status if status is not Status.GRADED), "unscored")
 """Kinds of verdicts. A graded one is right or wrong; `unscored` is a row without a score by the verifier."""
-
-TAIL = 200
-"""Characters of the end of a prompt that are shown with a flip."""
 
 _STATUSES = tuple(Status)
 _CODES = {status.value: code for code, status in enumerate(_STATUSES)}
@@ -366,17 +364,7 @@ def _asked(row: Row) -> tuple[str | None, str | None, str | None]:
         prompt = row.prompt
     with suppress(DataError):
         gold = row.gold
-    return row.group, _end(prompt), gold
-
-
-def _end(prompt: Prompt | None) -> str | None:
-    """Return the last characters of a prompt; of a chat (or its JSON text), those of its last message."""
-    turns = messages_of(prompt) if isinstance(prompt, str) and prompt.startswith("[{") else prompt
-    last = turns[-1].get("content") if turns and not isinstance(turns, str) else None
-    text = prompt if isinstance(prompt, str) and last is None else last
-    if not isinstance(text, str):
-        return None
-    return text if len(text) <= TAIL else "…" + text[-TAIL:]
+    return row.group, end_of(prompt), gold
 
 
 def _verdict(row: Row, verifier: str) -> FlippedVerdict:

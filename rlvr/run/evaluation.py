@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rlvr.bench.intervals import wilson
+from rlvr.evaluation.figures import RIGHT
+from rlvr.evaluation.intervals import clustered_interval
 from rlvr.record.schema import SamplingParams
 from rlvr.run.config import RunConfig
 from rlvr.run.groups import Grader
@@ -14,11 +15,8 @@ from rlvr.run.held_out import HeldOut
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.sampled import SampleRecorder, request
 
-RIGHT = 0.5
-"""Rewards at or above this count as correct."""
 
-
-class Evaluation:
+class HeldOutEvaluation:
     """Measures a policy on sets of held-out questions."""
 
     def __init__(
@@ -84,7 +82,7 @@ def _shares(by_question: Sequence[Sequence[float]], kind: str, *, several: bool)
     """Return the metrics of the rewards of each question's completions."""
     rewards = [reward for own in by_question for reward in own]
     right = [[reward >= RIGHT for reward in own] for own in by_question if own]
-    low, high = clustered_interval(right) if rewards else (None, None)
+    low, high = clustered_interval(list(map(sum, right)), list(map(len, right))) if rewards else (None, None)
     shares: dict[str, float | None] = {
         f"{kind}accuracy": sum(map(sum, right)) / len(rewards) if rewards else None,
         f"{kind}accuracy_low": low,
@@ -94,16 +92,3 @@ def _shares(by_question: Sequence[Sequence[float]], kind: str, *, several: bool)
     if several:
         shares[f"{kind}any_correct"] = sum(map(any, right)) / len(right) if right else None
     return shares
-
-
-def clustered_interval(by_cluster: Sequence[Sequence[bool]]) -> tuple[float, float]:
-    """Return the 95 % interval of the share of True, where the members of a cluster are alike.
-
-    It is Wilson's, at the number of independent trials that have the variance between clusters (Korn and Graubard
-    1998, Survey Methodology 24:193). With one member each, that is the number of clusters. No cluster may be empty.
-    """
-    hits, trials = sum(map(sum, by_cluster)), sum(map(len, by_cluster))
-    share = hits / trials
-    variance = math.fsum((sum(own) - share * len(own)) ** 2 for own in by_cluster) / trials**2
-    effective = min(share * (1 - share) / variance, trials) if variance else len(by_cluster)
-    return wilson(share * effective, effective)

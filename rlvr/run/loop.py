@@ -32,7 +32,7 @@ from rlvr.record.schema import Rollout
 from rlvr.run.ahead import Ahead, AskedPrompts
 from rlvr.run.computation import computation
 from rlvr.run.cost import cost_so_far
-from rlvr.run.evaluation import Evaluation
+from rlvr.run.evaluation import HeldOutEvaluation
 from rlvr.run.factories import Backend
 from rlvr.run.fresh import Fresh, training_request
 from rlvr.run.groups import Drawn, Grader, GroupSource, Mixed, by_group, part_metrics, verdict_shares
@@ -205,13 +205,13 @@ class Run:
             waits=not config.sampling.in_flight_updates,
         )
 
-    def _evaluation(self, recorder: SampleRecorder) -> Evaluation | None:
+    def _evaluation(self, recorder: SampleRecorder) -> HeldOutEvaluation | None:
         plan, config = self.plan, self.config
         if not plan.questions:
             return None
         assert self.mailbox is not None
         least = config.sampling.group_size if plan.scorer is not None and plan.scorer.takes_groups else 1
-        return Evaluation(config, self.run_id, plan.held_out, self.mailbox, recorder, plan.grader, least)
+        return HeldOutEvaluation(config, self.run_id, plan.held_out, self.mailbox, recorder, plan.grader, least)
 
     # --- the algorithm ----------------------------------------------------------------------------------------------
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rlvr import load_verifier
-from rlvr.bench.intervals import wilson
 from rlvr.errors import PluginError, RequestError
+from rlvr.evaluation.intervals import wilson
 from rlvr.testing import check_verifier
 from rlvr.verify.verifying import verifier
 

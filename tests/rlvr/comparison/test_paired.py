@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr.comparison.paired import interval, kappa, pass_at_k, ratio, resampled_sums
+from rlvr.comparison.paired import interval, kappa, resampled_sums
+from rlvr.evaluation.figures import pass_at_k, ratio
 
 
 def test_the_bootstrap_s_distribution_is_the_enumerated_one() -> None:

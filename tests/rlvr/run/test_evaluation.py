@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 import small_runs
-from rlvr.bench.intervals import wilson
 from rlvr.errors import ConfigError, RequestError, RunError
-from rlvr.run.evaluation import clustered_interval
 from rlvr.run.plan import make_plan
 from rlvr.run.rundir import RunDirectory
 from rlvr.testing import FakeSampler, FakeSamplerOptions
@@ -221,19 +219,6 @@ def test_further_sets_have_parameters_names_and_intervals_of_their_own(tiny_mode
     assert "eval_hard/greedy_accuracy" not in line
     assert "eval_quick/greedy_accuracy" in line
     assert "eval_quick/any_correct" not in line
-
-
-def test_samples_of_one_question_are_not_independent() -> None:
-    once = [[True], [False], [True], [True]]
-    low, high = clustered_interval(once)
-    assert (low, high) == pytest.approx(wilson(3, 4))
-    assert clustered_interval([own * 8 for own in once]) == pytest.approx((low, high)), (
-        "eight equal answers say no more"
-    )
-    spread = clustered_interval([[True, False] * 4] * 4)
-    assert spread[1] - spread[0] == pytest.approx(wilson(2, 4)[1] - wilson(2, 4)[0])
-    mixed = clustered_interval([[True, True, False], [False, True, False], [True, False, False], [True, True, True]])
-    assert wilson(7, 12)[1] - wilson(7, 12)[0] <= mixed[1] - mixed[0] <= wilson(7 / 3, 4)[1] - wilson(7 / 3, 4)[0]
 
 
 @pytest.mark.parametrize(

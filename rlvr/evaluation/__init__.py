@@ -1,0 +1,1 @@
+"""Accuracy, pass@k, majority votes and their intervals, from recorded answers: `rlvr eval`."""
