@@ -79,7 +79,7 @@ class _LastScore(NamedTuple):
 
 
 @dataclass
-class _Answer:
+class _ReadAnswer:
     question: int
     group: str | None
     group_size: int | None
@@ -98,7 +98,7 @@ class _Collected:
     splits: set[str] = field(default_factory=set)
     questions: dict[str, int] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
-    answers: list[_Answer] = field(default_factory=list)
+    answers: list[_ReadAnswer] = field(default_factory=list)
     models: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     sampled: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     greedy: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -129,7 +129,7 @@ def read_answers(
     conditions = Where([where] if isinstance(where, str) else where)
     without = TOKEN_COLUMNS - {"loss_mask"} if conditions.conditions else TOKEN_COLUMNS
     found: dict[str, _Collected] = {}
-    ids: dict[tuple[str, int], _Answer] = {}
+    ids: dict[tuple[str, int], _ReadAnswer] = {}
     for path in row_files(listed):
         for row in read_rows(source_of(path, mapping), beside, without=without):
             if not conditions.conditions or conditions.holds(Fields(row)):
@@ -144,7 +144,7 @@ def read_answers(
     return [_judged(each, verifier, shown) for each in found.values()]
 
 
-def _add(row: Row, found: dict[str, _Collected], ids: dict[tuple[str, int], _Answer], path: Path) -> None:
+def _add(row: Row, found: dict[str, _Collected], ids: dict[tuple[str, int], _ReadAnswer], path: Path) -> None:
     """Add a row to the answers of its data set; a later segment adds its tokens to its rollout."""
     task = row.values.get("task") if row.is_record else None
     task = task if isinstance(task, Mapping) else {}
@@ -166,7 +166,7 @@ def _add(row: Row, found: dict[str, _Collected], ids: dict[tuple[str, int], _Ans
     for place, value in ((into.greedy if greedy else into.sampled, sampling), (into.models, _model(row))):
         if value:
             place.setdefault(canonical_json(value), value)
-    answer = _Answer(
+    answer = _ReadAnswer(
         question=_question(row, task.get("row_id"), into),
         group=row.group,
         group_size=row.values.get("group_size") if row.is_record else None,
@@ -304,7 +304,7 @@ def _chosen(found: _Collected, verifier: str | None, files: str) -> str:
     return names[0]
 
 
-def _missing(answers: Iterable[_Answer]) -> int:
+def _missing(answers: Iterable[_ReadAnswer]) -> int:
     """Return how many completions were asked for, as `group_size` says, and are not there."""
     members = Counter(answer.group for answer in answers if answer.group is not None)
     sizes: dict[str, int] = {}
