@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
+from pydantic import Field
+
 from rlvr.alarms import Alarms
 from rlvr.frozen import Frozen
 from rlvr.record.schema import (
@@ -85,6 +87,28 @@ class Prompt:
         return self.messages[-1].content if self.messages else self.text or ""
 
 
+class EvaluationDefaults(Frozen):
+    """How `rlvr eval` asks the questions of a data set, unless the request says otherwise: `evaluation` of a card.
+
+    What is null is as in training.
+    """
+
+    n: int | None = Field(default=None, ge=1, description="completions per question")
+    temperature: float | None = Field(default=None, ge=0, description="sampling temperature; 0 is greedy")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="nucleus of the sampling distribution")
+    max_tokens: int | None = Field(default=None, ge=1, description="length limit of a completion, in tokens")
+    seed: int | None = Field(default=None, ge=0, description="seed of the sampling")
+    plain: str | None = Field(default=None, description="prompt for a base model, in place of the card's")
+    system: str | None = Field(default=None, description="system prompt for a chat model, in place of the card's")
+    user: str | None = Field(default=None, description="user message for a chat model, in place of the card's")
+
+    @property
+    def templates(self) -> dict[str, str]:
+        """The templates that are given, by the name that a card gives them."""
+        given = {"plain": self.plain, "system": self.system, "user": self.user}
+        return {name: template for name, template in given.items() if template is not None}
+
+
 @runtime_checkable
 class PromptSource(Protocol):
     """Prompts by index. The run chooses the order, as a function of (seed, epoch, index).
@@ -98,6 +122,8 @@ class PromptSource(Protocol):
     """Rows left out because they have no gold answer; the run reports the number."""
     stop: tuple[str, ...] = ()
     """Strings that end a base model's completion, e.g. "\\n\\nQuestion:" after few-shot examples."""
+    evaluation: EvaluationDefaults = EvaluationDefaults()
+    """How `rlvr eval` asks the questions by default."""
 
     def digests(self) -> Mapping[str, str]:
         """Return name -> hash of the data that the prompts come from; a resumed run refuses other hashes.

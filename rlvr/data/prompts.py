@@ -28,7 +28,7 @@ from rlvr.draws import permuted
 from rlvr.errors import DataError, PluginError, RequestError, nearest
 from rlvr.files import utf8_text
 from rlvr.frozen import Frozen
-from rlvr.protocols import Prompt, PromptSource, SourceRequest
+from rlvr.protocols import EvaluationDefaults, Prompt, PromptSource, SourceRequest
 from rlvr.record.foreign_formats import likely_column
 from rlvr.record.paths import at_path
 from rlvr.record.row_files import is_saved_dataset
@@ -95,6 +95,9 @@ class DatasetCard(Frozen):
     system: str | None = Field(default=None, description="system prompt for a chat model, a template like plain")
     user: str = Field(default="{question}", description="user message for a chat model, a template like plain")
     verifier: str = Field(default="math", description="verifier to use if the run names none")
+    evaluation: EvaluationDefaults = Field(
+        default=EvaluationDefaults(), description="how rlvr eval asks the questions, unless the request says otherwise"
+    )
     license: str | None = Field(
         default=None, description="license of the data set", json_schema_extra=formerly("licence")
     )
@@ -120,7 +123,7 @@ class DatasetCard(Frozen):
         """Return a hash of what decides the prompts and gold answers. Newer keys count only if they are used."""
         newer = {"not_gold", "keep", "distinct", "choices"}
         unused = {key for key in newer if not getattr(self, key)}
-        return digest(self.model_dump(mode="json", exclude={"rows", *unused}))
+        return digest(self.model_dump(mode="json", exclude={"rows", "evaluation", *unused}))
 
 
 class CardSource(PromptSource):
@@ -134,7 +137,7 @@ class CardSource(PromptSource):
         self._tables = _tables(name, card, request)
         card = _with_verls_answer(card, self._tables)
         self.name, self.card, self.chat, self.split = name, card, request.chat, request.split
-        self.default_verifier = card.verifier
+        self.default_verifier, self.evaluation = card.verifier, card.evaluation
         self.stop = () if request.chat else card.stop
         self._first_rows = _running_sum(len(table.rows) for table in self._tables)
         if not self._first_rows[-1]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +13,12 @@ import numpy as np
 
 from rlvr.errors import DataError, RequestError
 from rlvr.evaluation.figures import Answers
+from rlvr.protocols import Prompt as SourcePrompt
 from rlvr.record.fields import Fields, Where
 from rlvr.record.reading import read_rows, source_of
 from rlvr.record.row_files import row_files
 from rlvr.record.rows import Prompt, Row, messages_of
-from rlvr.record.schema import Status, canonical_json
+from rlvr.record.schema import Status, canonical_json, digest
 from rlvr.record.sidecar import Sidecars
 from rlvr.record.store import TOKEN_COLUMNS
 from rlvr.verify.reward_limit import stored_verdict
@@ -183,10 +183,9 @@ def _add(row: Row, found: dict[str, _Collected], ids: dict[tuple[str, int], _Rea
 def _question(row: Row, row_id: str | None, into: _Collected) -> int:
     """Return the index of the row's question. Raises DataError for one key with two gold answers."""
     prompt: Prompt | None = row.prompt
-    text = canonical_json(prompt) if prompt is not None else ""
-    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    mark = "" if prompt is None else digest(prompt)
     gold = row.gold
-    key = row_id or (mark if prompt is not None else row.group or row.id or row.where)
+    key = row_id or mark or row.group or row.id or row.where
     place = into.questions.setdefault(key, len(into.asked))
     if place == len(into.asked):
         into.asked.append(Asked(key, end_of(prompt) or "", mark, gold))
@@ -196,6 +195,12 @@ def _question(row: Row, row_id: str | None, into: _Collected) -> int:
             f"{into.asked[place].gold!r}: the rows are of different data sets"
         )
     return place
+
+
+def question_key(prompt: SourcePrompt) -> str:
+    """Return the key that answers to a prompt of a data set have."""
+    turns = None if prompt.messages is None else [turn.model_dump() for turn in prompt.messages]
+    return prompt.task.row_id or digest(prompt.text if turns is None else turns)
 
 
 def end_of(prompt: Prompt | None) -> str | None:

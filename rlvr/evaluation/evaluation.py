@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rlvr.evaluation.answers import Files, SetAnswers, none_of, read_answers
+from rlvr.evaluation.contamination import contaminated, recorded_questions
 from rlvr.evaluation.figures import RIGHT, Estimate, Figure, figures_of
 
 
@@ -32,13 +33,12 @@ class QuestionResult:
 
 @dataclass(frozen=True)
 class Contamination:
-    """Questions that a training set has too, and the accuracy without them."""
+    """Questions that training sets have too, and the accuracy without them."""
 
-    train_set: str
-    ngram: int
-    """Length of the compared word sequences."""
+    train_sets: tuple[str, ...]
     overlapping: Mapping[str, float]
-    """Key of a question → share of its words that stand in such a sequence of the training set."""
+    """Key of a question → share of its words that stand in a sequence of 13 which a training question has too; those
+    with at least half (`rlvr.data.overlap`)."""
     figure: str
     """Figure that is compared: `avg`, or `greedy` if nothing was sampled at a temperature."""
     within: Estimate
@@ -48,8 +48,13 @@ class Contamination:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-safe values."""
-        estimates = {"within": self.within.to_dict(), "without": self.without.to_dict()}
-        return {**vars(self), "overlapping": dict(self.overlapping), **estimates}
+        return {
+            "train_sets": list(self.train_sets),
+            "overlapping": dict(self.overlapping),
+            "figure": self.figure,
+            "within": self.within.to_dict(),
+            "without": self.without.to_dict(),
+        }
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,8 @@ class Evaluation:
     threshold: float
     """Rewards at or above this count as correct."""
     sets: tuple[SetEvaluation, ...]
+    notes: tuple[str, ...]
+    """Sentences that a reader of the figures must know, such as several models in one file."""
 
     def __getitem__(self, dataset: str) -> SetEvaluation:
         """Return the figures of a data set. Raises KeyError if there is none of that name."""
@@ -137,11 +144,6 @@ class Evaluation:
     def models(self) -> tuple[Mapping[str, Any], ...]:
         """The models that sampled, each once."""
         return tuple({str(sorted(each.items())): each for own in self.sets for each in own.models}.values())
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences that a reader of the figures must know: several models, parameters or versions in one file."""
-        return tuple(_notes(self.sets))
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -171,6 +173,8 @@ def evaluation_of(
     mapping: Mapping[str, str] | None = None,
     sidecars: str | Path | Iterable[str | Path] = (),
     where: str | Sequence[str] = (),
+    train_sets: str | Path | Sequence[str | Path] = (),
+    questions: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Evaluation:
     """Compute the figures of recorded answers, without sampling or verifying anything.
 
@@ -183,14 +187,17 @@ def evaluation_of(
         mapping: Target → column of foreign files: `{"id": "uid"}`.
         sidecars: Files of `rlvr score --scores-only`, whose scores follow the rows' own.
         where: Conditions that rows must meet, as in `show`.
+        train_sets: Data sets, or files of questions, to compare the questions with; see `SetEvaluation.contamination`.
+        questions: Data set → key → text of its questions, for this comparison. None loads the data sets by name.
 
     Raises RequestError if there is no row or no score, or several verifiers have scores and none is named; DataError
     for a row that cannot be read.
     """
     listed = [files] if isinstance(files, str | Path) else list(files)
     found = read_answers(listed, verifier=verifier, mapping=mapping, sidecars=sidecars, where=where)
-    sets = tuple(set_evaluation(each, threshold) for each in found)
-    return Evaluation(tuple(map(Path, listed)), threshold, sets)
+    trained = [str(each) for each in ([train_sets] if isinstance(train_sets, str | Path) else train_sets)]
+    sets = tuple(_set_evaluation(each, threshold, trained, (questions or {}).get(each.dataset)) for each in found)
+    return Evaluation(tuple(map(Path, listed)), threshold, sets, tuple(_notes(sets)))
 
 
 def _notes(sets: Iterable[SetEvaluation]) -> list[str]:
@@ -206,11 +213,12 @@ def _notes(sets: Iterable[SetEvaluation]) -> list[str]:
     return notes
 
 
-def set_evaluation(of: SetAnswers, threshold: float = RIGHT) -> SetEvaluation:
+def _set_evaluation(
+    of: SetAnswers, threshold: float, train_sets: Sequence[str], questions: Mapping[str, str] | None
+) -> SetEvaluation:
     """Return the figures of the answers to one data set."""
     figures = figures_of(of.answers, len(of.questions), threshold)
-    sampled_N = ~of.answers.greedy_N
-    members_G = np.bincount(of.answers.question_N[sampled_N], minlength=len(of.questions))
+    members_G = np.bincount(of.answers.question_N[~of.answers.greedy_N], minlength=len(of.questions))
     return SetEvaluation(
         dataset=of.dataset,
         split=of.split,
@@ -223,6 +231,7 @@ def set_evaluation(of: SetAnswers, threshold: float = RIGHT) -> SetEvaluation:
         statuses=of.statuses,
         figures={name: figure.estimate() for name, figure in figures.items()},
         questions=tuple(_questions(of, figures)),
+        contamination=_contamination(of, figures, train_sets, questions) if train_sets else None,
     )
 
 
@@ -236,16 +245,12 @@ def _questions(of: SetAnswers, figures: Mapping[str, Figure]) -> list[QuestionRe
     return results
 
 
-def with_contamination(
-    of: SetAnswers, evaluated: SetEvaluation, train_set: str, shares: Mapping[str, float], ngram: int, threshold: float
+def _contamination(
+    of: SetAnswers, figures: Mapping[str, Figure], train_sets: Sequence[str], questions: Mapping[str, str] | None
 ) -> Contamination:
-    """Return the figures with and without the questions that a training set has too.
-
-    `shares`: key of a question that overlaps → share of its words.
-    """
-    figures = figures_of(of.answers, len(of.questions), threshold)
+    """Return the accuracy with and without the questions that the training sets have too."""
+    shares = contaminated(recorded_questions(of) if questions is None else questions, train_sets)
     name = "avg" if "avg" in figures else "greedy"
     there_G = np.array([asked.key in shares for asked in of.questions], dtype=np.bool_)
     within, without = (figures[name].estimate(chosen_G) for chosen_G in (there_G, ~there_G))
-    overlapping = {asked.key: shares[asked.key] for asked in of.questions if asked.key in shares}
-    return Contamination(train_set, ngram, overlapping, name, within, without)
+    return Contamination(tuple(train_sets), shares, name, within, without)

@@ -80,7 +80,7 @@ def export_model(
         raise ConfigError("public is about the upload: name a repository with hub")
     if hub is not None and (away := unreachable()):
         raise RequestError(f"cannot upload to {hub}: {away}. Leave --hub out; the folder can be uploaded later")
-    source = _checkpoint(run, checkpoint)
+    source = checkpoint_of(run, checkpoint)
     if out.exists():
         raise RequestError(f"{out} exists already: name a new folder")
     if adapter and not (source / "adapter").is_dir():
@@ -96,7 +96,7 @@ def export_model(
     return ExportedModel(out, source, _step(source), "float32" if adapter else dtype, adapter, files, url)
 
 
-def _checkpoint(run: Path, wanted: int | str) -> Path:
+def checkpoint_of(run: Path, wanted: int | str) -> Path:
     """Return the folder of a run's checkpoint. Raises RequestError if there is none, naming those that there are."""
     if not (run / "config.yaml").is_file():
         raise RequestError(f"{run} is no run directory (no config.yaml)")

@@ -1,15 +1,8 @@
-"""Sample completions without training: what `rlvr generate` does, as one function.
-
-Every batch of prompts is a closed file in the folder `OUT.partial` before the next one begins. The same call, made
-again after a kill, reads what is there, samples the rest, and puts all of it together as OUT.
-"""
+"""Sample completions without training: what `rlvr generate` does, as one function."""
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -17,8 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from rlvr.data.prompts import Encoded, PromptStream, load_source
-from rlvr.errors import ConfigError, RequestError
-from rlvr.files import ending, from_json, replacing, to_json
+from rlvr.errors import ConfigError
 from rlvr.protocols import SampledGroup, SourceRequest
 from rlvr.record.schema import Rollout
 from rlvr.record.store import read_rollouts, write_rollouts
@@ -29,6 +21,7 @@ from rlvr.run.factories import configured_sampler
 from rlvr.run.groups import Grader
 from rlvr.run.mailbox import Mailbox
 from rlvr.run.models import load_tokenizer, local_weights_hash, model_ref, tokenizer_hash
+from rlvr.run.parts import Parts
 from rlvr.run.prompting import Prompting
 from rlvr.run.sampled import SampleRecorder, configured_scorer, request, sampler_score
 from rlvr.run.train import no_progress_bars
@@ -166,14 +159,13 @@ class _Generation:
     """One request, checked before weights are loaded."""
 
     def __init__(self, config: RunConfig, out: Path, n: int | None, limit: int | None, split: Split) -> None:
-        ending(out)
+        self.parts = Parts(out)
         if n is not None and n < 1:
             raise ConfigError(f"-n {n}: at least one completion per question is needed")
         if limit is not None and limit < 1:
             raise ConfigError(f"--limit {limit}: at least one question is needed")
         config, notes = with_engine(config)
         self.config, self.out, self.split = config, out, split
-        self.partial = out.with_name(f"{out.name}.partial")
         self.size = config.sampling.group_size if n is None else n
         self.notes = notes
         self.factory, self.options = configured_sampler(config)
@@ -200,11 +192,11 @@ class _Generation:
             reporter.note(note)
         with ExitStack() as stack:
             scorer = stack.enter_context(self._scorer()) if self.config.verifier.name is not None else None
-            self.run_id = self._begin(force, scorer)
-            parts = self._parts(reporter, scorer)
+            self.run_id = self.parts.begin(self._request(scorer), force)
+            parts = self._sampled(reporter, scorer)
             counted = _Counts(None if scorer is None else scorer.name)
             write_rollouts(self.out, counted.through(read_rollouts(parts) if parts else iter(())))
-        shutil.rmtree(self.partial)
+        self.parts.discard()
         return GenerateResult(
             file=self.out,
             questions=counted.questions,
@@ -223,9 +215,9 @@ class _Generation:
         assert verifier.name is not None
         return configured_scorer(verifier.name, verifier)
 
-    def _begin(self, force: bool, scorer: Scorer | None) -> str:
-        """Return the run id of the records: a new one, or that of the attempt that is continued."""
-        request = {
+    def _request(self, scorer: Scorer | None) -> dict[str, Any]:
+        """Return all that decides which records there are."""
+        return {
             "settings": self.config.model_dump(mode="json", include={"model", "dataset", "sampling", "seed"}),
             "size": self.size,
             "questions": self.stream.size,
@@ -235,26 +227,8 @@ class _Generation:
             "verifier": None if scorer is None else [scorer.name, scorer.version, scorer.config_hash],
             "max_reward": self.config.verifier.max_reward,
         }
-        manifest = self.partial / "request.json"
-        if manifest.is_file() and not force:
-            begun = from_json(manifest.read_text(encoding="utf-8"), str(manifest))
-            if begun["request"] != request:
-                changed = [key for key, value in request.items() if begun["request"].get(key) != value]
-                raise RequestError(
-                    f"{self.partial} holds the beginning of another request (other {', '.join(changed)}): continue "
-                    "that one, or discard it with --force"
-                )
-            return str(begun["run_id"])
-        if self.out.exists() and not force:
-            raise RequestError(f"{self.out} exists: name another file, or replace it with --force")
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
-        run_id = uuid.uuid4().hex[:12]
-        with replacing(manifest) as temporary:
-            temporary.write_text(to_json({"run_id": run_id, "request": json.loads(to_json(request))}), encoding="utf-8")
-        return run_id
 
-    def _parts(self, reporter: GenerateReporter, scorer: Scorer | None) -> list[Path]:
+    def _sampled(self, reporter: GenerateReporter, scorer: Scorer | None) -> list[Path]:
         """Return the files of all batches, after sampling those that are not there. Loads the model if any is not."""
         parts: list[Path] = []
         self._tokens = self._replayed = done = 0
@@ -262,7 +236,7 @@ class _Generation:
         with ExitStack() as stack:
             ask: _LoadedSampler | None = None
             for number, batch in enumerate(self.stream.batches(self.config.sampling.prompts_per_step)):
-                part = self.partial / f"{number:06d}.parquet"
+                part = self.parts.file(number)
                 parts.append(part)
                 done += len(batch)
                 if part.is_file():

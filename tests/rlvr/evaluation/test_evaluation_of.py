@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 import rlvr
+from rlvr.data.prompts import load_source
 from rlvr.errors import DataError, RequestError
+from rlvr.protocols import SourceRequest
 from rlvr.record.store import write_rollouts
 
 
@@ -131,7 +133,7 @@ def test_every_answer_counts_once(tmp_path: Path) -> None:
     path, again = tmp_path / "in.jsonl", tmp_path / "again.jsonl"
     write_rollouts(path, ROLLOUTS[:1])
     write_rollouts(again, ROLLOUTS[:1])
-    with pytest.raises(DataError, match=r"again.jsonl, row 1: an earlier row has the id 'sampled-0-0' too"):
+    with pytest.raises(DataError, match=r"again.jsonl, line 1: an earlier row has the id 'sampled-0-0' too"):
         rlvr.evaluation_of([path, again])
 
 
@@ -147,7 +149,7 @@ def test_one_question_with_two_gold_answers_is_two_data_sets(tmp_path: Path) -> 
     path = tmp_path / "in.jsonl"
     task = {"dataset": "sums", "row_id": "0", "answer": "9"}
     write_rollouts(path, [ROLLOUTS[0], rollout(0, 1, score(1.0), task=task)])
-    with pytest.raises(DataError, match=r"row 2: question '0' of sums has the gold answer '9', in an earlier row '1'"):
+    with pytest.raises(DataError, match=r"line 2: question '0' of sums has the gold answer '9', in an earlier row '1'"):
         rlvr.evaluation_of(path)
 
 
@@ -172,3 +174,53 @@ def test_rows_of_other_programs(tmp_path: Path) -> None:
     (own,) = rlvr.evaluation_of(path, mapping={"id": "uid"}).sets
     assert (own.dataset, own.n, len(own.questions), own.accuracy.value) == ("theirs", 2, 2, 0.5)
     assert "tokens" not in own.figures
+
+
+# --- contamination --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A training set with question 1 of `ROLLOUTS`."""
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"question": "1 + 1 =", "answer": "2"}\n{"question": "9+9=", "answer": "18"}\n')
+    return path
+
+
+def test_accuracy_with_and_without_the_questions_of_a_training_set(file: Path, trained: Path) -> None:
+    texts = {str(question): f"{question}+1=" for question in range(3)}
+    found = rlvr.evaluation_of(file, train_sets=trained, questions={"sums": texts})["sums"].contamination
+    assert found is not None
+    assert (found.train_sets, found.overlapping, found.figure) == ((str(trained),), {"1": 1.0}, "avg")
+    assert (found.within.value, found.within.questions) == (0.5, 1)
+    assert (found.without.value, found.without.questions) == (0.5, 1)
+    assert json.loads(json.dumps(found.to_dict()))["overlapping"] == {"1": 1.0}
+
+
+def test_questions_are_looked_up_in_the_data_set_that_the_records_name(tmp_path: Path, trained: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    first = load_source("arithmetic", SourceRequest("eval", seed=0))[0]
+    write_rollouts(path, [rollout(0, 0, score(1.0), prompt=first.text, task=first.task.model_dump())])
+    trained.write_text(json.dumps({"question": first.text, "answer": first.task.answer}) + "\n")
+    found = rlvr.evaluation_of(path, train_sets=[trained])["arithmetic"].contamination
+    assert found is not None
+    assert found.overlapping == {first.task.row_id: 1.0}
+    assert found.without.value is None
+
+
+def test_questions_that_cannot_be_looked_up(file: Path, tmp_path: Path, trained: Path) -> None:
+    with pytest.raises(RequestError, match=r"looked up in the data set 'sums': there is no dataset 'sums'"):
+        rlvr.evaluation_of(file, train_sets=trained)
+    path = tmp_path / "other.jsonl"
+    task = {"dataset": "arithmetic", "row_id": "no such row", "split": "eval", "answer": "1"}
+    write_rollouts(path, [rollout(0, 0, score(1.0), task=task)])
+    with pytest.raises(RequestError, match=r"'arithmetic', which lacks the question 'no such row'"):
+        rlvr.evaluation_of(path, train_sets=trained)
+    write_rollouts(path, [rollout(0, 0, score(1.0), task={**task, "split": None})])
+    with pytest.raises(RequestError, match=r"the records name no split"):
+        rlvr.evaluation_of(path, train_sets=trained)
+
+
+def test_an_endless_training_set_cannot_be_searched(file: Path) -> None:
+    with pytest.raises(RequestError, match="training set arithmetic has no end"):
+        rlvr.evaluation_of(file, train_sets="arithmetic", questions={"sums": {"0": "0+1="}})
