@@ -135,7 +135,7 @@ def test_top_level_is_what_the_design_names() -> None:
 
 def test_every_room_has_a_layer_and_every_layer_exists() -> None:
     assert set(core_modules()) == set().union(*LAYERS), "LAYERS says where a room stands"
-    assert len(core_modules()) <= 30, "a new room is rarely the answer"
+    assert len(core_modules()) <= 31, "a new room is rarely the answer"
 
 
 def test_the_map_of_the_core_names_every_room_once() -> None:
