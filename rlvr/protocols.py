@@ -41,6 +41,8 @@ from rlvr.record.schema import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rlvr.record.token_columns import Array
+
 Metrics: TypeAlias = Mapping[str, float]
 """Slash-separated name -> number, e.g. `{"clip/fraction": 0.02}`."""
 
@@ -268,6 +270,11 @@ class SamplerOptions(Frozen):
         return False
 
     @property
+    def keeps_topk(self) -> bool:
+        """True if samples come with their likeliest tokens where a request asks for them (`sampling.keep_topk`)."""
+        return False
+
+    @property
     def gives_rewards(self) -> bool:
         """True if every sample comes with a reward. A run that names no verifier then trains on these rewards."""
         return False
@@ -303,6 +310,32 @@ class GroupRequest:
     key: tuple[int | str, ...]
     stop: Stop = field(default_factory=Stop)
     """Stop conditions, besides the end-of-text ids of the model and its tokenizer."""
+    keep_topk: int = 0
+    """K of the `TopTokens` that each sample must come with; 0 for none. Only samplers whose options say `keeps_topk`
+    get another number."""
+
+
+@dataclass(frozen=True, eq=False)
+class TopTokens:
+    """The K likeliest tokens of the distribution that each sampled token was drawn from, the likeliest first.
+
+    With filters (top_p, top_k, min_p) and K of at least `top_k`, these are all tokens that could have been drawn: the
+    kept support.
+    """
+
+    ids: Array
+    """(S, K) int32; -1 if the distribution has fewer tokens."""
+    logprobs: Array
+    """(S, K) float32, at the temperature and after the filters; NaN where the id is -1."""
+
+    def __eq__(self, other: object) -> bool:
+        from rlvr.record.token_columns import equal
+
+        if not isinstance(other, TopTokens):
+            return NotImplemented
+        return equal(self.ids, other.ids) and equal(self.logprobs, other.logprobs)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -327,6 +360,8 @@ class Sample:
     reward: float | None = None
     """Reward that the sampler gives by itself, e.g. an environment's. It is recorded as a score by the verifier
     `sampler`, after the score of the run's verifier; a run trains on it only if it names no other verifier."""
+    top: TopTokens | None = None
+    """The likeliest tokens at the S sampled tokens, if the request asked for them (`keep_topk`)."""
 
     def __post_init__(self) -> None:
         if self.loss_mask is not None and len(self.loss_mask) != len(self.token_ids):
@@ -338,6 +373,8 @@ class Sample:
             raise ValueError(f"{sampled} sampled tokens, but the versions count {sum(r.count for r in self.versions)}")
         if self.reward is not None and not math.isfinite(self.reward):
             raise ValueError(f"a reward of {self.reward}: expected a finite number")
+        if self.top is not None and not len(self.top.ids) == len(self.top.logprobs) == sampled:
+            raise ValueError(f"{sampled} sampled tokens with the likeliest tokens of {len(self.top.ids)}")
 
 
 @dataclass(frozen=True)
@@ -464,6 +501,11 @@ class TrainerOptions(Frozen):
     @property
     def needs_parts(self) -> tuple[str, ...]:
         """Settings that need rewards which are weighted sums of parts, by their dotted names."""
+        return ()
+
+    @property
+    def needs_topk(self) -> tuple[str, ...]:
+        """Settings that need the sampler's likeliest tokens in the records, by their dotted names."""
         return ()
 
     def lacks(self, rollout: Rollout) -> str | None:

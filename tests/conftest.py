@@ -42,6 +42,7 @@ MODELS = (
     "trainers/test_grpo_off.py",
     "trainers/test_metrics.py",
     "trainers/test_schedule.py",
+    "trainers/test_support.py",
     "plugins",
     "rlvr/cli/test_diagnose_cli.py",
     "rlvr/cli/test_train_cli.py",

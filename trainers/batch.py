@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rlvr.errors import RunError
+from rlvr.offpolicy.support import lacking_support
 from rlvr.protocols import Group, RewardPart
-from rlvr.record.schema import GroupStats, Rollout
+from rlvr.record.schema import TOPK_IDS, TOPK_LOGPROBS, GroupStats, Rollout
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,16 @@ _ENOUGH = 1 / 8
 """Share of a micro-batch's token limit that is worth a forward pass of its own."""
 _MUCH_SHORTER = 0.8
 """Share of the longest row."""
+
+
+class Support(NamedTuple):
+    """The sampler's likeliest tokens (`sampling.keep_topk`) at each sampled token. K = tokens kept."""
+
+    ids_BTK: Tensor
+    """int32; -1 where there are fewer, and where the mask is False."""
+    filtered_B: Tensor
+    """bool: the row was sampled with filters, so these tokens are all that could have been drawn, and the policy is
+    renormalized to them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,14 @@ class Batch:
     """bool: tokens of the mask that no mask of the trainer and no correction has removed."""
     rollout_B: Tensor
     """int64: number of the row's rollout. Segments of one rollout have the same."""
+    kept_ids_BTK: Tensor | None = None
+    """`Support.ids_BTK`; None if nothing needs them."""
+    kept_behaviour_BTK: Tensor | None = None
+    """float32: log α of the kept tokens, -inf where there is none."""
+    filtered_B: Tensor | None = None
+    """`Support.filtered_B`."""
+    kept_logprobs_BTK: Tensor | None = None
+    """log π of the kept tokens at a gradient step, with gradients; -inf where there is none."""
     iterate_logprobs_BT: Tensor | None = None
     """log π_k, of the policy before the batch's first gradient step."""
     reference_logprobs_BT: Tensor | None = None
@@ -67,7 +86,15 @@ class Batch:
     def rows(self, index: Tensor) -> Batch:
         """Return the rows `index`, cut to the longest of them."""
         longest = int(self.lengths_B[index].max())
-        return self._each(lambda column: column[index, :longest] if column.dim() == 2 else column[index])
+        return self._each(lambda column: column[index, :longest] if column.dim() > 1 else column[index])
+
+    @property
+    def support(self) -> Support | None:
+        """The kept tokens; None if nothing needs them."""
+        if self.kept_ids_BTK is None:
+            return None
+        assert self.filtered_B is not None
+        return Support(self.kept_ids_BTK, self.filtered_B)
 
     def to(self, device: str) -> Batch:
         """Return the same batch on another device."""
@@ -78,10 +105,12 @@ class Batch:
         return replace(self, **{name: change(column) for name, column in columns.items() if column is not None})
 
 
-def token_columns(rollouts: Sequence[Rollout]) -> Batch:
+def token_columns(rollouts: Sequence[Rollout], needs_topk: Sequence[str] = ()) -> Batch:
     """Return the per-token columns of records as tensors on the CPU; advantages and signals are still zero.
 
-    Raises RunError for a record without tokens or with a mask that a causal model cannot serve.
+    The sampler's likeliest tokens are among them if a record was sampled with filters, or settings need them
+    (`needs_topk`). Raises RunError for a record without tokens, with a mask that a causal model cannot serve, or
+    without likeliest tokens that are needed.
     """
     for rollout in rollouts:
         if rollout.token_ids is None or rollout.loss_mask is None or not len(rollout.token_ids):
@@ -106,7 +135,8 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
                 np.copyto(versions_BT[b], runs[0].version, where=mask_BT[b])
             else:
                 versions_BT[b, mask_BT[b]] = np.repeat([r.version for r in runs], [r.count for r in runs])
-    return Batch(
+    filtered = [bool(rollout.sampling is not None and rollout.sampling.filters) for rollout in rollouts]
+    batch = Batch(
         token_ids_BT=torch.from_numpy(token_ids_BT),
         mask_BT=torch.from_numpy(mask_BT),
         behaviour_logprobs_BT=torch.from_numpy(logprobs_BT),
@@ -118,6 +148,36 @@ def token_columns(rollouts: Sequence[Rollout]) -> Batch:
         keep_BT=torch.from_numpy(mask_BT),
         rollout_B=torch.arange(len(rollouts)),
     )
+    return _with_support(batch, rollouts, filtered, needs_topk) if needs_topk or any(filtered) else batch
+
+
+def _with_support(
+    batch: Batch, rollouts: Sequence[Rollout], filtered: Sequence[bool], needs_topk: Sequence[str]
+) -> Batch:
+    """Return the batch with the sampler's likeliest tokens."""
+    columns = []
+    for rollout, is_filtered in zip(rollouts, filtered, strict=True):
+        if is_filtered and (reason := lacking_support(rollout)):
+            raise RunError(f"rollout {rollout.id} was {reason}: sample it again with sampling.top_k, which keeps them")
+        own = rollout.extra_tokens.get(TOPK_IDS), rollout.extra_tokens.get(TOPK_LOGPROBS)
+        if needs_topk and (own[0] is None or own[1] is None):
+            raise RunError(f"rollout {rollout.id}: no extra_tokens.{TOPK_IDS}, which {needs_topk[0]} needs")
+        columns.append(own)
+    widest = max(ids.shape[1] for ids, _ in columns if ids is not None)
+    shape = (*batch.mask_BT.shape, widest)
+    ids_BTK, logprobs_BTK = np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32)
+    for b, (ids, logprobs) in enumerate(columns):
+        if ids is not None and logprobs is not None and (filtered[b] or needs_topk):
+            there = ids >= 0
+            ids_BTK[b, : len(ids), : ids.shape[1]] = ids
+            ids_BTK[b][~batch.mask_BT[b].numpy()] = -1
+            logprobs_BTK[b, : len(ids), : ids.shape[1]][there] = logprobs[there]
+    return replace(
+        batch,
+        kept_ids_BTK=torch.from_numpy(ids_BTK),
+        kept_behaviour_BTK=torch.from_numpy(logprobs_BTK),
+        filtered_B=torch.tensor(filtered),
+    )
 
 
 def collate(
@@ -126,6 +186,7 @@ def collate(
     advantage: Callable[[Sequence[float], GroupStats], list[float]],
     temperature: float,
     by_part: Callable[[Sequence[RewardPart]], list[float]] | None = None,
+    needs_topk: Sequence[str] = (),
 ) -> Batch:
     """Return the groups as a batch. Raise RunError, with id and reason, for a rollout that cannot be trained on.
 
@@ -144,7 +205,7 @@ def collate(
         advantages = [a for group in groups for a in by_part(required_parts(group))]
         signal = [any(len(set(p.rewards)) > 1 for p in group.parts) for group in groups for _ in group.rollouts]
     return replace(
-        token_columns(rollouts),
+        token_columns(rollouts, needs_topk),
         advantages_B=torch.tensor(advantages, dtype=torch.float32),
         signal_B=torch.tensor(signal),
         rollout_B=torch.tensor(rollout_B),
@@ -171,10 +232,11 @@ def check_trainable(rollout: Rollout, temperature: float) -> None:
     assert rollout.sampling is not None
     if not rollout.sampled_tokens:
         raise RunError(f"rollout {rollout.id}: loss_mask marks no sampled token; it cannot be trained on")
-    if rollout.sampling.filters:
+    if reason := lacking_support(rollout):
         raise RunError(
-            f"rollout {rollout.id} was sampled with {', '.join(rollout.sampling.filters)}: its log-probabilities are "
-            "those of a filtered distribution that the trainer does not compute; sample without filters or penalties"
+            f"rollout {rollout.id} was {reason}; its log-probabilities are those of a filtered distribution, which the "
+            "trainer computes only on a recorded support: sample with sampling.top_k, which records it, or without "
+            "filters and penalties"
         )
     if rollout.sampling.temperature != temperature:
         raise RunError(

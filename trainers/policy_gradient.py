@@ -19,7 +19,7 @@ from rlvr.protocols import Group, Metrics, ModelSize, RunSize, Snapshot, TrainCo
 from rlvr.record.schema import LogprobColumn, Rollout
 from rlvr.verify.composition import weights_of
 
-from .batch import UNKNOWN, Batch, collate, micro_batches, mini_batches, token_columns
+from .batch import UNKNOWN, Batch, Support, collate, micro_batches, mini_batches, token_columns
 from .loss.advantage import ADVANTAGES, whiten_parts
 from .loss.aggregation import AGGREGATIONS, token_weights
 from .loss.axes import bind, one_of
@@ -263,7 +263,13 @@ class PolicyGradient(ABC):
             groups = [shape_overlong(group, options.overlong_buffer) for group in groups]
         advantage = bind(ADVANTAGES[options.advantage], options)
         by_part = bind(whiten_parts, options) if options.normalize_parts else None
-        batch = collate(groups, advantage=advantage, temperature=self.policy.temperature, by_part=by_part)
+        batch = collate(
+            groups,
+            advantage=advantage,
+            temperature=self.policy.temperature,
+            by_part=by_part,
+            needs_topk=options.needs_topk,
+        )
         whole, signal_BT = batch, self.signal(batch)
         batch = replace(batch, keep_BT=self.keep(batch))
         masked_BT = signal_BT & ~batch.keep_BT
@@ -324,7 +330,8 @@ class PolicyGradient(ABC):
         loss = 0.0
         for part, index in self._parts(batch):
             width = part.token_ids_BT.shape[1]
-            out = self.policy.logprobs(part.token_ids_BT, part.mask_BT)
+            out = self.policy.logprobs(part.token_ids_BT, part.mask_BT, part.support)
+            part = replace(part, kept_logprobs_BTK=out.kept_BTK)
             objective_BT = torch.where(part.keep_BT, self.objective(part, out.logprobs_BT), 0.0)
             part_loss = -(weights_BT[index, :width].to(objective_BT.device) * objective_BT).sum()
             part_loss.backward()  # type: ignore[no-untyped-call]
@@ -385,13 +392,15 @@ class PolicyGradient(ABC):
 
     def current_logprobs(self, batch: Batch) -> Tensor:
         """Return (B, T) log-probabilities under the current weights, without gradients, on the CPU."""
-        return self._no_grad(batch, lambda token_ids, mask: self.policy.logprobs(token_ids, mask).logprobs_BT)
+        return self._no_grad(batch, lambda *inputs: self.policy.logprobs(*inputs).logprobs_BT)
 
-    def _no_grad(self, batch: Batch, logprobs: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _no_grad(self, batch: Batch, logprobs: Callable[[Tensor, Tensor, Support | None], Tensor]) -> Tensor:
         result_BT = torch.zeros_like(batch.behaviour_logprobs_BT)
         with torch.no_grad():
             for part, index in self._parts(batch):
-                result_BT[index, : part.token_ids_BT.shape[1]] = logprobs(part.token_ids_BT, part.mask_BT).cpu()
+                result_BT[index, : part.token_ids_BT.shape[1]] = logprobs(
+                    part.token_ids_BT, part.mask_BT, part.support
+                ).cpu()
         return result_BT
 
     def _parts(self, batch: Batch) -> Iterator[tuple[Batch, Tensor]]:

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rlvr.offpolicy.support import lacking_support
 from rlvr.record.schema import Rollout
 
 NO_LOGPROBS = "no behavior log-probabilities"
@@ -37,7 +38,8 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (
         "sampled with",
-        "sample again without filters and penalties: the trainer computes softmax(logits / temperature)",
+        "sample again with sampling.top_k, which records the kept support, or without filters; penalties are not "
+        "supported",
     ),
     ("sampling was broken off", "sample them again: the completion is incomplete"),
     ("unknown sampling", "add the temperature and the filters to the record's `sampling`"),
@@ -125,8 +127,7 @@ def _temperature(rollout: Rollout, expected: _Expected) -> str | None:
 
 
 def _filters(rollout: Rollout, _: _Expected) -> str | None:
-    names = rollout.sampling.filters if rollout.sampling is not None else []
-    return f"sampled with {', '.join(names)}" if names else None
+    return lacking_support(rollout)
 
 
 def _mode(rollout: Rollout, _: _Expected) -> str | None:

@@ -195,6 +195,13 @@ class Score(Verdict):
         return data
 
 
+TOPK_IDS = "sampler/topk_ids"
+"""Column of `extra_tokens`, (T, K): the likeliest tokens of the distribution that a token was drawn from, the likeliest
+first; -1 in place of tokens that it has not."""
+TOPK_LOGPROBS = "sampler/topk_logprobs"
+"""Column of `extra_tokens`, (T, K): their log-probabilities; NaN where `TOPK_IDS` is -1."""
+
+
 class SamplingParams(Frozen):
     """How tokens are drawn. The defaults filter nothing: the behavior policy is softmax(logits / temperature)."""
 

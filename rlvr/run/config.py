@@ -166,6 +166,22 @@ class SamplingConfig(Frozen):
     prompts_per_step: int = Field(default=16, ge=1, description="prompts (groups) per batch")
     group_size: int = Field(default=16, ge=2, description="G: completions per prompt")
     temperature: float = Field(default=1.0, gt=0, description="sampling temperature; training uses it as well")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="sample from the fewest tokens that hold this probability; needs top_k"
+    )
+    top_k: int = Field(default=0, ge=0, description="sample from the so many likeliest tokens; 0 is off")
+    min_p: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="sample from tokens of at least this share of the highest probability; needs top_k",
+    )
+    keep_topk: int | None = Field(
+        default=None,
+        ge=0,
+        description="K: record the K likeliest tokens at each sampled token, with their log-probabilities, in "
+        "extra_tokens; null is top_k",
+    )
     max_tokens: int = Field(default=1024, ge=1, description="length limit of a completion, in tokens")
     stop: tuple[str | int, ...] = Field(
         default=(),
@@ -177,10 +193,36 @@ class SamplingConfig(Frozen):
     )
     refill_rounds: int = Field(default=3, ge=1, description="largest number of refill rounds per batch")
 
+    @model_validator(mode="after")
+    def _support_is_bounded_and_kept(self) -> Self:
+        for name in ("top_p", "min_p"):
+            if not self.top_k and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"sampling.{name} alone may leave any number of tokens, and training needs all of them in the "
+                    "record: bound them with sampling.top_k, e.g. 64"
+                )
+        if self.top_k and self.keep_topk is not None and self.keep_topk < self.top_k:
+            raise ValueError(
+                f"sampling.keep_topk={self.keep_topk} does not hold the {self.top_k} tokens of sampling.top_k, which "
+                "training needs in the record: leave keep_topk out, or raise it"
+            )
+        return self
+
     @property
     def params(self) -> SamplingParams:
         """Sampling parameters of a request."""
-        return SamplingParams(temperature=self.temperature, max_tokens=self.max_tokens)
+        return SamplingParams(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            max_tokens=self.max_tokens,
+        )
+
+    @property
+    def kept(self) -> int:
+        """Likeliest tokens that are recorded at each sampled token; 0 for none."""
+        return self.top_k if self.keep_topk is None else self.keep_topk
 
 
 class RolloutsConfig(Frozen):

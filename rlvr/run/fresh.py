@@ -43,7 +43,9 @@ def group_id(run_id: str, prompt: Encoded) -> str:
 def training_request(config: RunConfig, run_id: str, prompt: Encoded) -> GroupRequest:
     """Return the request for a prompt's group."""
     sampling, key = config.sampling, (config.seed, "train", prompt.position)
-    return request(group_id(run_id, prompt), prompt, sampling.group_size, sampling.params, *key)
+    return request(
+        group_id(run_id, prompt), prompt, sampling.group_size, sampling.params, *key, keep_topk=sampling.kept
+    )
 
 
 class Fresh:

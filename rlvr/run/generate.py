@@ -278,6 +278,7 @@ class _LoadedSampler:
                 size,
                 config.sampling.params,
                 *(config.seed, "generate", prompt.position),
+                keep_topk=config.sampling.kept,
             )
             for prompt in batch
         ]

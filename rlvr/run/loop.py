@@ -121,8 +121,9 @@ class Run:
     def _proof(self, recorder: SampleRecorder) -> WeightProof | None:
         if self.mailbox is None or not (probes := self.plan.probes):
             return None
+        sampling, alarms = self.config.sampling, self.config.alarms
         return WeightProof(
-            probes, self.config.sampling.params, self.mailbox, recorder, self.trainer, self.config.alarms
+            probes, sampling.params, self.mailbox, recorder, self.trainer, alarms, keep_topk=sampling.kept
         )
 
     def _context(self, model: ModelSpec) -> TrainContext:

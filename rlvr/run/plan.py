@@ -337,6 +337,7 @@ def _check_backend(config: RunConfig, trainer: AnyTrainerFactory) -> None:
         "rollouts.files": bool(config.rollouts.files),
         "replay.share": config.replay.share > 0,
         "sampling.refill": config.sampling.refill,
+        "sampling.keep_topk": config.sampling.kept > 0,
         "verifier.shadow": bool(config.verifier.shadow),
     }
     for key, is_given in given.items():
@@ -359,7 +360,24 @@ def _sampler(config: RunConfig, trainer: TrainerOptions) -> tuple[SamplerFactory
             f"sampling.options.lora_rank is {most}, and {trained}: "
             + ("leave it out, or set trainer.lora" if rank is None else f"set it to at least {rank}")
         )
+    _check_topk(config, trainer, options)
     return factory, options
+
+
+def _check_topk(config: RunConfig, trainer: TrainerOptions, sampler: SamplerOptions) -> None:
+    """Raise ConfigError if the likeliest tokens are to be recorded and the sampler gives none, or the reverse."""
+    sampling = config.sampling
+    if sampling.kept and not sampler.keeps_topk:
+        setting = "top_k" if sampling.top_k else "keep_topk"
+        raise ConfigError(
+            f"sampling.{setting}: the sampler {sampling.engine!r} does not report the likeliest tokens, which training "
+            "needs in the record; leave it out, or use the sampler 'hf' or 'vllm'"
+        )
+    if trainer.needs_topk and config.samples and not sampling.kept:
+        raise ConfigError(
+            f"{trainer.needs_topk[0]} needs the likeliest tokens of the sampler in the record: set sampling.keep_topk, "
+            "e.g. to 20"
+        )
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,12 @@ class WeightProof:
         recorder: SampleRecorder,
         trainer: Trainer,
         alarms: Alarms,
+        keep_topk: int = 0,
     ) -> None:
-        """`params`: the run's; log-probabilities compare at its temperature only."""
+        """`params`, `keep_topk`: the run's; log-probabilities compare at its temperature and on its support only."""
         self._prompts, self._mailbox, self._recorder, self._trainer = prompts, mailbox, recorder, trainer
         self._params = params.model_copy(update={"max_tokens": min(SAMPLED_TOKENS, params.max_tokens)})
-        self._alarms = alarms
+        self._alarms, self._keep_topk = alarms, keep_topk
 
     def after_sync(self) -> dict[str, float]:
         """Return the metrics of a proof; empty if the alarm `weights` is off.
@@ -87,7 +88,15 @@ class WeightProof:
         version = self._trainer.version
         probe = Prompt(Task(dataset="probe"), text="")
         return [
-            GroupRequest(f"probe-{version}-{i}", probe, tuple(ids), SAMPLES, self._params, ("probe", version, i))
+            GroupRequest(
+                f"probe-{version}-{i}",
+                probe,
+                tuple(ids),
+                SAMPLES,
+                self._params,
+                ("probe", version, i),
+                keep_topk=self._keep_topk,
+            )
             for i, ids in enumerate(self._prompts)
         ]
 

@@ -11,10 +11,20 @@ import numpy as np
 from rlvr.alarms import Alarms, fired
 from rlvr.data.prompts import Encoded
 from rlvr.errors import RunError
-from rlvr.protocols import GroupRequest, Sample, SampledGroup
+from rlvr.protocols import GroupRequest, Sample, SampledGroup, TopTokens
 from rlvr.record.item import Item
-from rlvr.record.schema import ModelRef, Rollout, SamplingParams, Score, Status, Timings, utc_now
-from rlvr.record.token_columns import Array, columns_of
+from rlvr.record.schema import (
+    TOPK_IDS,
+    TOPK_LOGPROBS,
+    ModelRef,
+    Rollout,
+    SamplingParams,
+    Score,
+    Status,
+    Timings,
+    utc_now,
+)
+from rlvr.record.token_columns import Array, columns_of, frozen
 from rlvr.run.config import VerifierConfig
 from rlvr.run.groups import Grader, by_group, stats_of, verdict_shares
 from rlvr.verify.cache import VerdictCache
@@ -31,9 +41,11 @@ ScoredGroups: TypeAlias = dict[str, list[Rollout]]
 """Group id -> its scored records, in the order of their index."""
 
 
-def request(group_id: str, encoded: Encoded, size: int, params: SamplingParams, *key: int | str) -> GroupRequest:
+def request(
+    group_id: str, encoded: Encoded, size: int, params: SamplingParams, *key: int | str, keep_topk: int = 0
+) -> GroupRequest:
     """Return the request for `size` completions of a prompt; `key` names the random draws."""
-    return GroupRequest(group_id, encoded.prompt, encoded.token_ids, size, params, key, encoded.stop)
+    return GroupRequest(group_id, encoded.prompt, encoded.token_ids, size, params, key, encoded.stop, keep_topk)
 
 
 def configured_scorer(name: str, config: VerifierConfig) -> Scorer:
@@ -114,6 +126,7 @@ class SampleRecorder:
                 loss_mask=loss_mask,
                 behaviour_logprobs=logprobs,
                 policy_versions=sample.versions,
+                extra_tokens={} if sample.top is None else topk_columns(loss_mask, sample.top),
                 sampling=group.sampling,
                 model=self._model,
                 finish_reason=sample.finish_reason,
@@ -131,6 +144,14 @@ def sampled_columns(prompt_ids: Sequence[int], sample: Sample) -> tuple[Array, A
     logprobs = np.full(len(mask), np.nan)
     logprobs[mask] = sample.logprobs
     return np.array((*prompt_ids, *sample.token_ids)), mask, logprobs
+
+
+def topk_columns(loss_mask: Array, top: TopTokens) -> dict[str, Array]:
+    """Return the columns (T, K) of `extra_tokens` that hold a sample's likeliest tokens."""
+    shape = (len(loss_mask), top.ids.shape[1])
+    ids, logprobs = np.full(shape, -1, np.int32), np.full(shape, np.nan, np.float32)
+    ids[loss_mask], logprobs[loss_mask] = top.ids, top.logprobs
+    return {TOPK_IDS: frozen(ids), TOPK_LOGPROBS: frozen(logprobs)}
 
 
 def sampler_score(sample: Sample, rollout: Rollout, max_reward: float) -> Score | None:

@@ -94,7 +94,7 @@ UNKNOWN_LOGPROBS: dict[str, Any] = {"behaviour_logprobs": None}
         ({"sampling": None}, "rollout a: no sampling"),
         (
             {"sampling": Sampling(top_p=0.8, top_k=20, **PROCESSED)},
-            "rollout a was sampled with top_p, top_k: .* without",
+            "rollout a was sampled with top_p, top_k and without the kept support .* or without filters",
         ),
         ({"sampling": Sampling(repetition_penalty=1.1, **PROCESSED)}, "sampled with repetition_penalty"),
         (

@@ -24,6 +24,7 @@ from rlvr.errors import ConfigError, RunError
 from rlvr.protocols import ModelSpec, Snapshot
 from rlvr.run.models import fixed_rope_length, load_tokenizer
 
+from ..batch import Support
 from .head import SplitModel, split
 from .logprobs import TokenLogprobs, token_logprobs
 from .lora import Adapter
@@ -85,7 +86,7 @@ class Policy:
         if with_reference and self.adapter is None:
             self.reset_reference()
 
-    def logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> TokenLogprobs:
+    def logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor, support: Support | None = None) -> TokenLogprobs:
         """Return log-probabilities under the current weights, with gradients if they are enabled.
 
         Raises RunError for rows that are longer than the model's rotary embedding stays the same.
@@ -96,17 +97,19 @@ class Policy:
                 f"positions beyond {self._longest:,}: the log-probabilities of its batch would be wrong; leave it out"
             )
         with self._compute_dtype():
-            return self._token_logprobs(self._scored, token_ids_BT, mask_BT, self.temperature)
+            return self._token_logprobs(self._scored, token_ids_BT, mask_BT, self.temperature, support)
 
     @torch.no_grad()
-    def reference_logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    def reference_logprobs(self, token_ids_BT: Tensor, mask_BT: Tensor, support: Support | None = None) -> Tensor:
         """Return (B, T) log-probabilities under π_ref."""
         if self.adapter is not None:
             with self.adapter.off():
-                return self.logprobs(token_ids_BT, mask_BT).logprobs_BT
+                return self.logprobs(token_ids_BT, mask_BT, support).logprobs_BT
         assert self._scored_reference is not None
         with self._compute_dtype():
-            return self._token_logprobs(self._scored_reference, token_ids_BT, mask_BT, self.temperature).logprobs_BT
+            return self._token_logprobs(
+                self._scored_reference, token_ids_BT, mask_BT, self.temperature, support
+            ).logprobs_BT
 
     def reset_reference(self) -> None:
         """Set π_ref ← π_θ (arXiv 2505.22257, Algorithm 1, outer loop). With an adapter, π_ref stays the base model."""

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from rlvr.errors import ConfigError
 
-from ..batch import micro_batches
-from .head import SplitModel, head_logprobs
-from .logprobs import TokenLogprobs, token_logprobs
+from ..batch import Support, micro_batches
+from .head import SplitModel
+from .logprobs import Kept, TokenLogprobs, drawn_and_kept, token_logprobs
 
 TOLERANCE = 1e-3
 """Largest difference to the plain pass of a float32 log-probability, in nats."""
@@ -102,7 +102,7 @@ def _pack(size_G: Tensor) -> tuple[Tensor, tuple[int, int]]:
 
 
 def shared_token_logprobs(
-    model: SplitModel, token_ids_BT: Tensor, mask_BT: Tensor, temperature: float
+    model: SplitModel, token_ids_BT: Tensor, mask_BT: Tensor, temperature: float, support: Support | None = None
 ) -> TokenLogprobs:
     """Return what `token_logprobs` does, computed on the rows' trees."""
     device = token_ids_BT.device
@@ -116,11 +116,16 @@ def shared_token_logprobs(
         position_ids=trees.position_ids_SN.to(device),
         attention_mask=trees.attention()[:, None].to(device),
     )
-    logprobs_M, entropy_P = head_logprobs(
-        model.head, hidden_SNH.flatten(0, 1)[slot_P], place_M, token_ids_BT[rows_M, times_M], temperature
+    kept = None if support is None else Kept(support.ids_BTK[rows_M, times_M], support.filtered_B[rows_M])
+    logprobs_M, entropy_P, kept_MK = drawn_and_kept(
+        model.head, hidden_SNH.flatten(0, 1)[slot_P], place_M, token_ids_BT[rows_M, times_M], kept, temperature
     )
     zeros_BT = torch.zeros(mask_BT.shape, device=device)
-    return TokenLogprobs(*(zeros_BT.index_put((rows_M, times_M), x_M) for x_M in (logprobs_M, entropy_P[place_M])))
+    own_BT, entropy_BT = (zeros_BT.index_put((rows_M, times_M), x_M) for x_M in (logprobs_M, entropy_P[place_M]))
+    if kept_MK is None:
+        return TokenLogprobs(own_BT, entropy_BT)
+    nowhere_BTK = kept_MK.new_full((*mask_BT.shape, kept_MK.shape[1]), -torch.inf)
+    return TokenLogprobs(own_BT, entropy_BT, nowhere_BTK.index_put((rows_M, times_M), kept_MK))
 
 
 def tree_micro_batches(token_ids_BT: Tensor, mask_BT: Tensor, max_tokens: int) -> Iterator[Tensor]:

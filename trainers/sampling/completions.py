@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from rlvr.draws import draw
 from rlvr.errors import RequestError, RunError
-from rlvr.protocols import GroupRequest, Sample
+from rlvr.protocols import GroupRequest, Sample, TopTokens
 from rlvr.record.schema import FinishReason, Sampling, Stop, VersionRun
 
 
@@ -35,6 +35,7 @@ class Completions:
         logprobs: Sequence[float],
         finish_reason: FinishReason,
         versions: Sequence[VersionRun],
+        top: TopTokens | None = None,
     ) -> Sample:
         """Return one sample. Raises RunError if a log-probability is not finite."""
         if not all(map(math.isfinite, logprobs)):
@@ -50,6 +51,7 @@ class Completions:
             finish_reason=finish_reason,
             stop_reason=stop_reason,
             versions=tuple(versions),
+            top=top,
         )
 
     def sampling(self, request: GroupRequest, engine: str, engine_version: str, dtype: str | None) -> Sampling:

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from rlvr.protocols import TopTokens
 from rlvr.record.schema import SamplingParams
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -34,6 +35,8 @@ class Completion(NamedTuple):
     token_ids: list[int]
     logprobs: list[float]
     stopped: bool
+    top: TopTokens | None = None
+    """The likeliest tokens at each of them, if they were asked for."""
 
 
 @torch.inference_mode()
@@ -46,6 +49,7 @@ def decode(
     stop_ids: Collection[int],
     ends: Callable[[Tensor], Tensor] | None = None,
     *,
+    keep_topk: int = 0,
     compact_at: float = 0.9,
     room: int = 64,
 ) -> list[Completion]:
@@ -58,6 +62,8 @@ def decode(
 
     A row's random numbers depend on its seed alone, never on other rows. (The model's output for it does depend on
     them in the last bits: matrix products of another shape add in another order.)
+
+    With `keep_topk`, each completion comes with so many of the likeliest tokens at each of its tokens.
 
     Two settings trade memory for copies of the key-value cache. Ended rows are removed from it when the share of
     running rows is at most `compact_at`. It reserves `room` tokens ahead, or half its length if that is more.
@@ -75,11 +81,14 @@ def decode(
     token_ids_BC = torch.zeros((len(rows), params.max_tokens), dtype=torch.long, device=device)
     logprobs_BC = torch.zeros(token_ids_BC.shape, device=device)
     ended_BC = torch.zeros(token_ids_BC.shape, dtype=torch.bool, device=device)
+    top = _Top(len(rows), params.max_tokens, keep_topk, device) if keep_topk else None
     for t in range(params.max_tokens):
         distribution_NV = log_distribution(logits_NV, params)
         token_B = _drawn(distribution_NV, node_B, seeds_B, t, greedy=params.temperature == 0)
         token_ids_BC[place_B, t] = token_B
         logprobs_BC[place_B, t] = distribution_NV[node_B, token_B]
+        if top is not None:
+            top.note(place_B, t, distribution_NV, node_B)
         ended_B = stops_V[token_B]
         if ends is not None:
             ended_B = ended_B | ends(token_ids_BC[place_B, : t + 1])
@@ -96,7 +105,7 @@ def decode(
         else:  # no row has branched, and few nodes have ended: these stay, and get a token that is ignored
             node_B, token_N = parent_N[node_B], token_N.new_zeros(forward.size).scatter_(0, parent_N, token_N)
         logits_NV = forward.step(token_N)
-    return _completions(token_ids_BC, logprobs_BC, ended_BC, t + 1)
+    return _completions(token_ids_BC, logprobs_BC, ended_BC, t + 1, top)
 
 
 def _drawn(distribution_NV: Tensor, node_B: Tensor, seeds_B: Tensor, t: int, *, greedy: bool) -> Tensor:
@@ -107,14 +116,39 @@ def _drawn(distribution_NV: Tensor, node_B: Tensor, seeds_B: Tensor, t: int, *, 
     return choose(distribution_NV.to(exact), node_B.to(exact), uniform(seeds_B, t)).to(distribution_NV.device)
 
 
-def _completions(token_ids_BC: Tensor, logprobs_BC: Tensor, ended_BC: Tensor, drawn: int) -> list[Completion]:
+class _Top:
+    """The K likeliest tokens at each drawn token."""
+
+    def __init__(self, rows: int, longest: int, keep: int, device: torch.device) -> None:
+        self._ids_BCK = torch.full((rows, longest, keep), -1, dtype=torch.int32, device=device)
+        self._logprobs_BCK = torch.full(self._ids_BCK.shape, torch.nan, device=device)
+
+    def note(self, place_B: Tensor, t: int, distribution_NV: Tensor, node_B: Tensor) -> None:
+        """Keep the likeliest tokens of the rows' nodes."""
+        keep = min(self._ids_BCK.shape[-1], distribution_NV.shape[-1])
+        logprobs_NK, ids_NK = distribution_NV.topk(keep)
+        removed_NK = logprobs_NK == -torch.inf  # by the filters
+        self._ids_BCK[place_B, t, :keep] = ids_NK.masked_fill(removed_NK, -1).int()[node_B]
+        self._logprobs_BCK[place_B, t, :keep] = logprobs_NK.masked_fill(removed_NK, torch.nan)[node_B]
+
+    def of(self, lengths: Sequence[int]) -> list[TopTokens]:
+        """Return the tokens of each row, `lengths` of them."""
+        ids_BCK, logprobs_BCK = self._ids_BCK.cpu().numpy(), self._logprobs_BCK.cpu().numpy()
+        return [TopTokens(ids_BCK[b, :n].copy(), logprobs_BCK[b, :n].copy()) for b, n in enumerate(lengths)]
+
+
+def _completions(
+    token_ids_BC: Tensor, logprobs_BC: Tensor, ended_BC: Tensor, drawn: int, top: _Top | None
+) -> list[Completion]:
     """Return each row up to the token that is marked in `ended_BC`, or its first `drawn` tokens; zeros follow."""
     stopped_B = ended_BC.any(-1)
     length_B = torch.where(stopped_B, ended_BC.int().argmax(-1) + 1, drawn)
-    columns = (token_ids_BC.tolist(), logprobs_BC.tolist(), length_B.tolist(), stopped_B.tolist())
+    lengths = length_B.tolist()
+    tops = [None] * len(lengths) if top is None else top.of(lengths)
+    columns = (token_ids_BC.tolist(), logprobs_BC.tolist(), lengths, stopped_B.tolist(), tops)
     return [
-        Completion(ids[:length], logprobs[:length], stopped)
-        for ids, logprobs, length, stopped in zip(*columns, strict=True)
+        Completion(ids[:length], logprobs[:length], stopped, its)
+        for ids, logprobs, length, stopped, its in zip(*columns, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlvr.errors import ConfigError
 from rlvr.protocols import GroupRequest, ModelSize, ModelSpec, RunSize, Sample, SampledGroup, SamplerOptions, Snapshot
-from rlvr.record.schema import SamplingParams, Stop, VersionRun
+from rlvr.record.schema import FinishReason, SamplingParams, Stop, VersionRun
 from rlvr.run.models import context_length, load_tokenizer
 
 from ..model.models import load_model, resolve, stop_ids
@@ -33,6 +33,11 @@ class HFSamplerOptions(SamplerOptions):
     max_batch_tokens: int = Field(
         default=131072, ge=1, description="size of the key-value cache: rows × (prompt + max_tokens)"
     )
+
+    @property
+    def keeps_topk(self) -> bool:
+        """True: the whole distribution is at hand."""
+        return True
 
     def memory(self, model: ModelSize, run: RunSize) -> Mapping[str, int]:
         """Return the bytes of the sampler's weights, and an estimate of its key-value cache."""
@@ -148,7 +153,7 @@ class HFSampler:
 
     def _decode(self, parts: list[_Part]) -> list[_Outstanding]:
         start = time.perf_counter()
-        first = parts[0].of.request  # all of a batch have its parameters and stops
+        first = parts[0].of.request  # all of a batch have its parameters, stops and K
         rows = [(row, part.of, index) for row, part in enumerate(parts) for index in part.indices]
         completions = decode(
             self.model,
@@ -158,6 +163,7 @@ class HFSampler:
             params=first.params,
             stop_ids=self._completions.stop_ids(first.stop),
             ends=self._ends(first.stop),
+            keep_topk=first.keep_topk,
         )
         for (_, outstanding, index), completion in zip(rows, completions, strict=True):
             outstanding.samples[index] = self._sample(completion, outstanding.request)
@@ -176,9 +182,10 @@ class HFSampler:
         return lambda token_ids_BT: criteria(token_ids_BT, None)
 
     def _sample(self, completion: Completion, request: GroupRequest) -> Sample:
-        token_ids, logprobs, stopped = completion
+        token_ids, logprobs, stopped, top = completion
         versions = (VersionRun(version=self.version, count=len(token_ids)),)
-        return self._completions.sample(request, token_ids, logprobs, "stop" if stopped else "length", versions)
+        reason: FinishReason = "stop" if stopped else "length"
+        return self._completions.sample(request, token_ids, logprobs, reason, versions, top)
 
     def _answer(self, outstanding: _Outstanding) -> SampledGroup:
         request = outstanding.request
@@ -201,10 +208,11 @@ def _batches(requests: Sequence[_Outstanding], options: HFSamplerOptions) -> Ite
 
     They depend on the requests and their order alone. A group is split only if it exceeds a batch by itself.
     """
-    by_params: dict[tuple[SamplingParams, Stop], list[_Outstanding]] = {}
+    by_params: dict[tuple[SamplingParams, Stop, int], list[_Outstanding]] = {}
     for outstanding in requests:
-        by_params.setdefault((outstanding.request.params, outstanding.request.stop), []).append(outstanding)
-    for (params, _), alike in by_params.items():
+        request = outstanding.request
+        by_params.setdefault((request.params, request.stop, request.keep_topk), []).append(outstanding)
+    for (params, _, _), alike in by_params.items():
         batch: list[_Part] = []
         rows = 0
         # Longest first, so that the first of a batch determines the room of each row.

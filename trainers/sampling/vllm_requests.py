@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from rlvr.errors import RunError
-from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, Snapshot
+from rlvr.protocols import GroupRequest, ModelSpec, Sample, SampledGroup, Snapshot, TopTokens
 from rlvr.record.schema import FinishReason, Sampling, VersionRun
 from rlvr.run.models import (
     context_length,
@@ -65,10 +65,11 @@ class EngineModel:
         logprobs: Sequence[float],
         reason: str | None,
         spans: Iterable[Span],
+        top: TopTokens | None = None,
     ) -> Sample:
         """Return one sample from what the engine answered. Raises RunError for an answer that is none."""
         runs = version_runs(spans, len(token_ids))
-        return self.completions.sample(request, token_ids, logprobs, finish_reason(reason, request), runs)
+        return self.completions.sample(request, token_ids, logprobs, finish_reason(reason, request), runs, top)
 
     def sampling(self, request: GroupRequest, engine_version: str, dtype: str | None) -> Sampling:
         """Return how a group was sampled; `dtype` is the engine's if it is not the model's."""
@@ -115,7 +116,7 @@ def engine_params(request: GroupRequest, completions: Completions) -> dict[str, 
         "frequency_penalty": params.frequency_penalty,
         "max_tokens": params.max_tokens,
         "seed": sample_seed(request) >> 1,  # room for seed + i
-        "logprobs": 0,
+        "logprobs": request.keep_topk,
         "stop": list(request.stop.strings),
         "stop_token_ids": sorted(completions.stop_ids(request.stop)),
         "ignore_eos": True,

@@ -12,11 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 from torch import Tensor
 
 from rlvr.errors import ConfigError, RequestError, RunError
-from rlvr.protocols import GroupRequest, ModelSize, ModelSpec, RunSize, SampledGroup, SamplerOptions, Snapshot
+from rlvr.protocols import (
+    GroupRequest,
+    ModelSize,
+    ModelSpec,
+    RunSize,
+    SampledGroup,
+    SamplerOptions,
+    Snapshot,
+    TopTokens,
+)
 from rlvr.run.weights_files import memory_folder, write_weights
 
 from ..model.models import resolve
@@ -25,6 +35,7 @@ from .saved_weights import load_weights, save_weights
 from .vllm_requests import EngineModel, engine_params, group_of
 
 if TYPE_CHECKING:
+    from vllm.logprobs import Logprob
     from vllm.lora.request import LoRARequest
     from vllm.outputs import RequestOutput
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -62,6 +73,11 @@ class VLLMOptions(SamplerOptions):
     lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] | None = Field(
         default=None, description="sync adapters up to this rank by themselves; null merges them into the weights"
     )
+
+    @property
+    def keeps_topk(self) -> bool:
+        """True: the engine reports as many as a request asks for."""
+        return True
 
     @property
     def adapter_rank(self) -> int | None:
@@ -246,11 +262,29 @@ class VLLMSampler:
         for choice in sorted(output.outputs, key=lambda choice: choice.index):
             chosen = zip(choice.logprobs, choice.token_ids, strict=True)
             logprobs = [position[token].logprob for position, token in chosen]
+            top = top_tokens(choice.logprobs, request.keep_topk) if request.keep_topk else None
             samples.append(
-                self._model.sample(request, choice.token_ids, logprobs, choice.finish_reason, choice.weight_versions)
+                self._model.sample(
+                    request, choice.token_ids, logprobs, choice.finish_reason, choice.weight_versions, top
+                )
             )
         sampling = self._model.sampling(request, vllm.__version__, self.options.dtype)
         return group_of(request, samples, sampling, time.perf_counter() - outstanding.start)
+
+
+def top_tokens(logprobs: Sequence[Mapping[int, Logprob]], keep: int) -> TopTokens:
+    """Return the `keep` likeliest tokens of each position, from vLLM's answer, which has the drawn token as well.
+
+    A token that the filters removed has a log-probability of -inf there.
+    """
+    ids = np.full((len(logprobs), keep), -1, np.int32)
+    values = np.full(ids.shape, np.nan, np.float32)
+    for t, position in enumerate(logprobs):
+        likeliest = sorted(((-entry.logprob, token) for token, entry in position.items()))[:keep]
+        kept = [(token, -value) for value, token in likeliest if value < math.inf]
+        for k, (token, value) in enumerate(kept):
+            ids[t, k], values[t, k] = token, value
+    return TopTokens(ids, values)
 
 
 def _engine(spec: ModelSpec, options: VLLMOptions, longest: int | None) -> LLMEngine:
@@ -279,6 +313,7 @@ def _engine(spec: ModelSpec, options: VLLMOptions, longest: int | None) -> LLMEn
         "enforce_eager": not on_gpu if options.enforce_eager is None else options.enforce_eager,
         "enable_sleep_mode": options.sleep,
         "logprobs_mode": "processed_logprobs",
+        "max_logprobs": -1,  # sampling.keep_topk may be any number
         "generation_config": "vllm",  # the checkpoint's sampling defaults are not the run's
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
