@@ -78,21 +78,15 @@ def decode(
     place_B = torch.arange(len(rows), device=device)  # where the running rows stand in the result
     stops_V = torch.zeros(vocabulary, dtype=torch.bool, device=device)
     stops_V[[i for i in sorted(stop_ids) if i < vocabulary]] = True
-    token_ids_BC = torch.zeros((len(rows), params.max_tokens), dtype=torch.long, device=device)
-    logprobs_BC = torch.zeros(token_ids_BC.shape, device=device)
-    ended_BC = torch.zeros(token_ids_BC.shape, dtype=torch.bool, device=device)
-    top = _Top(len(rows), params.max_tokens, keep_topk, device) if keep_topk else None
+    drawn = _Drawn(len(rows), params.max_tokens, keep_topk, device)
     for t in range(params.max_tokens):
         distribution_NV = log_distribution(logits_NV, params)
         token_B = _drawn(distribution_NV, node_B, seeds_B, t, greedy=params.temperature == 0)
-        token_ids_BC[place_B, t] = token_B
-        logprobs_BC[place_B, t] = distribution_NV[node_B, token_B]
-        if top is not None:
-            top.note(place_B, t, distribution_NV, node_B)
+        drawn.note(place_B, t, token_B, distribution_NV, node_B)
         ended_B = stops_V[token_B]
         if ends is not None:
-            ended_B = ended_B | ends(token_ids_BC[place_B, : t + 1])
-        ended_BC[place_B, t] = ended_B
+            ended_B = ended_B | ends(drawn.token_ids_BC[place_B, : t + 1])
+        drawn.ended_BC[place_B, t] = ended_B
         kept = (~ended_B).nonzero().squeeze(-1)
         if len(kept) == 0 or t + 1 == params.max_tokens:
             break
@@ -105,7 +99,7 @@ def decode(
         else:  # no row has branched, and few nodes have ended: these stay, and get a token that is ignored
             node_B, token_N = parent_N[node_B], token_N.new_zeros(forward.size).scatter_(0, parent_N, token_N)
         logits_NV = forward.step(token_N)
-    return _completions(token_ids_BC, logprobs_BC, ended_BC, t + 1, top)
+    return drawn.completions(t + 1)
 
 
 def _drawn(distribution_NV: Tensor, node_B: Tensor, seeds_B: Tensor, t: int, *, greedy: bool) -> Tensor:
@@ -116,40 +110,43 @@ def _drawn(distribution_NV: Tensor, node_B: Tensor, seeds_B: Tensor, t: int, *, 
     return choose(distribution_NV.to(exact), node_B.to(exact), uniform(seeds_B, t)).to(distribution_NV.device)
 
 
-class _Top:
-    """The K likeliest tokens at each drawn token."""
+class _Drawn:
+    """Tokens drawn so far, a row for each completion; zeros follow."""
 
     def __init__(self, rows: int, longest: int, keep: int, device: torch.device) -> None:
+        """`keep`: K of the likeliest tokens; 0 for none."""
+        self.token_ids_BC = torch.zeros((rows, longest), dtype=torch.long, device=device)
+        self.ended_BC = torch.zeros((rows, longest), dtype=torch.bool, device=device)
+        """The tokens that end a row."""
+        self._logprobs_BC = torch.zeros((rows, longest), device=device)
         self._ids_BCK = torch.full((rows, longest, keep), -1, dtype=torch.int32, device=device)
-        self._logprobs_BCK = torch.full(self._ids_BCK.shape, torch.nan, device=device)
+        self._top_BCK = torch.full((rows, longest, keep), torch.nan, device=device)
 
-    def note(self, place_B: Tensor, t: int, distribution_NV: Tensor, node_B: Tensor) -> None:
-        """Keep the likeliest tokens of the rows' nodes."""
-        keep = min(self._ids_BCK.shape[-1], distribution_NV.shape[-1])
-        logprobs_NK, ids_NK = distribution_NV.topk(keep)
-        removed_NK = logprobs_NK == -torch.inf  # by the filters
-        self._ids_BCK[place_B, t, :keep] = ids_NK.masked_fill(removed_NK, -1).int()[node_B]
-        self._logprobs_BCK[place_B, t, :keep] = logprobs_NK.masked_fill(removed_NK, torch.nan)[node_B]
+    def note(self, place_B: Tensor, t: int, token_B: Tensor, distribution_NV: Tensor, node_B: Tensor) -> None:
+        """Note the t-th token of the running rows, and the likeliest tokens of their nodes."""
+        self.token_ids_BC[place_B, t] = token_B
+        self._logprobs_BC[place_B, t] = distribution_NV[node_B, token_B]
+        if keep := min(self._ids_BCK.shape[-1], distribution_NV.shape[-1]):
+            logprobs_NK, ids_NK = distribution_NV.topk(keep)
+            removed_NK = logprobs_NK == -torch.inf  # by the filters
+            self._ids_BCK[place_B, t, :keep] = ids_NK.masked_fill(removed_NK, -1).int()[node_B]
+            self._top_BCK[place_B, t, :keep] = logprobs_NK.masked_fill(removed_NK, torch.nan)[node_B]
 
-    def of(self, lengths: Sequence[int]) -> list[TopTokens]:
-        """Return the tokens of each row, `lengths` of them."""
-        ids_BCK, logprobs_BCK = self._ids_BCK.cpu().numpy(), self._logprobs_BCK.cpu().numpy()
-        return [TopTokens(ids_BCK[b, :n].copy(), logprobs_BCK[b, :n].copy()) for b, n in enumerate(lengths)]
+    def completions(self, drawn: int) -> list[Completion]:
+        """Return each row up to the token that ends it, or its first `drawn` tokens."""
+        stopped_B = self.ended_BC.any(-1)
+        lengths = torch.where(stopped_B, self.ended_BC.int().argmax(-1) + 1, drawn).tolist()
+        columns = (self.token_ids_BC.tolist(), self._logprobs_BC.tolist(), stopped_B.tolist(), self._tops(lengths))
+        return [
+            Completion(ids[:length], logprobs[:length], stopped, top)
+            for length, ids, logprobs, stopped, top in zip(lengths, *columns, strict=True)
+        ]
 
-
-def _completions(
-    token_ids_BC: Tensor, logprobs_BC: Tensor, ended_BC: Tensor, drawn: int, top: _Top | None
-) -> list[Completion]:
-    """Return each row up to the token that is marked in `ended_BC`, or its first `drawn` tokens; zeros follow."""
-    stopped_B = ended_BC.any(-1)
-    length_B = torch.where(stopped_B, ended_BC.int().argmax(-1) + 1, drawn)
-    lengths = length_B.tolist()
-    tops = [None] * len(lengths) if top is None else top.of(lengths)
-    columns = (token_ids_BC.tolist(), logprobs_BC.tolist(), lengths, stopped_B.tolist(), tops)
-    return [
-        Completion(ids[:length], logprobs[:length], stopped, its)
-        for ids, logprobs, length, stopped, its in zip(*columns, strict=True)
-    ]
+    def _tops(self, lengths: Sequence[int]) -> Sequence[TopTokens | None]:
+        if not self._ids_BCK.shape[-1]:
+            return [None] * len(lengths)
+        ids_BCK, top_BCK = self._ids_BCK.cpu().numpy(), self._top_BCK.cpu().numpy()
+        return [TopTokens(ids_BCK[b, :n].copy(), top_BCK[b, :n].copy()) for b, n in enumerate(lengths)]
 
 
 class _Forward:
