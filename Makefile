@@ -12,7 +12,7 @@ INSTALL := $(PIP) install -c constraints.txt --no-build-isolation
 # torch's own threads would fight over the cores. Files go to whichever is free, in the order of tests/conftest.py: the
 # longest first.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/engines \
-	--ignore tests/trackers
+	--ignore tests/trackers --ignore tests/sandbox
 
 # Real vLLM, built for CPUs, in an environment on top of $(VENV): its own pins contradict ours, and yet they work together.
 ENGINES := .venv-engines
@@ -20,7 +20,7 @@ ENGINES := .venv-engines
 # wandb, trackio and mlflow, in the same way.
 TRACKERS := .venv-trackers
 
-.PHONY: train test test-engines test-trackers quick lint types unit docs constraints clean
+.PHONY: train test test-engines test-trackers test-sandbox quick lint types unit docs constraints clean
 
 # ARGS="--steps 2" makes it short.
 train: $(VENV)/.installed
@@ -49,6 +49,12 @@ test-engines: $(ENGINES)/.installed
 # Needs 200 MB more.
 test-trackers: $(TRACKERS)/.installed
 	OMP_NUM_THREADS=1 $(TRACKERS)/bin/python -m pytest tests/trackers
+
+# Attacks on the sandbox of programs, as root and as another user. Needs root, and Debian's packages if bubblewrap or a
+# Python that every user may run is missing.
+test-sandbox: $(VENV)/.installed-dev
+	command -v bwrap && test -x /usr/bin/python3 || (apt-get update && apt-get install -y bubblewrap python3)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/sandbox
 
 # Runs every command and every example in the documents again, and writes down what they print.
 docs: $(VENV)/.installed-dev

@@ -1,0 +1,1 @@
+"""The verifier `code-python`: programs of a model, run against the tests of a row in a sandbox."""
