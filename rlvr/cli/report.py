@@ -16,12 +16,21 @@ def report(
         list[Path], typer.Argument(metavar="RUN|FILE...", help="Run directories, and files or folders of rollouts.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write; it ends in .html.")] = Path("report.html"),
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            "--verifier",
+            "-v",
+            help="Name of the verifier whose reward counts. [default: in a run, the one that training uses; "
+            "in a file, that of the last score]",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML page about runs and files of rollouts. It opens from disk and loads nothing."""
     from rlvr.reports.report import report as run
 
-    found = run(paths, out=out)
+    found = run(paths, out=out, verifier=verifier)
     if as_json:
         print_json(found.to_dict())
     else:

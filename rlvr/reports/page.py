@@ -19,24 +19,24 @@ from typing import Any
 from rlvr.errors import RunError
 
 STYLES = ("uPlot.css", "page.css")
-SCRIPTS = ("uPlot.js", "dom.js", "charts.js", "main.js")
+SCRIPTS = ("uPlot.js", "dom.js", "charts.js", "rollouts.js", "signs.js", "main.js")
 """Assets of the page, in the order in which they are needed."""
 _ESCAPES = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 
 
-def html(title: str, data: Mapping[str, Any], packed: Mapping[str, Any] | None = None, *, live: bool = False) -> str:
+def html(title: str, data: Mapping[str, Any], packed: Mapping[str, str] | None = None, *, live: bool = False) -> str:
     """Return the page.
 
     Args:
         title: Title of the page.
         data: Content that is needed at once, as JSON values.
-        packed: Name → content that is large; it is compressed, and unpacked when it is needed.
+        packed: Name → large content by `pack`, which the page unpacks when it is needed.
         live: The page asks the server that it comes from for new content.
     """
     styles = [asset(name) for name in STYLES]
     scripts = [asset(name) for name in SCRIPTS]
     content = [_element("application/json", "data", inert_json(data))]
-    content += [_element("text/plain", f"packed-{name}", pack(value)) for name, value in (packed or {}).items()]
+    content += [_element("text/plain", f"packed-{name}", value) for name, value in (packed or {}).items()]
     return _filled(
         asset("page.html"),
         policy=policy(styles, scripts, live=live),

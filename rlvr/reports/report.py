@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rlvr import __version__
-from rlvr.errors import RequestError
+from rlvr.errors import RequestError, nearest
 from rlvr.files import replacing
 from rlvr.record.schema import utc_now
+from rlvr.reports.browsing import BUDGET, LAG_BUCKETS, Budget, Shown, browsed
 from rlvr.reports.charts import Chart, charts
+from rlvr.reports.flips import FlipCounts, flip_counts
+from rlvr.reports.hacking import HackingView, hacking_view
 from rlvr.reports.headlines import Headline, headlines
-from rlvr.reports.page import html
+from rlvr.reports.observations import Observations, Observer
+from rlvr.reports.page import html, pack
 from rlvr.reports.settings_table import SettingRow, settings_table
 from rlvr.reports.sources import ReportSource, read_sources
 
 MOST_SOURCES = 14
 """Sources of one page, at most: more have no look of their own in a chart."""
+MOST_BYTES = 22_000_000
+"""Size of the packed rollouts, so that the page stays below 25 MB."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,14 @@ class RunReport:
     """Numbers of each source."""
     charts: tuple[Chart, ...]
     settings: tuple[SettingRow, ...]
+    flips: tuple[tuple[FlipCounts, ...], ...]
+    """Disagreements of verifiers in each source."""
+    hacking: tuple[HackingView, ...]
+    """Signs of reward hacking in each source."""
+    shown: Shown
+    """Rollouts on the page."""
+    packed: Mapping[str, str]
+    """Large parts of the page, packed."""
     file: Path | None = None
     size: int = 0
     """Bytes of the file."""
@@ -51,6 +65,15 @@ class RunReport:
                 for source, found in zip(self.sources, self.headlines, strict=True)
             },
             "charts": [chart.title for chart in self.charts],
+            "rollouts": {"total": self.shown.total, "shown": self.shown.count, "with_tokens": self.shown.with_tokens},
+            "flips": {
+                source.name: {each.other: each.only_verifier + each.only_other for each in found}
+                for source, found in zip(self.sources, self.flips, strict=True)
+            },
+            "suspicious": {
+                source.name: [{"id": each.id, "reasons": each.reasons} for each in view.suspicious]
+                for source, view in zip(self.sources, self.hacking, strict=True)
+            },
         }
 
     def lines(self) -> Iterator[str]:
@@ -60,10 +83,12 @@ class RunReport:
         files = len(self.sources) - runs
         parts += [f"{files} file{'s' if files != 1 else ''}"] if files else []
         yield f"{self.file}: {' and '.join(parts)}, {len(self.charts)} charts; {self.size / 1e6:.1f} MB"
+        if self.shown.count < self.shown.total:
+            yield f"rollouts: {self.shown.count:,} of {self.shown.total:,}, whole groups of every step and outcome"
 
     def html(self, *, live: bool = False) -> str:
         """Return the page. `live`: it asks its server for new content."""
-        return html(f"{self.title} – rlvr report", self.data(live=live), live=live)
+        return html(f"{self.title} – rlvr report", self.data(live=live), self.packed, live=live)
 
     def data(self, *, live: bool = False) -> dict[str, Any]:
         """Return the content that the page needs at once, as JSON values."""
@@ -75,6 +100,17 @@ class RunReport:
             "sources": [_source(source) for source in self.sources],
             "headlines": [[asdict(each) for each in found] for found in self.headlines],
             "charts": [asdict(chart) for chart in self.charts],
+            "flips": [[_flips(each) for each in found] for found in self.flips],
+            "hacking": [_hacking(view) for view in self.hacking],
+            "rollouts": {
+                "total": self.shown.total,
+                "count": self.shown.count,
+                "groups": len(self.shown.groups.get("id", ())),
+                "total_groups": self.shown.total_groups,
+                "with_tokens": self.shown.with_tokens,
+                "without_text": self.shown.without_text,
+                "buckets": LAG_BUCKETS,
+            },
             "settings": {
                 "sources": [source.name for source in self.sources if source.settings],
                 "rows": [{"key": row.key, "values": row.values, "differs": row.differs} for row in self.settings],
@@ -82,38 +118,81 @@ class RunReport:
         }
 
 
-def report(paths: str | Path | Sequence[str | Path], *, out: str | Path | None = None) -> RunReport:
+def report(
+    paths: str | Path | Sequence[str | Path], *, out: str | Path | None = None, verifier: str | None = None
+) -> RunReport:
     """Gather what runs and files of rollouts hold, and write it as one HTML page.
 
     Args:
         paths: Run directories, files or folders of rollouts. Several are laid over each other.
         out: File to write, which ends in `.html`; None writes nothing.
+        verifier: Name of the verifier whose reward counts. By default, that of the first score in a run, which is the
+            one that training uses, and of the last score in a file.
 
     Raises RequestError for a path that is neither a run nor holds rollouts, DataError for a file that cannot be read,
     RunError if the page cannot be written.
     """
     target = None if out is None else _target(Path(out))
-    found = gather([paths] if isinstance(paths, str | Path) else list(paths))
+    found = gather([paths] if isinstance(paths, str | Path) else list(paths), verifier=verifier)
     if target is None:
         return found
     text = found.html().encode("utf-8")
     with replacing(target) as temporary:
         temporary.write_bytes(text)
-    return RunReport(**{**vars(found), "file": target, "size": len(text)})
+    return replace(found, file=target, size=len(text))
 
 
-def gather(paths: Sequence[str | Path]) -> RunReport:
-    """Return the content of a report. Raises as `report` does."""
+def gather(
+    paths: Sequence[str | Path],
+    *,
+    verifier: str | None = None,
+    observer: Observer | None = None,
+    budget: Budget = BUDGET,
+) -> RunReport:
+    """Return the content of a report. Raises as `report` does.
+
+    Args:
+        paths: Runs and files.
+        verifier: See `report`.
+        observer: What an earlier call has read, for a run that goes on.
+        budget: Limits on the rollouts of the page.
+    """
     sources = read_sources(paths)
     if len(sources) > MOST_SOURCES:
         raise RequestError(f"a report has room for {MOST_SOURCES} runs and files, these are {len(sources)}")
-    runs = {source.name: source.metrics for source in sources}
+    observer = Observer() if observer is None else observer
+    observed = [observer.read(source, verifier) for source in sources]
+    if verifier is not None and not any(each.status is not None for found in observed for each in found.found):
+        names = {name for found in observed for name in found.others}
+        raise RequestError(f"no rollout has a score by {verifier!r}{nearest(verifier, names)}")
+    hacking = [hacking_view(found, place) for place, found in enumerate(observed)]
+    shown, packed = _packed(sources, observed, hacking, budget)
     return RunReport(
         tuple(sources),
         tuple(tuple(headlines(source)) for source in sources),
-        tuple(charts(runs)),
+        tuple(charts({source.name: source.metrics for source in sources})),
         tuple(settings_table(sources)),
+        tuple(tuple(flip_counts(found)) for found in observed),
+        tuple(hacking),
+        shown,
+        packed,
     )
+
+
+def _packed(
+    sources: Sequence[ReportSource], observed: Sequence[Observations], hacking: Sequence[HackingView], budget: Budget
+) -> tuple[Shown, dict[str, str]]:
+    """Return the rollouts to show and their packed parts, of at most `MOST_BYTES`."""
+    first = [
+        frozenset([*(each.id for each in view.suspicious), *(each.example for each in view.clusters)])
+        for view in hacking
+    ]
+    while True:
+        shown = browsed(sources, observed, first=first, budget=budget)
+        packed = {name: pack(value) for name, value in shown.packed().items()}
+        if sum(map(len, packed.values())) <= MOST_BYTES or not budget.rollouts:
+            return shown, packed
+        budget = budget.halved()
 
 
 def _target(out: Path) -> Path:
@@ -134,5 +213,18 @@ def _source(source: ReportSource) -> dict[str, Any]:
         "command": " ".join(["rlvr", *map(str, command[1:])]) if isinstance(command, list) else None,
         "alarms": [
             {"step": line["step"] + 1, **alarm} for line in source.metrics for alarm in line.get("alarms") or ()
+        ],
+    }
+
+
+def _flips(each: FlipCounts) -> dict[str, Any]:
+    return {**asdict(each), "total": each.total, "agreement": each.agreement, "kappa": each.kappa}
+
+
+def _hacking(view: HackingView) -> dict[str, Any]:
+    return {
+        **asdict(view),
+        "clusters": [
+            {**asdict(each), "gain": each.gain, "is_suspicious": each.is_suspicious} for each in view.clusters
         ],
     }

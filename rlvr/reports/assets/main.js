@@ -127,14 +127,25 @@ function themes() {
 
 // --- all of it
 
-function render(data) {
+let browser = null;
+
+async function render(data, fetched) {
   dropCharts();
   clear(byId("sections"));
   clear(byId("main"));
   overview(data);
   curves(data);
+  const store = fetched || await unpacked("rollouts");
+  browser = store === null ? null : new Rollouts(data, store);
+  verifiersSection(data, browser);
+  hackingSection(data, browser);
   configuration(data);
   clear(byId("foot")).append(`Written by rlvr ${data.version} at ${data.created_at.replace("T", " ").replace("Z", " UTC")}. Everything on this page is in this file; it loads nothing.`);
+  if (!(browser && browser.readHash()) && location.hash.length > 1) {
+    const target = byId(location.hash.slice(1).split("?")[0]);
+    if (target) target.scrollIntoView();
+  }
+  document.documentElement.dataset.ready = "true";
 }
 
 themes();

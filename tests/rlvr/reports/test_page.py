@@ -44,8 +44,8 @@ def parsed(text: str) -> Elements:
 
 
 def test_data_stays_in_its_element() -> None:
-    plain = parsed(html("title", {}, {"more": []}))
-    page = parsed(html(HOSTILE.replace("\ud800", ""), {"text": HOSTILE}, {"more": [HOSTILE]}))
+    plain = parsed(html("title", {}, {"more": pack([])}))
+    page = parsed(html(HOSTILE.replace("\ud800", ""), {"text": HOSTILE}, {"more": pack([HOSTILE])}))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
     names = [attributes.get("id") for tag, attributes in page.elements if tag == "script"]
     assert json.loads(page.scripts[names.index("data")]) == {"text": HOSTILE}

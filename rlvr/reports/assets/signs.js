@@ -1,0 +1,65 @@
+"use strict";
+// Verifiers that disagree, and signs of reward hacking.
+
+function verifiersSection(data, browser) {
+  const flips = data.flips.flatMap((found, i) => found.map((each) => ({ ...each, source: i })));
+  if (!flips.length) return;
+  const several = data.sources.length > 1;
+  const columns = [...(several ? [{ title: "run" }] : []), { title: "verifier that counts" }, { title: "other verifier" }, { title: "scored by both", number: true },
+    { title: "both right", number: true }, { title: "only the first", number: true }, { title: "only the other", number: true }, { title: "both wrong", number: true }, { title: "agreement", number: true }, { title: "kappa", number: true }];
+  const rows = flips.map((each) => [...(several ? [data.sources[each.source].name] : []), each.verifier, each.other, count(each.total), count(each.both_right), count(each.only_verifier), count(each.only_other), count(each.both_wrong), percent(each.agreement), number(each.kappa)]);
+  section("verifiers", "Verifiers", "Verdicts of two verifiers on the same rollouts. A reward of at least 0.5 counts as right.", table(columns, rows, "Flips between verifiers"),
+    browser && flips.some((each) => each.only_verifier + each.only_other) ? el("p", {}, el("button", { type: "button", onclick: () => browser.show({ flip: "1" }) }, "Show rollouts on which they disagree")) : null);
+}
+
+function hackingSection(data, browser) {
+  const views = data.hacking.map((view, i) => ({ ...view, source: i })).filter((view) => view.charts.length || view.suspicious.length || view.clusters.length);
+  if (!views.length) return;
+  const several = data.sources.length > 1;
+  const node = section("hacking", "Reward hacking", "A policy that exploits its verifier earns more from it, and not from another one. " +
+    "Shadow verifiers (verifier.shadow) score a share of a run's rollouts for this; the alarm hacking reads the same excess.");
+  const gaps = views.flatMap((view) => view.gaps.map((gap) => ({ ...gap, source: view.source })));
+  if (gaps.length) {
+    node.append(table([...(several ? [{ title: "run" }] : []), { title: "other verifier" }, { title: "rollouts", number: true }, { title: "training reward", number: true }, { title: "its reward", number: true }, { title: "gap", number: true }, { title: "growth of the gap", number: true }],
+      gaps.map((gap) => [...(several ? [data.sources[gap.source].name] : []), gap.verifier, count(gap.rollouts), number(gap.reward), number(gap.shadow), number(gap.reward - gap.shadow), gap.excess === null ? "too few groups" : `${number(gap.excess)} standard errors`]),
+      "Training reward against other verifiers"));
+  } else {
+    node.append(el("p", { className: "note" }, "No second verifier scored these rollouts, so growing rewards cannot be confirmed here. Add one to a run with --set verifier.shadow='[NAME]', or to files with rlvr score."));
+  }
+  const alarms = data.sources.flatMap((source, i) => source.alarms.map((alarm) => ({ ...alarm, source: i })));
+  node.append(el("div", { className: "charts spaced" }, overlaid(views).map((chart) => chartFigure(chart, data.sources, alarms))));
+  for (const view of views) {
+    const name = several ? `: ${data.sources[view.source].name}` : "";
+    if (view.suspicious.length) append(node, [el("h3", {}, `Most suspicious rollouts${name}`), suspects(view, browser)]);
+    if (view.clusters.length) append(node, [el("h3", {}, `Completions by how they end${name}`), clusterTable(view, browser)]);
+  }
+}
+
+// Charts of the same title are one chart, with the curves of every run.
+function overlaid(views) {
+  const found = new Map();
+  for (const view of views) {
+    for (const chart of view.charts) {
+      if (found.has(chart.title)) found.get(chart.title).curves.push(...chart.curves);
+      else found.set(chart.title, { ...chart, curves: [...chart.curves] });
+    }
+  }
+  return [...found.values()];
+}
+
+function suspects(view, browser) {
+  return el("ol", { className: "suspects" }, view.suspicious.map((each) => el("li", {},
+    el("button", { type: "button", onclick: () => browser && browser.open(each.id) }, each.id),
+    el("span", {}, ` ${each.step === null ? "" : `step ${count(each.step)}, `}reward ${number(each.reward)}: ${each.reasons.join("; ")}`))));
+}
+
+function clusterTable(view, browser) {
+  const columns = [{ title: "last line, 0 for numbers", text: true }, { title: "rollouts", number: true }, { title: "first third", number: true }, { title: "last third", number: true }, { title: "gain", number: true }, { title: "reward", number: true }, { title: "others' reward", number: true }, { title: "" }];
+  const rows = view.clusters.map((each) => {
+    const row = [el("code", {}, each.shape || "(empty)"), count(each.count), percent(each.early), percent(each.late), `${each.gain >= 0 ? "+" : "−"}${number(Math.abs(each.gain))}`, number(each.reward), number(each.shadow),
+      el("button", { type: "button", onclick: () => browser && browser.open(each.example) }, "Example")];
+    if (each.is_suspicious) row.className = "differs";
+    return row;
+  });
+  return table(columns, rows, "Share of the rollouts in the first and the last third of the steps; the gain is what the change adds to the mean reward. Marked: the reward grows, and other verifiers do not confirm it.");
+}
