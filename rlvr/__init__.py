@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rlvr.rescore.score import score as score
     from rlvr.run.diagnose import Diagnosis as Diagnosis
     from rlvr.run.diagnose import diagnose as diagnose
+    from rlvr.run.evaluate import evaluate as evaluate
     from rlvr.run.export_model import ExportedModel as ExportedModel
     from rlvr.run.export_model import export_model as export_model
     from rlvr.run.generate import GenerateReporter as GenerateReporter
@@ -73,6 +74,7 @@ _HOME = {
     "list_datasets": "rlvr.bench.dataset_check",
     "check": "rlvr.bench.check",
     "diagnose": "rlvr.run.diagnose",
+    "evaluate": "rlvr.run.evaluate",
     "ExportedModel": "rlvr.run.export_model",
     "export_model": "rlvr.run.export_model",
     "GenerateReporter": "rlvr.run.generate",

@@ -15,6 +15,7 @@ from rlvr.cli.compare import compare
 from rlvr.cli.datasets import datasets
 from rlvr.cli.diagnose import diagnose
 from rlvr.cli.doctor import doctor
+from rlvr.cli.evaluate import evaluate
 from rlvr.cli.export import export
 from rlvr.cli.export_model import export_model
 from rlvr.cli.generate import generate
@@ -49,6 +50,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(cls=TrainCommand)(train)
+app.command("eval", cls=Command)(evaluate)
 for command in (
     generate,
     serve,

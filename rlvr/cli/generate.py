@@ -103,7 +103,7 @@ def generate(
     from rlvr.verify.composition import weighted
 
     parameters = {**context.params, "verifier": weighted(verifier or ())}
-    given = {key: (flag, _plain(parameters[name])) for name, (flag, key) in FLAGS.items()}
+    given = {key: (flag, plain(parameters[name])) for name, (flag, key) in FLAGS.items()}
     with ExitStack() as stack:
         result = generate_with(
             resolve(command_line_settings(set_ or [], given), config),
@@ -112,7 +112,7 @@ def generate(
             limit=limit,
             split=split,
             force=force,
-            reporter=_reporter(stack),
+            reporter=sampling_reporter(stack),
         )
     if as_json:
         print_json(result.to_dict())
@@ -120,12 +120,12 @@ def generate(
         print(_summary(result))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return an option's value as YAML would hold it."""
     return [str(each) for each in value] if isinstance(value, list) else value
 
 
-def _reporter(stack: ExitStack) -> GenerateReporter:
+def sampling_reporter(stack: ExitStack) -> GenerateReporter:
     """Return a reporter that prints notes and progress to standard error."""
     from rlvr.run.generate import GenerateReporter
 
