@@ -111,30 +111,22 @@ def evaluate(
     Raises RequestError (ConfigError, DataError, PluginError) if the request or a row is wrong, and RunError if the work
     cannot go on.
     """
-    listed = [datasets] if isinstance(datasets, str | Path) else datasets
-    trained = [train_sets] if isinstance(train_sets, str | Path) else train_sets
     given = mapping_settings({} if verifier is None else {"verifier.name": verifier}, "evaluate")
-    written = (
-        read_settings(Path(config)) if isinstance(config, str | Path) else mapping_settings(config or {}, "config")
-    )
+    how = (n, limit, split, greedy, temperature, top_p, max_tokens, seed)
+    settings = {**_written(config), **given}
     asked = EvaluationRequest(
-        model=model,
-        out=Path(out),
-        datasets=tuple(map(str, listed)),
-        n=n,
-        limit=limit,
-        split=split,
-        greedy=greedy,
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
-        seed=seed,
-        checkpoint=checkpoint,
-        train_sets=tuple(map(str, trained)),
-        settings={**written, **given},
-        force=force,
+        model, Path(out), _names(datasets), *how, checkpoint, _names(train_sets), settings, force=force
     )
     return evaluate_with(asked, reporter)
+
+
+def _names(sets: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    return (str(sets),) if isinstance(sets, str | Path) else tuple(map(str, sets))
+
+
+def _written(config: Mapping[str, Any] | Path | str | None) -> Settings:
+    """Return the settings of a mapping or a YAML file."""
+    return read_settings(Path(config)) if isinstance(config, str | Path) else mapping_settings(config or {}, "config")
 
 
 def evaluate_with(asked: EvaluationRequest, reporter: GenerateReporter | None = None) -> Evaluation:
