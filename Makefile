@@ -11,16 +11,19 @@ INSTALL := $(PIP) install -c constraints.txt --no-build-isolation
 # Three processes with one thread each, for two cores: a tenth of the tests' time is waiting for other processes, and
 # torch's own threads would fight over the cores. Files go to whichever is free, in the order of tests/conftest.py: the
 # longest first.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore tests/engines \
-	--ignore tests/trackers --ignore tests/sandbox
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	$(patsubst %,--ignore tests/%,$(APART) $(PRIVILEGED))
 
-# Real vLLM, built for CPUs, in an environment on top of $(VENV): its own pins contradict ours, and yet they work together.
-ENGINES := .venv-engines
+# Folders of tests with an environment of their own, .venv-NAME, on top of $(VENV):
+#   engines   real vLLM, built for CPUs (1.1 GB, a minute to install); its own pins contradict ours, and yet they work together
+#   trackers  wandb, trackio and mlflow (200 MB)
+#   site      mkdocs and its theme (60 MB)
+APART := engines trackers site
 
-# wandb, trackio and mlflow, in the same way.
-TRACKERS := .venv-trackers
+# Folders of tests that need Debian's packages or root.
+PRIVILEGED := sandbox
 
-.PHONY: train test test-engines test-trackers test-sandbox quick lint types unit docs constraints clean
+.PHONY: train test $(APART:%=test-%) $(PRIVILEGED:%=test-%) quick lint types unit docs site constraints clean
 
 # ARGS="--steps 2" makes it short.
 train: $(VENV)/.installed
@@ -42,13 +45,8 @@ types: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	$(PYTEST)
 
-# Needs 1.1 GB more, and a minute to install.
-test-engines: $(ENGINES)/.installed
-	OMP_NUM_THREADS=1 $(ENGINES)/bin/python -m pytest tests/engines
-
-# Needs 200 MB more.
-test-trackers: $(TRACKERS)/.installed
-	OMP_NUM_THREADS=1 $(TRACKERS)/bin/python -m pytest tests/trackers
+$(APART:%=test-%): test-%: .venv-%/.installed
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest tests/$*
 
 # Attacks on the sandbox of programs, as root and as another user. Needs root, and Debian's packages if bubblewrap or a
 # Python that every user may run is missing.
@@ -59,6 +57,10 @@ test-sandbox: $(VENV)/.installed-dev
 # Runs every command and every example in the documents again, and writes down what they print.
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/refresh.py
+
+# The documents as a web site, in build/site; warnings are errors.
+site: .venv-site/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/python -m mkdocs build --quiet
 
 # A stamp is written after its step has succeeded, so an interrupted step is done again and a finished one is not.
 $(VENV)/.created:
@@ -91,4 +93,4 @@ constraints: $(VENV)/.installed-dev
 	touch $(VENV)/.installed $(VENV)/.installed-dev
 
 clean:
-	rm -rf $(VENV) $(ENGINES) $(TRACKERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(APART:%=.venv-%) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,8 +26,8 @@ OURS = ("tests", "benchmarks", "examples", "docs")
 
 IMPORTED_BY_OTHERS = {"torch.utils.tensorboard": "tensorboard"}
 """Modules that import a distribution which they do not require."""
-ELSEWHERE = {"vllm", "wandb", "trackio", "mlflow"}
-"""Tested in environments of their own: tests/engines/requirements.txt, tests/trackers/requirements.txt."""
+ELSEWHERE = {"vllm", "wandb", "trackio", "mlflow", "mkdocs"}
+"""Tested in environments of their own: `APART` in the Makefile."""
 TOOLS = {
     *("build", "mypy", "pytest-randomly", "pytest-timeout", "pytest-xdist", "ruff", "setuptools", "types-pyyaml"),
     "wheel",
