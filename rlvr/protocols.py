@@ -68,6 +68,14 @@ class Verifier(Protocol):
         """Return the verdict on one completion."""
 
 
+@runtime_checkable
+class Diagnosed(Protocol):
+    """A registered object that depends on the machine, such as a verifier's class with a static method `doctor`."""
+
+    def doctor(self) -> str:
+        """Return what it works with on this machine, for `rlvr doctor`. Raises an error that says what is missing."""
+
+
 # --- prompts --------------------------------------------------------------------------------------------------------
 
 

@@ -23,12 +23,16 @@ NAMES = (
     "tools",
     "ifeval",
     "sql",
+    "code-python",
     "http",
     "judge",
 )
 """Names of the verifiers; each has a module of its own, with underscores for hyphens."""
+_MODULES = {"code-python": "code"}
+"""Modules that are called otherwise."""
 
 
 @hookimpl
 def rlvr_verifiers() -> Mapping[str, str]:
-    return {name: f"rlvr_verifiers.{name.replace('-', '_')}:check" for name in NAMES}
+    modules = {name: _MODULES.get(name, name.replace("-", "_")) for name in NAMES}
+    return {name: f"rlvr_verifiers.{module}:check" for name, module in modules.items()}

@@ -15,13 +15,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rlvr.cli.json_output import print_json
 from rlvr.columns import columns
 from rlvr.errors import PluginError, RunError
+
+if TYPE_CHECKING:
+    from rlvr.protocols import Diagnosed
 
 GIB = 2**30
 # Below these, a run of the default size may not finish: a math worker may need 2 GiB, checkpoints some 100 MiB.
@@ -161,13 +164,16 @@ def _extras() -> Iterator[Finding]:
 
 
 def _plugins() -> Iterator[Finding]:
+    from rlvr.protocols import Diagnosed
     from rlvr.registry import registry
 
     entries = registry().entries()
     broken = 0
     for entry in entries:
         try:
-            entry.load()
+            target = entry.load()
+            if isinstance(target, Diagnosed):
+                yield _diagnosed(entry.name, target)
         except PluginError as error:
             broken += 1
             # A name that lacks a third-party module is only unavailable; our own needs are reported as dependencies.
@@ -185,6 +191,14 @@ def _plugins() -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         return
     yield Finding("plugin", "verifiers", "ok", f"PyPI's verifiers {beside} is installed too: rlvr's are rlvr_verifiers")
+
+
+def _diagnosed(name: str, target: Diagnosed) -> Finding:
+    """Return what a plugin says about this machine. It is only unavailable if it raises."""
+    try:
+        return Finding("plugin", name, "ok", target.doctor())
+    except Exception as error:
+        return Finding("plugin", name, "note", str(error))
 
 
 def _way_out(distribution: str) -> str:

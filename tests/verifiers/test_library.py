@@ -16,7 +16,9 @@ from rlvr.verify.verifying import FunctionVerifier, load_verifier
 from rlvr_verifiers.plugin import NAMES
 
 DOCS = Path(__file__).parents[2] / "docs" / "verifiers"
-LIBRARY = [name for name in NAMES if name not in ("math", "math-verify", "http", "judge")]  # they have their own tests
+LIBRARY = [
+    name for name in NAMES if name not in ("math", "math-verify", "http", "judge", "code-python")
+]  # they have their own tests
 LETTERS = [AttackTarget("Which is heavier?", "B", "C"), AttackTarget("Which is heavier?", "D", "A")]
 TARGETS = {
     "exact": [*OWN, *LETTERS, AttackTarget("Which city?", "Paris", "Rome")],

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import select
 import shutil
@@ -76,6 +77,8 @@ class Allowance:
     """Bytes that it may print, or return from one call."""
     files: int = 16 * 2**20
     """Bytes of its folder, and of a file."""
+    total: float = 60.0
+    """Seconds of CPU of its life, and seconds of the clock of a life in which it hardly computes."""
 
     @property
     def clock(self) -> float:
@@ -224,7 +227,7 @@ class Box:
         self.start()
         assert self._control is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        order = Order(memory=limits.memory, cpu=_whole_life(limits), files=limits.files)
+        order = Order(memory=limits.memory, cpu=math.ceil(limits.total), files=limits.files, idle=limits.total)
         with theirs, _memory(json.dumps(job).encode()) as text:
             descriptors = [*streams, text, channel, theirs.fileno()]
             try:
@@ -405,11 +408,6 @@ def _report(watch: socket.socket, over: float) -> Ended:
 
 
 # --- starting -------------------------------------------------------------------------------------------------------
-
-
-def _whole_life(limits: Allowance) -> int:
-    """Return the CPU seconds after which the kernel ends a program, whatever its warden does."""
-    return int(limits.seconds) + 3_600 if limits.seconds > 60 else 300
 
 
 def _command(kind: Kind, python: Interpreter) -> list[str]:

@@ -264,13 +264,13 @@ def ask(request: list[Any]) -> list[Any]:
     if reply[0] == "raised":
         kind = getattr(builtins, str(reply[1]), None)
         known = isinstance(kind, type) and issubclass(kind, Exception)
-        raise (kind if known and kind is not None else ProgramError)(str(reply[2]))
+        raise (kind if known and kind is not None else ProgramError)(str(reply[2]).removeprefix(f"{reply[1]}: "))
     return reply
 
 
 def _tests(job: dict[str, Any]) -> int:
     names = _module("tests")
-    names.update({name: Remote(name) for name in job["names"]})
+    names.update({name: Remote(target) for name, target in job["names"].items()})
     try:
         exec(compile(job["setup"], "setup.py", "exec", dont_inherit=True), names)
     except BaseException as error:

@@ -60,7 +60,9 @@ class Order(TypedDict):
     memory: int
     """Bytes of address space."""
     cpu: int
-    """Seconds of CPU in its whole life: the kernel's own limit, in case the warden dies."""
+    """Seconds of CPU in its whole life: a limit of the kernel's own."""
+    idle: float
+    """Seconds of the clock in its whole life, if it hardly computes."""
     files: int
     """Bytes of its folder, and of a file."""
 
@@ -141,7 +143,7 @@ def _watch(place: Confinement, order: Order, descriptors: list[int], libc: ctype
     for descriptor in descriptors:
         os.close(descriptor)
     watch = socket.socket(fileno=socket_of_client)
-    ended = _wait(pid, watch)
+    ended = _wait(pid, watch, order["idle"])
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     if place["kind"] == "none":
@@ -154,14 +156,14 @@ def _watch(place: Confinement, order: Order, descriptors: list[int], libc: ctype
     os._exit(0)
 
 
-def _wait(pid: int, watch: socket.socket) -> str:
+def _wait(pid: int, watch: socket.socket, idle: float) -> str:
     """Wait until the program ends or must be ended, and return which: exited, cpu, clock or closed."""
     poll = select.poll()
     process = os.pidfd_open(pid)
     poll.register(process, select.POLLIN)
     poll.register(watch, select.POLLIN)
     begun, before, cpu, clock = time.monotonic(), 0.0, 60.0, 60.0  # until the client allows time
-    over = begun + clock
+    over, born = begun + clock, begun
     while True:
         left = min(cpu - (cpu_seconds(pid) - before), over - time.monotonic())
         ready = {descriptor for descriptor, _ in poll.poll(max(1.0, left * 1e3 + 1))}
@@ -173,6 +175,8 @@ def _wait(pid: int, watch: socket.socket) -> str:
                 return "closed"
             cpu, clock = TIME.unpack(message)
             begun, before = time.monotonic(), cpu_seconds(pid)
+            if begun - born > idle and before < BUSY * (begun - born):
+                return "clock"
             over = begun + clock
         used, waited = cpu_seconds(pid) - before, time.monotonic() - begun
         if used >= cpu:
