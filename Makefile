@@ -18,12 +18,13 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loa
 #   engines   real vLLM, built for CPUs (1.1 GB, a minute to install); its own pins contradict ours, and yet they work together
 #   trackers  wandb, trackio and mlflow (200 MB)
 #   site      mkdocs and its theme (60 MB)
-APART := engines trackers site
+#   browser   selenium, which drives Chromium, to look at reports (30 MB)
+APART := engines trackers site browser
 
 # Folders of tests that need Debian's packages or root.
 PRIVILEGED := sandbox
 
-.PHONY: train test $(APART:%=test-%) $(PRIVILEGED:%=test-%) quick lint types unit docs site constraints clean
+.PHONY: train test chromium $(APART:%=test-%) $(PRIVILEGED:%=test-%) quick lint types unit docs site constraints clean
 
 # ARGS="--steps 2" makes it short.
 train: $(VENV)/.installed
@@ -47,6 +48,11 @@ unit: $(VENV)/.installed-dev
 
 $(APART:%=test-%): test-%: .venv-%/.installed
 	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest tests/$*
+
+# Debian's packages, 500 MB; that needs root.
+test-browser: chromium
+chromium:
+	command -v chromium && command -v chromedriver || (apt-get update && apt-get install -y chromium chromium-driver)
 
 # Attacks on the sandbox of programs, as root and as another user. Needs root, and Debian's packages if bubblewrap or a
 # Python that every user may run is missing.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from rlvr.draws import draw
@@ -17,7 +18,6 @@ from rlvr.offpolicy.staleness import BUCKETS, bucket_of
 from rlvr.record.reading import read_rows, source_of
 from rlvr.record.rows import Row
 from rlvr.record.schema import GroupStats
-from rlvr.record.store import TOKEN_COLUMNS
 from rlvr.reports.observations import RIGHT, Observation, Observations, version_runs
 from rlvr.reports.sources import ReportSource
 from rlvr.reports.token_text import TokenTexts, token_texts
@@ -33,7 +33,7 @@ class Budget:
     """Limits on what the page holds, so that it stays small enough to open."""
 
     rollouts: int = 100_000
-    characters: int = 24_000_000
+    characters: int = 48_000_000
     """Characters of prompts, completions and reasons."""
     tokens: int = 1_200_000
     """Tokens that are shown one by one."""
@@ -128,7 +128,7 @@ def choose(
     kept, rows, characters = [], 0, 0
     for rank, _, place, group in sorted(ranked, key=lambda each: each[:3]):
         rows += len(group)
-        characters += sum(each.characters + 150 for each in group)
+        characters += sum(each.characters + 100 for each in group)
         if rank >= 0 and (rows > budget.rollouts or characters > budget.characters):
             break
         kept.append((place, group))
@@ -214,7 +214,7 @@ class _Builder:
             "index": index if isinstance(index, int) else None,
             "step": each.step,
             "lag": each.lag,
-            "bucket": int(bucket_of([each.lag or 0], [each.lag is not None])[0]),
+            "bucket": _bucket(each.lag),
             "versions": "–".join(map(str, sorted({versions[0], versions[-1]}))) if versions else None,
             "status": each.status if each.status != "graded" else "right" if each.is_right else "wrong",
             "reward": _short(each.reward),
@@ -296,6 +296,11 @@ _ROW_COLUMNS = (
     *("id", "group", "index", "step", "lag", "bucket", "versions", "status", "reward", "advantage", "tokens"),
     *("finish", "completion", "flip", "scores", "chunk"),
 )
+_READ = (
+    *("schema_version", "id", "group_id", "segment", "index", "prompt", "messages", "completion", "task"),
+    *("policy_versions", "scores"),
+)
+_READ_TOKENS = ("token_ids", "loss_mask", "behaviour_logprobs")
 LAG_BUCKETS = BUCKETS
 """Names of the values of the column `bucket`."""
 
@@ -310,10 +315,17 @@ def _rows(
     for file in sorted(by_file):
         own = by_file[file]
         needs = any(each.id in tokens_of for each in own.values())
-        without = TOKEN_COLUMNS - ({"token_ids", "loss_mask", "behaviour_logprobs"} if needs else set())
-        for number, row in enumerate(read_rows(source_of(source.files[file]), without=without)):
+        rows = source_of(source.files[file])
+        columns = frozenset({*_READ, *rows.columns.values(), *(_READ_TOKENS if needs else ())})
+        for number, row in enumerate(read_rows(rows, only=columns)):
             if number in own:
                 yield own[number], row
+
+
+@cache
+def _bucket(lag: int | None) -> int:
+    """Return the place of a lag's bucket among `LAG_BUCKETS`."""
+    return int(bucket_of([lag or 0], [lag is not None])[0])
 
 
 def _advantages(chosen: Iterable[Sequence[Observation]]) -> Iterator[tuple[tuple[int, int], float]]:

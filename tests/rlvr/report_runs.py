@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from rlvr.record.schema import Rollout, Score, Status, Task, VersionRun
 from rlvr.record.store import write_rollouts
@@ -47,4 +52,47 @@ def make_run(
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for step, batch in enumerate(batches):
         write_rollouts(run / "rollouts" / f"step-{step:06d}.parquet", batch)
+    return run
+
+
+WORDS = "so we add the two numbers and carry the one then check the sum again before we box it"
+
+
+def make_long_run(run: Path, steps: int, groups: int = 125, size: int = 8) -> Path:
+    """Write a run of `steps * groups * size` rollouts of 20 words each, no two alike, and return its path.
+
+    The first batch is made of records; the others are its columns with other ids and texts, which is a hundred times
+    faster.
+    """
+
+    def completion(group: int, index: int) -> str:
+        words = WORDS.split()
+        chosen = ((index * 7 + k * (group % 5 + 1)) % len(words) for k in range(20))
+        return " ".join(f"{words[place]}{k * (group + index) % 97}" for k, place in enumerate(chosen))
+
+    first = [
+        rollout(
+            f"0-{group}",
+            index,
+            completion(group, index),
+            score("math", float((index + group) % 3 == 0), reason="equal", extracted=str(index)),
+            group_size=size,
+        )
+        for group in range(groups)
+        for index in range(size)
+    ]
+    make_run(run, [metrics(i, entropy=math.exp(-i / steps)) for i in range(steps)], [first])
+    batch = pq.read_table(run / "rollouts" / "step-000000.parquet")
+    for step in range(1, steps):
+        changed = batch
+        for name in ("id", "group_id"):
+            place = batch.schema.get_field_index(name)
+            renamed = pc.replace_substring_regex(batch.column(name), "^0-", f"{step}-")
+            changed = changed.set_column(place, batch.schema.field(name), renamed)
+        place = batch.schema.get_field_index("completion")
+        texts = pa.chunked_array(
+            [[f"{step} {text} {i * step}" for i, text in enumerate(batch.column(place).to_pylist())]]
+        )
+        changed = changed.set_column(place, batch.schema.field(place), texts)
+        pq.write_table(changed, run / "rollouts" / f"step-{step:06d}.parquet")
     return run

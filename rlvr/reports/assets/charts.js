@@ -27,7 +27,7 @@ class ChartView {
     this.alarms = chart.kind === "buckets" ? [] : alarms;
     this.byCurve = sources.length === 1;
     this.readout = el("div", { className: "readout" });
-    this.plot = el("div", { className: "plot", tabindex: "0", role: "img" });
+    this.plot = el("div", { className: "plot", tabindex: "0", role: "img", "aria-label": this.summary(chart.curves) });
     this.plot.addEventListener("keydown", (event) => this.key(event));
     this.details = el("details", { ontoggle: () => this.fillDetails() }, el("summary", {}, "About, and the numbers"));
     this.figure = el("figure", {},

@@ -482,7 +482,7 @@ class Rollouts {
 const COLORINGS = [["logprob", "log-probability"], ["ratio", "log w, newest weights"], ["advantage", "advantage"], ["none", "no color"]];
 
 function shade(coloring, logprob, ratio, advantage) {
-  const color = (sign, alpha) => `rgba(${variable(sign < 0 ? "--warm" : "--cold")}, ${Math.min(0.75, alpha).toFixed(3)})`;
+  const color = (sign, alpha) => `rgba(${variable(sign < 0 ? "--warm" : "--cold")}, ${Math.min(0.7, alpha).toFixed(3)})`;
   if (coloring === "logprob" && logprob !== null) return color(-1, -logprob / 6);
   if (coloring === "ratio" && ratio !== null) return color(ratio, Math.abs(ratio));
   if (coloring === "advantage" && logprob !== null && advantage !== null) return color(advantage, Math.abs(advantage) / 4);
