@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import model_validator
 
 from rlvr.protocols import TrainContext
+from rlvr.record.schema import TOPK_IDS, TOPK_LOGPROBS, Rollout
 
 from .batch import Batch
 from .loss.advantage import ADVANTAGES
@@ -64,6 +65,17 @@ class GrpoOptions(LossOptions, PolicyGradientOptions):
             "masks=cppo": "cppo" in self.masks,
         }
         return super().needs_whole_rollouts + tuple(f"trainer.{name}" for name, is_given in given.items() if is_given)
+
+    @property
+    def needs_topk(self) -> tuple[str, ...]:
+        """Return the settings that need the sampler's likeliest tokens."""
+        return ("trainer.centering=score",) if self.centering == "score" else ()
+
+    def lacks(self, rollout: Rollout) -> str | None:
+        """Return the field that a saved rollout lacks, including its likeliest tokens."""
+        if self.needs_topk and not {TOPK_IDS, TOPK_LOGPROBS} <= rollout.extra_tokens.keys():
+            return f"no extra_tokens.{TOPK_IDS}, which {self.needs_topk[0]} needs"
+        return super().lacks(rollout)
 
     @model_validator(mode="after")
     def _reject_unused_numbers(self) -> Self:

@@ -4,7 +4,7 @@ float64, and against each other."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -233,6 +234,117 @@ def test_filtered_and_unfiltered_rollouts_train_in_one_batch(
     assert all(np.allclose(f, e, atol=1e-5, equal_nan=True) for f, e in zip(found, expected, strict=True))
     metrics = trainer.update([*groups_of(some, oracle), *groups_of(others, oracle)])
     assert metrics["ratio/max"] == pytest.approx(1.0, abs=2e-4)
+
+
+# --- score centering ------------------------------------------------------------------------------------------------
+
+
+def weights(options: dict[str, Any]) -> Callable[[float, float], float]:
+    """Return f(p, q) of a composition."""
+    if options["surrogate"] == "rec":
+        return lambda p, q: 1.0
+    if options["surrogate"] == "cispo":
+        return lambda p, q: min(max(p / q, 0.9), 1.2)
+    return lambda p, q: p / q * (abs(p - q) <= 0.02)
+
+
+CENTERED = [
+    {"surrogate": "rec", "band": "none"},
+    {"surrogate": "cispo", "band": "additive", "epsilon": 0.1, "epsilon_high": 0.2},
+    {"surrogate": "clip", "band": "none", "masks": ["ipo"], "ipo_epsilon": 0.02},
+]
+
+
+@pytest.mark.parametrize("filters", [{}, {"top_k": 12, "top_p": 0.9}], ids=str)
+@pytest.mark.parametrize("options", CENTERED, ids=lambda o: o["surrogate"])
+def test_a_centered_gradient_is_that_over_the_whole_vocabulary(
+    options: dict[str, Any], filters: dict[str, Any], sampler: HFSampler, tiny_model: Path, oracle: ModuleType
+) -> None:
+    """Minus f·A·∇ log π of the drawn token, less its mean under the sampler, which the oracle sums over all tokens."""
+    groups = groups_of(records(sampler, **filters), oracle)
+    trainer = make(tiny_model, aggregation="token_mean", centering="score", micro_batch_tokens=60, **options)
+    reference, f = oracle.Oracle(tiny_model), weights(options)
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in trainer.policy.parameters:
+            parameter += 0.05 * torch.randn(parameter.shape, generator=draw)
+        for own, given in zip(reference.model.parameters(), trainer.policy.model.parameters(), strict=True):
+            own.copy_(given)
+    _, found = gradients_of(trainer, groups)
+    total: Any = 0.0
+    tokens = fs = 0
+    for group in groups:
+        for rollout, reward in zip(group.rollouts, group.rewards, strict=True):
+            a = (reward - 0.5) / math.sqrt(0.25 + 1e-6)
+            log_p_TV = reference.distributions(rollout)
+            for t, place in enumerate(np.flatnonzero(rollout.loss_mask)):
+                ids, logprobs = (rollout.extra_tokens[name][place] for name in (TOPK_IDS, TOPK_LOGPROBS))
+                top = {int(v): float(q) for v, q in zip(ids, logprobs, strict=True) if v >= 0}
+                log_p, names = log_p_TV[t], list(top)
+                if filters:
+                    log_p, top = log_p[names], {k: top[v] for k, v in enumerate(names)}
+                    log_p = log_p - torch.logsumexp(log_p, 0)
+                drawn = (
+                    log_p[names.index(int(rollout.token_ids[place]))] if filters else log_p[rollout.token_ids[place]]
+                )
+                weight = f(math.exp(drawn.item()), math.exp(rollout.behaviour_logprobs[place]))
+                total = total + a * (weight * drawn - oracle.mean_score(log_p, top, f))
+                tokens, fs = tokens + 1, fs + (weight != 1)
+    assert relative(found, reference.gradients(-total / tokens)) < 1e-4
+    assert fs or options["surrogate"] == "rec"
+
+
+def test_the_mean_of_a_centered_score_is_zero_whatever_the_sampler(tiny_model: Path, oracle: ModuleType) -> None:
+    """Every token of a two-token support, drawn as often as the sampler says, with the same advantage: no gradient."""
+    q = [0.25, 0.75]
+    rollouts = []
+    for i, token in enumerate([7, 9, 9, 9]):
+        logprobs = [math.log(q[token == 9])]
+        columns = {
+            TOPK_IDS: np.array([[-1, -1], [-1, -1], [7, 9]], np.int32),
+            TOPK_LOGPROBS: np.array([[np.nan] * 2, [np.nan] * 2, np.log(q)], np.float32),
+        }
+        rollout = oracle.make_rollout(f"r{i}", [5, 6], [token], logprobs, extra_tokens=columns)
+        rollouts.append(changed(rollout, top_k=2))
+    plain = {"advantage": "raw", "mask_zero_variance": False, "surrogate": "rec", "band": "none", "lr": 1e-9}
+    group = oracle.make_group(rollouts, [1.0] * 4)
+    drift = gradients_of(make(tiny_model, **plain), [group])[0]["train/grad_norm"]
+    centered = gradients_of(make(tiny_model, centering="score", **plain), [group])[0]["train/grad_norm"]
+    assert drift > 0.01
+    assert centered < 1e-5
+
+
+def test_centering_without_likeliest_tokens_is_refused(
+    sampler: HFSampler, tiny_model: Path, oracle: ModuleType
+) -> None:
+    trainer = make(tiny_model, surrogate="rec", band="none", centering="score")
+    bare = [without(rollout) for rollout in records(sampler, groups=1)]
+    reason = "no extra_tokens.sampler/topk_ids, which trainer.centering=score needs"
+    assert trainer.options.lacks(bare[0]) == reason
+    with pytest.raises(RunError, match=reason):
+        trainer.update(groups_of(bare, oracle))
+    config = small_runs.small_config(
+        tiny_model, trainer__surrogate="rec", trainer__band="none", trainer__centering="score"
+    )
+    with pytest.raises(ConfigError, match=r"trainer.centering=score needs the likeliest tokens .* sampling.keep_topk"):
+        make_plan(config)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "surrogate=clip with band=none and masks=.ipo."),
+        ({"surrogate": "cispo", "band": "none"}, "without a bound, the weight π/α centers by itself"),
+        ({"surrogate": "rec"}, "needs surrogate=rec with band=none"),
+        ({"surrogate": "up"}, "needs surrogate=rec with band=none"),
+        ({"surrogate": "rec", "band": "none", "masks": ["dppo_tv"]}, "knows no mean of what the mask dppo_tv leaves"),
+        ({"surrogate": "cispo", "denominator": "iterate"}, "denominator=iterate: the mean is that of a weight of π/α"),
+        ({"surrogate": "cispo", "ratio": "geometric"}, "ratio=geometric: the mean is that of"),
+    ],
+)
+def test_what_centering_does_not_go_with_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        GrpoOptions(centering="score", **options)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -15,11 +15,12 @@ from rlvr.settings import formerly
 
 from .axes import bind, one_of
 from .bands import BANDS
+from .centering import CENTERINGS
 from .centers import CENTERS
 from .corrections import CORRECTIONS, Bounds
 from .kl import KL_TERMS
 from .losses import Loss
-from .masks import FIXED_MASKS, LIVE_MASKS
+from .masks import FIXED_MASKS, LIVE_MASKS, near
 from .ratios import LEVELS
 from .surrogates import SURROGATES
 
@@ -36,6 +37,7 @@ LOSS_AXES: Mapping[str, Mapping[str, Any]] = {
     "band": BANDS,
     "surrogate": SURROGATES,
     "correction": CORRECTIONS,
+    "centering": CENTERINGS,
     "kl": KL_TERMS,
 }
 
@@ -81,6 +83,10 @@ class LossOptions(BaseModel):
     )
     mismatch_low: float | None = Field(default=None, ge=0, description="lower bound of w at lag 0, if different")
     mismatch_high: float | None = Field(default=None, gt=0, description="upper bound of w at lag 0, if different")
+    centering: Annotated[str, one_of("centering", CENTERINGS)] = Field(
+        default="none",
+        description="none, or score: subtract the score's mean under the sampler, which needs sampling.keep_topk",
+    )
     masks: tuple[Annotated[str, one_of("mask", FIXED_MASKS, LIVE_MASKS)], ...] = Field(
         default=(), description="tokens to leave out: truncated, max_lag, opsm, dppo_tv, ipo, cppo"
     )
@@ -118,7 +124,7 @@ class LossOptions(BaseModel):
 
     def _conflicts(self) -> list[tuple[bool, str]]:
         """Return (is chosen, reason) for each combination that is rejected."""
-        return [*self._band_conflicts(), *self._correction_conflicts()]
+        return [*self._band_conflicts(), *self._correction_conflicts(), *self._centering_conflicts()]
 
     def _band_conflicts(self) -> list[tuple[bool, str]]:
         around_one = (self.ratio, self.denominator, self.center) == ("token", "behavior", "one")
@@ -189,6 +195,29 @@ class LossOptions(BaseModel):
             ),
         ]
 
+    def _centering_conflicts(self) -> list[tuple[bool, str]]:
+        if self.centering == "none":
+            return []
+        around = {"ratio": "token", "denominator": "behavior", "center": "one", "correction": "none"}
+        others = [f"{name}={getattr(self, name)}" for name, value in around.items() if getattr(self, name) != value]
+        masks = [name for name in self.masks if name in LIVE_MASKS and name != "ipo"]
+        bounded = {"rec": self.band == "none", "cispo": self.band != "none"}
+        bounded["clip"] = self.band == "none" and "ipo" in self.masks
+        return [
+            (
+                bool(others),
+                f"trainer.centering=score does not go with {' and '.join(others)}: the mean is that of a weight of π/α "
+                "per token",
+            ),
+            (bool(masks), f"trainer.centering=score knows no mean of what the mask {(masks or ['?'])[0]} leaves"),
+            (
+                not bounded.get(self.surrogate, False) or self.delta is not None,
+                "trainer.centering=score needs surrogate=rec with band=none (no weight), surrogate=cispo with a band "
+                "(a bounded weight), or surrogate=clip with band=none and masks=[ipo]; without a bound, the weight π/α "
+                "centers by itself",
+            ),
+        ]
+
 
 def compose(options: LossOptions, beta: float) -> Loss:
     """Return the loss that the options choose. `beta` is the weight of the KL term."""
@@ -202,6 +231,9 @@ def compose(options: LossOptions, beta: float) -> Loss:
         linear=surrogate.linear,
         bounded_by=bind(surrogate.bounded, options),
         masks=tuple(bind(LIVE_MASKS[name], options) for name in options.masks if name in LIVE_MASKS),
+        centering=CENTERINGS[options.centering],
+        weight=surrogate.weight,
+        near=bind(near, options) if "ipo" in options.masks else None,
         kl=KL_TERMS[options.kl],
         beta=beta,
         denominator=options.denominator,

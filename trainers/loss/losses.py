@@ -1,6 +1,6 @@
 """A loss, composed of small pure functions: ratio × center × band × surrogate × correction × masks × KL term.
 
-    objective_t = k_t · (m_t · c_t · f(r_t; band around r'_t, A) - β · KL_t)
+    objective_t = k_t · (m_t · c_t · f(r_t; band around r'_t, A) - centering_t - β · KL_t)
 
 k is 1 for tokens that the correction and the masks over records keep, m for those that the masks over π keep.
 
@@ -27,7 +27,7 @@ from ..batch import UNKNOWN, Batch
 from .bands import Edges
 from .centers import interpolated, iterate, proximal_share
 from .corrections import Bounds, Correction, correct
-from .ratios import log_ratio
+from .ratios import HIGHEST, log_ratio
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +57,10 @@ class Loss:
     linear: bool
     bounded_by: Callable[..., Tensor]
     masks: tuple[Callable[..., Tensor], ...]
+    centering: Callable[..., Tensor] | None
+    weight: Callable[[Tensor, Tensor, Tensor], Tensor] | None
+    near: Callable[[Tensor, Tensor], Tensor] | None
+    """The mask ipo, for probabilities of any token."""
     kl: Callable[[Tensor, Tensor, Tensor], Tensor]
     beta: float
     denominator: Literal["behavior", "iterate"]
@@ -111,16 +115,32 @@ class Loss:
 
     def objective(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
         """Return the (B, T) objective to maximize; 0 outside `batch.keep_BT`."""
-        objective_BT = self.surrogate(logprobs_BT, *self._terms(batch, logprobs_BT))
+        terms = self._terms(batch, logprobs_BT)
+        objective_BT = self.surrogate(logprobs_BT, *terms)
         if batch.correction_BT is not None:
             objective_BT = objective_BT * batch.correction_BT
         for mask in self.masks:
             objective_BT = torch.where(mask(batch, logprobs_BT.detach()), objective_BT, 0.0)
+        if self.centering is not None:
+            # Also for tokens that a mask has removed: the mean is over what could have been drawn.
+            objective_BT = objective_BT - self.centering(batch, self._weight_within(terms))
         if batch.reference_logprobs_BT is not None:
             kept_BT = torch.where(batch.keep_BT, logprobs_BT, batch.reference_logprobs_BT)
             ratio_BT = torch.exp(log_ratio(logprobs_BT, batch.behaviour_logprobs_BT, batch.keep_BT))
             objective_BT = objective_BT - self.beta * self.kl(kept_BT, batch.reference_logprobs_BT, ratio_BT)
         return torch.where(batch.keep_BT, objective_BT, 0.0)
+
+    def _weight_within(self, terms: Terms) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return f(p/q) of any token, from log p and log q: the surrogate's weight, 0 where the mask ipo removes it."""
+        assert self.weight is not None
+        bounded = self.weight
+
+        def weight(log_p_BTL: Tensor, log_q_BTL: Tensor) -> Tensor:
+            ratio_BTL = torch.exp((log_p_BTL - log_q_BTL).clamp(max=HIGHEST))
+            weight_BTL = bounded(ratio_BTL, terms.low_BT[..., None], terms.high_BT[..., None])
+            return weight_BTL if self.near is None else weight_BTL * self.near(log_p_BTL, log_q_BTL)
+
+        return weight
 
     def bounded(self, batch: Batch, logprobs_BT: Tensor) -> Tensor:
         """Return (B, T) bool: the band removes the token's gradient or, if the surrogate has a weight, limits it."""

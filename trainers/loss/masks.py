@@ -57,9 +57,13 @@ def ipo(batch: Batch, logprobs_BT: Tensor, ipo_epsilon: float) -> Tensor:
 
     The difference is computed as max(π, α) · (1 - e^-|log π - log α|), which does not cancel for close probabilities.
     """
-    gap_BT = (logprobs_BT - batch.behaviour_logprobs_BT).abs()
-    larger_BT = torch.maximum(logprobs_BT, batch.behaviour_logprobs_BT)
-    return torch.exp(larger_BT) * -torch.expm1(-gap_BT) <= ipo_epsilon
+    return near(logprobs_BT, batch.behaviour_logprobs_BT, ipo_epsilon)
+
+
+def near(log_p: Tensor, log_q: Tensor, ipo_epsilon: float) -> Tensor:
+    """Return whether |p - q| <= ε, given logarithms."""
+    larger = torch.exp(torch.maximum(log_p, log_q))
+    return larger * -torch.expm1(-(log_p - log_q).abs()) <= ipo_epsilon
 
 
 def cppo(batch: Batch, logprobs_BT: Tensor, cppo_delta: float, cppo_budget: float, cppo_floor: float) -> Tensor:

@@ -29,6 +29,9 @@ class Surrogate(NamedTuple):
     reject."""
     level: str | None = None
     """The only `trainer.ratio` that it is defined for, if there is just one."""
+    weight: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    """`weight(r, low, high)`: the factor of A · ∇ log π in its gradient, if that is the same for both signs of A;
+    for `clip` and `rec` without a band."""
 
 
 def clip(
@@ -108,10 +111,20 @@ def up_bounded(ratio_BT: Tensor, low_BT: Tensor, high_BT: Tensor, advantages_BT:
     return (ratio_BT < low_BT) & (advantages_BT < 0)
 
 
+def limited(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return clip(r, low, high)."""
+    return torch.minimum(torch.maximum(r, low), high)
+
+
+def unweighted(r: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return 1."""
+    return torch.ones_like(r)
+
+
 SURROGATES: Mapping[str, Surrogate] = {
-    "clip": Surrogate(clip, clip_bounded, linear=True),
-    "cispo": Surrogate(cispo, outside),
-    "rec": Surrogate(rec, clip_bounded, weighted=False),
+    "clip": Surrogate(clip, clip_bounded, linear=True, weight=limited),
+    "cispo": Surrogate(cispo, outside, weight=limited),
+    "rec": Surrogate(rec, clip_bounded, weighted=False, weight=unweighted),
     "topr": Surrogate(topr, topr_bounded, weighted=False, level="sequence"),
     "up": Surrogate(up, up_bounded),
 }

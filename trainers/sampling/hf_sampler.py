@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import transformers
@@ -25,6 +25,8 @@ from .completions import Completions, check_request, sample_seed
 from .decode import Completion, decode
 from .saved_weights import load_weights, save_weights
 
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
 
 class HFSamplerOptions(SamplerOptions):
     """Keys of `sampling.options` for the sampler `hf`: how much is decoded at once."""
@@ -32,6 +34,10 @@ class HFSamplerOptions(SamplerOptions):
     max_sequences: int = Field(default=512, ge=1, description="largest number of rows in a batch")
     max_batch_tokens: int = Field(
         default=131072, ge=1, description="size of the key-value cache: rows × (prompt + max_tokens)"
+    )
+
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        default=None, description="dtype of the sampler's weights; null is the run's"
     )
 
     @property
@@ -43,7 +49,8 @@ class HFSamplerOptions(SamplerOptions):
         """Return the bytes of the sampler's weights, and an estimate of its key-value cache."""
         tokens = max(run.longest, min(self.max_batch_tokens, min(self.max_sequences, run.rollouts) * run.longest))
         cache = 2 * model.layers * model.key_value * tokens
-        return {"sampler": model.compute_bytes * model.parameters, "cache": model.compute_bytes * cache}
+        width = model.compute_bytes if self.dtype is None else BYTES[self.dtype]
+        return {"sampler": width * model.parameters, "cache": width * cache}
 
 
 @dataclass
@@ -80,7 +87,7 @@ class HFSampler:
     def __init__(self, model: ModelSpec, options: HFSamplerOptions) -> None:
         """Load the model. Its weights are version 0 until the first sync."""
         self.options = options
-        self.spec = resolve(model)
+        self.spec = resolve(model if options.dtype is None else replace(model, dtype=options.dtype))
         self.model = load_model(self.spec, master=False)
         self.tokenizer = load_tokenizer(self.spec)
         self.stop_ids = stop_ids(self.model, self.tokenizer)
