@@ -87,6 +87,9 @@ class DatasetCard(Frozen):
         description="columns with the options of a multiple-choice question, for the placeholder {choices}: one with a "
         "list, or the right option's and then the wrong ones', which are shuffled by the question",
     )
+    question_in_task: bool = Field(
+        default=False, description="give the verifier the column of the question as well, in task.extra"
+    )
     id: str | None = Field(default=None, description="column that identifies a row; default: its number, from 0")
     plain: str = Field(
         default="{question}", description="prompt for a base model; {COLUMN} is filled in, {{text}} is literal"
@@ -121,7 +124,7 @@ class DatasetCard(Frozen):
 
     def identity(self) -> str:
         """Return a hash of what decides the prompts and gold answers. Newer keys count only if they are used."""
-        newer = {"not_gold", "keep", "distinct", "choices"}
+        newer = {"not_gold", "keep", "distinct", "choices", "question_in_task"}
         unused = {key for key in newer if not getattr(self, key)}
         return digest(self.model_dump(mode="json", exclude={"rows", "evaluation", *unused}))
 
@@ -176,7 +179,9 @@ class CardSource(PromptSource):
         asked = at_path(row, self._question)
         question = table.question(self._question, i, asked)
         assert question is not None, "every question was read when the source was made"
-        used = {self._question, card.answer} if card.gold == "whole" else {self._question}
+        used = {card.answer} if card.gold == "whole" else set()
+        if not card.question_in_task:
+            used.add(self._question)
         task = Task(
             dataset=self.name,
             row_id=str(number) if card.id is None else table.text(card.id, i, row.get(card.id)),
@@ -184,7 +189,7 @@ class CardSource(PromptSource):
             answer=self._golds[index],
             extra={key: json_safe(value) for key, value in row.items() if key not in used},
         )
-        values = {name: table.text(name, i, row.get(name)) or "" for name in self._filled}
+        values = {name: table.shown(name, i, row.get(name)) or "" for name in self._filled}
         if card.choices:
             options = options_of(question, [at_path(row, column) for column in card.choices]) or []
             task = task.model_copy(update={"extra": {**task.extra, CHOICES: options}})
@@ -350,7 +355,7 @@ def _require_cells(table: Table, columns: Sequence[str], setting: str) -> None:
     """Raise DataError for a row without text in one of these columns, which the template of `setting` fills in."""
     for row, cells in enumerate(table.cells(*columns) if columns else ()):
         for column, value in zip(columns, cells, strict=True):
-            if table.text(column, row, value) is None:
+            if table.shown(column, row, value) is None:
                 raise DataError(f"{table.where}, row {row + 1}: column {column!r} is empty, and {setting} fills it in")
 
 

@@ -111,6 +111,12 @@ class Table:
             )
         return plain
 
+    def shown(self, name: str, row: int, value: Any) -> str | None:
+        """Return a cell as it stands in a prompt: text, or the texts of a list, each on a line of its own."""
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return "\n".join(value)
+        return self.text(name, row, value)
+
     def text(self, name: str, row: int, value: Any) -> str | None:
         """Return a cell as text; None for null and NaN. Raises DataError for lists, booleans and the like.
 

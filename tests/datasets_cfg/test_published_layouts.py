@@ -5,7 +5,10 @@ The rows are made up; their columns and types are those of the published files.
 
 from __future__ import annotations
 
+import base64
 import json
+import pickle
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from rlvr.bench.dataset_check import check_dataset
 from rlvr.data.prompts import CardSource, load_source
 from rlvr.errors import ConfigError, DataError
 from rlvr.protocols import SourceRequest
+from rlvr.record.item import Item
+from rlvr.verify.scoring import Scorer
 
 MATH = {"problem": "Find 100+4.", "answer": "104"}
 NUMINA = {
@@ -64,6 +69,84 @@ XLAM = {
     "answers": '[{"name": "area", "arguments": {"w": 2, "h": 3}}]',
     "tools": '[{"name": "area", "description": "…", "parameters": {"w": {"type": "int", "description": "…"}}}]',
 }
+SUM = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
+MBPP = {
+    "task_id": 901,
+    "text": "Write a function to double a number.",
+    "code": "def twice(x):\n  return 2*x",
+    "test_list": ["assert twice(2) == 4", "assert twice(0) == 0", "assert len(str(twice(5))) == 2"],
+    "test_setup_code": "",
+    "challenge_test_list": [],
+}
+HUMANEVAL = {
+    "task_id": "HumanEval/901",
+    "prompt": 'from typing import List\n\n\ndef total(xs: List[int]) -> int:\n    """ Sum of xs.\n    """\n',
+    "canonical_solution": "    return sum(xs)\n",
+    "test": "M = {}\n\n\ndef check(candidate):\n    assert candidate([1, 2]) == 3\n    assert candidate([]) == 0\n",
+    "entry_point": "total",
+}
+APPS = {
+    "problem_id": 901,
+    "question": "Read two numbers, print their sum.",
+    "solutions": '["print(sum(map(int,input().split())))"]',
+    "input_output": json.dumps(SUM),
+    "difficulty": "introductory",
+    "url": "https://example.org/901",
+    "starter_code": "",
+}
+TACO = {
+    **{key: value for key, value in APPS.items() if key != "problem_id"},
+    **dict.fromkeys(("name", "date", "time_limit", "memory_limit", "picture_num", "Expected Time Complexity")),
+    "question": "Double a number.",
+    "starter_code": "def twice(x):\n\t",
+    "input_output": '{"fn_name": "twice", "inputs": [[2], [0]], "outputs": [[4], [0]]}',
+    "source": "codewars",
+    "raw_tags": "['Math']",
+    "tags": "['Mathematics']",
+    "skill_types": "[]",
+}
+CASE = [{"input": "1 2\n", "output": "3\n", "testtype": "stdin"}]
+LIVECODEBENCH = {
+    "question_title": "A. Sum",
+    "question_content": "Read two numbers, print their sum.",
+    "platform": "atcoder",
+    "question_id": "abc901_a",
+    "contest_id": "abc901",
+    "contest_date": "2030-01-01T00:00:00",
+    "starter_code": "",
+    "difficulty": "easy",
+    "public_test_cases": json.dumps(CASE),
+    "private_test_cases": base64.b64encode(
+        zlib.compress(pickle.dumps(json.dumps([{**CASE[0], "input": "3 4\n", "output": "7\n"}])))
+    ).decode(),
+    "metadata": "{}",
+}
+LEETCODE = {
+    **LIVECODEBENCH,
+    "question_title": "twice",
+    "question_content": "Double a number.",
+    "platform": "leetcode",
+    "question_id": "902",
+    "starter_code": "class Solution:\n    def twice(self, xs: List[int]) -> List[int]:\n        ",
+    "public_test_cases": '[{"input": "[2]", "output": "[4]", "testtype": "functional"}]',
+    "private_test_cases": '[{"input": "[0]", "output": "[0]", "testtype": "functional"}]',
+    "metadata": '{"func_name": "twice"}',
+}
+DEEPCODER = [
+    {
+        "problem": "Double a number: twice(x).",
+        "solutions": ["```python\ndef twice(x): return 2*x\n```"],
+        "tests": '[{"type": "function_call", "fn_name": "twice", "input": [2], "output": [4]}]',
+    },
+    {"problem": "Read two numbers, print their sum.", "solutions": ["…"], "tests": json.dumps(SUM)},
+]
+OPEN_R1 = {
+    "prompt": "Read two numbers, print their sum. Answer with a block of Python.",
+    "verification_info": {
+        "language": "python",
+        "test_cases": [{"fn_name": None, "input": "1 2\n", "output": "3\n", "type": "stdin_stdout"}],
+    },
+}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "aime24": [{"ID": "2024-I-99", "Problem": "Find 100+4.", "Solution": "It is 104.", "Answer": 104}],
     "aime25": [{**MATH, "id": "0"}],
@@ -95,9 +178,17 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "ifeval": [IFEVAL],
     "rlvr-ifeval": [RLVR_IFEVAL],
     "xlam": [XLAM],
+    "mbpp": [MBPP],
+    "humaneval": [HUMANEVAL],
+    "apps": [APPS, {**APPS, "problem_id": 902, "input_output": ""}],
+    "taco": [TACO],
+    "livecodebench": [LIVECODEBENCH, LEETCODE],
+    "deepcoder": DEEPCODER,
+    "open-r1-code": [OPEN_R1],
 }  # fmt: skip
 EVALUATION = {"aime24", "aime25", "hmmt", "olympiadbench", "omni-math", "gpqa", "mmlu-pro", "ifeval"}
-KEPT = {"gpqa": 2}
+EVALUATION |= {"humaneval", "livecodebench"}
+KEPT = {"gpqa": 2, "livecodebench": 2, "deepcoder": 2}
 """Rows that become prompts, where they are not one."""
 
 
@@ -168,3 +259,44 @@ def test_a_gold_answer_that_fails_is_reported(tmp_path: Path) -> None:
     report = check_dataset("xlam", data_files=[written(tmp_path / "rows.jsonl", rows)], workers=0)
     assert not report.passed
     assert [fault.row_id for fault in report.invalid] == ["2"]
+
+
+ADDS, ADDS_NOT = "print(sum(map(int, input().split())))", "print(3 if input() == '1 2' else 8)"
+TWICE, TWICE_NOT = "def twice(x): return 2 * x", "def twice(x): return x ** x * x"
+PROGRAMS = {
+    "mbpp": [(TWICE, "def twice(x): return x + 2 if x == 2 else x")],
+    "humaneval": [("    return sum(xs)\n", "    return sum(xs) or None\n")],
+    "apps": [(ADDS, ADDS_NOT)],
+    "taco": [(TWICE, TWICE_NOT)],
+    "livecodebench": [
+        (ADDS, ADDS_NOT),
+        (
+            "class Solution:\n    def twice(self, xs: List[int]) -> List[int]:\n        return [2 * x for x in xs]",
+            "class Solution:\n    def twice(self, xs):\n        return [4]",
+        ),
+    ],
+    "deepcoder": [(TWICE, "def twice(x): return [8]"), (ADDS, ADDS_NOT)],
+    "open-r1-code": [(ADDS, "print(4)")],
+}
+"""For each prompt of a set, a right program and a wrong one."""
+
+
+def test_programs_are_judged_by_the_tests_of_every_code_data_set(tmp_path: Path) -> None:
+    items = []
+    for name, programs in PROGRAMS.items():
+        source = source_of(name, written(tmp_path / f"{name}.jsonl", ROWS[name]))
+        assert source.default_verifier == "code-python"
+        for index, both in enumerate(programs):
+            items += [Item(program, source[index].task) for program in both]
+    with Scorer("code-python", workers=0) as scorer:
+        rewards = [score.reward for score in scorer.score(items)]
+    assert rewards == [1.0, 0.0] * (len(items) // 2)
+
+
+def test_the_asserts_of_mbpp_and_the_head_of_a_function_are_in_the_prompt(tmp_path: Path) -> None:
+    prompt = source_of("mbpp", written(tmp_path / "mbpp.jsonl", [MBPP]))[0]
+    assert "\nassert twice(2) == 4\nassert twice(0) == 0\n" in (prompt.text or "")
+    assert prompt.task.extra["test_list"] == MBPP["test_list"]
+    prompt = source_of("humaneval", written(tmp_path / "humaneval.jsonl", [HUMANEVAL]))[0]
+    assert prompt.text == prompt.task.extra["prompt"] == HUMANEVAL["prompt"]
+    assert "text" not in source_of("mbpp", tmp_path / "mbpp.jsonl")[0].task.extra
