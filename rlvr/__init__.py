@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlvr.bench.dataset_check import list_datasets as list_datasets
     from rlvr.comparison.compare import CompareResult as CompareResult
     from rlvr.comparison.compare import compare as compare
+    from rlvr.comparison.policies import PolicyComparison as PolicyComparison
     from rlvr.evaluation.evaluation import Evaluation as Evaluation
     from rlvr.evaluation.evaluation import evaluation_of as evaluation_of
     from rlvr.hookspecs import hookimpl as hookimpl
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 _HOME = {
     "CompareResult": "rlvr.comparison.compare",
     "compare": "rlvr.comparison.compare",
+    "PolicyComparison": "rlvr.comparison.policies",
     "Evaluation": "rlvr.evaluation.evaluation",
     "evaluation_of": "rlvr.evaluation.evaluation",
     "MergeResult": "rlvr.rescore.merging",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from rlvr.cli.columns import column_mapping
+from rlvr.cli.compare_policies import policies_text
 from rlvr.cli.json_output import print_json
 from rlvr.cli.texts import inline
 from rlvr.columns import columns
@@ -16,26 +17,48 @@ from rlvr.errors import RequestError
 from rlvr.terminal import printable
 
 if TYPE_CHECKING:
-    from rlvr.comparison.compare import CompareResult
+    from rlvr.comparison.compare import CompareOptions, CompareResult
     from rlvr.comparison.comparing import Change, Comparison
+    from rlvr.comparison.recognizing import Kind
     from rlvr.comparison.verdict_pairs import Flip, FlippedVerdict
 
 
 def compare(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", help="A file with scores by both verifiers, or two files, matched by id."),
+        typer.Argument(
+            metavar="FILE",
+            help="Evaluations of two or more policies; or a file with scores by two verifiers, or two files with those "
+            "of one each, matched by id.",
+        ),
     ],
     a: Annotated[
         str | None,
         typer.Option("--a", metavar="NAME", help="Verifier to compare from: a name, or FILE.py:FUNCTION."),
     ] = None,
     b: Annotated[str | None, typer.Option("--b", metavar="NAME", help="Verifier to compare with.")] = None,
-    flips: Annotated[int, typer.Option("--flips", min=0, help="Number of worst flips to show.")] = 5,
+    of: Annotated[
+        str | None,
+        typer.Option(
+            "--of", metavar="KIND", help="What is compared: policies or verifiers. [default: recognized by the files]"
+        ),
+    ] = None,
+    verifier: Annotated[
+        str | None,
+        typer.Option("--verifier", "-v", metavar="NAME", help="Verifier whose verdicts on policies are compared."),
+    ] = None,
+    flips: Annotated[
+        int, typer.Option("--flips", min=0, help="Number of worst flips, or changed questions each way, to show.")
+    ] = 5,
     threshold: Annotated[
         float, typer.Option("--threshold", metavar="REWARD", help="Rewards at or above this count as correct.")
     ] = 0.5,
-    resamples: Annotated[int, typer.Option("--resamples", min=1, help="Number of bootstrap resamples.")] = 2000,
+    resamples: Annotated[
+        int | None,
+        typer.Option(
+            "--resamples", min=1, help="Bootstrap resamples. [default: 2,000 for verifiers, 10,000 for policies]"
+        ),
+    ] = None,
     mappings: Annotated[
         list[str] | None,
         typer.Option("--map", metavar="TARGET=SOURCE", help="Column names, as for rlvr score; repeatable."),
@@ -50,30 +73,34 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare two verifiers' scores on the same rollouts: flips, effect on training, agreement.
+    """Compare policies on the same questions, or two verifiers' scores on the same rollouts.
 
-    If a row has several scores by one verifier, the last one counts. Without --a and --b, the file must
-    have scores by exactly two verifiers.
+    For evaluations of checkpoints or models (rlvr eval): difference in accuracy with its interval, sign test, what the
+    questions can show, and which of them changed. For two verifiers: flips, effect on training, agreement; without --a
+    and --b, the file must have scores by exactly two verifiers. Of several scores by one verifier, the last one counts.
     """
+    from rlvr.comparison.compare import CompareResult
     from rlvr.comparison.compare import compare as run
 
-    if len(files) > 2:
-        raise RequestError(f"{len(files)} files: one with scores by both verifiers, or two")
-    result = run(
-        *files,
-        a=a,
-        b=b,
-        flips=flips,
-        threshold=threshold,
-        resamples=resamples,
-        mapping=column_mapping(mappings or ()),
-        sidecars=scores or (),
-        where=where or (),
-    )
+    if of not in (None, "policies", "verifiers"):
+        raise RequestError(f"--of {of}: say policies or verifiers")
+    options: CompareOptions = {
+        "verifier": verifier,
+        "a": a,
+        "b": b,
+        "flips": flips,
+        "threshold": threshold,
+        "resamples": resamples,
+        "mapping": column_mapping(mappings or ()),
+        "sidecars": scores or (),
+        "where": where or (),
+    }
+    result = run(*files, of=cast("Kind | None", of), **options)
     if as_json:
         print_json(result.to_dict())
-    else:
-        print(printable(_text(result), sys.stdout.encoding))
+        return
+    text = _text(result) if isinstance(result, CompareResult) else policies_text(result)
+    print(printable(text, sys.stdout.encoding))
 
 
 def _text(result: CompareResult) -> str:

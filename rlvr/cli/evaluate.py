@@ -237,10 +237,10 @@ def _set_text(found: SetEvaluation) -> str:
     greedy = found.greedy is not None
     asked = [f"{found.n} completion{'' if found.n == 1 else 's'} each"] if found.n else []
     asked += ["1 greedy"] if greedy else []
-    split = f" ({inline(found.split)})" if found.split else ""
+    name, split = inline(found.dataset or "not named"), f" ({inline(found.split)})" if found.split else ""
     version = ", ".join(map(inline, found.versions))
     lines = [
-        f"data set     {inline(found.dataset)}{split}: {len(found.questions):,} questions, {' and '.join(asked)}",
+        f"data set     {name}{split}: {len(found.questions):,} questions, {' and '.join(asked)}",
         f"verifier     {inline(found.verifier)} {version}".rstrip(),
         *(f"sampling     {sampling_text(each)}" for each in found.sampling[:4]),
         "",

@@ -1,19 +1,26 @@
-"""Compare two verifiers on the same rollouts: what `rlvr compare` does, as one function."""
+"""Compare two verifiers on the same rollouts, or policies on the same questions: what `rlvr compare` does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from rlvr.comparison.comparing import RESAMPLES, Change, Comparison, compare_pairs, worst
+from rlvr.comparison.policies import PolicyComparison
+from rlvr.comparison.policy_differences import compare_answers
+from rlvr.comparison.recognizing import Kind, kind_of_comparison, read_policies
 from rlvr.comparison.verdict_pairs import KINDS, FileVerdicts, Flip, Side, pair, read_flips, read_verdicts
 from rlvr.errors import RequestError, RunError
+from rlvr.evaluation.figures import RIGHT
 from rlvr.record.fields import Where
 from rlvr.record.reading import Source, source_of
 from rlvr.record.row_files import row_files
 from rlvr.record.sidecar import Sidecars
+
+POLICY_RESAMPLES = 10_000
+"""Resamples for policies: intervals that hold for several comparisons at once need the tails."""
 
 
 @dataclass(frozen=True)
@@ -76,31 +83,73 @@ def _figure(name: str, k: int | None, groups: int, change: Change) -> dict[str, 
     return {**figure, "difference": change.difference, "low": low, "high": high}
 
 
+class CompareOptions(TypedDict, total=False):
+    """Keyword arguments of `compare` that do not decide what it returns."""
+
+    a: str | None
+    b: str | None
+    verifier: str | None
+    flips: int
+    threshold: float
+    resamples: int | None
+    mapping: Mapping[str, str] | None
+    sidecars: Iterable[str | Path]
+    where: str | Sequence[str]
+
+
+@overload
+def compare(
+    file: str | Path, *, of: Literal["verifiers"] | None = None, **options: Unpack[CompareOptions]
+) -> CompareResult: ...
+
+
+@overload
+def compare(
+    file: str | Path, *others: str | Path, of: Literal["verifiers"], **options: Unpack[CompareOptions]
+) -> CompareResult: ...
+
+
+@overload
+def compare(
+    file: str | Path, *others: str | Path, of: Literal["policies"], **options: Unpack[CompareOptions]
+) -> PolicyComparison: ...
+
+
+@overload
+def compare(
+    file: str | Path, *others: str | Path, of: Kind | None = None, **options: Unpack[CompareOptions]
+) -> CompareResult | PolicyComparison: ...
+
+
 def compare(
     file: str | Path,
-    other: str | Path | None = None,
-    *,
+    *others: str | Path,
+    of: Kind | None = None,
     a: str | None = None,
     b: str | None = None,
+    verifier: str | None = None,
     flips: int = 5,
-    threshold: float = 0.5,
-    resamples: int = RESAMPLES,
+    threshold: float = RIGHT,
+    resamples: int | None = None,
     mapping: Mapping[str, str] | None = None,
     sidecars: Iterable[str | Path] = (),
     where: str | Sequence[str] = (),
-) -> CompareResult:
-    """Compare two verifiers' scores on the same rollouts.
+) -> CompareResult | PolicyComparison:
+    """Compare two verifiers' scores on the same rollouts, or several policies' answers to the same questions.
 
-    If a row has several scores by one verifier, the last one counts.
+    Two files with the same ids hold the same rollouts. Files without an id in common are answers of policies, such as
+    the outputs of `rlvr eval`. If a row has several scores by one verifier, the last one counts.
 
     Args:
-        file: A file with scores by both verifiers, or by the first.
-        other: A file with scores by the second; its rows are matched by `id`. None is the same file.
+        file: A file with scores by both verifiers, or by the first; or the answers of the first policy.
+        others: A file with scores by the second verifier; or the answers of the other policies.
+        of: What is compared, `verifiers` or `policies`; None recognizes it.
         a: The verifier to compare from: a name, or `FILE.py:FUNCTION`. None is the only one, or the first of two.
         b: The verifier to compare with.
-        flips: How many of the worst flips to return with their texts.
+        verifier: The verifier whose verdicts on policies are compared. None is the only one.
+        flips: How many of the worst flips, or of the questions that changed most each way, to return with their texts.
         threshold: Rewards at or above this count as correct.
-        resamples: Resamples of the bootstrap behind the intervals.
+        resamples: Resamples of the bootstrap behind the intervals; 2,000 for verifiers and 10,000 for policies.
         mapping: Target → column of foreign files: `{"id": "uid"}`.
         sidecars: Files of `rlvr score --scores-only`, whose scores follow the rows' own.
         where: Conditions that rows must meet, as in `show`.
@@ -108,21 +157,51 @@ def compare(
     Raises RequestError if the request is wrong or there is nothing to compare, DataError for a row that cannot be read,
     RunError if a file changes while it is read.
     """
-    given = [each for each in (file, other) if each is not None]
-    files = [path for each in given for path in row_files([each])]
-    if len(files) != len(given):
-        raise RequestError(f"{len(files)} files: one with scores by both verifiers, or two")
-    sources = [source_of(path, mapping) for path in files]
-    beside = Sidecars(sidecars)
+    files = [path for each in (file, *others) for path in row_files([each])]
+    if len(files) != 1 + len(others):
+        raise RequestError(f"{len(files)} files: name one for each side, and no folder or pattern")
+    beside, conditions = Sidecars(sidecars), Where([where] if isinstance(where, str) else where)
+    kind = of or kind_of_comparison(files, mapping, named=a is not None or b is not None, judged=verifier is not None)
     try:
-        sides = _sides(sources, beside, Where([where] if isinstance(where, str) else where))
-        pairs = pair(*sides, a=a, b=b)
-        if not pairs.ids:
-            raise RequestError(f"{' and '.join(map(str, files))} have no id in common")
-        comparison = compare_pairs(pairs, threshold=threshold, resamples=resamples)
-        shown = read_flips(pairs, worst(pairs, flips), beside)
+        if kind == "policies":
+            _refuse_options(kind, {"a": a, "b": b})
+            samples = POLICY_RESAMPLES if resamples is None else resamples
+            policies = read_policies(files, beside, conditions, verifier=verifier, mapping=mapping)
+            return compare_answers(policies, threshold=threshold, resamples=samples, changed=flips)
+        _refuse_options(kind, {"verifier": verifier})
+        sources = [source_of(path, mapping) for path in files]
+        return _verifiers(
+            sources, a, b, flips, threshold, RESAMPLES if resamples is None else resamples, beside, conditions
+        )
     except OSError as error:
         raise RunError(f"{' and '.join(map(str, files))} could not be read to the end: {error.strerror}") from error
+
+
+def _refuse_options(kind: Kind, given: Mapping[str, str | None]) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise RequestError(f"{name} {value}: {kind} are compared, and this is not about them")
+
+
+def _verifiers(
+    sources: Sequence[Source],
+    a: str | None,
+    b: str | None,
+    flips: int,
+    threshold: float,
+    resamples: int,
+    beside: Sidecars,
+    where: Where,
+) -> CompareResult:
+    """Compare two verifiers."""
+    if len(sources) > 2:
+        raise RequestError(f"{len(sources)} files: one with scores by both verifiers, or two")
+    sides = _sides(sources, beside, where)
+    pairs = pair(*sides, a=a, b=b)
+    if not pairs.ids:
+        raise RequestError(f"{' and '.join(str(source.path) for source in sources)} have no id in common")
+    comparison = compare_pairs(pairs, threshold=threshold, resamples=resamples)
+    shown = read_flips(pairs, worst(pairs, flips), beside)
     return CompareResult(
         a=_told(pairs.a),
         b=_told(pairs.b),

@@ -47,6 +47,8 @@ class Asked:
     """The end of the prompt; of a chat, of its last message."""
     prompt_hash: str
     gold: str | None
+    named: bool
+    """The key says which question it is in other files too; without a row's id and a prompt, it is that of a group."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class SetAnswers:
     """Answers to the questions of one data set, with the verdicts of one verifier."""
 
     dataset: str
-    """Name of the data set; of rows that name none, of their file."""
+    """Name of the data set; empty for rows that name none."""
     split: str | None
     verifier: str
     versions: tuple[str, ...]
@@ -124,27 +126,38 @@ def read_answers(
     Raises RequestError if there is no row or no score, or the choice of the verifier is not clear; DataError for a row
     that cannot be read, and for an id that several rows have.
     """
-    listed = [files] if isinstance(files, str | Path) else list(files)
     beside = Sidecars([sidecars] if isinstance(sidecars, str | Path) else sidecars)
     conditions = Where([where] if isinstance(where, str) else where)
-    without = TOKEN_COLUMNS - {"loss_mask"} if conditions.conditions else TOKEN_COLUMNS
+    listed = [files] if isinstance(files, str | Path) else list(files)
+    found = answers_of(listed, beside, conditions, verifier=verifier, mapping=mapping)
+    beside.refuse_unused()
+    conditions.require_known(", ".join(map(str, listed)))
+    return found
+
+
+def answers_of(
+    files: Sequence[str | Path],
+    beside: Sidecars,
+    where: Where,
+    *,
+    verifier: str | None,
+    mapping: Mapping[str, str] | None,
+) -> list[SetAnswers]:
+    """Read answers as `read_answers` does, with sidecars and conditions that several calls share."""
+    without = TOKEN_COLUMNS - {"loss_mask"} if where.conditions else TOKEN_COLUMNS
     found: dict[str, _Collected] = {}
     ids: dict[tuple[str, int], _ReadAnswer] = {}
-    for path in row_files(listed):
+    for path in row_files(files):
         for row in read_rows(source_of(path, mapping), beside, without=without):
-            if not conditions.conditions or conditions.holds(Fields(row)):
-                _add(row, found, ids, path)
-    beside.refuse_unused()
-    shown = ", ".join(map(str, listed))
-    conditions.require_known(shown)
+            if not where.conditions or where.holds(Fields(row)):
+                _add(row, found, ids)
+    shown = ", ".join(map(str, files))
     if not found:
-        raise RequestError(
-            f"{shown}: there are no answers{' that meet the conditions' if conditions.conditions else ''}"
-        )
+        raise RequestError(f"{shown}: there are no answers{' that meet the conditions' if where.conditions else ''}")
     return [_judged(each, verifier, shown) for each in found.values()]
 
 
-def _add(row: Row, found: dict[str, _Collected], ids: dict[tuple[str, int], _ReadAnswer], path: Path) -> None:
+def _add(row: Row, found: dict[str, _Collected], ids: dict[tuple[str, int], _ReadAnswer]) -> None:
     """Add a row to the answers of its data set; a later segment adds its tokens to its rollout."""
     task = row.values.get("task") if row.is_record else None
     task = task if isinstance(task, Mapping) else {}
@@ -157,7 +170,7 @@ def _add(row: Row, found: dict[str, _Collected], ids: dict[tuple[str, int], _Rea
         first.tokens += _tokens(row)
         ids[identity, row.segment] = first
         return
-    dataset = task.get("dataset") or path.name.partition(".")[0]
+    dataset = task.get("dataset") or ""
     into = found.setdefault(dataset, _Collected(dataset))
     if task.get("split") is not None:
         into.splits.add(task["split"])
@@ -188,10 +201,10 @@ def _question(row: Row, row_id: str | None, into: _Collected) -> int:
     key = row_id or mark or row.group or row.id or row.where
     place = into.questions.setdefault(key, len(into.asked))
     if place == len(into.asked):
-        into.asked.append(Asked(key, end_of(prompt) or "", mark, gold))
+        into.asked.append(Asked(key, end_of(prompt) or "", mark, gold, bool(row_id or mark)))
     elif into.asked[place].gold != gold:
         raise DataError(
-            f"{row.where}: question {key!r} of {into.dataset} has the gold answer {gold!r}, in an earlier row "
+            f"{row.where}: question {key!r}{_of(into)}, has the gold answer {gold!r}, in an earlier row "
             f"{into.asked[place].gold!r}: the rows are of different data sets"
         )
     return place
@@ -296,17 +309,20 @@ def _chosen(found: _Collected, verifier: str | None, files: str) -> str:
     there = Counter(name for answer in found.answers for name in answer.scores)
     if verifier is not None:
         name = score_name(verifier)
-        require_score(name, there, f"{files}, data set {found.dataset}")
+        require_score(name, there, f"{files}{_of(found)}")
         return name
     names = [name for name in there if name != SAMPLER] or list(there)
     if not names:
-        raise RequestError(f"{files}, data set {found.dataset}: there are no scores; rlvr score adds some")
+        raise RequestError(f"{files}{_of(found)}: there are no scores; rlvr score adds some")
     if len(names) > 1:
         raise RequestError(
-            f"{files}, data set {found.dataset}: which verifier? There are scores by {counted(there)}: name one with "
-            "--verifier"
+            f"{files}{_of(found)}: which verifier? There are scores by {counted(there)}: name one with --verifier"
         )
     return names[0]
+
+
+def _of(found: _Collected) -> str:
+    return f", data set {found.dataset}" if found.dataset else ""
 
 
 def _missing(answers: Iterable[_ReadAnswer]) -> int:

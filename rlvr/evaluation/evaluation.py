@@ -62,6 +62,7 @@ class SetEvaluation:
     """Figures of one data set."""
 
     dataset: str
+    """Name of the data set; empty for rows that name none."""
     split: str | None
     verifier: str
     versions: tuple[str, ...]
@@ -204,12 +205,13 @@ def _notes(sets: Iterable[SetEvaluation]) -> list[str]:
     """Return what a reader of the figures must know."""
     notes = []
     for each in sets:
+        of = f"{each.dataset}: " if each.dataset else ""
         if len(each.models) > 1:
-            notes.append(f"{each.dataset}: the answers are of {len(each.models)} models, and the figures mix them")
+            notes.append(f"{of}the answers are of {len(each.models)} models, and the figures mix them")
         if len(each.sampling) > 1:
-            notes.append(f"{each.dataset}: the answers were sampled with {len(each.sampling)} sets of parameters")
+            notes.append(f"{of}the answers were sampled with {len(each.sampling)} sets of parameters")
         if len(each.versions) > 1:
-            notes.append(f"{each.dataset}: the verdicts are of {each.verifier} {', '.join(each.versions)}")
+            notes.append(f"{of}the verdicts are of {each.verifier} {', '.join(each.versions)}")
     return notes
 
 

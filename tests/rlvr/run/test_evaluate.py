@@ -120,6 +120,19 @@ def test_greedy_accuracy_is_that_of_the_run_s_own_evaluation(run: Path, tmp_path
     assert found["arithmetic"].sampling[0]["max_tokens"] == 24, "as in the run"
 
 
+def test_two_checkpoints_are_compared(run: Path, tmp_path: Path) -> None:
+    files = [tmp_path / f"{step}.parquet" for step in (2, 4)]
+    for step, file in zip((2, 4), files, strict=True):
+        evaluated(file, run, checkpoint=step)
+    result = rlvr.compare(*files)
+    assert isinstance(result, rlvr.PolicyComparison)
+    (found,) = result.differences
+    assert (found.dataset, found.verifier, found.main.questions) == ("arithmetic", "math", 6)
+    accuracies = [rlvr.evaluation_of(file)["arithmetic"].accuracy.value for file in files]
+    assert [found.main.a, found.main.b] == accuracies
+    assert result.notes == ()
+
+
 def test_a_checkpoint_by_number_and_by_its_folder(run: Path, tmp_path: Path) -> None:
     by_number = evaluated(tmp_path / "a.parquet", run, checkpoint=2, limit=3)
     by_folder = evaluated(tmp_path / "b.parquet", run / "checkpoints" / "step-000002", limit=3)
