@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -13,64 +13,68 @@ from rlvr.cli.compare_policies import policies_text
 from rlvr.cli.json_output import print_json
 from rlvr.cli.texts import inline
 from rlvr.columns import columns
-from rlvr.errors import RequestError
 from rlvr.terminal import printable
 
 if TYPE_CHECKING:
     from rlvr.comparison.compare import CompareOptions, CompareResult
     from rlvr.comparison.comparing import Change, Comparison
-    from rlvr.comparison.recognizing import Kind
     from rlvr.comparison.verdict_pairs import Flip, FlippedVerdict
+
+Texts: TypeAlias = list[str] | None
+
+Files: TypeAlias = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE",
+        help="Evaluations of two or more policies; or a file with scores by two verifiers, or two files with those of "
+        "one each, matched by id.",
+    ),
+]
+SideA: TypeAlias = Annotated[
+    str | None, typer.Option("--a", metavar="NAME", help="Verifier to compare from: a name, or FILE.py:FUNCTION.")
+]
+SideB: TypeAlias = Annotated[str | None, typer.Option("--b", metavar="NAME", help="Verifier to compare with.")]
+KindName: TypeAlias = Annotated[
+    Literal["policies", "verifiers"] | None,
+    typer.Option("--of", help="What is compared. [default: recognized by the files]"),
+]
+OneVerifier: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--verifier", "-v", metavar="NAME", help="Verifier whose verdicts on policies are compared."),
+]
+Flips: TypeAlias = Annotated[
+    int, typer.Option("--flips", min=0, help="Number of worst flips, or changed questions each way, to show.")
+]
+Resamples: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--resamples", min=1, help="Bootstrap resamples. [default: 2,000 for verifiers, 10,000 for policies]"),
+]
+Threshold: TypeAlias = Annotated[
+    float, typer.Option("--threshold", metavar="REWARD", help="Rewards at or above this count as correct.")
+]
+Mappings: TypeAlias = Annotated[
+    Texts, typer.Option("--map", metavar="TARGET=SOURCE", help="Column names, as for rlvr score; repeatable.")
+]
+SidecarFiles: TypeAlias = Annotated[
+    Texts, typer.Option("--scores", metavar="SIDECAR", help="Sidecar of rlvr score --scores-only; repeatable.")
+]
+Conditions: TypeAlias = Annotated[
+    Texts, typer.Option("--where", "-w", metavar="EXPR", help="Condition on rows, as in rlvr show; repeatable.")
+]
 
 
 def compare(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILE",
-            help="Evaluations of two or more policies; or a file with scores by two verifiers, or two files with those "
-            "of one each, matched by id.",
-        ),
-    ],
-    a: Annotated[
-        str | None,
-        typer.Option("--a", metavar="NAME", help="Verifier to compare from: a name, or FILE.py:FUNCTION."),
-    ] = None,
-    b: Annotated[str | None, typer.Option("--b", metavar="NAME", help="Verifier to compare with.")] = None,
-    of: Annotated[
-        str | None,
-        typer.Option(
-            "--of", metavar="KIND", help="What is compared: policies or verifiers. [default: recognized by the files]"
-        ),
-    ] = None,
-    verifier: Annotated[
-        str | None,
-        typer.Option("--verifier", "-v", metavar="NAME", help="Verifier whose verdicts on policies are compared."),
-    ] = None,
-    flips: Annotated[
-        int, typer.Option("--flips", min=0, help="Number of worst flips, or changed questions each way, to show.")
-    ] = 5,
-    threshold: Annotated[
-        float, typer.Option("--threshold", metavar="REWARD", help="Rewards at or above this count as correct.")
-    ] = 0.5,
-    resamples: Annotated[
-        int | None,
-        typer.Option(
-            "--resamples", min=1, help="Bootstrap resamples. [default: 2,000 for verifiers, 10,000 for policies]"
-        ),
-    ] = None,
-    mappings: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="TARGET=SOURCE", help="Column names, as for rlvr score; repeatable."),
-    ] = None,
-    scores: Annotated[
-        list[str] | None,
-        typer.Option("--scores", metavar="SIDECAR", help="Sidecar of rlvr score --scores-only; repeatable."),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", "-w", metavar="EXPR", help="Condition on rows, as in rlvr show; repeatable."),
-    ] = None,
+    files: Files,
+    a: SideA = None,
+    b: SideB = None,
+    of: KindName = None,
+    verifier: OneVerifier = None,
+    flips: Flips = 5,
+    threshold: Threshold = 0.5,
+    resamples: Resamples = None,
+    mappings: Mappings = None,
+    scores: SidecarFiles = None,
+    where: Conditions = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Compare policies on the same questions, or two verifiers' scores on the same rollouts.
@@ -82,8 +86,6 @@ def compare(
     from rlvr.comparison.compare import CompareResult
     from rlvr.comparison.compare import compare as run
 
-    if of not in (None, "policies", "verifiers"):
-        raise RequestError(f"--of {of}: say policies or verifiers")
     options: CompareOptions = {
         "verifier": verifier,
         "a": a,
@@ -95,7 +97,7 @@ def compare(
         "sidecars": scores or (),
         "where": where or (),
     }
-    result = run(*files, of=cast("Kind | None", of), **options)
+    result = run(*files, of=of, **options)
     if as_json:
         print_json(result.to_dict())
         return

@@ -155,7 +155,6 @@ def test_two_files(compare: Compare) -> None:
         (("in.jsonl", "--verifier", "math"), "verifier math: verifiers are compared"),
         (("in.jsonl", "other.jsonl", "--of", "policies", "--a", "math"), "a math: policies are compared"),
         (("in.jsonl", "--of", "policies"), "1 files: policies are compared from 2 to 26 files"),
-        (("in.jsonl", "--of", "models"), "--of models: say policies or verifiers"),
         (("in.csv",), "in.csv does not exist"),
         (("in.jsonl", "--map", "id"), "--map id: write TARGET=SOURCE"),
         (("empty.jsonl",), "empty.jsonl has no rows"),
