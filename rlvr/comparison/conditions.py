@@ -1,4 +1,4 @@
-"""What differs between the answers of two policies besides the policy."""
+"""Differences between the answers of two policies besides the policy: sampling, prompts, verifiers, gold answers."""
 
 from __future__ import annotations
 

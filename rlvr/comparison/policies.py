@@ -95,9 +95,9 @@ class PolicyComparison:
     resamples: int
     differences: tuple[PolicyDifference, ...]
     claims: tuple[str, ...]
-    """What may be claimed: a sentence for each difference."""
+    """Sentences that may be claimed, one for each difference."""
     notes: tuple[str, ...]
-    """What differs besides the policy: sampling parameters, prompts, questions that only one file has."""
+    """Differences besides the policy: sampling parameters, prompts, questions that only one file has."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Whether files hold the same rollouts, for two verifiers, or answers of several policies to the same questions."""
+"""Kind of a comparison: verifiers on the same rollouts, or answers of several policies to the same questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a difference between two policies on the same questions may be called: sign test, detectable effect, Holm."""
+"""Statistics of a difference between two policies on the same questions: sign test, detectable effect, Holm."""
 
 from __future__ import annotations
 
