@@ -26,6 +26,9 @@ SECONDS = 0.5
 ELSEWHERE = ("math", "math-verify", "http", "judge")
 """Verifiers that `benchmarks/math_accuracy.py` measures, or that need a server."""
 
+IN_OTHER_PROCESSES = ("code-python",)
+"""Verifiers that work in processes of their own, whose CPU time is not this one's: see `benchmarks/code.py`."""
+
 
 def row(name: str) -> list[str]:
     """Return one line of the table."""
@@ -36,7 +39,8 @@ def row(name: str) -> list[str]:
     times = [f"{seconds * 1e3:.2f}" for seconds in (total.latency.p50, total.latency.p99)]
     cases = total.false_positives.trials + total.false_negatives.trials
     shares = (share(total.false_positives), share(total.false_negatives))
-    return [name, f"{cases:,}", *shares, attacks(report), *times, f"{per_second(name):,.0f}"]
+    speed = "-" if name in IN_OTHER_PROCESSES else f"{per_second(name):,.0f}"
+    return [name, f"{cases:,}", *shares, attacks(report), *times, speed]
 
 
 def share(found: Share) -> str:

@@ -75,6 +75,8 @@ SLOW = (
     "test_study.py",
     "test_wheel.py",
     "trainers/loss/test_compositions.py",
+    "verifiers/code/test_box.py",
+    "verifiers/code/test_verifier.py",
     "verifiers/test_library.py",
     "verifiers/test_math_corpus.py",
     "verifiers/test_math_verify.py",

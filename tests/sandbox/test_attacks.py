@@ -19,7 +19,7 @@ import arena
 import attacks
 from rlvr_verifiers.code.box import Allowance, Box, Kind
 from rlvr_verifiers.code.places import open_to_all
-from test_box import survivors_of_a_killed_owner
+from test_box import left_by_a_killed_warden, survivors_of_a_killed_owner
 
 NOBODY = 65534
 KINDS: tuple[Kind, ...] = ("bubblewrap", "landlock")
@@ -88,6 +88,11 @@ def test_no_attack_wins_as_another_user(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_box_ends_with_its_owner(kind: Kind) -> None:
     assert survivors_of_a_killed_owner(kind) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_ends_with_its_warden(kind: Kind) -> None:
+    assert left_by_a_killed_warden(kind) == []
 
 
 def test_programs_have_a_folder_of_their_own_with_bubblewrap() -> None:

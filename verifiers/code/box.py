@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from .errors import BoxError
-from .inside.programs import NOT_STARTED
 from .inside.seccomp import supported
 from .inside.zygote import PATIENCE, TIME, Confinement, Order
 from .places import Interpreter, binds, interpreter, open_to_all, rules
@@ -101,6 +100,8 @@ class Ended:
     """Exit code; negative: the signal."""
     cpu: float
     """CPU seconds of its life."""
+    warden: float = 0.0
+    """CPU seconds of its warden."""
     clock: float = 0.0
     """Seconds of the clock that it was waited for."""
     output: bytes = b""
@@ -401,8 +402,8 @@ def _report(watch: socket.socket, over: float) -> Ended:
     if not data:
         raise BoxError("the warden of a program has died")
     report = json.loads(data)
-    ended = Ended(report["ended"], report["code"], report["cpu"])
-    if ended.how == "exited" and ended.code == NOT_STARTED:
+    ended = Ended(report["ended"], report["code"], report["cpu"], report["warden"])
+    if ended.how == "unconfined":
         raise BoxError("a program could not be confined")
     return ended
 
@@ -423,6 +424,8 @@ def _command(kind: Kind, python: Interpreter) -> list[str]:
 
 
 def _bubblewrap(python: Interpreter) -> list[str]:
+    if any(f"{path}/".startswith("/tmp/") for path in (python.path, *python.libraries)):
+        raise BoxError(f"{python.path} lies in /tmp, which a program has for itself: use another Python")
     found = shutil.which("bwrap")
     if found is None:
         raise BoxError("bubblewrap is not installed (apt-get install bubblewrap)")

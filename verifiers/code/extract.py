@@ -10,7 +10,7 @@ from ..math.thinking import after_thinking
 LONGEST = 200_000
 """Characters of a program."""
 
-_FENCE = re.compile(r"^[ \t]*(?P<ticks>`{3,}|~{3,})[ \t]*(?P<language>[\w+.-]*)[^\n`]*$", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*+(?P<ticks>`{3,}+|~{3,}+)[ \t]*+(?P<language>[\w+.-]*+)[^\n`]*+$", re.MULTILINE)
 _LANGUAGES = ("python", "py", "python3", "")
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from .box import Allowance, Box, Calls, Ended
 from .errors import RowError
 from .inside.claims import ClaimError, encode, matches
+from .inside.zygote import BUSY
 from .outputs import Comparison, same_output
 from .rows import CallTest, CodeTest, RowTests, ScriptTest
 
@@ -52,13 +53,13 @@ class TestRun:
             yield from run(tests)
 
     def _scripts(self, tests: Numbered) -> Iterator[TestResult]:
-        cpu = clock = 0.0
+        spent = _Spent(self.limits.total)
         for number, test in tests:
-            if cpu >= self.limits.total or (clock >= self.limits.total and cpu < clock / 4):
-                yield TestResult(number, False, f"no time left: all tests together may take {self.limits.total:g} s")
+            if spent.all:
+                yield TestResult(number, False, spent.reason)
                 continue
             ended = self.box.script(self.source, test.given.encode("utf-8", "surrogatepass"), self.limits)
-            cpu, clock = cpu + ended.cpu, clock + ended.clock
+            spent.add(ended)
             reason = _how(ended, self.limits)
             if not reason:
                 printed = ended.output.decode("utf-8", "surrogateescape")
@@ -73,8 +74,8 @@ class TestRun:
         return self.box.calls(job, self.limits)
 
     def _calls(self, tests: Numbered) -> Iterator[TestResult]:
-        waiting = list(tests)
-        while waiting:  # once for each process that a test has ended
+        waiting, spent = list(tests), _Spent(self.limits.total)
+        while waiting and not spent.all:  # once for each process that a test has ended
             with self._program() as program:
                 if (reason := _loaded(program, self.limits)) is not None:
                     yield from (TestResult(number, False, reason) for number, _ in waiting)
@@ -83,10 +84,12 @@ class TestRun:
                     number, test = waiting.pop(0)
                     reason = _called(program, test, self.limits)
                     yield TestResult(number, not reason, reason)
+            spent.add(program.ended)
+        yield from (TestResult(number, False, spent.reason) for number, _ in waiting)
 
     def _codes(self, tests: Numbered) -> Iterator[TestResult]:
-        waiting = list(tests)
-        while waiting:
+        waiting, spent = list(tests), _Spent(self.limits.total)
+        while waiting and not spent.all:
             with ExitStack() as stack:
                 program = stack.enter_context(self._program())
                 if (reason := _loaded(program, self.limits)) is not None:
@@ -104,6 +107,28 @@ class TestRun:
                     number, _ = waiting.pop(0)
                     reason = _stepped(program, test_code, self.limits)
                     yield TestResult(number, not reason, reason)
+            spent.add(program.ended)
+            spent.add(test_code.ended)
+        yield from (TestResult(number, False, spent.reason) for number, _ in waiting)
+
+
+class _Spent:
+    """Time that the tests of one completion have taken, of `total` seconds."""
+
+    def __init__(self, total: float) -> None:
+        self._total = total
+        self._cpu = self._clock = 0.0
+        self.reason = f"no time left: all tests together may take {total:g} s"
+
+    def add(self, ended: Ended | None) -> None:
+        """Count a process that has ended."""
+        if ended is not None:
+            self._cpu, self._clock = self._cpu + ended.cpu, self._clock + ended.clock
+
+    @property
+    def all(self) -> bool:
+        """True if nothing is left: it has computed for that long, or waited."""
+        return self._cpu >= self._total or (self._clock >= self._total and self._cpu < BUSY * self._clock)
 
 
 def _loaded(program: Calls, limits: Allowance) -> str | None:
@@ -136,16 +161,18 @@ def _called(program: Calls, test: CallTest, limits: Allowance) -> str:
 def _stepped(program: Calls, tests: Calls, limits: Allowance) -> str:
     """Return why a step of test code fails; "" if it passes. Passes its calls on to the program."""
     tests.allow()
+    asked = False
     while True:
         message = tests.receive()
         if message is None:
             return f"the test code: {_end(tests, limits)}"
         if message[0] == "passed":
             return ""
-        if message[0] == "broken":
+        if message[0] == "broken" and not asked:  # else the program may be the reason
             raise RowError(f"the row's own test code fails: {message[1]}")
         if message[0] != "ask":
             return str(message[1])
+        asked = True
         program.allow()
         program.send(message[1])
         reply = program.receive()
@@ -181,5 +208,7 @@ def _how(ended: Ended, limits: Allowance) -> str:
 
 
 def _short(text: str) -> str:
-    text = " ".join(itertools.islice(text[:2_000].split(), 40))
+    """Return the beginning of a text that a program wrote, on one line."""
+    text = text[:2_000].encode("utf-8", "backslashreplace").decode()
+    text = " ".join(itertools.islice(text.split(), 40))
     return text if len(text) <= 200 else f"{text[:200]}…"

@@ -348,6 +348,10 @@ KERNEL = (
         "tried(169, 0xfee1dead, 672274793, 0x01234567, 0)\ntried(170, b'won', 3)\ntried(227, 0, bytes(16))\ntried(164, bytes(16), 0)\ntried(175, b'', 0, b'')\ntried(246, 0, 0, 0, 0)\ntried(167, b'/tmp/x', 0)\ntried(103, 3, 0, 0)\ntried(135, 0x0040000)",
     ),
     system(
+        "filters on sockets",
+        "import socket\na, b = socket.socketpair()\nfor option in (26, 27, 50, 51, 52): tried(54, a.fileno(), 1, option, bytes(16), 16)",
+    ),
+    system(
         "owners of descriptors",
         "a, b = os.pipe()\nfor command, value in ((8, {pid}), (10, 9), (1024, 1), (1026, 1), (15, 0), (1031, 1 << 20)): tried(72, a, command, value)",
     ),

@@ -16,7 +16,7 @@ import pytest
 import arena
 import attacks
 from rlvr.verify import landlock
-from rlvr_verifiers.code.box import Allowance, Box
+from rlvr_verifiers.code.box import Allowance, Box, Ended, Kind
 from rlvr_verifiers.code.errors import BoxError
 from rlvr_verifiers.code.inside import seccomp
 from rlvr_verifiers.code.inside.claims import decode
@@ -96,6 +96,7 @@ def test_an_honest_program_runs_as_anywhere(box: Box, source: str, given: str, e
         ("1/0", "exited", 1, "ZeroDivisionError: division by zero"),
         ("def f(:", "exited", 1, "SyntaxError: invalid syntax (program.py, line 1)"),
         ("raise SystemExit(3)", "exited", 3, ""),
+        ("raise SystemExit(99)", "exited", 99, ""),
         ("raise SystemExit('no')", "exited", 1, ""),
         ("while True: pass", "cpu", -9, ""),
         ("import time\ntime.sleep(60)", "clock", -9, ""),
@@ -181,6 +182,30 @@ def survivors_of_a_killed_owner(kind: str) -> list[int]:
 
 def test_a_box_ends_with_its_owner(box: Box) -> None:
     assert survivors_of_a_killed_owner("landlock") == []
+
+
+def left_by_a_killed_warden(kind: Kind) -> list[int]:
+    """Return the programs that live on after their warden was killed."""
+    mine, depth = set(below(os.getpid())), 4 if kind == "bubblewrap" else 3
+    job = {"kind": "calls", "source": "while True: pass", "prelude": False}
+    with Box(kind) as box, box.calls(job, LIMITS) as calls:
+        inside: list[int] = []
+        while len(inside) < depth:
+            inside = [pid for pid in below(os.getpid()) if pid not in mine]
+        *_, warden, program = inside
+        os.kill(warden, signal.SIGKILL)
+        with pytest.raises(BoxError, match="the warden of a program has died"):
+            calls.receive()
+        calls.ended = calls.ended or Ended("closed", -9, 0.0)
+        for _ in range(200):
+            if not Path(f"/proc/{program}").exists():
+                return []
+            time.sleep(0.05)
+        return [program]
+
+
+def test_a_program_ends_with_its_warden(box: Box) -> None:
+    assert left_by_a_killed_warden("landlock") == []
 
 
 def test_other_processors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

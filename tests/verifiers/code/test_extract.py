@@ -53,6 +53,13 @@ def test_a_completion_without_a_program_says_why(completion: str, reason: str) -
     assert program_of(completion).reason == reason
 
 
+@pytest.mark.parametrize("middle", [" ", "\t", "a", "-", "`", "~", "\n```", "```python\n"])
+def test_long_fences_take_linear_time(middle: str) -> None:
+    many = middle * (10**6 // len(middle))
+    for completion in (f"```{many}`", f"```{many}\n`", f"{many}```", f"```python\n{many}"):
+        assert program_of(completion).reason or program_of(completion).source
+
+
 @given(st.text(st.sampled_from("`~\n python<think>/x"), max_size=60))
 def test_any_text_has_a_program_or_a_reason(text: str) -> None:
     found = program_of(text)

@@ -109,6 +109,36 @@ def test_what_goes_wrong_in_a_program_is_a_verdict_with_a_reason(source: str, re
     assert verdict.reason == f"0 of 3 tests passed; test 1: {reason}"
 
 
+def test_a_program_that_breaks_the_setup_of_a_row_is_wrong(verifier: check) -> None:
+    columns = {"test_list": ["assert f(root) > 1"], "test_setup_code": "root = Node(1)"}
+    for source in ("f = int", "def Node(x): raise ValueError", "import os\ndef Node(x): os._exit(99)"):
+        assert judged(verifier, source, None, **columns).reward == 0, source
+    assert judged(verifier, "Node = float\ndef f(x): return x + 1", None, **columns).reward == 1
+
+
+def test_what_a_program_prints_can_be_stored(verifier: check) -> None:
+    verdict = judged(verifier, "import os\nos.write(1, b'\\xff\\xed\\xa0\\x80' * 300)")
+    assert verdict.reward == 0
+    assert verdict.reason is not None
+    assert verdict.reason.encode()
+    verdict = judged(verifier, "def f(x): raise ValueError('\\ud800')", None, test_list=["assert f(1) == 1"])
+    assert verdict.reason == "0 of 1 tests passed; test 1: ValueError: \\ud800"
+
+
+def test_programs_that_end_and_are_started_again_share_the_time() -> None:
+    verifier = check(seconds=0.2, total_seconds=0.5, partial=True)
+    asserts = [f"assert f({number}) == {number}" for number in range(50)]
+    try:
+        verdict = judged(verifier, "def f(x):\n    while x != 9: pass\n    return x", None, test_list=asserts)
+    finally:
+        verifier.close()
+    assert verdict.parts is not None
+    reasons = [part.reason or "" for part in verdict.parts.values()]
+    assert len(reasons) == 50
+    assert reasons[0] == "more than 0.2 s of CPU"
+    assert reasons[-1] == "no time left: all tests together may take 0.5 s"
+
+
 def test_all_tests_together_have_a_limit() -> None:
     verifier = check(seconds=0.3, total_seconds=0.3, partial=True)
     try:

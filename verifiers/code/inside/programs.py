@@ -27,8 +27,6 @@ from typing import Any, NoReturn
 from . import claims
 
 JOB, CHANNEL = 3, 4
-NOT_STARTED = 99
-"""Exit code of a process that could not be confined, so that it ran nothing."""
 _LENGTH = struct.Struct("=I")
 
 PRELUDE = """
@@ -47,9 +45,7 @@ from builtins import *
 
 def read_job(descriptor: int) -> dict[str, Any]:
     """Return the job that the client wrote."""
-    with open(descriptor, "rb", closefd=False) as file:
-        file.seek(0)
-        job: dict[str, Any] = json.load(file)
+    job: dict[str, Any] = json.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
     return job
 
 

@@ -12,6 +12,7 @@ import errno
 import os
 import platform
 import struct
+from functools import lru_cache
 
 _ARCHITECTURE = 0xC000003E  # AUDIT_ARCH_X86_64
 _X32 = 0x40000000
@@ -26,7 +27,7 @@ ALLOWED = {
     "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "pipe": 22, "select": 23,
     "sched_yield": 24, "mremap": 25, "msync": 26, "mincore": 27, "madvise": 28, "dup": 32, "dup2": 33, "pause": 34,
     "nanosleep": 35, "getitimer": 36, "alarm": 37, "setitimer": 38, "getpid": 39, "sendto": 44, "recvfrom": 45,
-    "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "getsockname": 51, "getpeername": 52, "setsockopt": 54,
+    "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "getsockname": 51, "getpeername": 52,
     "getsockopt": 55, "exit": 60, "wait4": 61, "uname": 63, "fsync": 74, "fdatasync": 75, "ftruncate": 77,
     "getdents": 78, "getcwd": 79, "chdir": 80, "fchdir": 81, "rename": 82, "mkdir": 83, "rmdir": 84, "unlink": 87,
     "readlink": 89, "umask": 95, "gettimeofday": 96, "getrlimit": 97, "getrusage": 98, "sysinfo": 99, "times": 100,
@@ -64,6 +65,7 @@ def supported() -> str | None:
     return None if machine == "x86_64" else f"the filter of system calls is for x86-64, and this machine is {machine}"
 
 
+@lru_cache(maxsize=2)
 def program(pid: int) -> bytes:
     """Return the filter for a process that may send signals to itself alone, as instructions of BPF."""
     code = [
@@ -109,11 +111,10 @@ def _one_of(place: int, values: tuple[int, ...]) -> list[tuple[int, int, int, in
     return [(_LOAD, 0, 0, 16 + 8 * place), *tests, _REFUSED, (_RETURN, 0, 0, _ALLOW)]
 
 
-def install(pid: int) -> None:
-    """Filter the calls of this process, for the rest of its life. Raises OSError."""
+def install(pid: int, libc: ctypes.CDLL) -> None:
+    """Filter the calls of this process, whose number is `pid`, for the rest of its life. Raises OSError."""
     data = program(pid)
     code = ctypes.create_string_buffer(data, len(data))
     header = struct.pack("@HP", len(data) // 8, ctypes.addressof(code))
-    libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.syscall(_SECCOMP, _SET_MODE_FILTER, 0, header):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
