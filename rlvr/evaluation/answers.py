@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from pydantic import BaseModel
 
 from rlvr.errors import DataError, RequestError
 from rlvr.evaluation.figures import Answers
@@ -18,9 +19,10 @@ from rlvr.record.fields import Fields, Where
 from rlvr.record.reading import read_rows, source_of
 from rlvr.record.row_files import row_files
 from rlvr.record.rows import Prompt, Row, messages_of
-from rlvr.record.schema import Status, canonical_json, digest
+from rlvr.record.schema import FinishReason, ModelRef, Sampling, Status, VersionRun, canonical_json, digest
 from rlvr.record.sidecar import Sidecars
-from rlvr.record.store import TOKEN_COLUMNS
+from rlvr.record.store import TOKEN_COLUMNS, field_faults
+from rlvr.record.values import json_safe
 from rlvr.verify.reward_limit import stored_verdict
 from rlvr.verify.score_names import counted, require_score, score_name
 from rlvr.verify.scoring import DEFAULT_REWARDS
@@ -159,44 +161,78 @@ def answers_of(
 
 def _add(row: Row, found: dict[str, _Collected], ids: dict[tuple[str, int], _ReadAnswer]) -> None:
     """Add a row to the answers of its data set; a later segment adds its tokens to its rollout."""
-    task = row.values.get("task") if row.is_record else None
-    task = task if isinstance(task, Mapping) else {}
-    identity = row.id
-    if identity is not None and (identity, row.segment) in ids:
+    identity, segment = row.id, row.segment
+    if identity is not None and (identity, segment) in ids:
         raise DataError(
             f"{row.where}: an earlier row has the id {identity!r} too; an evaluation counts every answer once"
         )
-    if row.segment and identity is not None and (first := ids.get((identity, 0))) is not None:
-        first.tokens += _tokens(row)
-        ids[identity, row.segment] = first
+    fields = _fields_of(row)
+    if segment and identity is not None and (first := ids.get((identity, 0))) is not None:
+        first.tokens += fields.tokens
+        ids[identity, segment] = first
         return
-    dataset = task.get("dataset") or ""
+    dataset = fields.task.dataset or ""
     into = found.setdefault(dataset, _Collected(dataset))
-    if task.get("split") is not None:
-        into.splits.add(task["split"])
-    sampling = {name: value for name, value in (row.values.get("sampling") or {}).items() if value is not None}
-    greedy = row.is_record and sampling.get("temperature") == 0
-    for place, value in ((into.greedy if greedy else into.sampled, sampling), (into.models, _model(row))):
+    if fields.task.split is not None:
+        into.splits.add(fields.task.split)
+    sampling = {} if fields.sampling is None else fields.sampling.model_dump(mode="json", exclude_none=True)
+    greedy = sampling.get("temperature") == 0
+    model = {} if fields.model is None else fields.model.model_dump(exclude_none=True)
+    for place, value in ((into.greedy if greedy else into.sampled, sampling), (into.models, model)):
         if value:
             place.setdefault(canonical_json(value), value)
     answer = _ReadAnswer(
-        question=_question(row, task.get("row_id"), into),
+        question=_question(row, fields.task.row_id, into),
         group=row.group,
-        group_size=row.values.get("group_size") if row.is_record else None,
+        group_size=fields.group_size,
         greedy=greedy,
-        truncated=_truncated(row),
-        tokens=_tokens(row),
+        truncated=math.nan if fields.finish_reason is None else float(fields.finish_reason == "length"),
+        tokens=fields.tokens,
         scores=_last_scores(row),
     )
     into.answers.append(answer)
     if identity is not None:
-        ids[identity, row.segment] = answer
+        ids[identity, segment] = answer
+
+
+class _TaskFields(BaseModel):
+    dataset: str | None = None
+    row_id: str | None = None
+    split: str | None = None
+
+
+class _RecordFields(BaseModel):
+    """Fields of a record that an evaluation reads besides those of any row, with the types of `Rollout`."""
+
+    task: _TaskFields = _TaskFields()
+    sampling: Sampling | None = None
+    model: ModelRef | None = None
+    policy_versions: tuple[VersionRun, ...] | None = None
+    finish_reason: FinishReason | None = None
+    group_size: int | None = None
+
+    @property
+    def tokens(self) -> float:
+        """Number of tokens that the policy sampled; NaN if the record does not say."""
+        runs = self.policy_versions
+        return math.nan if runs is None else float(sum(run.count for run in runs))
+
+
+def _fields_of(row: Row) -> _RecordFields:
+    """Return the fields of a record; those of another row are unknown. Raises DataError for a wrong one."""
+    if not row.is_record:
+        return _RecordFields()
+    with field_faults(row.where):
+        return _RecordFields.model_validate({name: row.values[name] for name in _READ if name in row.values})
+
+
+_READ = tuple(_RecordFields.model_fields)
 
 
 def _question(row: Row, row_id: str | None, into: _Collected) -> int:
     """Return the index of the row's question. Raises DataError for one key with two gold answers."""
     prompt: Prompt | None = row.prompt
-    mark = "" if prompt is None else digest(prompt)
+    mark = "" if prompt is None else digest(json_safe(prompt))
     gold = row.gold
     key = row_id or mark or row.group or row.id or row.where
     place = into.questions.setdefault(key, len(into.asked))
@@ -224,24 +260,6 @@ def end_of(prompt: Prompt | None) -> str | None:
     if not isinstance(text, str):
         return None
     return text if len(text) <= TAIL else "…" + text[-TAIL:]
-
-
-def _model(row: Row) -> Mapping[str, Any]:
-    model = row.values.get("model") if row.is_record else None
-    return {name: value for name, value in (model or {}).items() if value is not None}
-
-
-def _tokens(row: Row) -> float:
-    """Return how many tokens the policy sampled; NaN if the row does not say."""
-    runs = row.values.get("policy_versions") if row.is_record else None
-    if not isinstance(runs, list):
-        return math.nan
-    return float(sum(run.get("count") or 0 for run in runs if isinstance(run, Mapping)))
-
-
-def _truncated(row: Row) -> float:
-    reason = row.values.get("finish_reason") if row.is_record else None
-    return math.nan if reason is None else float(reason == "length")
 
 
 def _last_scores(row: Row) -> dict[str, _LastScore]:

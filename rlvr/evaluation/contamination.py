@@ -23,12 +23,13 @@ def contaminated(questions: Mapping[str, str], train_sets: Sequence[str | Path])
 
     Raises RequestError for a data set that is not available or has no end.
     """
-    trained = chain.from_iterable(_questions(str(name)) for name in train_sets)
+    trained = chain.from_iterable(training_questions(str(name)) for name in train_sets)
     shares = overlaps(list(questions.values()), trained)
     return {key: share for key, share in zip(questions, shares, strict=True) if share >= OVERLAP}
 
 
-def _questions(name: str) -> Iterator[str]:
+def training_questions(name: str) -> Iterator[str]:
+    """Return the questions of a training set. Raises RequestError if it is not available or has no end."""
     source = load_source(name, SourceRequest(split="train", seed=0))
     if source.size is None:
         raise RequestError(f"training set {name} has no end: it cannot be searched")

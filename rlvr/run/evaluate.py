@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlvr.data.prompts import Encoded, load_source
 from rlvr.errors import ConfigError, RequestError
-from rlvr.evaluation.contamination import texts_of
+from rlvr.evaluation.contamination import texts_of, training_questions
 from rlvr.evaluation.evaluation import Evaluation, evaluation_of
 from rlvr.protocols import EvaluationDefaults, PromptSource, SourceRequest
 from rlvr.record.schema import Rollout, SamplingParams
@@ -150,11 +150,18 @@ class _QuestionSet:
     dropped: int
     """Questions that are not asked, because their prompts are too long."""
 
-    @property
-    def passes(self) -> list[tuple[str, SamplingParams, int]]:
-        """Mark in the group's id, parameters and number of completions of each way to ask a question."""
+    def passes(self, scorer: Scorer) -> list[tuple[str, SamplingParams, int]]:
+        """Return mark in the group's id, parameters and number of completions of each way to ask a question.
+
+        A verifier of groups gets as many greedy answers as it needs, all equal. Raises ConfigError for fewer sampled
+        completions than that.
+        """
+        if 0 < self.n < scorer.min_group:
+            raise ConfigError(
+                f"-n {self.n}: verifier {scorer.name!r} judges groups of at least {scorer.min_group} completions"
+            )
         sampled = [("", self.params, self.n)] if self.n else []
-        return sampled + ([("greedy-", _greedy(self.params), 1)] if self.greedy else [])
+        return sampled + ([("greedy-", _greedy(self.params), scorer.min_group)] if self.greedy else [])
 
 
 def _greedy(params: SamplingParams) -> SamplingParams:
@@ -182,6 +189,8 @@ class _Evaluating:
         twice = [each.name for i, each in enumerate(self.sets) if each.name in {own.name for own in self.sets[:i]}]
         if twice:
             raise RequestError(f"two data sets are called {twice[0]}: evaluate them into two files")
+        for name in asked.train_sets:
+            training_questions(name)  # an error now, not after sampling
 
     def run(self, reporter: GenerateReporter) -> Evaluation:
         """Sample what is missing, write OUT and return its figures."""
@@ -189,12 +198,15 @@ class _Evaluating:
             reporter.note(note)
         with ExitStack() as stack:
             scorers = [stack.enter_context(configured_scorer(e.verifier, e.config.verifier)) for e in self.sets]
+            self.passes = [own.passes(scorer) for own, scorer in zip(self.sets, scorers, strict=True)]
             self.run_id = self.parts.begin(self._request(scorers), self.asked.force)
             files = list(self._sampled(reporter, scorers))
             write_rollouts(self.asked.out, read_rollouts(files))
         self.parts.discard()
-        texts = {each.name: texts_of(each.source, [q.index for q in each.questions]) for each in self.sets}
-        return evaluation_of(self.asked.out, train_sets=self.asked.train_sets, questions=texts)
+        trained = self.asked.train_sets
+        asked = [(each.name, each.source, [question.index for question in each.questions]) for each in self.sets]
+        texts = {name: texts_of(source, indices) for name, source, indices in asked} if trained else {}
+        return evaluation_of(self.asked.out, train_sets=trained, questions=texts)
 
     def _request(self, scorers: Sequence[Scorer]) -> dict[str, Any]:
         """Return all that decides which records there are."""
@@ -209,11 +221,13 @@ class _Evaluating:
                     "dataset": each.config.dataset.model_dump(mode="json"),
                     "templates": each.source.evaluation.templates,
                     "questions": len(each.questions),
-                    "passes": [(mark, params.model_dump(mode="json"), size) for mark, params, size in each.passes],
+                    "passes": [
+                        (mark, params.model_dump(mode="json"), size) for mark, params, size in each.passes(scorer)
+                    ],
                     "verifier": [scorer.name, scorer.version, scorer.config_hash],
                     "stop": each.questions[0].stop.model_dump(mode="json"),
                 }
-                for each, scorer in zip(self.sets, scorers, strict=True)
+                for each, scorer, passes in zip(self.sets, scorers, self.passes, strict=True)
             ],
         }
 
@@ -233,7 +247,7 @@ class _Evaluating:
             for place, (number, batch) in enumerate(self._batches()):
                 part = self.parts.file(place)
                 done += len(batch)
-                rollouts += len(batch) * sum(size for _, _, size in self.sets[number].passes)
+                rollouts += len(batch) * sum(size for _, _, size in self.passes[number])
                 if part.is_file():
                     replayed += len(batch)
                     yield part
@@ -272,7 +286,7 @@ class _Asking:
                 *("evaluate", own.name, question.position),
             )
             for question in batch
-            for mark, params, size in own.passes
+            for mark, params, size in self.of.passes[number]
         ]
         where = f"verdicts on {own.name}"
         scored = self.recorders[number].scored(self.mailbox.ask(requests), own.config.alarms, where)

@@ -18,6 +18,7 @@ READERS = [
     ("score", "FILE", "--verifier", "check.py:check", "--workers", "0", "--out", "out.jsonl"),
     ("show", "FILE"),
     ("compare", "FILE"),
+    ("eval", "FILE"),
 ]
 
 

@@ -176,6 +176,22 @@ def test_rows_of_other_programs(tmp_path: Path) -> None:
     assert "tokens" not in own.figures
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sampling", "hot"), ("sampling", {"temperature": "hot"}), ("model", [1]), ("policy_versions", [{}]),
+        ("finish_reason", 3), ("group_size", "many"), ("task", {"dataset": 7}), ("scores", [{"verifier": 1}]),
+        ("group_id", 3),
+    ],
+)  # fmt: skip
+def test_a_damaged_record_is_named(tmp_path: Path, field: str, value: Any) -> None:
+    path = tmp_path / "in.jsonl"
+    write_rollouts(path, ROLLOUTS[:1])
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}) + "\n")
+    with pytest.raises(DataError, match=r"in\.jsonl, line 1"):
+        rlvr.evaluation_of(path)
+
+
 # --- contamination --------------------------------------------------------------------------------------------------
 
 

@@ -164,6 +164,39 @@ def test_the_same_call_goes_on_where_an_interrupted_one_stopped(tmp_path: Path) 
         evaluated(out)
 
 
+def test_a_kill_between_the_last_file_and_the_end_costs_nothing(tmp_path: Path) -> None:
+    """OUT is complete, its parts are still there, and a torn file is beside them."""
+    out, partial = tmp_path / "e.parquet", tmp_path / "e.parquet.partial"
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(out, reporter=StopAfter(2))
+    shutil.copytree(partial, tmp_path / "kept")
+    found = evaluated(out)
+    before = lines(out)
+    (tmp_path / "kept").rename(partial)
+    (partial / ".000001.parquet.0.tmp").write_bytes(b"PAR1")
+    assert evaluated(out) == found
+    assert lines(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["e.parquet"]
+
+
+GROUP = """
+import rlvr
+
+@rlvr.verifier(name="grouped", version="1", needs_answer=False)
+def grouped(rollouts) -> list[float]:
+    return [float(len(rollouts))] * len(rollouts)
+"""
+
+
+def test_a_verifier_of_groups_gets_as_many_completions_as_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "grouped.py").write_text(GROUP)
+    verifier = f"{tmp_path}/grouped.py:grouped"
+    found = evaluated(tmp_path / "e.parquet", limit=2, greedy=True, verifier=verifier)["arithmetic"]
+    assert (found.completions, found.figures["reward"].value, found.greedy.value) == (8, 2.0, 1.0)
+    with pytest.raises(ConfigError, match="-n 1: verifier 'grouped' judges groups of at least 2 completions"):
+        evaluated(tmp_path / "f.parquet", n=1, verifier=verifier)
+
+
 def test_a_card_says_how_to_ask_and_the_request_goes_before_it(card: Path, sums: Path, tmp_path: Path) -> None:
     config = SMALL | {"dataset.data_files": [str(sums)]}
     found = evaluated(tmp_path / "a.parquet", datasets=card, n=None, config=config)
@@ -206,6 +239,8 @@ def test_temperature_0_asks_once(tmp_path: Path) -> None:
         ({"split": "train", "limit": None}, "arithmetic has no end: say how many questions to ask with --limit"),
         ({"config": {"verifier.rewards": {"timeout": 0}}}, "verifier.rewards is for training"),
         ({"config": {"dataset.mix": ["arithmetic"]}}, "dataset.mix is for training"),
+        ({"train_sets": "arithmetic"}, "training set arithmetic has no end"),
+        ({"train_sets": "no.jsonl"}, "no.jsonl"),
         ({"model": "no/such/model/at/all", "datasets": "arithmetic"}, "there is no directory"),
         ({"config": {"dataset.data_files": ["x"]}, "datasets": ["a", "b"]}, "data files are those of one data set"),
     ],
