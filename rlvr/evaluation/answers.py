@@ -24,11 +24,8 @@ from rlvr.record.sidecar import Sidecars
 from rlvr.record.store import TOKEN_COLUMNS, field_faults
 from rlvr.record.values import json_safe
 from rlvr.verify.reward_limit import stored_verdict
-from rlvr.verify.score_names import counted, require_score, score_name
+from rlvr.verify.score_names import SAMPLER, counted, require_score, score_name
 from rlvr.verify.scoring import DEFAULT_REWARDS
-
-SAMPLER = "sampler"
-"""Verifier name of rewards that a sampler gives by itself: they count only if nothing else has judged the answer."""
 
 UNSCORED, MISSING = "unscored", "missing"
 """Completions without a verdict, and those that were asked for and are not in the file."""
@@ -323,7 +320,10 @@ def _reward(score: _LastScore) -> float:
 
 
 def _chosen(found: _Collected, verifier: str | None, files: str) -> str:
-    """Return the name of the verifier whose scores count. Raises RequestError if none or several have any."""
+    """Return the name of the verifier whose scores count. Raises RequestError if none or several have any.
+
+    Rewards that a sampler gives by itself count only if nothing else has judged the answers.
+    """
     there = Counter(name for answer in found.answers for name in answer.scores)
     if verifier is not None:
         name = score_name(verifier)

@@ -97,7 +97,7 @@ def evaluate(
         split: `eval` for the held-out questions, or `train`.
         greedy: Also ask each question once at temperature 0.
         temperature: Sampling temperature; by default the card's, or `sampling.temperature`. 0 is greedy.
-        top_p: Nucleus of the sampling distribution; by default the card's, or 1.
+        top_p: Nucleus of the sampling distribution; by default the card's, or `sampling.top_p`.
         max_tokens: Length limit in tokens; by default the card's, or `sampling.max_tokens`.
         seed: Seed of the sampling; by default the card's, or 0.
         verifier: Verifier of all data sets; by default each has that of its card.
@@ -371,7 +371,9 @@ def _params(
     sampling = config.sampling
     return SamplingParams(
         temperature=chosen(asked.temperature, "sampling.temperature", card.temperature, sampling.temperature),
-        top_p=chosen(asked.top_p, "", card.top_p, 1.0),
+        top_p=chosen(asked.top_p, "sampling.top_p", card.top_p, sampling.top_p),
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
         max_tokens=chosen(asked.max_tokens, "sampling.max_tokens", card.max_tokens, sampling.max_tokens),
         seed=chosen(asked.seed, "seed", card.seed, config.seed),
     )

@@ -16,7 +16,7 @@ from rlvr.settings import Setting, Settings, mapping_settings, read_settings, va
 
 OF_THE_RUN = {
     "model": frozenset({"device", "dtype", "attn_implementation", "trust_remote_code", "chat", "chat_template_kwargs"}),
-    "sampling": frozenset({"temperature", "max_tokens", "stop"}),
+    "sampling": frozenset({"temperature", "top_p", "top_k", "min_p", "max_tokens", "stop"}),
     "dataset": frozenset({"max_prompt_tokens"}),
 }
 """Settings of a run that its checkpoints are evaluated with, unless the request says otherwise."""

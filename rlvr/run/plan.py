@@ -64,13 +64,13 @@ from rlvr.run.models import (
 )
 from rlvr.run.prompting import Prompting
 from rlvr.run.proof import PROBES, probe_prompts
-from rlvr.run.sampled import SAMPLER, configured_scorer
+from rlvr.run.sampled import configured_scorer
 from rlvr.run.saved import Expected, SavedRollouts
 from rlvr.run.shadow import Shadows
 from rlvr.run.stopping import uses_chat_template
 from rlvr.secret_options import MASK, secret_values, writable_model
 from rlvr.verify.composition import references, weights_of
-from rlvr.verify.score_names import can_judge, score_name
+from rlvr.verify.score_names import SAMPLER, can_judge, score_name
 from rlvr.verify.scoring import Scorer
 
 if TYPE_CHECKING:

@@ -29,13 +29,11 @@ from rlvr.run.config import VerifierConfig
 from rlvr.run.groups import Grader, by_group, stats_of, verdict_shares
 from rlvr.verify.cache import VerdictCache
 from rlvr.verify.reward_limit import limited
+from rlvr.verify.score_names import SAMPLER
 from rlvr.verify.scoring import Scorer, training_reward
 
 BROKEN = (Status.ERROR, Status.INVALID, Status.TIMEOUT)
 """Verdicts which say nothing about the answer: the alarm `verdicts` counts them."""
-
-SAMPLER = "sampler"
-"""Verifier name of the rewards that a sampler gives by itself."""
 
 ScoredGroups: TypeAlias = dict[str, list[Rollout]]
 """Group id -> its scored records, in the order of their index."""

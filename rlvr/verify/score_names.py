@@ -14,6 +14,9 @@ from rlvr.registry import registry
 from rlvr.verify.composition import is_composition
 from rlvr.verify.verifying import verifier_name
 
+SAMPLER = "sampler"
+"""Verifier name of the rewards that a sampler gives by itself."""
+
 LABEL = r"[\w.-]+"
 """Pattern of a variant's label: the scores of `rlvr score --verifier math --as strict` are by `math@strict`."""
 
