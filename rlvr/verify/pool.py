@@ -15,8 +15,9 @@ time that units take.
 - **Leaks**: workers compare their process state after each batch (`rlvr.verify.process_state`). What rows change is
   restored, or the worker is replaced. The first time, a warning says what the verifier changes.
 - **Time limit**: the clock of a unit starts with its work, not with its queueing. It counts the time that the worker
-  computes or sleeps, but not the time that it waits for a CPU, so the limit means the same on an idle and on a busy
-  machine. Wall-clock time may reach `WALL_FACTOR` times the limit. (Without /proc, the limit is wall-clock time.)
+  computes or sleeps, but not the time that it, or a process that it began for the unit, waits for a CPU, so the limit
+  means the same on an idle and on a busy machine. Wall-clock time may reach `WALL_FACTOR` times the limit. (Without
+  /proc, the limit is wall-clock time.)
 """
 
 from __future__ import annotations
@@ -191,6 +192,7 @@ class _Slot:
     batch: list[WorkUnit] = field(default_factory=list)  # empty: idle
     step: int = -1  # of the batch, as far as is known
     since: float = 0.0  # when that began
+    waited: tuple[int, float] = (-1, 0.0)  # a row that had more time, and how many seconds
     garbled: bool = False  # the worker's cells hold no numbers: which row it is at is not known
     nonce: bytes = b""  # what the answer to the batch must begin with
     done: int = 0  # units since it was forked
@@ -429,7 +431,8 @@ class _Dispatcher:
         limit = self._limits.timeout + START_GRACE if row < 0 else self._limits.timeout * slot.batch[row].size
         if since + limit > time.monotonic():
             return since + limit
-        return min(since + limit + self._processes.waited(slot.index), since + WALL_FACTOR * limit)
+        slot.waited = (row, self._processes.waited(slot.index, since))
+        return min(since + limit + slot.waited[1], since + WALL_FACTOR * limit)
 
     def _read(self, slot: _Slot) -> None:
         """Take the answers that have arrived from a worker, and end it if one is malformed."""
@@ -451,6 +454,7 @@ class _Dispatcher:
         """
         results, changes, fresh = _parsed(slot, frame)
         batch, slot.batch = slot.batch, []
+        (waiting, waited), slot.waited = slot.waited, (-1, 0.0)
         answered, rest = batch[: len(results)], batch[len(results) :]
         slot.done += len(results)
         self._failed_starts = self._lost_zygotes = 0
@@ -459,11 +463,10 @@ class _Dispatcher:
             for unit in rest:
                 unit.alone = True
         self._put_back(rest)
-        for unit, result in zip(answered, results, strict=True):
+        for row, (unit, result) in enumerate(zip(answered, results, strict=True)):
+            limit = self._limits.timeout * unit.size + (waited if row == waiting else 0.0)
             self._unit_seconds = max(1e-6, 0.9 * self._unit_seconds + 0.1 * result.seconds)
-            if (
-                result.seconds > self._limits.timeout * unit.size
-            ):  # it ended before the worker could be killed, but too late
+            if result.seconds > limit:  # it ended before the worker could be killed, but too late
                 self._blame(unit, TIMEOUT, result.seconds)
                 fresh = True
             elif result.failed and unit.retry and self._retries(unit):

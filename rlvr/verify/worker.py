@@ -128,6 +128,28 @@ class Worker:
         return found
 
 
+def waited_below(pid: int, since: float) -> float:
+    """Return the seconds that descendants of a process have waited for a CPU, of those that began after `since`.
+
+    `since` is a time of `time.monotonic`. The descendants of a worker that began with its row work for that row. Their
+    time is 0.0 if the system does not tell.
+    """
+    waited, tick = 0.0, 1 / os.sysconf("SC_CLK_TCK")
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            children = [int(child) for child in file.read().split()]
+        for child in children:
+            with open(f"/proc/{child}/stat", "rb") as status:
+                ticks = int(status.read().rpartition(b")")[2].split()[19])
+            age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks * tick
+            if time.monotonic() - age >= since - tick:  # it began in that tick, not at its begin
+                waited += waited_for_cpu(child)
+            waited += waited_below(child, since)
+    except (OSError, IndexError, ValueError, AttributeError):  # it has ended meanwhile, or this is not Linux
+        return waited
+    return waited
+
+
 def waited_for_cpu(pid: int | str = "self") -> float:
     """Return the seconds for which a process was ready to run but had no CPU; 0.0 if the system does not tell."""
     try:

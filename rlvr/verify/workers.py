@@ -26,7 +26,7 @@ from rlvr.verify import landlock, zygote
 from rlvr.verify.composition import leaves
 from rlvr.verify.environment import worker_environment
 from rlvr.verify.output import OutputRelay
-from rlvr.verify.worker import waited_for_cpu
+from rlvr.verify.worker import waited_below, waited_for_cpu
 
 MAX_FRAME = 256 << 20  # bytes; capped verdicts of a whole batch are far smaller
 LOAD_TIMEOUT = 300.0  # seconds that loading a verifier may take
@@ -290,11 +290,17 @@ class Workers:
         step, since = self._cells[zygote.CELLS * slot], self._cells[zygote.CELLS * slot + 1]
         return (int(step), since) if math.isfinite(step) and math.isfinite(since) else None
 
-    def waited(self, slot: int) -> float:
-        """Return the seconds that a worker has waited for a CPU since its batch began."""
+    def waited(self, slot: int, since: float) -> float:
+        """Return the seconds that a worker has waited for a CPU since its batch began.
+
+        A worker that runs programs waits for them: what those wait that began after `since` (`time.monotonic`), the
+        begin of its row, counts as well.
+        """
         pid, before = self._cells[zygote.CELLS * slot + 2], self._cells[zygote.CELLS * slot + 3]
-        waited = waited_for_cpu(int(pid)) - before if math.isfinite(pid) and pid > 0 else 0.0
-        return waited if waited > 0 else 0.0
+        if not math.isfinite(pid) or pid <= 0:
+            return 0.0
+        waited = waited_for_cpu(int(pid)) - before
+        return (waited if waited > 0 else 0.0) + waited_below(int(pid), since)
 
     def lose(self) -> None:
         """Kill a zygote that does not react; `deaths` then reports its loss."""
