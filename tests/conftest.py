@@ -121,6 +121,7 @@ LONG = (
     "test_wheel.py",
     "test_study.py",
     "test_dependencies.py",
+    "rlvr/run/test_evaluate.py",
     "rlvr/run/test_saved.py",
     "rlvr/record/test_store.py",
     "trainers/sampling/test_hf_sampler.py",

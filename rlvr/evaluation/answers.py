@@ -147,7 +147,11 @@ def answers_of(
     found: dict[str, _Collected] = {}
     ids: dict[tuple[str, int], _ReadAnswer] = {}
     for path in row_files(files):
-        for row in read_rows(source_of(path, mapping), beside, without=without):
+        source = source_of(path, mapping)
+        # Completions may be most of a file; conditions may be on any column.
+        columns = {source.columns[target] for target in ("id", "group_id", "prompt", "answer")}
+        only = None if where.conditions else _WANTED | columns
+        for row in read_rows(source, beside, without=without, only=only):
             if not where.conditions or where.holds(Fields(row)):
                 _add(row, found, ids)
     shown = ", ".join(map(str, files))
@@ -224,6 +228,7 @@ def _fields_of(row: Row) -> _RecordFields:
 
 
 _READ = tuple(_RecordFields.model_fields)
+_WANTED = frozenset({*_READ, "schema_version", "id", "group_id", "segment", "prompt", "messages", "scores"})
 
 
 def _question(row: Row, row_id: str | None, into: _Collected) -> int:
