@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from asked import PROMPTS, ROUNDING, ask, collected, differences, other_weights
 from rlvr.protocols import ModelSpec, SampledGroup
 from rlvr.record.schema import Stop
 from rlvr.testing import check_sampler
 from rlvr_trainers.model.models import load_model
-from rlvr_trainers.model.snapshots import snapshot_of
+from rlvr_trainers.model.snapshots import load_snapshot, snapshot_of
+from rlvr_trainers.sampling.decode import log_distribution
 from rlvr_trainers.sampling.vllm_sampler import VLLMOptions, VLLMSampler
 
 
@@ -66,6 +69,29 @@ def test_greedy_samples_are_equal_and_have_raw_log_probabilities(spec: ModelSpec
     assert len({sample.token_ids for sample in group.samples}) == 1
     assert group.sampling.logprob_mode == "raw"
     assert max(differences(spec, {7: weights}, group)) < ROUNDING
+
+
+@pytest.mark.parametrize(
+    "filters", [{}, {"top_k": 5}, {"top_k": 12, "top_p": 0.6}, {"top_k": 12, "min_p": 0.2}], ids=str
+)
+def test_the_likeliest_tokens_are_those_of_the_sampler_on_transformers(
+    filters: dict[str, float], spec: ModelSpec, sampler: VLLMSampler
+) -> None:
+    weights = other_weights(spec, 8, seed=6)
+    sampler.sync(weights)
+    model = load_model(spec, master=True)
+    load_snapshot(model, weights)
+    request = replace(ask(f"top {filters}", [2, 3, 4], **filters), keep_topk=25)
+    (group,) = collected(sampler, [request])
+    for sample in group.samples:
+        assert sample.top is not None
+        ids = torch.tensor([[*request.prompt_ids, *sample.token_ids]])
+        with torch.no_grad():
+            logits = model(ids).logits[0][len(request.prompt_ids) - 1 : -1]
+        expected = log_distribution(logits, request.params).topk(25)
+        there = (expected.values > -torch.inf).numpy()
+        assert ((sample.top.ids >= 0) == there).all()
+        np.testing.assert_allclose(sample.top.logprobs[there], expected.values.numpy()[there], atol=1e-4)
 
 
 def test_stops_are_those_of_the_sampler_on_transformers(spec: ModelSpec, sampler: VLLMSampler) -> None:

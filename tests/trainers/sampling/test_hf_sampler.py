@@ -25,7 +25,7 @@ from rlvr.protocols import GroupRequest, ModelSpec, Prompt, Sample, SampledGroup
 from rlvr.record.schema import SamplingParams, Stop, Task, VersionRun
 from rlvr.settings import sampler_options
 from rlvr_trainers.model.models import load_model
-from rlvr_trainers.model.snapshots import snapshot_from
+from rlvr_trainers.model.snapshots import snapshot_from, snapshot_of
 from rlvr_trainers.sampling import decode
 from rlvr_trainers.sampling.hf_sampler import HFSampler, HFSamplerOptions
 
@@ -220,6 +220,18 @@ def test_greedy_takes_the_likeliest_and_says_its_logprobs_are_raw(sampler: HFSam
         one = group.samples[0]
         assert tuple(logits_alone(sampler, group.request, one).argmax(-1).tolist()) == one.token_ids
     assert_parity(sampler, groups)
+
+
+def test_a_sampler_may_have_a_dtype_of_its_own(tiny_model: Path) -> None:
+    """The weights of a float32 trainer are rounded, and the record says so."""
+    spec = ModelSpec(str(tiny_model), device="cpu", dtype="float32")
+    exact, rounded = (HFSampler(spec, HFSamplerOptions(dtype=dtype)) for dtype in (None, "bfloat16"))
+    rounded.sync(snapshot_of(exact.model, 3))
+    for sampler, dtype in ((exact, "float32"), (rounded, "bfloat16")):
+        (group,) = sample(sampler, ask(size=8))
+        assert group.sampling.dtype == dtype
+        gap = logprob_errors(exact, [group]).max()
+        assert gap < 1e-4 if dtype == "float32" else 1e-4 < gap < 0.1
 
 
 @pytest.mark.parametrize("penalty", ["repetition_penalty", "presence_penalty", "frequency_penalty"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
@@ -16,8 +17,27 @@ from rlvr.run.config import ModelConfig
 from rlvr.run.plan import make_plan
 from rlvr.run.serve import server_command
 from rlvr_trainers.sampling.vllm_requests import EngineModel
-from rlvr_trainers.sampling.vllm_sampler import VLLMOptions, VLLMSampler
+from rlvr_trainers.sampling.vllm_sampler import VLLMOptions, VLLMSampler, top_tokens
 from rlvr_trainers.sampling.vllm_server import VLLMServerOptions, VLLMServerSampler
+
+
+class Entry(NamedTuple):
+    """One token of vLLM's answer."""
+
+    logprob: float
+
+
+def test_the_likeliest_tokens_of_an_answer_are_sorted_and_without_filtered_ones() -> None:
+    """The drawn token comes with the likeliest, whatever its rank."""
+    answer = [
+        {9: Entry(-3.0), 4: Entry(-0.1), 7: Entry(-2.5)},  # 9 was drawn, the third likeliest
+        {4: Entry(0.0), 7: Entry(-math.inf), 1: Entry(-math.inf)},  # the filters left one token
+    ]
+    top = top_tokens(answer, 2)  # type: ignore[arg-type]
+    assert top.ids.tolist() == [[4, 7], [4, -1]]
+    assert top.logprobs[0].tolist() == pytest.approx([-0.1, -2.5])
+    assert top.logprobs[1][0] == 0
+    assert math.isnan(top.logprobs[1][1])
 
 
 @pytest.fixture
