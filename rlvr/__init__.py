@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from rlvr.record.select import show as show
     from rlvr.reports.report import RunReport as RunReport
     from rlvr.reports.report import report as report
+    from rlvr.reports.watch import Watcher as Watcher
+    from rlvr.reports.watch import watch as watch
     from rlvr.rescore.export import ExportResult as ExportResult
     from rlvr.rescore.export import export as export
     from rlvr.rescore.merging import MergeResult as MergeResult
@@ -67,6 +69,8 @@ _HOME = {
     "export": "rlvr.rescore.export",
     "RunReport": "rlvr.reports.report",
     "report": "rlvr.reports.report",
+    "Watcher": "rlvr.reports.watch",
+    "watch": "rlvr.reports.watch",
     "ShowResult": "rlvr.record.select",
     "show": "rlvr.record.select",
     "Diagnosis": "rlvr.run.diagnose",

@@ -30,6 +30,7 @@ from rlvr.cli.settings import settings
 from rlvr.cli.show import show
 from rlvr.cli.streams import logged, prepare_streams
 from rlvr.cli.train import TrainCommand, train
+from rlvr.cli.watch import watch
 from rlvr.errors import RlvrError
 from rlvr.run.threads import spin_briefly
 from rlvr.terminal import one_line
@@ -62,6 +63,7 @@ for command in (
     diagnose,
     plot,
     report,
+    watch,
     settings,
     plugins,
     new,

@@ -9,9 +9,11 @@ from typing import Any
 
 from rlvr import __version__
 from rlvr.errors import RequestError, nearest
+from rlvr.evaluation.evaluation import Evaluation, evaluation_of
 from rlvr.files import replacing
 from rlvr.record.schema import utc_now
 from rlvr.reports.browsing import BUDGET, LAG_BUCKETS, Budget, Shown, browsed
+from rlvr.reports.changes import WhatChanged, changes
 from rlvr.reports.charts import Chart, charts
 from rlvr.reports.flips import FlipCounts, flip_counts
 from rlvr.reports.hacking import HackingView, hacking_view
@@ -19,12 +21,23 @@ from rlvr.reports.headlines import Headline, headlines
 from rlvr.reports.observations import Observations, Observer
 from rlvr.reports.page import html, pack
 from rlvr.reports.settings_table import SettingRow, settings_table
-from rlvr.reports.sources import ReportSource, read_sources
+from rlvr.reports.sources import ReportSource, evaluation_files, read_sources, step_of
 
 MOST_SOURCES = 14
 """Sources of one page, at most: more have no look of their own in a chart."""
 MOST_BYTES = 22_000_000
 """Size of the packed rollouts, so that the page stays below 25 MB."""
+
+
+@dataclass(frozen=True)
+class SourceEvaluation:
+    """Figures of answers that a source holds."""
+
+    source: int
+    """Place of the source."""
+    about: str
+    """Which of its answers, in words; empty for all."""
+    evaluation: Evaluation
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,10 @@ class RunReport:
     """Disagreements of verifiers in each source."""
     hacking: tuple[HackingView, ...]
     """Signs of reward hacking in each source."""
+    changes: tuple[WhatChanged, ...]
+    """Held-out questions whose answers changed."""
+    evaluations: tuple[SourceEvaluation, ...]
+    """Figures of files, and of the newest held-out answers of runs."""
     shown: Shown
     """Rollouts on the page."""
     packed: Mapping[str, str]
@@ -86,22 +103,25 @@ class RunReport:
         if self.shown.count < self.shown.total:
             yield f"rollouts: {self.shown.count:,} of {self.shown.total:,}, whole groups of every step and outcome"
 
-    def html(self, *, live: bool = False) -> str:
-        """Return the page. `live`: it asks its server for new content."""
-        return html(f"{self.title} – rlvr report", self.data(live=live), self.packed, live=live)
+    def html(self, *, live: bool = False, state: int = 0) -> str:
+        """Return the page. `live`: it asks its server for content that is newer than `state`."""
+        return html(f"{self.title} – rlvr report", self.data(live=live, state=state), self.packed, live=live)
 
-    def data(self, *, live: bool = False) -> dict[str, Any]:
+    def data(self, *, live: bool = False, state: int = 0) -> dict[str, Any]:
         """Return the content that the page needs at once, as JSON values."""
         return {
             "title": self.title,
             "created_at": self.created_at,
             "version": __version__,
             "live": live,
+            "state": state,
             "sources": [_source(source) for source in self.sources],
             "headlines": [[asdict(each) for each in found] for found in self.headlines],
             "charts": [asdict(chart) for chart in self.charts],
             "flips": [[_flips(each) for each in found] for found in self.flips],
             "hacking": [_hacking(view) for view in self.hacking],
+            "changes": [asdict(each) for each in self.changes],
+            "evaluations": [_evaluation(each) for each in self.evaluations],
             "rollouts": {
                 "total": self.shown.total,
                 "count": self.shown.count,
@@ -174,9 +194,20 @@ def gather(
         tuple(settings_table(sources)),
         tuple(tuple(flip_counts(found)) for found in observed),
         tuple(hacking),
+        tuple(changes(sources, [found.verifier for found in observed])),
+        tuple(_evaluations(sources, observed)),
         shown,
         packed,
     )
+
+
+def _evaluations(sources: Sequence[ReportSource], observed: Sequence[Observations]) -> Iterator[SourceEvaluation]:
+    """Yield the figures of files, and of the last held-out answers of runs."""
+    for place, (source, found) in enumerate(zip(sources, observed, strict=True)):
+        files = evaluation_files(source.path)[-1:] if source.is_run else source.files
+        if files and found.verifier is not None:
+            about = f"step {step_of(files[0])}" if source.is_run else ""
+            yield SourceEvaluation(place, about, evaluation_of(files, verifier=found.verifier))
 
 
 def _packed(
@@ -219,6 +250,18 @@ def _source(source: ReportSource) -> dict[str, Any]:
 
 def _flips(each: FlipCounts) -> dict[str, Any]:
     return {**asdict(each), "total": each.total, "agreement": each.agreement, "kappa": each.kappa}
+
+
+def _evaluation(each: SourceEvaluation) -> dict[str, Any]:
+    sets = [
+        {
+            **{name: getattr(own, name) for name in ("dataset", "split", "verifier", "versions", "completions")},
+            "questions": len(own.questions),
+            "figures": [{"name": name, **figure.to_dict()} for name, figure in own.figures.items()],
+        }
+        for own in each.evaluation.sets
+    ]
+    return {"source": each.source, "about": each.about, "sets": sets}
 
 
 def _hacking(view: HackingView) -> dict[str, Any]:

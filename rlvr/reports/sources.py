@@ -14,6 +14,7 @@ from rlvr.files import expanded
 from rlvr.metrics import read_metrics
 from rlvr.record.row_files import row_files
 from rlvr.reports.curves import Lines, named_runs
+from rlvr.run.rundir import EVALUATIONS
 from rlvr.settings import read_settings
 from rlvr.verify.scoring import DEFAULT_REWARDS
 
@@ -92,6 +93,17 @@ def rollout_files(run: Path) -> list[Path]:
     """Return the files of a run's batches, oldest first; none before the first batch is stored."""
     folder = run / "rollouts"
     return expanded([folder]) if folder.is_dir() and any(folder.glob("*.parquet")) else []
+
+
+def evaluation_files(run: Path) -> list[Path]:
+    """Return the files of a run's held-out answers, oldest first."""
+    folder = run / EVALUATIONS
+    return expanded([folder]) if folder.is_dir() and any(folder.glob("*.parquet")) else []
+
+
+def step_of(file: Path) -> int:
+    """Return the number of batches that the weights had seen, for a file of held-out answers."""
+    return int(file.stem.removeprefix("step-"))
 
 
 def _manifest(file: Path) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rlvr.evaluation.figures import RIGHT
 from rlvr.evaluation.intervals import clustered_interval
-from rlvr.record.schema import SamplingParams
+from rlvr.record.schema import Rollout, SamplingParams
 from rlvr.run.config import RunConfig
 from rlvr.run.groups import Grader
 from rlvr.run.held_out import HeldOut
@@ -30,6 +30,8 @@ class HeldOutEvaluation:
         least: int = 1,
     ) -> None:
         """`least`: completions per question, at least; more than one for a verifier that judges groups."""
+        self.answers: list[Rollout] = []
+        """Records of the last evaluation."""
         self._config, self._run_id, self._held_out = config, run_id, held_out
         self._mailbox, self._recorder, self._grader, self._least = mailbox, recorder, grader, least
 
@@ -44,6 +46,7 @@ class HeldOutEvaluation:
         sampler aborted. Where none has a reward, the others are None. Those with `greedy_` are at temperature 0.
         """
         metrics: dict[str, Any] = {}
+        self.answers = []
         for each in self._held_out:
             metrics |= self._measured(each, "", each.params, each.samples, step, version)
             if each.greedy:
@@ -69,6 +72,7 @@ class HeldOutEvaluation:
         ]
         where = f"held-out verdicts at step {step}"
         scored = self._recorder.scored(self._mailbox.ask(requests), self._config.alarms, where)
+        self.answers += [rollout for members in scored.values() for rollout in members]
         by_question = [
             [reward for rollout in members if (reward := self._grader.reward(rollout)) is not None]
             for members in scored.values()

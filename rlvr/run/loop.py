@@ -339,6 +339,7 @@ class Run:
             return {}
         with self.phases("eval"):
             metrics = self.evaluation.metrics(self.step, self.trainer.version)
+            self.directory.store_answers(self.step, self.evaluation.answers)
         self.keeper.best(self.step, metrics, self.trainer.snapshot)
         return metrics | {"time/eval": self.phases.metrics()["time/eval"]}
 

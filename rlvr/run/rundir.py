@@ -3,6 +3,7 @@
     config.yaml     resolved configuration       rollouts/step-000012.parquet   one file per batch, scores included
     manifest.json   versions, seed, plugins      checkpoints/step-000050/       all that step 50 depends on
     metrics.jsonl   one object per step          recomputed/file-0000.parquet   log-probabilities that files lacked
+    evaluations/step-000050.parquet              answers to held-out questions after 50 batches
     weights/        step-000100/ and best/: weights alone, as `checkpoint.weights_every` and `checkpoint.best` say
     weights.json    hashes of the weights that a resume reads again; model.json of the model's other files, prompts.json
                     of the prompts, inputs.json of saved rollouts
@@ -58,6 +59,8 @@ MAY_CHANGE = (
 """Settings that may change when a run is resumed."""
 CHECKPOINT = re.compile(r"step-\d{6,}")
 """Names of checkpoints."""
+EVALUATIONS = "evaluations"
+"""Folder of the answers to held-out questions."""
 WEIGHTS, BEST = "weights", "best"
 """Folder of weights that no run continues from, and the name of the best ones in it."""
 _VERSIONED = ("torch", "transformers", "datasets", "sympy", "mpmath", "pyarrow", "pydantic")
@@ -313,6 +316,15 @@ class RunDirectory:
         rollouts = list(read_rollouts(path))
         self._sums.require(path, "put the file back, or delete it to have the batch sampled again")
         return rollouts
+
+    def store_answers(self, step: int, rollouts: Sequence[Rollout]) -> None:
+        """Write the answers to the held-out questions after `step` batches, whole or not at all; none if there are
+        none."""
+        if rollouts:
+            path = self.path / EVALUATIONS / f"step-{step:06d}.parquet"
+            with self._writing(path):
+                path.parent.mkdir(exist_ok=True)
+                write_rollouts(path, rollouts)
 
     def is_stored(self, step: int) -> bool:
         """Return whether the batch of a step is stored."""

@@ -18,6 +18,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 import rlvr
 from report_runs import make_long_run, make_run, metrics, rollout, score
+from rlvr.record.schema import Rollout
+from rlvr.record.store import write_rollouts
+from rlvr.reports.watch import Watcher
 
 Browser = webdriver.Chrome
 HOSTILE = (
@@ -207,7 +210,7 @@ def test_every_control_can_be_reached_and_is_named(opened: Browser) -> None:
     unnamed = opened.execute_script(
         """const named = (node) => node.textContent.trim() || node.getAttribute("aria-label") || node.closest("label");
            const all = [...document.querySelectorAll("button, input, select, [role], a, [tabindex='0']")];
-           return all.filter((node) => !named(node)).map((node) => node.outerHTML.slice(0, 120))"""
+           return all.filter((node) => !node.hidden && !named(node)).map((node) => node.outerHTML.slice(0, 120))"""
     )
     assert unnamed == []
     seen = set()
@@ -374,3 +377,42 @@ def test_a_hundred_thousand_rollouts_are_filtered_in_no_time(browser: Browser, t
     print(json.dumps({"bytes": made.size, "shown": made.shown.count, "ms": took}))
     assert statistics.median(took) < 200
     assert browser.get_log("browser") == []
+
+
+def test_what_changed_shows_both_answers(browser: Browser, tmp_path: Path) -> None:
+    for name, reward in (("old", 0.0), ("new", 1.0)):
+        answers = [rollout(f"q{i}", 0, HOSTILE[i], score("math", reward), prompt=f"question {i}") for i in range(3)]
+        write_rollouts(tmp_path / f"{name}.parquet", answers)
+    rlvr.report([tmp_path / "old.parquet", tmp_path / "new.parquet"], out=tmp_path / "page.html")
+    open_page(browser, (tmp_path / "page.html").as_uri())
+    changes = browser.find_element(By.ID, "changes")
+    assert "3 gained" in changes.text
+    assert len(changes.find_elements(By.CSS_SELECTOR, ".question .card")) == 6
+    assert "100.0 %" in browser.find_element(By.ID, "evaluations").text
+    assert browser.execute_script("return window.hacked") is None
+    assert browser.get_log("browser") == []
+
+
+def test_a_watched_run_updates_and_keeps_what_the_reader_chose(browser: Browser, tmp_path: Path) -> None:
+    def batch(step: int) -> list[Rollout]:
+        return [rollout(f"g{step}", i, f"answer {step}", score("math", float(i))) for i in (0, 1)]
+
+    run = make_run(tmp_path / "going", [metrics(0), metrics(1)], [batch(0), batch(1)])
+    with Watcher(run, rest=0.0) as server:
+        open_page(browser, server.url)
+        fill(browser, "Verdict", "right")
+        fill(browser, "Search", "answer")
+        browser.execute_script("document.querySelector('#curves details').open = true")
+        wait(browser, lambda: browser.find_element(By.ID, "live").get_attribute("data-state"))
+        search = field(browser, "Search")
+        write_rollouts(run / "rollouts" / "step-000002.parquet", batch(2))
+        with (run / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(metrics(2)) + "\n" + '{"torn')
+        wait(browser, lambda: matching(browser) == 3)
+        assert field(browser, "Search") == search  # the same element: what is being typed is not lost
+        assert (search.get_attribute("value"), field(browser, "Verdict").get_attribute("value")) == ("answer", "right")
+        wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#curves details[open]"))
+        browser.execute_script("document.querySelector('#curves .plot').scrollIntoView()")
+        wait(browser, lambda: "0.2" in browser.find_element(By.CSS_SELECTOR, "#curves .readout").text)
+        assert browser.get_log("browser") == []
+    wait(browser, lambda: browser.find_element(By.ID, "live").text == "The server does not answer")

@@ -72,9 +72,11 @@ function embedded(name) {
   return JSON.parse(byId(name).textContent);
 }
 
+let fetched = null; // packed parts that a server sent in place of those in the page
+
 async function unpacked(name) {
-  const element = byId(`packed-${name}`);
-  return element === null ? null : inflate(element.textContent);
+  const text = fetched ? fetched[name] : (byId(`packed-${name}`) || {}).textContent;
+  return text === undefined ? null : inflate(text);
 }
 
 async function inflate(base64) {

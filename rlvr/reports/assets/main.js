@@ -3,12 +3,17 @@
 
 const TOPICS = ["learning", "completions", "off-policy data", "update", "by lag", "time"];
 
+// A section of this id takes the place of an earlier one.
 function section(id, title, lead, ...content) {
-  const link = el("a", { href: `#${id}` }, title);
-  byId("sections").append(el("li", {}, link));
   const node = el("section", { id, "aria-labelledby": `${id}-title` },
     el("h2", { id: `${id}-title` }, title), lead ? el("p", { className: "lead" }, lead) : null, ...content);
-  byId("main").append(node);
+  const before = byId(id);
+  if (before) {
+    before.replaceWith(node);
+  } else {
+    byId("main").append(node);
+    byId("sections").append(el("li", {}, el("a", { href: `#${id}` }, title)));
+  }
   return node;
 }
 
@@ -16,7 +21,8 @@ function section(id, title, lead, ...content) {
 
 function overview(data) {
   const node = el("div", { id: "overview" });
-  byId("main").append(node);
+  if (byId("overview")) byId("overview").replaceWith(node);
+  else byId("main").append(node);
   const single = data.sources.length === 1;
   append(node, [
     el("h1", {}, single ? data.sources[0].name : plural(data.sources.length, "run")),
@@ -57,6 +63,13 @@ function headlineTable(data) {
     })];
   });
   return el("div", { className: "tools" }, table([{ title: "run" }, ...labels.map((title) => ({ title, number: true }))], rows, "Headline numbers"));
+}
+
+// --- evaluations
+
+function evaluations(data) {
+  if (!data.evaluations.length) return;
+  section("evaluations", "Evaluations", "Figures of recorded answers, with intervals clustered by question.", el("div", { className: "two" }, evaluationTables(data)));
 }
 
 // --- curves
@@ -129,24 +142,84 @@ function themes() {
 
 let browser = null;
 
-async function render(data, fetched) {
+async function render(data) {
   dropCharts();
   clear(byId("sections"));
   clear(byId("main"));
   overview(data);
+  evaluations(data);
   curves(data);
-  const store = fetched || await unpacked("rollouts");
+  const store = await unpacked("rollouts");
   browser = store === null ? null : new Rollouts(data, store);
   verifiersSection(data, browser);
+  changesSection(data);
   hackingSection(data, browser);
   configuration(data);
-  clear(byId("foot")).append(`Written by rlvr ${data.version} at ${data.created_at.replace("T", " ").replace("Z", " UTC")}. Everything on this page is in this file; it loads nothing.`);
+  foot(data);
   if (!(browser && browser.readHash()) && location.hash.length > 1) {
     const target = byId(location.hash.slice(1).split("?")[0]);
     if (target) target.scrollIntoView();
   }
-  document.documentElement.dataset.ready = "true";
+}
+
+function foot(data) {
+  const at = data.created_at.replace("T", " ").replace("Z", " UTC");
+  clear(byId("foot")).append(`Written by rlvr ${data.version} at ${at}. ` + (data.live ? "It follows the run." : "Everything on this page is in this file; it loads nothing."));
+}
+
+// --- a run that goes on
+
+const PAUSE = 2000;
+
+// New content, with what the reader has opened, chosen and typed left as it is.
+async function refresh(data) {
+  const store = await unpacked("rollouts");
+  if ((store === null) !== (browser === null)) return render(data);
+  const open = [...document.querySelectorAll("figure details[open]")].map((node) => node.closest("figure").querySelector("strong").textContent);
+  const configured = byId("configuration");
+  dropCharts();
+  overview(data);
+  evaluations(data);
+  if (data.charts.length) curves(data);
+  if (browser) browser.load(data, store);
+  verifiersSection(data, browser);
+  changesSection(data);
+  hackingSection(data, browser);
+  if (!configured) configuration(data);
+  for (const node of document.querySelectorAll("figure details")) {
+    if (open.includes(node.closest("figure").querySelector("strong").textContent)) node.open = true;
+  }
+  foot(data);
+}
+
+async function follow(state) {
+  const told = byId("live"), address = new URLSearchParams(location.search);
+  told.hidden = false;
+  for (;;) {
+    try {
+      address.set("since", state);
+      const answer = await fetch(`data?${address}`);
+      if (!answer.ok) throw new Error(`the server says ${answer.status}`);
+      const { state: newest, error, data, packed } = await answer.json();
+      if (data) {
+        fetched = packed;
+        await refresh(data);
+      }
+      state = newest;
+      told.className = error ? "lost" : "";
+      told.textContent = error ? visible(error) : `Live · ${new Date().toLocaleTimeString()}`;
+      told.dataset.state = state;
+    } catch (error) {
+      told.className = "lost";
+      told.textContent = "The server does not answer";
+    }
+    await new Promise((resume) => setTimeout(resume, PAUSE));
+  }
 }
 
 themes();
-render(embedded("data"));
+const content = embedded("data");
+render(content).then(() => {
+  document.documentElement.dataset.ready = "true";
+  if (content.live) follow(content.state);
+});

@@ -20,12 +20,14 @@ class Rollouts {
     this.state = { sort: "place", down: "", page: 0, id: "", view: "one", color: "logprob" };
     this.chunks = new Map();
     this.build(data);
-    this.load(store);
+    this.load(data, store);
   }
 
   // --- data
 
-  load({ rows, groups, verifiers }) {
+  load(data, { rows, groups, verifiers }) {
+    this.sources = data.sources;
+    this.tell(data);
     this.rows = rows;
     this.groups = groups;
     this.verifiers = verifiers;
@@ -103,13 +105,6 @@ class Rollouts {
   // --- the section
 
   build(data) {
-    const { total, count: shown, groups, total_groups: all, with_tokens: tokens, without_text: bare } = data.rollouts;
-    const notes = [shown < total
-      ? `${count(shown)} of ${count(total)} rollouts are on this page, in ${count(groups)} of ${count(all)} groups: whole groups of every step and outcome, ` +
-        "those of rare outcomes first. Headline numbers, charts and tables are of all."
-      : `All ${plural(total, "rollout")} are on this page, in ${plural(groups, "group")}.`,
-    tokens < shown ? `Single tokens are shown for ${count(tokens)} of them.` : "",
-    bare.length ? `Token ids of ${bare.join(", ")} have no text: no tokenizer beside the weights gives back the completions.` : ""];
     const field = (name, title, properties) => {
       const input = el("input", { type: "search", ...properties, oninput: () => this.change(name, input.value) });
       this.inputs[name] = input;
@@ -135,7 +130,7 @@ class Rollouts {
     this.back = el("button", { type: "button", onclick: () => this.turn(-1) }, "Previous page");
     this.on = el("button", { type: "button", onclick: () => this.turn(1) }, "Next page");
     this.detail = el("article", { className: "detail", "aria-label": "Rollout", tabindex: "-1" });
-    this.node = section("rollouts", "Rollouts", notes.filter(Boolean).join(" "),
+    this.node = section("rollouts", "Rollouts", " ",
       el("div", { className: "tools", role: "search", "aria-label": "Filter rollouts" },
         field("q", "Search", { placeholder: "text, answer, reason or id", className: "wide" }),
         choice("verdict", "Verdict"),
@@ -156,6 +151,17 @@ class Rollouts {
         this.detail));
     document.addEventListener("keydown", (event) => this.globalKey(event));
     addEventListener("hashchange", () => this.readHash());
+  }
+
+  tell(data) {
+    const { total, count: shown, groups, total_groups: all, with_tokens: tokens, without_text: bare } = data.rollouts;
+    const notes = [shown < total
+      ? `${count(shown)} of ${count(total)} rollouts are on this page, in ${count(groups)} of ${count(all)} groups: whole groups of every step and outcome, ` +
+        "those of rare outcomes first. Headline numbers, charts and tables are of all."
+      : `All ${plural(total, "rollout")} are on this page, in ${plural(groups, "group")}.`,
+    tokens < shown ? `Single tokens are shown for ${count(tokens)} of them.` : "",
+    bare.length ? `Token ids of ${bare.join(", ")} have no text: no tokenizer beside the weights gives back the completions.` : ""];
+    this.node.querySelector(".lead").textContent = notes.filter(Boolean).join(" ");
   }
 
   fillChoices() {

@@ -12,6 +12,45 @@ function verifiersSection(data, browser) {
     browser && flips.some((each) => each.only_verifier + each.only_other) ? el("p", {}, el("button", { type: "button", onclick: () => browser.show({ flip: "1" }) }, "Show rollouts on which they disagree")) : null);
 }
 
+function changesSection(data) {
+  if (!data.changes.length) return;
+  const node = section("changes", "What changed", "The same held-out questions, answered before and after. A question counts as right if at least half of its completions are.");
+  for (const each of data.changes) {
+    const source = data.sources.length > 1 ? `${data.sources[each.source].name}: ` : "";
+    append(node, [
+      el("h3", {}, `${source}${each.before} → ${each.after}`),
+      table([{ title: "" }, { title: `right at ${each.after}`, number: true }, { title: `wrong at ${each.after}`, number: true }],
+        [[`right at ${each.before}`, count(each.both_right), el("b", {}, `${count(each.lost)} lost`)], [`wrong at ${each.before}`, el("b", {}, `${count(each.gained)} gained`), count(each.both_wrong)]],
+        `${plural(each.both_right + each.gained + each.lost + each.both_wrong, "question")}, ${each.greedy ? "asked at temperature 0" : "sampled"}`, "narrow-table"),
+      each.changed.length ? el("details", { open: each.changed.length <= 6 }, el("summary", {}, `Show ${plural(each.changed.length, "changed question")}`),
+        el("div", { className: "changed" }, each.changed.map((question) => changedQuestion(question, each)))) : null,
+    ]);
+  }
+}
+
+function changedQuestion(question, { before, after }) {
+  const side = (name, right, share, text) => el("div", { className: "card" },
+    el("div", { className: "line" }, badge(right ? "right" : "wrong"), el("span", {}, name), share > 0 && share < 1 ? el("span", { className: "facts" }, `${percent(share)} right`) : null),
+    el("pre", { className: "text", tabindex: "0" }, text === null ? "(no text)" : text));
+  return el("div", { className: "question" },
+    el("pre", { className: "text", tabindex: "0" }, question.prompt), question.gold === null ? null : el("p", { className: "gold" }, "Gold answer ", el("code", {}, question.gold)),
+    el("div", { className: "two" }, side(before, !question.gained, question.shares[0], question.before), side(after, question.gained, question.shares[1], question.after)));
+}
+
+const FIGURES = { avg: "accuracy", maj: "majority", greedy: "greedy", reward: "mean reward", tokens: "mean tokens" };
+
+function evaluationTables(data) {
+  return data.evaluations.flatMap(({ source, about, sets }) => sets.map((set) => {
+    const rows = set.figures.map((figure) => {
+      const value = ["reward", "tokens"].includes(figure.name) ? (each) => number(each, 4) : percent;
+      return [FIGURES[figure.name] || figure.name, value(figure.value), figure.low === null ? "–" : `${value(figure.low)} to ${value(figure.high)}`, count(figure.questions)];
+    });
+    const caption = `${set.dataset}${set.split ? ` (${set.split})` : ""}, verified by ${set.verifier} ${set.versions.join(", ")}; ${plural(set.completions, "completion")} of ${plural(set.questions, "question")}`;
+    return el("div", { className: "evaluation" }, el("h3", {}, `${data.sources[source].name}${about ? `, ${about}` : ""}`),
+      table([{ title: "figure" }, { title: "value", number: true }, { title: "95 % interval", number: true }, { title: "questions", number: true }], rows, caption));
+  }));
+}
+
 function hackingSection(data, browser) {
   const views = data.hacking.map((view, i) => ({ ...view, source: i })).filter((view) => view.charts.length || view.suspicious.length || view.clusters.length);
   if (!views.length) return;
