@@ -12,6 +12,8 @@ for first lines that begin with `$`: they show the reader the command, without t
 
 - `<!-- python -->` before a Python fence and an output fence: the code runs in the scratch folder, and what it prints
   replaces the output. The code of a page is one session: later blocks see the names of earlier ones.
+- `<!-- pictures: PAGE -->` has `screenshots.py` take pictures of a report that earlier commands wrote. Without Chromium
+  and `.venv-browser` (`make test-browser` makes it), the old pictures stay.
 - `<!-- include: FILE -->` up to `<!-- end -->` is replaced by the file's text.
 - `<!-- table: MODULE -->` up to `<!-- end -->` is replaced by the lines of `MODULE.table()`.
 """
@@ -22,6 +24,7 @@ import argparse
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,7 +39,17 @@ PYTHON = re.compile(
     r"(?P<head><!-- python -->\n+```python\n(?P<code>.*?)```\n+```text\n)(?P<output>.*?)(?P<tail>```\n)", re.DOTALL
 )
 TABLE = re.compile(r"(<!-- table: ([\w.]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PICTURES = re.compile(r"<!-- pictures: (.+?) -->")
 INCLUDE = re.compile(r"(<!-- include: (.+?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def take_pictures(page: Path) -> None:
+    """Take the pictures of a report that `docs/report.md` shows, if there is a browser."""
+    python = ROOT / ".venv-browser" / "bin" / "python"
+    if not (python.exists() and shutil.which("chromium") and shutil.which("chromedriver")):
+        print("no pictures were taken: Chromium or .venv-browser is missing; make test-browser installs both")
+        return
+    subprocess.run([python, ROOT / "docs" / "screenshots.py", page, ROOT / "docs" / "pictures"], check=True)
 
 
 def output_of(command: str, folder: Path) -> str:
@@ -96,6 +109,9 @@ def refresh(document: Path, only: str = "", skip: str | None = None) -> None:
         if not only and (snippets := list(PYTHON.finditer(text))):
             printed = iter(outputs_of([snippet["code"] for snippet in snippets], Path(scratch)))
             text = PYTHON.sub(lambda match: match["head"] + next(printed) + match["tail"], text)
+        if not only:
+            for match in PICTURES.finditer(text):
+                take_pictures(Path(scratch) / match[1])
     text = TABLE.sub(lambda match: f"{match[1]}\n{table_of(match[2])}\n\n{match[4]}", text)
     text = INCLUDE.sub(lambda match: f"{match[1]}\n{(ROOT / match[2]).read_text(encoding='utf-8')}\n{match[4]}", text)
     document.write_text(text, encoding="utf-8")

@@ -47,6 +47,7 @@ MODELS = (
     "rlvr/cli/test_diagnose_cli.py",
     "rlvr/cli/test_train_cli.py",
     "rlvr/data/test_prompts.py",
+    "rlvr/reports/test_ratios.py",
     "rlvr/run",
     "rlvr/testing/test_scaffold.py",
     "rlvr/test_alarms.py",

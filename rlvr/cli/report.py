@@ -25,12 +25,21 @@ def report(
             "in a file, that of the last score]",
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Load this model (a directory, a hub name, or embedded), and color the tokens of 512 rollouts by "
+            "their importance weight under it.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML page about runs and files of rollouts. It opens from disk and loads nothing."""
     from rlvr.reports.report import report as run
 
-    found = run(paths, out=out, verifier=verifier)
+    found = run(paths, out=out, verifier=verifier, model=model)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -19,6 +19,7 @@ from rlvr.record.reading import read_rows, source_of
 from rlvr.record.rows import Row
 from rlvr.record.schema import GroupStats
 from rlvr.reports.observations import RIGHT, Observation, Observations, version_runs
+from rlvr.reports.ratios import Reweighting, log_weights
 from rlvr.reports.sources import ReportSource
 from rlvr.reports.token_text import TokenTexts, token_texts
 
@@ -57,9 +58,11 @@ class Shown:
     groups: dict[str, list[Any]] = field(default_factory=dict)
     verifiers: list[dict[str, str]] = field(default_factory=list)
     chunks: list[dict[str, Any]] = field(default_factory=list)
-    """Tokens: `rows` maps places to ids and log-probabilities, `texts` ids to texts."""
+    """Tokens: `rows` maps places to ids, log-probabilities and weights, `texts` ids to texts."""
     with_tokens: int = 0
     """Rollouts whose tokens are shown."""
+    with_ratios: int = 0
+    """Rollouts whose importance weights under a model are shown."""
     without_text: list[str] = field(default_factory=list)
     """Names of the sources whose token ids have no text."""
 
@@ -81,6 +84,7 @@ def browsed(
     budget: Budget = BUDGET,
     *,
     first: Sequence[frozenset[str]] = (),
+    weighted: Reweighting | None = None,
 ) -> Shown:
     """Return what the browser shows.
 
@@ -89,6 +93,7 @@ def browsed(
         observed: The rollouts of each.
         budget: Limits.
         first: Ids of each source's rollouts whose groups are shown whatever the budget is.
+        weighted: Model whose importance weights are shown, of some rollouts of each source.
 
     Raises DataError for a row that cannot be read.
     """
@@ -99,7 +104,8 @@ def browsed(
         wanted = first[place] if place < len(first) else frozenset()
         chosen = choose(found, part, first=wanted)
         tokens_of = _with_tokens(chosen, part.tokens)
-        builder.add(place, source, found, chosen, tokens_of)
+        weights = {} if weighted is None else log_weights(source, chosen, weighted)
+        builder.add(place, source, found, chosen, tokens_of, weights)
     builder.finish()
     return shown
 
@@ -167,7 +173,7 @@ class _Builder:
         self._verifiers: dict[tuple[str, str, str], int] = {}
         shown.rows = {name: [] for name in _ROW_COLUMNS}
         shown.groups = {name: [] for name in _GROUP_COLUMNS}
-        self._tokens: list[tuple[int, int, list[int], list[int | None]]] = []
+        self._tokens: list[tuple[int, int, list[int], list[int | None], list[int | None] | None]] = []
         self._texts: list[TokenTexts | None] = []
 
     def add(
@@ -177,6 +183,7 @@ class _Builder:
         observed: Observations,
         chosen: Sequence[Sequence[Observation]],
         tokens_of: set[str],
+        weights: Mapping[tuple[int, int], list[int | None]],
     ) -> None:
         """Add the chosen groups of a source, in the order of its files."""
         wanted = {(each.file, each.row): each for group in chosen for each in group}
@@ -190,7 +197,7 @@ class _Builder:
             number = len(self._shown.rows["id"])
             self._add_row(numbers[each.group], each, row, advantages.get((each.file, each.row)), observed.verifier)
             if each.id in tokens_of:
-                self._add_tokens(place, number, row)
+                self._add_tokens(place, number, row, weights.get((each.file, each.row)))
         self._texts.append(token_texts(source, list(self._samples(before))))
         if len(self._tokens) > before and self._texts[-1] is None:
             self._shown.without_text.append(source.name)
@@ -247,7 +254,7 @@ class _Builder:
             else None,
         ]
 
-    def _add_tokens(self, place: int, number: int, row: Row) -> None:
+    def _add_tokens(self, place: int, number: int, row: Row, weights: list[int | None] | None) -> None:
         ids, mask, logprobs = (row.values.get(name) for name in ("token_ids", "loss_mask", "behaviour_logprobs"))
         if ids is None or mask is None or len(ids) != len(mask):
             return
@@ -257,12 +264,12 @@ class _Builder:
             None if value is None or value != value or not mask[start + t] else round(-1000 * float(value))
             for t, value in enumerate(shown)
         ]
-        self._tokens.append((place, number, [int(token) for token in ids[start:]], milli))
+        self._tokens.append((place, number, [int(token) for token in ids[start:]], milli, weights))
 
     def _samples(self, since: int) -> Iterator[tuple[list[int], str]]:
         """Yield ids and completion of some rollouts, to try a tokenizer on."""
         added = self._tokens[since:]
-        for _, number, ids, _ in added[:: max(1, len(added) // 20)]:
+        for _, number, ids, *_ in added[:: max(1, len(added) // 20)]:
             completion = self._shown.rows["completion"][number]
             if completion:
                 yield ids, completion
@@ -277,8 +284,9 @@ class _Builder:
         rows: dict[int, list[Any]] = {}
         texts: dict[str, str] = {}
         size = 0
-        for place, number, ids, milli in self._tokens:
-            rows[number] = [ids, milli]
+        for place, number, ids, milli, weights in self._tokens:
+            rows[number] = [ids, milli, weights]
+            shown.with_ratios += weights is not None
             shown.rows["chunk"][number] = len(shown.chunks)
             known = self._texts[place]
             if known is not None:

@@ -38,7 +38,7 @@ Answered = Mapping[tuple[str, str, bool], HeldOutAnswer]
 
 
 @dataclass(frozen=True)
-class ChangedQuestion:
+class QuestionChange:
     """A question that is right on one side only."""
 
     prompt: str | None
@@ -60,14 +60,14 @@ class WhatChanged:
     """Place of the source that `after` belongs to."""
     before: str
     after: str
-    """What the two sides are, in words."""
+    """Names of the two sides."""
     greedy: bool
     """Whether the answers are those at temperature 0."""
     both_right: int
     gained: int
     lost: int
     both_wrong: int
-    changed: tuple[ChangedQuestion, ...]
+    changed: tuple[QuestionChange, ...]
     """Lost questions first, at most `MOST_CHANGED`."""
 
 
@@ -161,7 +161,7 @@ def compared(before: tuple[str, Answered], after: tuple[str, Answered], source: 
         counts[was, now] += 1
         if was != now:
             shares = (one.share, other.share)
-            changed.append(ChangedQuestion(one.prompt, one.gold, one.completion, other.completion, now, shares))
+            changed.append(QuestionChange(one.prompt, one.gold, one.completion, other.completion, now, shares))
     if not any(counts.values()):
         return []
     changed.sort(key=lambda each: each.gained)

@@ -125,7 +125,7 @@ def _pairs(found: Sequence[Observation], name: str) -> list[tuple[float, float]]
 
 
 def clusters(found: Sequence[Observation]) -> list[Cluster]:
-    """Return the clusters whose reward is confirmed least and grows most first; small ones are left out."""
+    """Return the clusters, suspicious ones and those that gain most first; small ones are left out."""
     early, late = _thirds(found)
     n_early, n_late = Counter(each.ending for each in early), Counter(each.ending for each in late)
     members: dict[str, list[Observation]] = {}
@@ -145,11 +145,7 @@ def clusters(found: Sequence[Observation]) -> list[Cluster]:
         for ending, own in members.items()
         if len(own) >= least and any(each.reward is not None for each in own)
     ]
-    return sorted(all_of, key=lambda each: (-each.is_suspicious, -_weight(each), -each.count))[:MOST_CLUSTERS]
-
-
-def _weight(cluster: Cluster) -> float:
-    return cluster.gain * (1.0 if cluster.shadow is None else cluster.reward - cluster.shadow)
+    return sorted(all_of, key=lambda each: (-each.is_suspicious, -each.gain, -each.count))[:MOST_CLUSTERS]
 
 
 def _shadow(found: Sequence[Observation]) -> float | None:

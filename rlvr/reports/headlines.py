@@ -36,7 +36,7 @@ def _learning(lines: Lines) -> Iterator[Headline]:
         if found:
             first, last = found[0], found[-1]
             ends = [last.get(f"{name}_{end}") for end in ("low", "high")]
-            within = f", 95 % interval {ends[0]:.1%} to {ends[1]:.1%}" if all(map(is_number, ends)) else ""
+            within = f", 95% interval {ends[0]:.1%} to {ends[1]:.1%}" if all(map(is_number, ends)) else ""
             since = f"from {first[name]:.1%}" if first is not last else "at the start"
             yield Headline(label, f"{last[name]:.1%}", f"{since}{within}")
     tail = max(1, len(lines) // 10)

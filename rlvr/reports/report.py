@@ -20,6 +20,7 @@ from rlvr.reports.hacking import HackingView, hacking_view
 from rlvr.reports.headlines import Headline, headlines
 from rlvr.reports.observations import Observations, Observer
 from rlvr.reports.page import html, pack
+from rlvr.reports.ratios import Reweighting
 from rlvr.reports.settings_table import SettingRow, settings_table
 from rlvr.reports.sources import ReportSource, evaluation_files, read_sources, step_of
 
@@ -36,7 +37,7 @@ class SourceEvaluation:
     source: int
     """Place of the source."""
     about: str
-    """Which of its answers, in words; empty for all."""
+    """Name of the part of its answers; empty for all."""
     evaluation: Evaluation
 
 
@@ -82,7 +83,12 @@ class RunReport:
                 for source, found in zip(self.sources, self.headlines, strict=True)
             },
             "charts": [chart.title for chart in self.charts],
-            "rollouts": {"total": self.shown.total, "shown": self.shown.count, "with_tokens": self.shown.with_tokens},
+            "rollouts": {
+                "total": self.shown.total,
+                "shown": self.shown.count,
+                "with_tokens": self.shown.with_tokens,
+                "with_ratios": self.shown.with_ratios,
+            },
             "flips": {
                 source.name: {each.other: each.only_verifier + each.only_other for each in found}
                 for source, found in zip(self.sources, self.flips, strict=True)
@@ -128,6 +134,7 @@ class RunReport:
                 "groups": len(self.shown.groups.get("id", ())),
                 "total_groups": self.shown.total_groups,
                 "with_tokens": self.shown.with_tokens,
+                "with_ratios": self.shown.with_ratios,
                 "without_text": self.shown.without_text,
                 "buckets": LAG_BUCKETS,
             },
@@ -139,7 +146,11 @@ class RunReport:
 
 
 def report(
-    paths: str | Path | Sequence[str | Path], *, out: str | Path | None = None, verifier: str | None = None
+    paths: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    verifier: str | None = None,
+    model: str | None = None,
 ) -> RunReport:
     """Gather what runs and files of rollouts hold, and write it as one HTML page.
 
@@ -148,12 +159,15 @@ def report(
         out: File to write, which ends in `.html`; None writes nothing.
         verifier: Name of the verifier whose reward counts. By default, that of the first score in a run, which is the
             one that training uses, and of the last score in a file.
+        model: Directory, hub name, or `embedded`: the model whose importance weights color the tokens of some rollouts.
+            It is loaded; without it, nothing is.
 
     Raises RequestError for a path that is neither a run nor holds rollouts, DataError for a file that cannot be read,
     RunError if the page cannot be written.
     """
     target = None if out is None else _target(Path(out))
-    found = gather([paths] if isinstance(paths, str | Path) else list(paths), verifier=verifier)
+    weighted = None if model is None else Reweighting(model)
+    found = gather([paths] if isinstance(paths, str | Path) else list(paths), verifier=verifier, weighted=weighted)
     if target is None:
         return found
     text = found.html().encode("utf-8")
@@ -168,6 +182,7 @@ def gather(
     verifier: str | None = None,
     observer: Observer | None = None,
     budget: Budget = BUDGET,
+    weighted: Reweighting | None = None,
 ) -> RunReport:
     """Return the content of a report. Raises as `report` does.
 
@@ -176,6 +191,7 @@ def gather(
         verifier: See `report`.
         observer: What an earlier call has read, for a run that goes on.
         budget: Limits on the rollouts of the page.
+        weighted: Model whose importance weights are shown.
     """
     sources = read_sources(paths)
     if len(sources) > MOST_SOURCES:
@@ -186,7 +202,7 @@ def gather(
         names = {name for found in observed for name in found.others}
         raise RequestError(f"no rollout has a score by {verifier!r}{nearest(verifier, names)}")
     hacking = [hacking_view(found, place) for place, found in enumerate(observed)]
-    shown, packed = _packed(sources, observed, hacking, budget)
+    shown, packed = _packed(sources, observed, hacking, budget, weighted)
     return RunReport(
         tuple(sources),
         tuple(tuple(headlines(source)) for source in sources),
@@ -211,7 +227,11 @@ def _evaluations(sources: Sequence[ReportSource], observed: Sequence[Observation
 
 
 def _packed(
-    sources: Sequence[ReportSource], observed: Sequence[Observations], hacking: Sequence[HackingView], budget: Budget
+    sources: Sequence[ReportSource],
+    observed: Sequence[Observations],
+    hacking: Sequence[HackingView],
+    budget: Budget,
+    weighted: Reweighting | None,
 ) -> tuple[Shown, dict[str, str]]:
     """Return the rollouts to show and their packed parts, of at most `MOST_BYTES`."""
     first = [
@@ -219,7 +239,7 @@ def _packed(
         for view in hacking
     ]
     while True:
-        shown = browsed(sources, observed, first=first, budget=budget)
+        shown = browsed(sources, observed, budget, first=first, weighted=weighted)
         packed = {name: pack(value) for name, value in shown.packed().items()}
         if sum(map(len, packed.values())) <= MOST_BYTES or not budget.rollouts:
             return shown, packed

@@ -52,9 +52,8 @@ class TokenTexts:
 def tokenizer_files(source: ReportSource) -> Iterable[Path]:
     """Yield the `tokenizer.json` of a run's checkpoints, the newest first, then that of its model if it is local."""
     folders = list(reversed(checkpoints_of(source.path / "checkpoints"))) if source.is_run else []
-    name = source.settings.get("model.name")
-    if isinstance(name, str):
-        folders.append(Path(name))
+    models = (source.settings.get(key) for key in ("model.path", "model.name"))
+    folders += [Path(model) for model in models if isinstance(model, str)]
     for folder in folders:
         if (file := folder / "tokenizer.json").is_file():
             yield file

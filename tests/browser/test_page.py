@@ -123,7 +123,7 @@ def matching(browser: Browser) -> int:
 
 
 def selected(browser: Browser) -> str:
-    return browser.find_element(By.CSS_SELECTOR, ".detail h3").text
+    return browser.find_element(By.CSS_SELECTOR, ".rollout h3").text
 
 
 def body(browser: Browser) -> WebElement:
@@ -238,11 +238,11 @@ def test_tokens_are_shown_with_their_probabilities(opened: Browser) -> None:
     alphas = [float(re.findall(r"[\d.]+", shade)[3]) for shade in shades]
     assert alphas == sorted(alphas)
     opened.execute_script("arguments[0].click()", tokens[2])
-    assert "id 6, log-probability -0.500 (60.7 %)" in opened.find_element(By.CLASS_NAME, "token-told").text
+    assert "id 6, log-probability -0.500 (60.7%)" in opened.find_element(By.CLASS_NAME, "token-told").text
 
 
 def test_scores_have_verifier_version_reason_and_what_was_extracted(opened: Browser) -> None:
-    row = opened.find_element(By.CSS_SELECTOR, ".detail table tbody tr").text
+    row = opened.find_element(By.CSS_SELECTOR, ".rollout table tbody tr").text
     assert row.startswith("math 1 graded 0")
     assert HOSTILE[0] in row
 
@@ -388,7 +388,7 @@ def test_what_changed_shows_both_answers(browser: Browser, tmp_path: Path) -> No
     changes = browser.find_element(By.ID, "changes")
     assert "3 gained" in changes.text
     assert len(changes.find_elements(By.CSS_SELECTOR, ".question .card")) == 6
-    assert "100.0 %" in browser.find_element(By.ID, "evaluations").text
+    assert "100.0%" in browser.find_element(By.ID, "evaluations").text
     assert browser.execute_script("return window.hacked") is None
     assert browser.get_log("browser") == []
 

@@ -63,7 +63,7 @@ function number(value, digits) {
 }
 
 function percent(value) {
-  return value === null || value === undefined || Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)} %`;
+  return value === null || value === undefined || Number.isNaN(value) ? "–" : `${(100 * value).toFixed(1)}%`;
 }
 
 // --- data in the page

@@ -147,8 +147,8 @@ async function render(data) {
   clear(byId("sections"));
   clear(byId("main"));
   overview(data);
-  evaluations(data);
   curves(data);
+  evaluations(data);
   const store = await unpacked("rollouts");
   browser = store === null ? null : new Rollouts(data, store);
   verifiersSection(data, browser);
@@ -179,8 +179,8 @@ async function refresh(data) {
   const configured = byId("configuration");
   dropCharts();
   overview(data);
-  evaluations(data);
   if (data.charts.length) curves(data);
+  evaluations(data);
   if (browser) browser.load(data, store);
   verifiersSection(data, browser);
   changesSection(data);

@@ -27,6 +27,7 @@ class Rollouts {
 
   load(data, { rows, groups, verifiers }) {
     this.sources = data.sources;
+    this.hasRatio = data.rollouts.with_ratios > 0;
     this.tell(data);
     this.rows = rows;
     this.groups = groups;
@@ -129,7 +130,7 @@ class Rollouts {
     });
     this.back = el("button", { type: "button", onclick: () => this.turn(-1) }, "Previous page");
     this.on = el("button", { type: "button", onclick: () => this.turn(1) }, "Next page");
-    this.detail = el("article", { className: "detail", "aria-label": "Rollout", tabindex: "-1" });
+    this.detail = el("article", { className: "rollout", "aria-label": "Rollout", tabindex: "-1" });
     this.node = section("rollouts", "Rollouts", " ",
       el("div", { className: "tools", role: "search", "aria-label": "Filter rollouts" },
         field("q", "Search", { placeholder: "text, answer, reason or id", className: "wide" }),
@@ -159,6 +160,7 @@ class Rollouts {
       ? `${count(shown)} of ${count(total)} rollouts are on this page, in ${count(groups)} of ${count(all)} groups: whole groups of every step and outcome, ` +
         "those of rare outcomes first. Headline numbers, charts and tables are of all."
       : `All ${plural(total, "rollout")} are on this page, in ${plural(groups, "group")}.`,
+    data.rollouts.with_ratios ? `${plural(data.rollouts.with_ratios, "rollout")} also have the importance weights w of their tokens under the model of --model.` : "",
     tokens < shown ? `Single tokens are shown for ${count(tokens)} of them.` : "",
     bare.length ? `Token ids of ${bare.join(", ")} have no text: no tokenizer beside the weights gives back the completions.` : ""];
     this.node.querySelector(".lead").textContent = notes.filter(Boolean).join(" ");
@@ -468,7 +470,7 @@ class Rollouts {
       piece.style.backgroundColor = shade(this.state.color, logprob, ratio, advantage);
       piece.told = `Token ${t + 1}: ${known === undefined ? "" : JSON.stringify(known) + ", "}id ${id}` +
         (logprob === null ? ", not sampled by the policy" : `, log-probability ${logprob.toFixed(3)} (${percent(Math.exp(logprob))})`) +
-        (ratio === null ? "" : `, log w ${ratio.toFixed(3)}`);
+        (ratio === null ? "" : `, w ${number(Math.exp(ratio))} under the model`);
       return piece;
     });
     const text = el("pre", { className: "text tokens", tabindex: "0", "aria-label": "Completion, token by token" }, pieces);
@@ -485,7 +487,7 @@ class Rollouts {
   }
 }
 
-const COLORINGS = [["logprob", "log-probability"], ["ratio", "log w, newest weights"], ["advantage", "advantage"], ["none", "no color"]];
+const COLORINGS = [["logprob", "log-probability"], ["ratio", "w under --model"], ["advantage", "advantage"], ["none", "no color"]];
 
 function shade(coloring, logprob, ratio, advantage) {
   const color = (sign, alpha) => `rgba(${variable(sign < 0 ? "--warm" : "--cold")}, ${Math.min(0.7, alpha).toFixed(3)})`;
@@ -496,7 +498,7 @@ function shade(coloring, logprob, ratio, advantage) {
 }
 
 function legend(coloring) {
-  const steps = { logprob: [[0, "100 %"], [-0.69, "50 %"], [-2.3, "10 %"], [-4.6, "≤1 %"]], ratio: [[-0.7, "½"], [0, "1"], [0.7, "2"]], advantage: [[-2, "−2"], [-1, "−1"], [0, "0"], [1, "+1"], [2, "+2"]] }[coloring];
+  const steps = { logprob: [[0, "100%"], [-0.69, "50%"], [-2.3, "10%"], [-4.6, "≤1%"]], ratio: [[-0.7, "½"], [0, "1"], [0.7, "2"]], advantage: [[-2, "−2"], [-1, "−1"], [0, "0"], [1, "+1"], [2, "+2"]] }[coloring];
   if (!steps) return null;
   return el("span", { className: "legend" }, steps.map(([value, title]) => {
     const box = el("span", { className: "token" }, title);

@@ -47,7 +47,7 @@ function evaluationTables(data) {
     });
     const caption = `${set.dataset}${set.split ? ` (${set.split})` : ""}, verified by ${set.verifier} ${set.versions.join(", ")}; ${plural(set.completions, "completion")} of ${plural(set.questions, "question")}`;
     return el("div", { className: "evaluation" }, el("h3", {}, `${data.sources[source].name}${about ? `, ${about}` : ""}`),
-      table([{ title: "figure" }, { title: "value", number: true }, { title: "95 % interval", number: true }, { title: "questions", number: true }], rows, caption));
+      table([{ title: "figure" }, { title: "value", number: true }, { title: "95% interval", number: true }, { title: "questions", number: true }], rows, caption));
   }));
 }
 

@@ -52,8 +52,8 @@ def test_everything_is_shown_if_there_is_room(run: Path) -> None:
 
 def test_tokens_are_the_sampled_ones_with_their_log_probabilities(run: Path) -> None:
     found = shown(run)
-    ids, milli = found.chunks[found.rows["chunk"][0]]["rows"][0]
-    assert (ids, milli) == ([4, 5, 6, 7, 8], [100, 200, 500, 1000, 4000])  # thousandths of -log p
+    ids, milli, weights = found.chunks[found.rows["chunk"][0]]["rows"][0]
+    assert (ids, milli, weights) == ([4, 5, 6, 7, 8], [100, 200, 500, 1000, 4000], None)  # thousandths of -log p
     assert found.without_text == ["run"]  # ids without a tokenizer have no text
 
 

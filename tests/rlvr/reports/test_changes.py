@@ -1,4 +1,4 @@
-"""What changed between two policies' answers to the same questions."""
+"""Changes between two policies' answers to the same questions."""
 
 from __future__ import annotations
 

@@ -56,6 +56,19 @@ def test_held_out_questions_are_asked_at_the_start_at_pushes_and_at_the_end(whol
     assert all("eval/greedy_accuracy" in line for line in metrics_of(whole) if "eval/accuracy" in line)
 
 
+def test_answers_to_held_out_questions_are_kept(whole: Path) -> None:
+    """One file per evaluation, named by the batches that its weights have seen; the metrics can be computed again."""
+    files = {f"step-{step:06d}.parquet": step for step in (0, 3, 6)}
+    assert sorted(file.name for file in (whole / "evaluations").iterdir()) == sorted(files)
+    asked = {line["eval/policy_version"]: line for line in metrics_of(whole) if "eval/accuracy" in line}
+    for name, version in files.items():
+        answers = list(read_rollouts(whole / "evaluations" / name))
+        assert {run.version for answer in answers for run in answer.policy_versions or ()} == {version}
+        sampled = [answer.scores[0].reward for answer in answers if answer.sampling and answer.sampling.temperature]
+        assert len(answers) == 2 * len(sampled) == 10  # and once more at temperature 0
+        assert sum((reward or 0) >= 0.5 for reward in sampled) / 5 == asked[version]["eval/accuracy"]
+
+
 def test_records_say_which_version_sampled_and_what_the_group_got(whole: Path) -> None:
     for step in range(6):
         rollouts = list(read_rollouts(whole / "rollouts" / f"step-{step:06d}.parquet"))
