@@ -71,9 +71,17 @@ class WhatChanged:
     """Lost questions first, at most `MOST_CHANGED`."""
 
 
-def changes(sources: Sequence[ReportSource], verifiers: Sequence[str | None]) -> list[WhatChanged]:
+def changes(
+    sources: Sequence[ReportSource], verifiers: Sequence[str | None], *, named: bool = False
+) -> list[WhatChanged]:
     """Return what changed in every run between its first and its last evaluation, and between the first file and each
-    other one that answers the same questions."""
+    other one that answers the same questions.
+
+    Args:
+        sources: Runs and files.
+        verifiers: Verifier of each whose reward counts.
+        named: Leave out answers that it has not scored; else these count with their own last score.
+    """
     found = []
     first: tuple[str, Answered] | None = None
     for place, (source, verifier) in enumerate(zip(sources, verifiers, strict=True)):
@@ -81,12 +89,12 @@ def changes(sources: Sequence[ReportSource], verifiers: Sequence[str | None]) ->
             files = evaluation_files(source.path)
             if len(files) > 1:
                 before, after = (
-                    (f"step {step_of(file)}", answered([file], verifier, source.rewards))
+                    (f"step {step_of(file)}", answered([file], verifier, source.rewards, named=named))
                     for file in (files[0], files[-1])
                 )
                 found += compared(before, after, place)
             continue
-        own = (source.name, answered(source.files, verifier, source.rewards))
+        own = (source.name, answered(source.files, verifier, source.rewards, named=named))
         if first is None:
             first = own
         else:
@@ -94,7 +102,9 @@ def changes(sources: Sequence[ReportSource], verifiers: Sequence[str | None]) ->
     return found
 
 
-def answered(files: Iterable[Path], verifier: str | None, rewards: Mapping[str, float | None]) -> Answered:
+def answered(
+    files: Iterable[Path], verifier: str | None, rewards: Mapping[str, float | None], *, named: bool = False
+) -> Answered:
     """Return the answers in some files by question, with the rewards of a verifier. Raises DataError."""
     rows: dict[tuple[str, str, bool], list[Row]] = {}
     for file in files:
@@ -103,7 +113,7 @@ def answered(files: Iterable[Path], verifier: str | None, rewards: Mapping[str, 
         for row in read_rows(source, only=wanted):
             if (key := _key(row)) is not None:
                 rows.setdefault(key, []).append(row)
-    return {key: _answer(own, verifier, rewards) for key, own in rows.items()}
+    return {key: _answer(own, verifier, rewards, named) for key, own in rows.items()}
 
 
 _WANTED = (
@@ -131,12 +141,14 @@ def _key(row: Row) -> tuple[str, str, bool] | None:
     return str(dataset or ""), prompt, greedy
 
 
-def _answer(rows: Sequence[Row], verifier: str | None, rewards: Mapping[str, float | None]) -> HeldOutAnswer:
+def _answer(
+    rows: Sequence[Row], verifier: str | None, rewards: Mapping[str, float | None], named: bool
+) -> HeldOutAnswer:
     found = []
     for row in rows:
         scores = verdicts(row)
-        name = verifier if verifier in scores else None
-        if name is not None:
+        name = verifier if named or verifier in scores else next(reversed(scores), None)
+        if name in scores:
             status, reward = scores[name]
             counted = reward if status == "graded" else rewards[status]
             found += [] if counted is None else [counted]

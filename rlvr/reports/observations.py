@@ -100,7 +100,7 @@ class Observer:
     """Reads observations. Files that did not change since they were read last are not read again."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, int, int, str | None], tuple[str | None, list[Observation]]] = {}
+        self._known: dict[tuple[Path, int, int, str | None, bool], tuple[str | None, list[Observation]]] = {}
 
     def read(self, source: ReportSource, verifier: str | None = None) -> Observations:
         """Return the rollouts of a source.
@@ -116,9 +116,10 @@ class Observer:
         versions = source.version_before()
         for place, file in enumerate(source.files):
             about = file.stat()
-            key = (file, about.st_mtime_ns, about.st_size, all_of.verifier)
+            strict = verifier is not None
+            key = (file, about.st_mtime_ns, about.st_size, all_of.verifier, strict)
             if key not in self._known:
-                self._known[key] = _of_file(source, place, all_of.verifier, versions)
+                self._known[key] = _of_file(source, place, all_of.verifier, versions, strict=strict)
             name, found = self._known[key]
             all_of.verifier = all_of.verifier or name
             all_of.found += found
@@ -126,18 +127,20 @@ class Observer:
 
 
 def _of_file(
-    source: ReportSource, place: int, verifier: str | None, versions: Mapping[int, int]
+    source: ReportSource, place: int, verifier: str | None, versions: Mapping[int, int], *, strict: bool
 ) -> tuple[str | None, list[Observation]]:
     match = _STEP.fullmatch(source.files[place].name) if source.is_run else None
     step = None if match is None else int(match[1])
     found = []
+    rewards = source.rewards
     file = source_of(source.files[place])
     wanted = frozenset({*_WANTED, *file.columns.values()})
     for number, row in enumerate(read_rows(file, only=wanted)):
         scores = verdicts(row)
         if verifier is None and scores:
             verifier = next(iter(scores)) if source.is_run else list(scores)[-1]
-        found.append(_observed(row, place, number, step, scores, verifier, source.rewards, versions))
+        counts = verifier if strict or verifier in scores else next(reversed(scores), None)
+        found.append(_observed(row, place, number, step, scores, counts, rewards, versions))
     return verifier, found
 
 

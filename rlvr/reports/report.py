@@ -38,7 +38,9 @@ class SourceEvaluation:
     """Place of the source."""
     about: str
     """Name of the part of its answers; empty for all."""
-    evaluation: Evaluation
+    evaluation: Evaluation | None
+    reason: str = ""
+    """Reason why there are no figures; empty if there are."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ def gather(
     observer: Observer | None = None,
     budget: Budget = BUDGET,
     weighted: Reweighting | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> RunReport:
     """Return the content of a report. Raises as `report` does.
 
@@ -192,6 +195,7 @@ def gather(
         observer: What an earlier call has read, for a run that goes on.
         budget: Limits on the rollouts of the page.
         weighted: Model whose importance weights are shown.
+        most_bytes: Size of the packed rollouts, at most; the budget is halved until they fit.
     """
     sources = read_sources(paths)
     if len(sources) > MOST_SOURCES:
@@ -202,7 +206,7 @@ def gather(
         names = {name for found in observed for name in found.others}
         raise RequestError(f"no rollout has a score by {verifier!r}{nearest(verifier, names)}")
     hacking = [hacking_view(found, place) for place, found in enumerate(observed)]
-    shown, packed = _packed(sources, observed, hacking, budget, weighted)
+    shown, packed = _packed(sources, observed, hacking, budget, weighted, most_bytes)
     return RunReport(
         tuple(sources),
         tuple(tuple(headlines(source)) for source in sources),
@@ -210,20 +214,27 @@ def gather(
         tuple(settings_table(sources)),
         tuple(tuple(flip_counts(found)) for found in observed),
         tuple(hacking),
-        tuple(changes(sources, [found.verifier for found in observed])),
-        tuple(_evaluations(sources, observed)),
+        tuple(changes(sources, [found.verifier for found in observed], named=verifier is not None)),
+        tuple(_evaluations(sources, observed, named=verifier is not None)),
         shown,
         packed,
     )
 
 
-def _evaluations(sources: Sequence[ReportSource], observed: Sequence[Observations]) -> Iterator[SourceEvaluation]:
+def _evaluations(
+    sources: Sequence[ReportSource], observed: Sequence[Observations], *, named: bool
+) -> Iterator[SourceEvaluation]:
     """Yield the figures of files, and of the last held-out answers of runs."""
     for place, (source, found) in enumerate(zip(sources, observed, strict=True)):
         files = evaluation_files(source.path)[-1:] if source.is_run else source.files
         if files and found.verifier is not None:
             about = f"step {step_of(files[0])}" if source.is_run else ""
-            yield SourceEvaluation(place, about, evaluation_of(files, verifier=found.verifier))
+            # Of several verifiers, one has to be named; else each data set has its own.
+            verifier = found.verifier if named or found.others else None
+            try:
+                yield SourceEvaluation(place, about, evaluation_of(files, verifier=verifier))
+            except RequestError as error:  # rollouts that are no evaluation: the page has all the rest
+                yield SourceEvaluation(place, about, None, str(error))
 
 
 def _packed(
@@ -232,8 +243,9 @@ def _packed(
     hacking: Sequence[HackingView],
     budget: Budget,
     weighted: Reweighting | None,
+    most_bytes: int,
 ) -> tuple[Shown, dict[str, str]]:
-    """Return the rollouts to show and their packed parts, of at most `MOST_BYTES`."""
+    """Return the rollouts to show and their packed parts, of at most `most_bytes`."""
     first = [
         frozenset([*(each.id for each in view.suspicious), *(each.example for each in view.clusters)])
         for view in hacking
@@ -241,7 +253,7 @@ def _packed(
     while True:
         shown = browsed(sources, observed, budget, first=first, weighted=weighted)
         packed = {name: pack(value) for name, value in shown.packed().items()}
-        if sum(map(len, packed.values())) <= MOST_BYTES or not budget.rollouts:
+        if sum(map(len, packed.values())) <= most_bytes or not budget.rollouts:
             return shown, packed
         budget = budget.halved()
 
@@ -279,9 +291,9 @@ def _evaluation(each: SourceEvaluation) -> dict[str, Any]:
             "questions": len(own.questions),
             "figures": [{"name": name, **figure.to_dict()} for name, figure in own.figures.items()],
         }
-        for own in each.evaluation.sets
+        for own in (each.evaluation.sets if each.evaluation else ())
     ]
-    return {"source": each.source, "about": each.about, "sets": sets}
+    return {"source": each.source, "about": each.about, "reason": each.reason, "sets": sets}
 
 
 def _hacking(view: HackingView) -> dict[str, Any]:

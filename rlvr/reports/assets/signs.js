@@ -40,7 +40,8 @@ function changedQuestion(question, { before, after }) {
 const FIGURES = { avg: "accuracy", maj: "majority", greedy: "greedy", reward: "mean reward", tokens: "mean tokens" };
 
 function evaluationTables(data) {
-  return data.evaluations.flatMap(({ source, about, sets }) => sets.map((set) => {
+  const none = ({ source, reason }) => el("p", { className: "note" }, `No figures of ${data.sources[source].name}: ${reason}`);
+  return data.evaluations.flatMap(({ source, about, reason, sets }) => reason ? none({ source, reason }) : sets.map((set) => {
     const rows = set.figures.map((figure) => {
       const value = ["reward", "tokens"].includes(figure.name) ? (each) => number(each, 4) : percent;
       return [FIGURES[figure.name] || figure.name, value(figure.value), figure.low === null ? "–" : `${value(figure.low)} to ${value(figure.high)}`, count(figure.questions)];

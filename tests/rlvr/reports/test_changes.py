@@ -70,6 +70,7 @@ def test_a_run_shows_its_first_and_last_evaluation(tmp_path: Path) -> None:
     assert isinstance(change, WhatChanged)
     assert (change.before, change.after, change.gained, change.both_right) == ("step 0", "step 10", 1, 1)
     (evaluation,) = found.evaluations
+    assert evaluation.evaluation is not None
     greedy = evaluation.evaluation["arithmetic"].greedy
     assert greedy is not None
     assert (evaluation.about, greedy.value) == ("step 10", 1.0)
@@ -82,3 +83,27 @@ def test_files_are_compared_with_the_first(tmp_path: Path) -> None:
     (change,) = found.changes
     assert (change.before, change.after, change.gained) == ("old.parquet", "new.parquet", 1)
     assert len(found.evaluations) == 2
+
+
+def test_data_sets_of_one_file_have_their_own_verifiers(tmp_path: Path) -> None:
+    answers = [
+        rollout(f"{name}-q", 0, "x", score(verifier, reward), task=Task(dataset=name, answer="4"), prompt=name)
+        for name, verifier, reward in (("gsm8k", "math", 1.0), ("gpqa", "choice", 0.0))
+    ]
+    write_rollouts(tmp_path / "eval.parquet", answers)
+    found = rlvr.report(tmp_path / "eval.parquet")
+    assert found.shown.rows["status"] == ["right", "wrong"]
+    (evaluation,) = found.evaluations
+    assert evaluation.evaluation is not None
+    assert [each.dataset for each in evaluation.evaluation.sets] == ["gsm8k", "gpqa"]
+    named = rlvr.report(tmp_path / "eval.parquet", verifier="math")
+    assert named.shown.rows["status"] == ["right", None]
+
+
+def test_rollouts_that_are_no_evaluation_have_a_page_that_says_why(tmp_path: Path) -> None:
+    twice = [rollout("q", 0, text, score("math", 1.0)) for text in ("one", "two")]
+    write_rollouts(tmp_path / "twice.parquet", twice)
+    found = rlvr.report(tmp_path / "twice.parquet")
+    (evaluation,) = found.evaluations
+    assert (evaluation.evaluation, "an earlier row has the id 'q-0' too" in evaluation.reason) == (None, True)
+    assert found.shown.count == 2

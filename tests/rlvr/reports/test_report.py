@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 import rlvr
-from report_runs import make_run, metrics
+from report_runs import make_run, metrics, rollout, score
 from rlvr.errors import RequestError
+from rlvr.reports.browsing import Budget
 from rlvr.reports.headlines import Headline, duration, headlines
+from rlvr.reports.report import gather
 from rlvr.reports.settings_table import settings_table
 from rlvr.reports.sources import read_sources
 
@@ -91,3 +93,16 @@ def test_the_page_ends_in_html(run: Path, tmp_path: Path) -> None:
 
 def test_durations() -> None:
     assert [duration(seconds) for seconds in (44.2, 3600, 7390)] == ["0:44", "1:00:00", "2:03:10"]
+
+
+def test_a_page_that_would_be_too_large_holds_fewer_rollouts_and_says_so(tmp_path: Path) -> None:
+    batches = [
+        [rollout(f"g{step}-{i}", 0, f"{i} {step} text", score("math", 1.0)) for i in range(20)] for step in range(5)
+    ]
+    run = make_run(tmp_path / "run", [metrics(i) for i in range(5)], batches)
+    whole = gather([run])
+    part = gather([run], most_bytes=sum(map(len, whole.packed.values())) // 2, budget=Budget(rollouts=100))
+    assert (whole.shown.count, part.shown.total) == (100, 100)
+    assert 0 < part.shown.count <= 50
+    assert set(part.shown.rows["step"]) == {1, 2, 3, 4, 5}  # of every step
+    assert list(part.lines())[1].startswith(f"rollouts: {part.shown.count} of 100, whole groups")
