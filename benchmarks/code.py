@@ -10,6 +10,7 @@ SECOND, IDLE is the number of programs for which two cores have this CPU time, i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import time
@@ -73,16 +74,20 @@ def calls_per_second(box: Box, seconds: float) -> float:
 
 def standing() -> float:
     """Return the CPU seconds of this process and of what lives below it: the zygote."""
-    tick = os.sysconf("SC_CLK_TCK")
-    fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in below(os.getpid()))
-    return time.process_time() + sum(int(each[11]) + int(each[12]) for each in fields) / tick
+    ticks = 0
+    for pid in below(os.getpid()):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a warden that has just ended
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def below(pid: int) -> Iterator[int]:
     """Yield the descendants of a process that live."""
-    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        yield child
-        yield from below(child)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            yield child
+            yield from below(child)
 
 
 def row(kind: Kind, seconds: float) -> list[str]:

@@ -37,10 +37,11 @@ def opened(sandbox: Sandbox) -> Box:
             return _proven(kind)
         except BoxError as error:
             reasons.append(f"{kind}: {error}")
+    what = "no sandbox works here" if sandbox == "auto" else f"the sandbox {sandbox} does not work here"
     raise BoxError(
-        f"no sandbox works here ({'; '.join(reasons)}). Install bubblewrap (apt-get install bubblewrap) where user "
-        "namespaces are allowed, or use Linux 6.2 or newer with Landlock. The option sandbox=none runs what a model "
-        "writes with your rights"
+        f"{what} ({'; '.join(reasons)}). Install bubblewrap (apt-get install bubblewrap) where user namespaces are "
+        "allowed, or use Linux 6.2 or newer with Landlock. The option sandbox=none runs what a model writes with your "
+        "rights"
     )
 
 
