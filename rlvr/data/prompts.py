@@ -20,10 +20,11 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field, field_validator, model_validator
 
+from rlvr.data.databases import database_schema
 from rlvr.data.gold_extraction import EXPECTED, EXTRACTORS, Gold
 from rlvr.data.selection import is_kept, lettered, options_of, question_mark, right_letter
-from rlvr.data.tables import ENDINGS, Table, file_table, hub_table, local_files
-from rlvr.data.templates import CHOICES, QUESTION, columns_in, fill, placeholders
+from rlvr.data.tables import ENDINGS, Table, file_table, hub_table, joined, local_files
+from rlvr.data.templates import CHOICES, QUESTION, SCHEMA, columns_in, fill, placeholders
 from rlvr.draws import permuted
 from rlvr.errors import DataError, PluginError, RequestError, nearest
 from rlvr.files import utf8_text
@@ -45,6 +46,8 @@ _log = logging.getLogger("rlvr")
 Role: TypeAlias = Literal["train", "eval"]
 
 _QUESTION_COLUMNS = ("question", "prompt", "problem")
+DATABASE = "db_id"
+"""Column that names the database of a row, in text-to-SQL data sets."""
 VERL_ANSWER = "reward_model.ground_truth"
 """Path of the gold answers in verl's data sets."""
 
@@ -87,6 +90,16 @@ class DatasetCard(Frozen):
         description="columns with the options of a multiple-choice question, for the placeholder {choices}: one with a "
         "list, or the right option's and then the wrong ones', which are shuffled by the question",
     )
+    join: str | None = Field(
+        default=None,
+        description="column by which several files are one table: rows with the same value are one row with the "
+        "columns of all",
+    )
+    databases: str | None = Field(
+        default=None,
+        description="folder with a SQLite file NAME/NAME.sqlite for each value of the column db_id, for the "
+        "placeholder {schema}",
+    )
     question_in_task: bool = Field(
         default=False, description="give the verifier the column of the question as well, in task.extra"
     )
@@ -124,9 +137,10 @@ class DatasetCard(Frozen):
 
     def identity(self) -> str:
         """Return a hash of what decides the prompts and gold answers. Newer keys count only if they are used."""
-        newer = {"not_gold", "keep", "distinct", "choices", "question_in_task"}
+        newer = {"not_gold", "keep", "distinct", "choices", "join", "question_in_task"}
         unused = {key for key in newer if not getattr(self, key)}
-        return digest(self.model_dump(mode="json", exclude={"rows", "evaluation", *unused}))
+        # A folder may move: what decides the prompts is in it, and `CardSource.digests` has the hash of that.
+        return digest(self.model_dump(mode="json", exclude={"rows", "evaluation", "databases", *unused}))
 
 
 class CardSource(PromptSource):
@@ -146,6 +160,8 @@ class CardSource(PromptSource):
         if not self._first_rows[-1]:
             raise DataError(f"{', '.join(table.where for table in self._tables)}: there are no rows")
         self._question = _question_column(self._tables, card)
+        self._schemas = _schemas(self._tables, card)
+        """db_id → statements that make the tables of its database; empty if the card names no databases."""
         self._filled = _filled_columns(self._tables, card, chat=self.chat)
         self._golds: list[str] = []
         seen: set[bytes] = set()
@@ -166,7 +182,9 @@ class CardSource(PromptSource):
 
     def digests(self) -> Mapping[str, str]:
         """Return hashes of the card and of every table. Reads all rows."""
-        return {f"card of {self.name}": self.card.identity()} | {table.name: table.digest() for table in self._tables}
+        schemas = {f"databases of {self.name}": digest(self._schemas)} if self._schemas else {}
+        tables = {table.name: table.digest() for table in self._tables}
+        return {f"card of {self.name}": self.card.identity(), **schemas, **tables}
 
     def __getitem__(self, index: int, /) -> Prompt:
         """Return prompt `index`. Raises DataError if there is none."""
@@ -194,6 +212,8 @@ class CardSource(PromptSource):
             options = options_of(question, [at_path(row, column) for column in card.choices]) or []
             task = task.model_copy(update={"extra": {**task.extra, CHOICES: options}})
             values[CHOICES] = lettered(options)
+        if self._schemas:
+            values[SCHEMA] = self._schemas[row[DATABASE]]
         turns = table.chat(self._question, i, asked) or [{"role": "user", "content": question}]
         if not self.chat:
             return Prompt(
@@ -274,7 +294,13 @@ def _tables(name: str, card: DatasetCard, request: SourceRequest) -> list[Table]
             f"dataset {name} is for evaluation only: train on another data set, and set eval.dataset to this one"
         )
     if request.data_files:
-        return [file_table(path) for path in local_files(name, request.data_files)]
+        tables = [file_table(path) for path in local_files(name, request.data_files)]
+        return [joined(tables, card.join)] if card.join is not None and len(tables) > 1 else tables
+    if card.join is not None:
+        raise RequestError(
+            f"dataset {name} is published as several files that belong together by their column {card.join!r}: "
+            "download them, and name all of them with --data-files"
+        )
     if request.split not in card.splits:
         has = ", ".join(card.splits) or "none"
         raise RequestError(f"dataset {name} has no {request.split!r} split (it has: {has}); give --data-files FILE")
@@ -282,6 +308,24 @@ def _tables(name: str, card: DatasetCard, request: SourceRequest) -> list[Table]
         raise RequestError(f"dataset {name} names no hub repository: give --data-files FILE")
     split = card.splits[request.split]
     return [hub_table(name, card.hub, configuration, split, card.revision) for configuration in card.configs]
+
+
+def _schemas(tables: Sequence[Table], card: DatasetCard) -> dict[str, str]:
+    """Return the statements that make the tables of each row's database, by name. Raises DataError for a row without
+    one."""
+    found: dict[str, str] = {}
+    if card.databases is None:
+        return found
+    for table in tables:
+        for row, (name,) in enumerate(table.cells(DATABASE) if len(table.rows) else ()):
+            if not isinstance(name, str):
+                raise DataError(f"{table.where}, row {row + 1}: column {DATABASE!r} names no database")
+            if name not in found:
+                try:
+                    found[name] = database_schema(Path(card.databases), name)
+                except DataError as error:
+                    raise DataError(f"{table.where}, row {row + 1}: {error}") from error
+    return found
 
 
 def _running_sum(lengths: Iterable[int]) -> list[int]:
@@ -342,9 +386,10 @@ def _filled_columns(tables: Sequence[Table], card: DatasetCard, *, chat: bool) -
     for key, template in (("plain", card.plain), ("system", card.system or ""), ("user", card.user)):
         for table in (table for table in tables if len(table.rows)):
             setting = f"dataset.options.{key}"
-            known = (*table.columns, CHOICES) if card.choices else table.columns
+            own = [*([CHOICES] if card.choices else []), *([SCHEMA] if card.databases is not None else [])]
+            known = (*table.columns, *own)
             found = columns_in(template, known, answer=card.answer, key=setting, where=table.where)
-            found = [column for column in found if not (card.choices and column == CHOICES)]
+            found = [column for column in found if column not in own]
             if chat != (key == "plain"):
                 _require_cells(table, found, setting)
                 used += found

@@ -12,7 +12,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -25,7 +26,7 @@ from rlvr.files import from_json, kind_of, lines_of, sha256
 from rlvr.record.paths import at_path, heads
 from rlvr.record.row_files import csv_texts, is_saved_dataset, json_texts
 from rlvr.record.rows import FieldError, chat_of, plain_messages
-from rlvr.record.values import LiteralFloat, number_text
+from rlvr.record.values import LiteralFloat, json_safe, number_text
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv")
 
@@ -55,14 +56,20 @@ class Table:
     """Columns of floats that a reader converted from text."""
     file: Path | None = None
     """The local file; None for a table of the hub."""
+    parts: tuple[Table, ...] = ()
+    """The tables that this one joins."""
 
     @property
     def name(self) -> str:
-        """The absolute path of the file, or where the rows are on the hub."""
+        """The absolute path of the file, or of the files that are joined, or where the rows are on the hub."""
+        if self.parts:
+            return " + ".join(part.name for part in self.parts)
         return self.where if self.file is None else str(self.file.absolute())
 
     def digest(self) -> str:
         """Return a SHA-256 of the content: the file's, or that of all rows."""
+        if self.parts:
+            return hashlib.sha256(" ".join(part.digest() for part in self.parts).encode()).hexdigest()
         return sha256(self.file) if self.file is not None else _digest_of_rows(self.rows)
 
     def has(self, path: str) -> bool:
@@ -71,7 +78,7 @@ class Table:
 
     def cells(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """Yield these columns, or paths into columns, row by row; None if a row lacks the key."""
-        if isinstance(self.rows, _JsonRows):
+        if isinstance(self.rows, _MappingRows):
             return (tuple(at_path(row, name) for name in names) for row in self.rows)
         rows: Any = self.rows  # a datasets.Dataset, which reads only these columns
         return zip(*(self._column(rows, name) for name in names), strict=True)
@@ -112,9 +119,11 @@ class Table:
         return plain
 
     def shown(self, name: str, row: int, value: Any) -> str | None:
-        """Return a cell as it stands in a prompt: text, or the texts of a list, each on a line of its own."""
+        """Return a cell as it stands in a prompt: text, the texts of a list, each on a line of its own, or JSON."""
         if isinstance(value, list) and all(isinstance(each, str) for each in value):
             return "\n".join(value)
+        if isinstance(value, list | dict):
+            return json.dumps(json_safe(value), ensure_ascii=False)
         return self.text(name, row, value)
 
     def text(self, name: str, row: int, value: Any) -> str | None:
@@ -250,7 +259,14 @@ def _faults(path: Path) -> Iterator[None]:
             enable_progress_bars()
 
 
-class _JsonRows:
+class _MappingRows(ABC):
+    """Rows that are read as a whole, and not by column."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+
+class _JsonRows(_MappingRows):
     """Rows kept as JSON text."""
 
     def __init__(self, texts: Any) -> None:
@@ -269,6 +285,56 @@ class _JsonRows:
     def _row(text: str) -> Mapping[str, Any]:
         row: Mapping[str, Any] = json.loads(text, parse_float=LiteralFloat.read)
         return row
+
+
+def joined(tables: Sequence[Table], column: str) -> Table:
+    """Return one table of several: rows with the same value of `column` are one row, with the columns of all.
+
+    A number equals its text. Rows are in the order of the first table.
+
+    Raises DataError for a table without the column, a value that is missing or stands there twice, and a row of one
+    table that another lacks.
+    """
+    first, *others = [_by_value(table, column) for table in tables]
+    for table, numbers in zip(tables[1:], others, strict=True):
+        if odd := next(iter(first.keys() ^ numbers.keys()), None):
+            has, lacks = (tables[0], table) if odd in first else (table, tables[0])
+            raise DataError(f"{lacks.where}: there is no row whose {column!r} is {odd!r}, as there is in {has.where}")
+    columns = dict.fromkeys(name for table in tables for name in table.columns)
+    places = [[numbers[value] for numbers in (first, *others)] for value in first]
+    where = " + ".join(table.where for table in tables)
+    bits = {name: size for table in tables for name, size in table.bits.items()}
+    return Table(where, tuple(columns), _JoinedRows(tables, places), bits=bits, parts=tuple(tables))
+
+
+def _by_value(table: Table, column: str) -> dict[str, int]:
+    """Return value of the column → number of its row."""
+    found: dict[str, int] = {}
+    if not table.has(column):
+        raise DataError(f"{table.where}: there is no column {column!r} to join the files by (dataset.options.join)")
+    for row, (value,) in enumerate(table.cells(column)):
+        text = table.text(column, row, value)
+        if text is None or text in found:
+            raise DataError(f"{table.where}, row {row + 1}: {column!r} is {text!r}, which is empty or not the first")
+        found[text] = row
+    return found
+
+
+class _JoinedRows(_MappingRows):
+    """Rows of several tables as one."""
+
+    def __init__(self, tables: Sequence[Table], places: Sequence[Sequence[int]]) -> None:
+        self._tables, self._places = tables, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]:
+        rows = [table.rows[place] for table, place in zip(self._tables, self._places[index], strict=True)]
+        return {name: value for row in rows for name, value in row.items()}
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return (self[i] for i in range(len(self)))
 
 
 # --- the hub --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ QUESTION = "question"
 """The placeholder of the question, whatever its column is called."""
 CHOICES = "choices"
 """The placeholder of the options of a multiple-choice question, one per line with its letter."""
+SCHEMA = "schema"
+"""The placeholder of the statements that make the tables of a row's database, if the card names the databases."""
 
 _BRACES = re.compile(r"\{\{\{(?P<wrapped>[^{}]*)\}\}\}|\{\{(?P<literal>[^{}]*)\}\}|\{(?P<plain>[^{}]*)\}")
 _NAME = re.compile(r"\s*[^\W\d][\w .:/-]*")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rlvr.data.tables import ENDINGS
 from rlvr.record.row_files import is_saved_dataset
@@ -21,6 +22,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
             "name": _file(dataset.name),
             "mix": tuple(f"{_file(name)}:{weight:g}" for name, weight in dataset.members) if dataset.mix else (),
             "data_files": _all(dataset.data_files),
+            "options": _with_absolute_folder(dataset.options),
         },
         "verifier": {
             "name": config.verifier.name and absolute_reference(config.verifier.name),
@@ -44,6 +46,12 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=update) for name, update in changes.items()}
     )
+
+
+def _with_absolute_folder(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a data set with the folder of its databases made absolute."""
+    folder = options.get("databases")
+    return {**options, "databases": os.path.abspath(folder)} if isinstance(folder, str) else dict(options)
 
 
 def _all(paths: Iterable[Path]) -> tuple[Path, ...]:

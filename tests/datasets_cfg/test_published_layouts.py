@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import json
 import pickle
+import sqlite3
 import zlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 
 from rlvr.bench.dataset_check import check_dataset
 from rlvr.data.prompts import CardSource, load_source
-from rlvr.errors import ConfigError, DataError
+from rlvr.errors import ConfigError, DataError, RequestError
 from rlvr.protocols import SourceRequest
 from rlvr.record.item import Item
 from rlvr.verify.scoring import Scorer
@@ -147,6 +149,23 @@ OPEN_R1 = {
         "test_cases": [{"fn_name": None, "input": "1 2\n", "output": "3\n", "type": "stdin_stdout"}],
     },
 }
+BIRD = {
+    "question_id": 1,
+    "db_id": "shop",
+    "question": "How many orders did Ada make?",
+    "evidence": "Ada is a customer",
+    "SQL": "SELECT COUNT(*) FROM orders WHERE customer = 'Ada'",
+    "difficulty": "simple",
+}
+"""BIRD's dev.json; its training data has neither question_id nor difficulty."""
+SHOP = "CREATE TABLE orders (id INTEGER, customer TEXT);INSERT INTO orders VALUES (1,'Ada'),(2,'Bob'),(3,'Ada');"
+AREA = {"type": "dict", "properties": {"w": {"type": "integer"}, "h": {"type": "integer"}}, "required": ["w", "h"]}
+BFCL = {
+    "id": "simple_python_900",
+    "question": [[{"role": "user", "content": "Area of a 2 by 3 rectangle?"}]],
+    "function": [{"name": "area", "description": "Area of a rectangle.", "parameters": AREA}],
+}
+BFCL_ANSWER = {"id": "simple_python_900", "ground_truth": [{"area": {"w": [2], "h": [3], "unit": ["", "cm^2"]}}]}
 ROWS: dict[str, list[dict[str, Any]]] = {
     "aime24": [{"ID": "2024-I-99", "Problem": "Find 100+4.", "Solution": "It is 104.", "Answer": 104}],
     "aime25": [{**MATH, "id": "0"}],
@@ -300,3 +319,120 @@ def test_the_asserts_of_mbpp_and_the_head_of_a_function_are_in_the_prompt(tmp_pa
     prompt = source_of("humaneval", written(tmp_path / "humaneval.jsonl", [HUMANEVAL]))[0]
     assert prompt.text == prompt.task.extra["prompt"] == HUMANEVAL["prompt"]
     assert "text" not in source_of("mbpp", tmp_path / "mbpp.jsonl")[0].task.extra
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Working directory with the databases of BIRD's training data as its archive has them."""
+    (tmp_path / "train_databases" / "shop").mkdir(parents=True)
+    with closing(sqlite3.connect(tmp_path / "train_databases" / "shop" / "shop.sqlite")) as database:
+        database.executescript(SHOP)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_bird_shows_the_tables_and_runs_the_gold_queries(shop: Path) -> None:
+    training = {key: value for key, value in BIRD.items() if key not in ("question_id", "difficulty")}
+    names = {**BIRD, "question": "Who ordered?", "SQL": "SELECT customer FROM orders", "evidence": ""}
+    for rows in ([BIRD, names], [training, {**training, "question": "Who ordered?", "SQL": names["SQL"]}]):
+        file = written(shop / "rows.jsonl", rows)
+        report = check_dataset("bird", data_files=[file], workers=0, verifier_options={"databases": "train_databases"})
+        assert report.passed, report
+        assert (report.rows, report.left_out, report.self_checked) == (2, 0, True)
+    source = source_of("bird", written(shop / "rows.jsonl", [BIRD, names]))
+    table = "CREATE TABLE orders (id INTEGER, customer TEXT);"
+    assert (source[0].text or "").startswith(table)
+    system, user = source_of("bird", shop / "rows.jsonl", chat=True)[0].messages or ()
+    assert table in system.content
+    assert "Ada is a customer" in user.content
+    assert BIRD["SQL"] not in (source[0].text or "") + system.content + user.content
+    items = [Item("```sql\nSELECT DISTINCT customer FROM orders\n```", source[1].task)]
+    for sets, reward in ((False, 0.0), (True, 1.0)):
+        with Scorer("sql", {"databases": "train_databases", "sets": sets}, workers=0) as scorer:
+            assert [score.reward for score in scorer.score(items)] == [reward]
+
+
+def test_the_prompts_of_bird_depend_on_its_databases_and_not_on_their_folder(shop: Path) -> None:
+    file = written(shop / "rows.jsonl", [BIRD])
+    before = source_of("bird", file).digests()
+    (shop / "train_databases").rename(shop / "moved")
+    with pytest.raises(
+        DataError, match=r"row 1: there is no database train_databases/shop/shop.sqlite: .*databases=FOLDER"
+    ):
+        source_of("bird", file)
+    assert source_of("bird", file, databases=str(shop / "moved")).digests() == before
+    with closing(sqlite3.connect(shop / "moved" / "shop" / "shop.sqlite")) as database:
+        database.execute("ALTER TABLE orders ADD COLUMN price REAL")
+        database.commit()
+    after = source_of("bird", file, databases=str(shop / "moved")).digests()
+    assert {key for key in before if before[key] != after[key]} == {"databases of bird"}
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"db_id": "nowhere"}, "there is no database train_databases/nowhere/nowhere.sqlite"),
+        ({"db_id": "../train_databases/shop"}, "there is no database"),
+        ({"db_id": 7}, "column 'db_id' names no database"),
+        ({"db_id": "text"}, "text.sqlite cannot be read"),
+        ({"db_id": "empty"}, "empty.sqlite has no tables"),
+    ],
+)
+def test_a_row_of_bird_without_a_database_is_an_error_that_names_it(
+    shop: Path, row: dict[str, Any], fault: str
+) -> None:
+    for name, content in (("text", "no database, but text" * 99), ("empty", "")):
+        (shop / "train_databases" / name).mkdir()
+        (shop / "train_databases" / name / f"{name}.sqlite").write_text(content)
+    file = written(shop / "rows.jsonl", [BIRD, {**BIRD, **row}])
+    with pytest.raises(DataError, match=f"rows.jsonl, row 2: .*{fault}"):
+        source_of("bird", file)
+
+
+def bfcl(folder: Path, questions: list[dict[str, Any]], answers: list[dict[str, Any]]) -> tuple[Path, Path]:
+    """Write the two files of BFCL: JSON lines that are called .json, the answers in a folder of their own."""
+    (folder / "possible_answer").mkdir(exist_ok=True)
+    name = "BFCL_v4_simple_python.json"
+    return written(folder / name, questions), written(folder / "possible_answer" / name, answers)
+
+
+def test_bfcl_joins_its_questions_and_answers(tmp_path: Path) -> None:
+    second = {**BFCL, "id": "simple_python_901", "question": [[{"role": "user", "content": "Of a 4 by 5 one?"}]]}
+    gold = {"id": "simple_python_901", "ground_truth": [{"area": {"w": [4], "h": [5]}}]}
+    files = bfcl(tmp_path, [BFCL, second], [gold, BFCL_ANSWER])
+    report = check_dataset("bfcl", data_files=files, workers=0, verifier_options={"strings": "bfcl"})
+    assert report.passed, report
+    assert (report.split, report.rows, report.left_out) == ("eval", 2, 0)
+    source = load_source("bfcl", SourceRequest("eval", 0, True, {}, files))
+    assert len(source.digests()) == 2
+    system, user = source[0].messages or ()
+    assert user.content == "Area of a 2 by 3 rectangle?"
+    assert json.dumps(BFCL["function"]) in system.content
+    assert source[0].task.row_id == "simple_python_900"
+    assert list(source.questions()) == ["Area of a 2 by 3 rectangle?", "Of a 4 by 5 one?"]
+    calls = {"[area(w=2, h=3)]": [1.0, 0.0], "[area(w=4, h=5)]": [0.0, 1.0], "[area(w=2, h=3, unit='CM2')]": [1.0, 0.0]}
+    with Scorer("tools", {"strings": "bfcl"}, workers=0) as scorer:
+        for call, rewards in calls.items():
+            found = scorer.score([Item(call, source[i].task) for i in range(2)])
+            assert [score.reward for score in found] == rewards
+
+
+def test_files_that_do_not_fit_together_are_an_error(tmp_path: Path) -> None:
+    other = {**BFCL_ANSWER, "id": "simple_python_901"}
+    faults: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+        "python.json: there is no row whose 'id' is 'simple_python_901', as there is in": (
+            [BFCL],
+            [BFCL_ANSWER, other],
+        ),
+        "answer/.*python.json: there is no row whose 'id' is 'simple_python_900'": ([BFCL], [other]),
+        "answer/.*python.json, row 2: 'id' is 'simple_python_900', which is": ([BFCL], [BFCL_ANSWER, BFCL_ANSWER]),
+        "row 1: 'id' is None": ([{**BFCL, "id": None}], [BFCL_ANSWER]),
+        "there is no column 'id' to join": ([BFCL], [{"ground_truth": []}]),
+    }
+    for fault, rows in faults.items():
+        with pytest.raises(DataError, match=fault):
+            load_source("bfcl", SourceRequest("eval", 0, True, {}, bfcl(tmp_path, *rows)))
+    with pytest.raises(RequestError, match=r"several files that belong together.*--data-files"):
+        load_source("bfcl", SourceRequest("eval", 0))
+    with pytest.raises(RequestError, match="for evaluation only"):
+        load_source("bfcl", SourceRequest("train", 0))

@@ -184,3 +184,11 @@ def test_the_hub_without_a_network_is_one_line_with_what_to_do() -> None:
     assert "openai/gsm8k (main), split 'train' could not be loaded" in str(error.value)
     assert "--data-files FILE" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_lists_and_objects_are_shown_in_prompts_as_json(tmp_path: Path) -> None:
+    row = '{"texts": ["a", "b"], "tools": [{"name": "f", "most": 0.10}], "one": {"é": null}, "number": 7}\n'
+    (tmp_path / "rows.jsonl").write_text(row, encoding="utf-8")
+    table = file_table(tmp_path / "rows.jsonl")
+    shown = {name: table.shown(name, 0, table.rows[0][name]) for name in table.columns}
+    assert shown == {"texts": "a\nb", "tools": '[{"name": "f", "most": 0.1}]', "one": '{"é": null}', "number": "7"}
