@@ -18,13 +18,14 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loa
 #   engines   real vLLM, built for CPUs (1.1 GB, a minute to install); its own pins contradict ours, and yet they work together
 #   trackers  wandb, trackio and mlflow (200 MB)
 #   site      mkdocs and its theme (60 MB)
+#   graders   math graders of other frameworks (10 MB)
 #   browser   selenium, which drives Chromium, to look at reports (30 MB)
-APART := engines trackers site browser
+APART := engines trackers site graders browser
 
 # Folders of tests that need Debian's packages or root.
 PRIVILEGED := sandbox
 
-.PHONY: train test chromium $(APART:%=test-%) $(PRIVILEGED:%=test-%) quick lint types unit docs site constraints clean
+.PHONY: train test chromium $(APART:%=test-%) $(PRIVILEGED:%=test-%) quick lint types unit docs site graders constraints clean
 
 # ARGS="--steps 2" makes it short.
 train: $(VENV)/.installed
@@ -67,6 +68,10 @@ docs: $(VENV)/.installed-dev
 # The documents as a web site, in build/site; warnings are errors.
 site: .venv-site/.installed
 	NO_MKDOCS_2_WARNING=1 .venv-site/bin/python -m mkdocs build --quiet
+
+# Our math verifier beside the graders of other frameworks; FILES="a.jsonl b.jsonl" adds labeled pairs.
+graders: .venv-graders/.installed
+	.venv-graders/bin/python benchmarks/graders.py $(FILES)
 
 # A stamp is written after its step has succeeded, so an interrupted step is done again and a finished one is not.
 $(VENV)/.created:
