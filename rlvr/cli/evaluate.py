@@ -26,7 +26,7 @@ from rlvr.cli.generate import (
     sampling_reporter,
 )
 from rlvr.cli.json_output import print_json
-from rlvr.cli.options import SamplerName, Servers
+from rlvr.cli.options import Quiet, SamplerName, Servers
 from rlvr.cli.texts import inline
 from rlvr.columns import columns
 from rlvr.errors import RequestError
@@ -138,6 +138,7 @@ def evaluate(
     scores: Sidecars = None,
     where: Conditions = None,
     threshold: Threshold = 0.5,
+    quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Evaluate a model or checkpoint: accuracy, pass@k, majority votes and lengths, with intervals.

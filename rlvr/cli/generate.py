@@ -11,7 +11,7 @@ import typer
 
 from rlvr.cli.interrupts import answered
 from rlvr.cli.json_output import print_json
-from rlvr.cli.options import SamplerName, Servers
+from rlvr.cli.options import Quiet, SamplerName, Servers
 from rlvr.cli.progress import Heartbeat
 from rlvr.terminal import one_line
 
@@ -90,6 +90,7 @@ def generate(
     config: ConfigFile = None,
     set_: Sets = None,
     force: Force = False,
+    quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Sample completions for the questions of a data set and write them to OUT as records, without training.

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from rlvr.cli.progress import be_quiet
 from rlvr.errors import ConfigError, RequestError
 
 WriteProtect: TypeAlias = Annotated[
@@ -19,6 +20,9 @@ SamplerName: TypeAlias = Annotated[
 Servers: TypeAlias = Annotated[
     str | None,
     typer.Option("--server", metavar="URL[,URL…]", help="Servers of --sampler vllm-server, as rlvr serve starts them."),
+]
+Quiet: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=be_quiet, is_eager=True, help="Print the results, but no progress.")
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxReward: TypeAlias = Annotated[

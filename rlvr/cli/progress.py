@@ -17,6 +17,17 @@ EVERY = "RLVR_PROGRESS_SECONDS"
 """Environment variable: seconds between lines of progress; 10 by default."""
 
 
+def be_quiet(wanted: bool) -> None:
+    """Show no progress from now on, if wanted: no time between two lines is long enough."""
+    if wanted:
+        os.environ[EVERY] = "inf"
+
+
+def is_quiet() -> bool:
+    """Return True if no progress is shown."""
+    return math.isinf(_seconds_between_lines())
+
+
 def _seconds_between_lines() -> float:
     text = os.environ.get(EVERY, "10")
     try:
@@ -54,7 +65,7 @@ class Progress(Protocol):
 @contextmanager
 def progress_of(total: int) -> Iterator[Progress]:
     """Show progress on standard error: a bar in a terminal, else a line every few seconds."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or is_quiet():
         yield _Plain(total)
         return
     from rich.console import Console

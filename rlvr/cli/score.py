@@ -14,7 +14,7 @@ import typer
 from rlvr.cli.columns import column_mapping
 from rlvr.cli.interrupts import answered
 from rlvr.cli.json_output import print_json
-from rlvr.cli.options import MaxReward, WriteProtect, verifier_options
+from rlvr.cli.options import MaxReward, Quiet, WriteProtect, verifier_options
 from rlvr.cli.progress import progress_of
 from rlvr.errors import RequestError, RunError
 from rlvr.files import with_stdin_named
@@ -166,6 +166,7 @@ def score(
     skip_bad_lines: SkipBadLines = False,
     merge: Merge = False,
     force: Force = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Verify rows and write them to OUT, each with new scores in its list `scores`.

@@ -13,12 +13,11 @@ import typer
 from rlvr.cli.command import Command
 from rlvr.cli.interrupts import INTERRUPTED
 from rlvr.cli.json_output import print_json
-from rlvr.cli.options import SamplerName, Servers
+from rlvr.cli.options import Quiet, SamplerName, Servers
 from rlvr.cli.progress import Heartbeat
 from rlvr.errors import RequestError
 
 if TYPE_CHECKING:
-    from rlvr.run.reporting import TrainReporter
     from rlvr.run.train import TrainResult
     from rlvr.settings import Settings
 
@@ -145,6 +144,7 @@ def train(
     resume: Resume = None,
     accept_changes: AcceptChanges = False,
     dry_run: DryRun = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model on questions whose answers can be verified.
@@ -270,15 +270,17 @@ def _plain(value: Any) -> Any:
 
 
 def _start(settings: Settings, config: Path | None, out: Path | None) -> TrainResult:
+    from rlvr.cli.reporters import reporter
     from rlvr.run.config import resolve
     from rlvr.run.starting import config_file
     from rlvr.run.train import train as run
 
-    with _lines() as lines:
-        return run(resolve(settings, config and config_file(config)), out=out, reporter=lines)
+    with reporter() as shown:
+        return run(resolve(settings, config and config_file(config)), out=out, reporter=shown)
 
 
 def _resume(path: Path, settings: Settings, others: Sequence[str], accept_changes: bool) -> TrainResult:
+    from rlvr.cli.reporters import reporter
     from rlvr.run.train import train as run
 
     others = [*(setting.source for key, setting in settings.items() if key != "steps"), *others]
@@ -288,8 +290,8 @@ def _resume(path: Path, settings: Settings, others: Sequence[str], accept_change
             f"not {', '.join(others)}"
         )
     steps = {key: setting.value for key, setting in settings.items()}
-    with _lines() as lines:
-        return run(resume=path, overrides=steps, accept_changes=accept_changes, reporter=lines)
+    with reporter() as shown:
+        return run(resume=path, overrides=steps, accept_changes=accept_changes, reporter=shown)
 
 
 def _dry_run(settings: Settings, config: Path | None, as_json: bool) -> None:
@@ -306,35 +308,6 @@ def _dry_run(settings: Settings, config: Path | None, as_json: bool) -> None:
             for line in plan_text(plan):
                 print(line)
         refuse_too_large(plan.memory, plan.config.model.name)
-
-
-@contextmanager
-def _lines() -> Iterator[TrainReporter]:
-    """Yield the reporter that prints to the terminal. After Ctrl-C it says how to continue the run."""
-    from rlvr.run.reporting import ProgressLines
-
-    class Lines(ProgressLines):
-        """`ProgressLines`, and the progress of long work on standard error."""
-
-        heartbeat = Heartbeat()
-        directory: Path | None = None
-
-        def progress(self, text: str) -> None:
-            """Print it at most every few seconds."""
-            self.heartbeat(text)
-
-        def start(self, headline: str, directory: Path) -> None:
-            """Print what the run does and where it writes."""
-            self.directory = directory
-            super().start(headline, directory)
-
-    lines = Lines()
-    try:
-        yield lines
-    except KeyboardInterrupt:
-        if lines.directory is not None:
-            print(f"rlvr: stopped; continue with: rlvr train --resume {lines.directory}", file=sys.stderr)
-        raise
 
 
 def _finish(result: TrainResult, as_json: bool) -> None:

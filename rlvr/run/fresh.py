@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice
 from typing import Any
 
 from rlvr.data.prompts import Encoded
@@ -68,11 +68,13 @@ class Fresh:
         directory: RunDirectory,
         phases: Phases,
         shadows: Shadows,
+        working: Callable[[str, int, int], object] = lambda phase, done, total: None,
     ) -> None:
+        """`working` is called with `sample` or `score`, and how many groups or completions are done, of how many."""
         self._config, self._prompts, self._recorder = config, prompts, recorder
         self._grader, self._directory, self._phases, self._shadows = grader, directory, phases, shadows
         self._run_id: str = directory.manifest["run_id"]
-        self._escaped_verdicts = 0
+        self._escaped_verdicts, self._working = 0, working
 
     def draw(self, step: int, size: int, version: int) -> Drawn:
         """Sample, score and begin to store the batch of a step, or read it back.
@@ -147,8 +149,14 @@ class Fresh:
     def _sampled(self, step: int, prompts: Sequence[Encoded]) -> list[Rollout]:
         """Return scored rollouts of the prompts, in their order."""
         with self._phases("score"):
-            groups = self._timed(self._prompts.groups(prompts, step))
-            scored = self._recorder.scored(groups, self._config.alarms, f"verdicts at step {step}")
+            groups = self._timed(self._prompts.groups(prompts, step), len(prompts))
+            total = len(prompts) * self._config.sampling.group_size
+            scored = self._recorder.scored(
+                groups,
+                self._config.alarms,
+                f"verdicts at step {step}",
+                lambda done: self._working("score", done, total),
+            )
             members = {prompt.position: scored.get(self._group_id(prompt), []) for prompt in prompts}
             chosen = [position for position in members if self._shadows.chosen(position)]
             # All of them in one call, so that the verifiers' workers are busy.
@@ -156,13 +164,14 @@ class Fresh:
             members |= {position: list(islice(shadowed, len(members[position]))) for position in chosen}
         return [rollout for rollouts in members.values() for rollout in rollouts]
 
-    def _timed(self, groups: Iterator[SampledGroup]) -> Iterator[SampledGroup]:
+    def _timed(self, groups: Iterator[SampledGroup], total: int) -> Iterator[SampledGroup]:
         """Yield the groups; the time until each is there counts as sampling."""
-        while True:
+        for done in count(1):
             with self._phases("sample"):
                 group = next(groups, None)
             if group is None:
                 return
+            self._working("sample", done, total)
             yield group
 
 

@@ -56,6 +56,9 @@ class Reporter(Protocol):
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         """Report a finished step (`metrics["step"]` of `total`)."""
 
+    def working(self, phase: str, done: int = 0, total: int = 0) -> None:
+        """Report that a phase of the current step begins, or that `done` of its `total` is done."""
+
     def stopping(self) -> None:
         """Report that the run was asked to end after the current step."""
 
@@ -108,7 +111,7 @@ class Run:
         self._threads = shares(plan.model.device, self.config.sampling.threads, at_once=at_once).trainer
         self.sampler = plan.sampler(plan.model, plan.sampler_options) if plan.needs_sampler else None
         self.mailbox = None if self.sampler is None else Mailbox(self.sampler)
-        self.phases = Phases()
+        self.phases = Phases(entered=self.reporter.working)
         model = model_ref(plan.model, self.config.model.name, plan.tokenizer_hash)
         recorder = SampleRecorder(self.run_id, model, plan.scorer, plan.grader)
         self.ahead: AskedPrompts | None = None
@@ -177,7 +180,9 @@ class Run:
         assert plan.prompts is not None
         assert self.mailbox is not None
         self.ahead = self._asked(plan.prompts, self.mailbox)
-        source: GroupSource = Fresh(config, self.ahead, recorder, plan.grader, directory, self.phases, plan.shadows)
+        source: GroupSource = Fresh(
+            config, self.ahead, recorder, plan.grader, directory, self.phases, plan.shadows, self.reporter.working
+        )
         if config.replay.share:
             source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)
         return source if saved is None else Mixed(saved, plan.saved_groups, source)

@@ -16,8 +16,11 @@ class Phases:
             …
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.perf_counter, entered: Callable[[str], object] = lambda name: None
+    ) -> None:
+        """`entered` is called with the name of each phase that begins."""
+        self._clock, self._entered = clock, entered
         self._running: list[str] = []
         self.start()
 
@@ -31,6 +34,7 @@ class Phases:
         """Count the time inside the block as `name`, except for phases inside it."""
         self._turn()
         self._running.append(name)
+        self._entered(name)
         try:
             yield
         finally:

@@ -34,6 +34,13 @@ class TrainReporter:
     def step(self, metrics: Mapping[str, Any], total: int) -> None:
         """A step is done: number `metrics["step"]`, counted from 0, of `total`."""
 
+    def working(self, phase: str, done: int = 0, total: int = 0) -> None:
+        """A phase of the current step (`sample`, `score`, `train`, `store`, `sync`, `proof`, `eval`) begins or goes on.
+
+        `done` of `total` groups are sampled, or completions scored; both are 0 if the phase counts nothing. Called
+        often.
+        """
+
     def stopping(self) -> None:
         """Ctrl-C or SIGTERM came: the run ends after this step and is saved. Called within the signal's handler."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeAlias
 
@@ -66,8 +66,16 @@ class SampleRecorder:
         """`scorer`: None to take the rewards that the sampler gives."""
         self._run_id, self._model, self._scorer, self._grader = run_id, model, scorer, grader
 
-    def scored(self, groups: Iterable[SampledGroup], alarms: Alarms, where: str) -> ScoredGroups:
+    def scored(
+        self,
+        groups: Iterable[SampledGroup],
+        alarms: Alarms,
+        where: str,
+        advanced: Callable[[int], object] = lambda done: None,
+    ) -> ScoredGroups:
         """Return the records of the groups, scored while further groups are still being sampled.
+
+        `advanced` is called with the number of verdicts so far, for each verdict.
 
         Raises RunError, with `where` in its message, if the alarm about broken verdicts stops the run.
         """
@@ -85,7 +93,10 @@ class SampleRecorder:
         if self._scorer is None:
             scores = [(_required(own[-1], item),) for item in items()]
         else:
-            verdicts = list(self._scorer.score(items()))
+            verdicts: list[Score] = []
+            for verdict in self._scorer.score(items()):
+                verdicts.append(verdict)
+                advanced(len(verdicts))
             scores = [(score,) if given is None else (score, given) for score, given in zip(verdicts, own, strict=True)]
         refuse_broken([each[0] for each in scores], alarms, where)
         return self._with_scores(made, scores)

@@ -14,6 +14,7 @@ from rlvr.alarms import Alarms
 from rlvr.run.config import RunConfig, resolve
 from rlvr.run.loop import Outcome, Run
 from rlvr.run.plan import make_plan
+from rlvr.run.reporting import TrainReporter
 from rlvr.run.rundir import RunDirectory
 from rlvr.settings import command_line_settings
 
@@ -42,7 +43,7 @@ NOISY = Alarms.model_validate({"mismatch": {"consequence": "none"}})
 """Alarms for trainers whose rollouts of lag 0 have made-up log-probabilities."""
 
 
-class Silent:
+class Silent(TrainReporter):
     """Reporter that stores its events."""
 
     def __init__(self) -> None:

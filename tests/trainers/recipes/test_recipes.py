@@ -27,6 +27,7 @@ from rlvr.registry import registry
 from rlvr.run.config import read_recipe, resolve
 from rlvr.run.loop import Run
 from rlvr.run.plan import make_plan
+from rlvr.run.reporting import TrainReporter
 from rlvr.run.rundir import RunDirectory
 from rlvr.settings import command_line_settings
 from rlvr_trainers.grpo import AXES
@@ -545,11 +546,6 @@ TINY = {
 }
 
 
-class Silent:
-    def step(self, metrics: object, total: int) -> None:
-        """Ignore the step."""
-
-
 HOW_IT_SAMPLES: dict[str, tuple[int, bool]] = {
     "cispo": (8, False),
     "cppo": (8, False),
@@ -583,7 +579,7 @@ def test_a_recipe_trains_two_steps(name: str, tmp_path: Path) -> None:
     config = resolve(command_line_settings([f"recipe={name}"], {key: (key, value) for key, value in TINY.items()}))
     assert config.trainer.options["lr"] == 5e-5, "the embedded model's, which no recipe touches"
     with make_plan(config) as plan, RunDirectory.create(tmp_path / "run", plan.config) as directory:
-        run = Run(plan, directory, Silent())
+        run = Run(plan, directory, TrainReporter())
         assert run.train().finished
         updates = plan.options.updates_per_batch
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
