@@ -57,7 +57,7 @@ class Lines(Silent, ProgressLines):
         self.progress = Heartbeat()  # type: ignore[method-assign]  # a function of one text, as the method is
 
 
-class Panel(Lines):
+class RunBars(Lines):
     """`Lines` with bars below them: one for the run, and one for each part of the current step.
 
     Bars are drawn when something advances, never by a thread: processes are forked while a run trains.
@@ -106,7 +106,7 @@ def reporter() -> Iterator[TrainReporter]:
     with ExitStack() as stack:
         shown = Silent() if is_quiet() else Lines()
         if not is_quiet() and sys.stdout.isatty() and sys.stderr.isatty():
-            shown = Panel(stack.enter_context(_bars()))
+            shown = RunBars(stack.enter_context(_bars()))
         try:
             yield shown
         except KeyboardInterrupt:

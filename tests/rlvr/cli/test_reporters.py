@@ -41,7 +41,7 @@ def bars() -> Progress:
 
 
 def test_each_part_of_a_step_has_a_bar_and_the_run_has_the_first(bars: Progress) -> None:
-    panel = reporters.Panel(bars)
+    panel = reporters.RunBars(bars)
     panel.working("sync")
     panel.working("sample")
     panel.working("sample", 3, 16)
@@ -53,7 +53,7 @@ def test_each_part_of_a_step_has_a_bar_and_the_run_has_the_first(bars: Progress)
 
 
 def test_a_step_advances_the_run_and_empties_the_parts(bars: Progress, capsys: pytest.CaptureFixture[str]) -> None:
-    panel = reporters.Panel(bars)
+    panel = reporters.RunBars(bars)
     panel.working("sample", 16, 16)
     panel.working("train")
     panel.step({**STEP, "step": 4}, 10)
@@ -62,7 +62,7 @@ def test_a_step_advances_the_run_and_empties_the_parts(bars: Progress, capsys: p
 
 
 def test_counts_are_drawn_and_parts_without_a_count_have_none(bars: Progress) -> None:
-    panel = reporters.Panel(bars)
+    panel = reporters.RunBars(bars)
     panel.working("score", 12, 2560)
     panel.working("train")
     panel.working("store")
@@ -76,7 +76,7 @@ def test_frames_are_limited(bars: Progress, monkeypatch: pytest.MonkeyPatch) -> 
     now, frames = [100.0], []
     monkeypatch.setattr(reporters.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(bars, "refresh", lambda: frames.append(now[0]))
-    panel = reporters.Panel(bars)
+    panel = reporters.RunBars(bars)
     for done in range(50):
         now[0] += 0.03
         panel.working("score", done, 50)
@@ -86,7 +86,7 @@ def test_frames_are_limited(bars: Progress, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("out", "error", "quiet", "kind"),
     [
-        (Terminal, Terminal, False, reporters.Panel),
+        (Terminal, Terminal, False, reporters.RunBars),
         (io.StringIO, Terminal, False, reporters.Lines),
         (Terminal, io.StringIO, False, reporters.Lines),
         (Terminal, Terminal, True, reporters.Silent),
