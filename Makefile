@@ -19,8 +19,9 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loa
 #   trackers  wandb, trackio and mlflow (200 MB)
 #   site      mkdocs and its theme (60 MB)
 #   graders   math graders of other frameworks (10 MB)
+#   gym       reasoning-gym (60 MB)
 #   browser   selenium, which drives Chromium, to look at reports (30 MB)
-APART := engines trackers site graders browser
+APART := engines trackers site graders gym browser
 
 # Folders of tests that need Debian's packages or root.
 PRIVILEGED := sandbox

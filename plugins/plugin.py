@@ -12,7 +12,10 @@ EMBEDDED = Path(__file__).parent / "embedded"
 
 @hookimpl
 def rlvr_prompt_sources() -> Mapping[str, str | Path]:
-    return {"arithmetic": "rlvr_plugins.embedded.task:Arithmetic"}
+    return {
+        "arithmetic": "rlvr_plugins.embedded.task:Arithmetic",
+        "reasoning-gym": "rlvr_plugins.reasoning_gym:ReasoningGym",
+    }
 
 
 @hookimpl

@@ -26,6 +26,7 @@ NAMES = (
     "code-python",
     "http",
     "judge",
+    "reasoning-gym",
 )
 """Names of the verifiers; each has a module of its own, with underscores for hyphens."""
 _MODULES = {"code-python": "code"}
