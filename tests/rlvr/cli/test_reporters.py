@@ -1,4 +1,4 @@
-"""What `rlvr train` shows: bars in a terminal, lines elsewhere, nothing with --quiet."""
+"""Reporters of `rlvr train`: bars in a terminal, lines elsewhere, nothing with --quiet."""
 
 from __future__ import annotations
 
