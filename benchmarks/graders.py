@@ -186,20 +186,40 @@ def share(found: Share) -> str:
     return f"{found.hits} of {found.trials:,} ({low:.1%} to {high:.1%})"
 
 
+HEAD = ("| grader | false positives | false negatives | hung | failed | verdicts/s |", "|---|---|---|---|---|---|")
+
+
+def line(grader: str, result: Result) -> str:
+    """Return one line of a table."""
+    pairs = result.false_positives.trials + result.false_negatives.trials
+    shares = f"{share(result.false_positives)} | {share(result.false_negatives)}"
+    return f"| {grader} | {shares} | {result.hung} | {result.failed} | {pairs / result.seconds:,.0f} |"
+
+
+def total(results: Sequence[Result]) -> Result:
+    """Return the sum over several sets."""
+    shares = [
+        Share(sum(one.hits for one in each), sum(one.trials for one in each))
+        for each in ([one.false_positives for one in results], [one.false_negatives for one in results])
+    ]
+    return Result(
+        *shares, sum(one.hung for one in results), sum(one.failed for one in results),
+        sum(one.seconds for one in results),
+    )  # fmt: skip
+
+
 def lines(sets: dict[str, list[Case]], graders: Sequence[str], workers: int) -> Iterator[str]:
     """Yield the lines of the page as they are measured."""
     by_name = {each: f"{PEERS}:{verifier}" if verifier not in ("math", "math-verify") else verifier
                for each, (verifier, _) in GRADERS.items()}  # fmt: skip
+    found: dict[str, list[Result]] = {each: [] for each in graders}
     for source, cases in sets.items():
-        yield f"\n### {source}: {len(cases)} labeled pairs\n"
-        yield "| grader | false positives | false negatives | hung | failed | verdicts/s |"
-        yield "|---|---|---|---|---|---|"
+        yield from ("", f"### {source}: {len(cases)} labeled pairs", "", *HEAD)
         for each in graders:
-            result = measured(by_name[each], cases, workers)
-            yield (
-                f"| {each} | {share(result.false_positives)} | {share(result.false_negatives)} | {result.hung} | "
-                f"{result.failed} | {len(cases) / result.seconds:,.0f} |"
-            )
+            found[each].append(measured(by_name[each], cases, workers))
+            yield line(each, found[each][-1])
+    yield from ("", f"### All {sum(map(len, sets.values()))} labeled pairs", "", *HEAD)
+    yield from (line(each, total(results)) for each, results in found.items())
     yield "\n### Attacks of `rlvr check verifier`\n"
     yield "| grader | version | attacks won | hostile completions that hung, broke or won |"
     yield "|---|---|---|---|"

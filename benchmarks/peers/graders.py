@@ -32,30 +32,43 @@ def module_of(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
+def marked(gold: str) -> str:
+    """Return a gold answer as a formula: as it is if it is marked as one, else in a box."""
+    return gold if any(mark in gold for mark in ("\\boxed", "$", "\\(", "\\[")) else f"\\boxed{{{gold}}}"
+
+
+def bare(gold: str) -> str:
+    """Return a gold answer without dollars or a box around it."""
+    gold = gold.strip().strip("$").strip()
+    return gold.removeprefix("\\boxed{").removesuffix("}") if gold.startswith("\\boxed{") else gold
+
+
 @rlvr.verifier(name="trl", version="1")
 def trl(completion: str, task: rlvr.Task) -> float | None:
     """TRL's `accuracy_reward`; None, where it skips an unreadable gold answer, abstains."""
     from trl.rewards import accuracy_reward
 
-    return accuracy_reward([[{"role": "assistant", "content": completion}]], [f"\\boxed{{{task.answer}}}"])[0]
+    return accuracy_reward([[{"role": "assistant", "content": completion}]], [marked(task.answer or "")])[0]
 
 
 @rlvr.verifier(name="verl-math", version="1")
 def verl_math(completion: str, task: rlvr.Task) -> float:
     """verl's `math_reward`, after the graders of MATH."""
-    return float(module_of("verl.utils.reward_score.math_reward").compute_score(completion, task.answer))
+    return float(module_of("verl.utils.reward_score.math_reward").compute_score(completion, bare(task.answer or "")))
 
 
 @rlvr.verifier(name="verl-dapo", version="1")
 def verl_dapo(completion: str, task: rlvr.Task) -> bool:
     """verl's `math_dapo`."""
-    return bool(module_of("verl.utils.reward_score.math_dapo").compute_score(completion, task.answer)["acc"])
+    return bool(
+        module_of("verl.utils.reward_score.math_dapo").compute_score(completion, bare(task.answer or ""))["acc"]
+    )
 
 
 @rlvr.verifier(name="verl-prime", version="1")
 def verl_prime(completion: str, task: rlvr.Task) -> bool:
     """verl's `prime_math`."""
-    return bool(module_of("verl.utils.reward_score.prime_math").compute_score(completion, task.answer)[0])
+    return bool(module_of("verl.utils.reward_score.prime_math").compute_score(completion, bare(task.answer or ""))[0])
 
 
 @rlvr.verifier(name="lm-eval-minerva", version="1")
@@ -66,7 +79,7 @@ def lm_eval_minerva(completion: str, task: rlvr.Task) -> bool:
     if found is None:
         return False
     answer = utils.normalize_final_answer(utils.remove_boxed(found))
-    return bool(utils.is_equiv(answer, utils.normalize_final_answer(task.answer)))
+    return bool(utils.is_equiv(answer, utils.normalize_final_answer(bare(task.answer or ""))))
 
 
 @rlvr.verifier(name="verifiers", version="1")
@@ -74,7 +87,7 @@ def prime_verifiers(completion: str, task: rlvr.Task) -> float:
     """`MathRubric` of the library verifiers."""
     rubric = math_rubric()
     messages = [{"role": "assistant", "content": completion}]
-    return float(asyncio.run(rubric.correct_answer(rubric.parser, messages, task.answer or "")))
+    return float(asyncio.run(rubric.correct_answer(rubric.parser, messages, bare(task.answer or ""))))
 
 
 @cache
