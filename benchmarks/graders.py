@@ -130,7 +130,7 @@ def read(files: Sequence[Path]) -> dict[str, list[Case]]:
 
 @dataclass
 class Result:
-    """What one grader did on one set."""
+    """Errors and rate of one grader on one set."""
 
     false_positives: Share
     false_negatives: Share
