@@ -26,7 +26,7 @@ OURS = ("tests", "benchmarks", "examples", "docs")
 
 IMPORTED_BY_OTHERS = {"torch.utils.tensorboard": "tensorboard"}
 """Modules that import a distribution which they do not require."""
-ELSEWHERE = {"vllm", "wandb", "trackio", "mlflow", "mkdocs", "selenium"}
+ELSEWHERE = {"vllm", "wandb", "trackio", "mlflow", "mkdocs", "selenium", "reasoning-gym"}
 """Tested in environments of their own: `APART` in the Makefile."""
 TOOLS = {
     *("build", "mypy", "pytest-randomly", "pytest-timeout", "pytest-xdist", "ruff", "setuptools", "types-pyyaml"),
