@@ -17,7 +17,7 @@ from rlvr_verifiers.plugin import NAMES
 
 DOCS = Path(__file__).parents[2] / "docs" / "verifiers"
 LIBRARY = [
-    name for name in NAMES if name not in ("math", "math-verify", "http", "judge", "code-python")
+    name for name in NAMES if name not in ("math", "math-verify", "http", "judge", "code-python", "reasoning-gym")
 ]  # they have their own tests
 LETTERS = [AttackTarget("Which is heavier?", "B", "C"), AttackTarget("Which is heavier?", "D", "A")]
 TARGETS = {
