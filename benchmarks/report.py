@@ -100,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100, help="thousands of rollouts")
     steps = parser.parse_args().steps
-    lines = [f"$ .venv-browser/bin/python benchmarks/report.py --steps {steps}", *measured(steps)]
+    lines = measured(steps)
     print("\n".join(lines))
     (ROOT / "benchmarks" / "results" / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -79,10 +79,12 @@ def navigation() -> list[dict[str, list[dict[str, str]]]]:
             sections.append({line.removeprefix("## "): []})
         elif row := ROW.match(line):
             for link in LINK.finditer(row["links"]):
-                source = posixpath.normpath(posixpath.join("docs", link["target"]))
+                source = posixpath.normpath(posixpath.join("docs", link["target"].partition("#")[0]))
                 source = posixpath.join(source, "README.md") if (ROOT / source).is_dir() else source
                 (entries,) = sections[-1].values()
-                entries.append({title_of(ROOT / source): pages[source]})
+                entry = {title_of(ROOT / source): pages[source]}
+                if entry not in entries:  # two questions that two parts of one page answer
+                    entries.append(entry)
     return sections
 
 
