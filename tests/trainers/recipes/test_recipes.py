@@ -426,7 +426,7 @@ def mutants(name: str) -> Iterator[dict[str, Any]]:
             yield from ({key: number} for number in ((0.8 * value, 1.25 * value) if value else (0.1,)))
     for mask in options.masks:
         numbers = {option for option, parts in readers(AXES, GrpoOffOptions).items() if ("masks", mask) in parts}
-        yield {"masks": [other for other in options.masks if other != mask], **dict.fromkeys(numbers)}
+        yield {"masks": [other for other in options.masks if other != mask], **dict.fromkeys(sorted(numbers))}
     parts = {key for key in AXES.keys() & given.keys() if isinstance(given[key], str)}
     others = {axis: AXES[axis].keys() - {given[axis]} for axis in sorted(parts) if given[axis] != fields[axis].default}
     others.setdefault("band", AXES["band"].keys() & {"none"} - {options.band})
