@@ -416,3 +416,36 @@ def test_a_watched_run_updates_and_keeps_what_the_reader_chose(browser: Browser,
         wait(browser, lambda: "0.2" in browser.find_element(By.CSS_SELECTOR, "#curves .readout").text)
         assert browser.get_log("browser") == []
     wait(browser, lambda: browser.find_element(By.ID, "live").text == "The server does not answer")
+
+
+def test_a_run_its_evaluations_and_their_comparison_from_training_to_the_page(browser: Browser, tmp_path: Path) -> None:
+    """Train the embedded model, evaluate two checkpoints, compare them, make the report and click through it."""
+    settings = {"trainer": "grpo-off", "verifier": "math", "steps": 8, "checkpoint.every": 4, "checkpoint.keep": 2}
+    small = {"eval.questions": 20, "verifier.workers": 1, "model.device": "cpu", "trainer.push_every": 2}
+    rlvr.train(settings | small, out=tmp_path / "run")
+    files = []
+    for step in (4, 8):
+        file = tmp_path / f"step-{step}.parquet"
+        found = rlvr.evaluate(
+            tmp_path / "run", out=file, n=4, limit=30, checkpoint=step, config={"verifier.workers": 1}
+        )
+        assert [len(each.questions) for each in found.sets] == [30]
+        files.append(file)
+    compared = rlvr.compare(*files, of="policies")
+    (difference,) = compared.differences
+    assert difference.better + difference.worse + difference.unchanged == 30
+    assert len(compared.claims) == 1
+    rlvr.report([tmp_path / "run", *files], out=tmp_path / "page.html")
+    open_page(browser, (tmp_path / "page.html").as_uri())
+    for link in browser.find_elements(By.CSS_SELECTOR, "#sections a"):
+        browser.execute_script("arguments[0].click()", link)
+        name = (link.get_attribute("href") or "").partition("#")[2]
+        assert browser.find_element(By.ID, name).is_displayed()
+    changes = browser.find_element(By.ID, "changes").text
+    assert "gained" in changes
+    assert matching(browser) > 8 * 256
+    fill(browser, "Verdict", "right")
+    wait(browser, lambda: 0 < matching(browser) < 8 * 256)
+    body(browser).send_keys("j")
+    assert selected(browser)
+    assert browser.get_log("browser") == []
