@@ -131,6 +131,9 @@ CATALOG: tuple[Metric, ...] = (
     Metric("train/no_step_in_a_row", "batches", "Batches with a signal since the last optimizer step.", high=0),
     # Where groups come from
     Metric("prompts/dropped", "prompts", "Prompts dropped so far because they are too long."),
+    Metric("curriculum/skipped", "prompts", "Questions that `dataset.curriculum` passed over for this batch."),
+    Metric("curriculum/measured", "questions", "Questions with a measured pass rate (`dataset.curriculum`)."),
+    Metric("curriculum/in_band", "share", "Measured questions whose last pass rate is from low to high."),
     Metric("escaped/prompts", "prompts", "Prompts so far with lone surrogates, which are escaped.", high=0),
     Metric("escaped/verdicts", "verdicts", "Verdicts so far with lone surrogates, which are escaped.", high=0),
     Metric("answers/duplicate", "groups", "Sampler's answers dropped so far because they came twice.", high=0),

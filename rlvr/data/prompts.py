@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field, field_validator, model_validator
 
+from rlvr.data.curriculum import Curriculum
 from rlvr.data.databases import database_schema
 from rlvr.data.gold_extraction import EXPECTED, EXTRACTORS, Gold
 from rlvr.data.selection import is_kept, lettered, options_of, question_mark, right_letter
@@ -589,11 +590,13 @@ class PromptStream:
         shuffle: bool = True,
         limit: int | None = None,
         stop: Stop | None = None,
+        curriculum: Curriculum | None = None,
     ) -> None:
         """Use the first `limit` questions of the source. Prompts over `max_prompt_tokens` are dropped and counted.
 
-        `stop` ends the completions of every prompt.
+        `stop` ends the completions of every prompt. `curriculum` passes over questions; its rates are state, too.
         """
+        self.curriculum = curriculum
         self._stop = stop or Stop()
         self._source, self._encode, self._seed, self._shuffle = source, encode, seed, shuffle
         self._max_prompt_tokens = max_prompt_tokens
@@ -641,6 +644,9 @@ class PromptStream:
         dropped, position = self.dropped, self.position
         while len(taken) < n and position != end:
             index = self._index(position)
+            if self.curriculum is not None and not self.curriculum.asks(index, position):
+                position += 1
+                continue
             prompt = self._storable(self._source[index])
             token_ids = self._encode(prompt)
             if len(token_ids) <= self._max_prompt_tokens:

@@ -72,6 +72,24 @@ class ModelConfig(Frozen):
         )
 
 
+class CurriculumConfig(Frozen):
+    """Rarely ask questions that were solved, or hopeless, when they were last asked."""
+
+    low: float = Field(default=0.1, ge=0, le=1, description="lowest pass rate of a question that is always asked again")
+    high: float = Field(
+        default=0.9, ge=0, le=1, description="highest pass rate of a question that is always asked again"
+    )
+    rare: float = Field(
+        default=0.1, gt=0, lt=1, description="probability that a question outside of low and high is asked at its turn"
+    )
+
+    @model_validator(mode="after")
+    def _is_a_band(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g}, above high, {self.high:g}")
+        return self
+
+
 class DatasetConfig(Frozen):
     """Prompts to train on."""
 
@@ -82,6 +100,9 @@ class DatasetConfig(Frozen):
     data_files: tuple[Path, ...] = Field(default=(), description="local files in the data set's layout")
     limit: int | None = Field(default=None, ge=1, description="train only on the first N questions (of each data set)")
     epochs: int | None = Field(default=None, ge=1, description="passes over the questions, instead of `steps`")
+    curriculum: CurriculumConfig | None = Field(
+        default=None, description="ask solved and hopeless questions rarely; {} for the defaults, null is off"
+    )
     max_prompt_tokens: int = Field(default=1024, ge=1, description="longer prompts are dropped, counted and reported")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the prompt source")
 
@@ -469,6 +490,7 @@ def _check_consistent(config: RunConfig) -> None:
             "dataset.epochs counts passes over one data set: give steps with a mixture, with sampling.refill, whose "
             "batches take any number of questions, and with saved rollouts (rollouts.epochs if all are saved)"
         )
+    _check_curriculum(config)
     if not config.samples and replay.share:
         raise ConfigError("replay.share: there is nothing to replay, because nothing is sampled")
     if not config.samples and config.sampling.refill:
@@ -494,6 +516,24 @@ def _check_consistent(config: RunConfig) -> None:
         raise ConfigError(
             f"of {size} groups per batch (sampling.prompts_per_step) {saved} would be saved (rollouts.share) and "
             f"{past} replayed (replay.share): at least one must be sampled"
+        )
+
+
+def _check_curriculum(config: RunConfig) -> None:
+    """Raise ConfigError if `dataset.curriculum` cannot work with the other settings."""
+    if config.dataset.curriculum is None:
+        return
+    if not config.samples:
+        raise ConfigError("dataset.curriculum: every rollout is a saved one, and no question is asked; leave it out")
+    if config.mode == "async":
+        raise ConfigError(
+            "dataset.curriculum: which questions come next is known only when those before have been measured, so none "
+            "can be sampled ahead: use mode=sync, or leave the curriculum out"
+        )
+    if config.dataset.mix or config.dataset.epochs is not None:
+        other, why = ("dataset.mix", "the weights of a mixture") if config.dataset.mix else ("dataset.epochs", "a pass")
+        raise ConfigError(
+            f"dataset.curriculum passes over questions, and {other} counts them for {why}: give one of the two"
         )
 
 

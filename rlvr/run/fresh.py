@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from typing import Any
 
+from rlvr.data.curriculum import Curriculum
 from rlvr.data.prompts import Encoded
 from rlvr.errors import DataError
+from rlvr.evaluation.figures import RIGHT
 from rlvr.protocols import Group, GroupRequest, SampledGroup
 from rlvr.record.schema import Rollout, Verdict
 from rlvr.run.ahead import AskedPrompts
@@ -69,10 +71,12 @@ class Fresh:
         phases: Phases,
         shadows: Shadows,
         working: Callable[[str, int, int], object] = lambda phase, done, total: None,
+        curriculum: Curriculum | None = None,
     ) -> None:
         """`working` is called with `sample` or `score`, and how many groups or completions are done, of how many."""
         self._config, self._prompts, self._recorder = config, prompts, recorder
         self._grader, self._directory, self._phases, self._shadows = grader, directory, phases, shadows
+        self._curriculum = curriculum
         self._run_id: str = directory.manifest["run_id"]
         self._escaped_verdicts, self._working = 0, working
 
@@ -86,7 +90,8 @@ class Fresh:
         back = None if stored is None else {members[0].group_id: members for members in by_group(stored)}
         rollouts: list[Rollout] = []
         groups: list[Group] = []
-        asked, rounds = 0, 0
+        asked: list[Encoded] = []
+        before, rounds = self._prompts.position, 0
         while len(groups) < size and rounds <= (self._config.sampling.refill_rounds if refill else 0):
             positions = None if back is None else self._positions(back)
             prompts = self._prompts.take(size - len(groups), version, positions)
@@ -96,7 +101,7 @@ class Fresh:
                 new = [rollout for prompt in prompts for rollout in self._taken(back, prompt, step)]
             rollouts += new
             groups += [group for group in self._grader.groups(new) if group.stats.has_signal or not refill]
-            asked += len(prompts)
+            asked += prompts
             rounds += 1
         if back:
             others = ", ".join(map(str, back))
@@ -111,17 +116,40 @@ class Fresh:
         if self._config.mode == "async":
             metrics |= lengths(rollouts, groups, self._prompts.late())
         if refill:
-            metrics |= {"refill/rounds": rounds - 1.0, "refill/groups": float(asked - size)}
+            metrics |= {"refill/rounds": rounds - 1.0, "refill/groups": float(len(asked) - size)}
+        if self._curriculum is not None:
+            metrics["curriculum/skipped"] = float(
+                at.position - before.position - len(asked) - (at.dropped - before.dropped)
+            )
+            self._curriculum.measure(self._pass_rates(asked, rollouts))
+            metrics |= self._curriculum.metrics()
         return Drawn(tuple(groups), tuple(rollouts), metrics)
 
     def state(self) -> dict[str, Any]:
-        """Return the position of the next prompt, and counts so far. The random draws have no state."""
-        return {**self._prompts.state(), "escaped_verdicts": self._escaped_verdicts}
+        """Return the position of the next prompt, counts so far, and the rates of a curriculum. The random draws have
+        no state."""
+        rates = {} if self._curriculum is None else {"curriculum": self._curriculum.state()}
+        return {**self._prompts.state(), "escaped_verdicts": self._escaped_verdicts, **rates}
 
     def seek(self, state: Mapping[str, Any]) -> None:
         """Continue at a position that `state` returned."""
         self._prompts.seek(state)
         self._escaped_verdicts = state.get("escaped_verdicts", 0)  # older checkpoints lack it
+        if self._curriculum is not None:
+            self._curriculum.seek(state["curriculum"])
+
+    def _pass_rates(self, prompts: Sequence[Encoded], rollouts: Sequence[Rollout]) -> dict[int, float]:
+        """Return the share of right rollouts of each prompt's group, by index of the question; nothing for a group
+        without rewards."""
+        indices = {self._group_id(prompt): prompt.index for prompt in prompts}
+        rates: dict[int, float] = {}
+        for members in by_group(rollouts):
+            # Several sequences of one rollout share its reward.
+            rewards = {rollout.id: self._grader.reward(rollout) for rollout in members}.values()
+            known = [reward for reward in rewards if reward is not None]
+            if known:
+                rates[indices[members[0].group_id or ""]] = sum(reward >= RIGHT for reward in known) / len(known)
+        return rates
 
     def _group_id(self, prompt: Encoded) -> str:
         return group_id(self._run_id, prompt)

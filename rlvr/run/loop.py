@@ -180,9 +180,8 @@ class Run:
         assert plan.prompts is not None
         assert self.mailbox is not None
         self.ahead = self._asked(plan.prompts, self.mailbox)
-        source: GroupSource = Fresh(
-            config, self.ahead, recorder, plan.grader, directory, self.phases, plan.shadows, self.reporter.working
-        )
+        parts = (plan.grader, directory, self.phases, plan.shadows, self.reporter.working, plan.prompts.curriculum)
+        source: GroupSource = Fresh(config, self.ahead, recorder, *parts)
         if config.replay.share:
             source = Replay(source, plan.replayed_groups, config.replay, plan.grader, directory, config.seed)
         return source if saved is None else Mixed(saved, plan.saved_groups, source)

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from rlvr.alarms import fired
+from rlvr.data.curriculum import Curriculum
 from rlvr.data.mixing import MixedDataset, MixedSource
 from rlvr.data.prompts import Encoded, PromptStream, load_source
 from rlvr.errors import ConfigError, DataError, RequestError, nearest
@@ -417,7 +418,12 @@ def _asked(
             why = "no gold answer, or excluded by its card"
             notes.append(f"{source.without_gold:,} rows of {config.dataset.title} are left out: {why}")
         limit = None if config.dataset.mix else config.dataset.limit  # a mixture limits each of its data sets
-        prompts = prompting.stream(source, seed=config.seed, limit=limit)
+        prompts = prompting.stream(source, seed=config.seed, limit=limit, curriculum=_curriculum(config))
+        if prompts.curriculum is not None and prompts.size is None:
+            raise ConfigError(
+                f"dataset.curriculum: {config.dataset.title} has no end, so its questions never come again: set "
+                "dataset.limit, or leave the curriculum out"
+            )
         tell_shared_with(source, limit, held_out, notes)
     sources = [each for each in (source, *(each.source for each in held_out)) if each is not None]
     by_sampler = bool(sources) and engine.gives_rewards and not config.rollouts.files
@@ -609,6 +615,13 @@ def _count_steps(config: RunConfig, saved: SavedRollouts | None) -> RunConfig:
         return config
     steps = epochs * math.ceil(len(saved.groups) / config.sampling.prompts_per_step)
     return config.model_copy(update={"steps": steps, "rollouts": config.rollouts.model_copy(update={"epochs": None})})
+
+
+def _curriculum(config: RunConfig) -> Curriculum | None:
+    asked = config.dataset.curriculum
+    if asked is None:
+        return None
+    return Curriculum(low=asked.low, high=asked.high, rare=asked.rare, seed=config.seed)
 
 
 def _train_source(config: RunConfig, chat: bool) -> PromptSource:

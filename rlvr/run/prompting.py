@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
+from rlvr.data.curriculum import Curriculum
 from rlvr.data.prompts import PromptStream, encode
 from rlvr.errors import ConfigError
 from rlvr.protocols import ModelSpec, PromptSource
@@ -45,7 +46,13 @@ class Prompting:
         return cls(config, tokenizer, chat, turn, vocabulary, _longest_prompt(config, model, notes))
 
     def stream(
-        self, source: PromptSource, *, seed: int, limit: int | None = None, shuffle: bool = True
+        self,
+        source: PromptSource,
+        *,
+        seed: int,
+        limit: int | None = None,
+        shuffle: bool = True,
+        curriculum: Curriculum | None = None,
     ) -> PromptStream:
         """Return the prompts of a source, ready for a sampler."""
         return PromptStream(
@@ -56,6 +63,7 @@ class Prompting:
             shuffle=shuffle,
             limit=limit,
             stop=stop_conditions(self.tokenizer, self.config.sampling.stop, source.stop, self.vocabulary, self.turn),
+            curriculum=curriculum,
         )
 
 

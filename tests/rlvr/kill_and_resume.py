@@ -53,6 +53,10 @@ MODES: dict[str, dict[str, Any]] = {
     "replay": OFF | {"trainer__push_every": 2, "replay__share": 0.34, "replay__capacity": 8, "replay__half_life": 3},
     "async": OFF | {"trainer__push_every": 2, "mode": "async"},
     "refill": OFF | {"sampling__refill": True, "verifier": f"{small_runs.REWARDS}:begins"},
+    "curriculum": OFF | {
+        "trainer__push_every": 2, "verifier": f"{small_runs.REWARDS}:begins", "dataset__limit": 6,
+        "dataset__curriculum": {"low": 0.4, "high": 0.6, "rare": 0.3},
+    },
     "several-steps": OFF | {
         "trainer__push_every": 2, "trainer__updates_per_batch": 2, "trainer__mini_batches": 2, "trainer__beta": 0.1,
         "trainer__ref_reset_every": 5, "verifier__workers": 1,
@@ -173,6 +177,7 @@ MOMENTS: dict[str, tuple[str, ...]] = {
     "replay": ("batch-being-made", "checkpoint-half-written"),
     "async": ("checkpoint-half-written", "sampled-not-stored"),
     "refill": ("batch-being-made", "sampled-not-stored"),
+    "curriculum": ("last-checkpoint-written", "sampled-not-stored"),
     "several-steps": ("batch-being-made", "checkpoint-half-written"),
     "adapter": ("last-checkpoint-written", "checkpoint-half-written"),
 }

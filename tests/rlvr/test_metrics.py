@@ -38,6 +38,8 @@ def logged(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> set[st
         rollouts__single_version=True,
         sampling__refill=True,
         sampling__refill_rounds=1,
+        dataset__limit=6,
+        dataset__curriculum={},
         replay__share=0.34,
         steps=4,
         eval__questions=1,

@@ -145,7 +145,19 @@ def killed(build_tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempP
 
 @pytest.mark.timeout(1200)  # the set-up trains some fifty times: a busy machine may take its time
 @pytest.mark.parametrize(
-    "mode", ["on-policy", "off-policy", "saved", "mixed", "replay", "async", "refill", "several-steps", "adapter"]
+    "mode",
+    [
+        "on-policy",
+        "off-policy",
+        "saved",
+        "mixed",
+        "replay",
+        "async",
+        "refill",
+        "curriculum",
+        "several-steps",
+        "adapter",
+    ],
 )
 def test_a_run_killed_at_any_moment_and_resumed_ends_bitwise_like_one_that_was_not(
     killed: dict[str, list[Path]], mode: str
@@ -169,6 +181,7 @@ def test_the_killed_runs_did_what_they_were_for(killed: dict[str, list[Path]]) -
     assert sum(line["replay/groups"] for line in lines["replay"]) > 6
     assert max(line["lag/max"] for line in lines["replay"]) > 2
     assert sum(line["refill/groups"] for line in lines["refill"]) > 6
+    assert sum(line["curriculum/skipped"] for line in lines["curriculum"]) > 6
     assert max(line["train/optimizer_steps"] for line in lines["several-steps"]) == 4
     assert len({line["kl/reference"] for line in lines["several-steps"]}) > 6
     checkpoints = {mode: paths[0] / "checkpoints" / "step-000012" for mode, paths in killed.items()}
