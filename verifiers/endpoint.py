@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import time
 from functools import lru_cache
 from typing import Any
@@ -45,13 +46,14 @@ def post(url: str, body: Any, *, key: str | None, timeout: float, retries: int, 
 
     Raises EndpointError if no try gave an answer, RefusedError if the server refuses the request.
     """
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    headers = {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
+    content = json.dumps(body).encode("ascii")  # escaped, because completions may hold lone surrogates
     problem = ""
     for tried in range(retries + 1):
         if tried:
             time.sleep(min(pause * 2 ** (tried - 1), LONGEST_WAIT))
         try:
-            answer = _client(timeout).post(url, json=body, headers=headers)
+            answer = _client(timeout).post(url, content=content, headers=headers)
         except httpx2.TransportError as error:
             problem = f"{type(error).__name__}: {error}"
             continue

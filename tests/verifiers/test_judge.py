@@ -263,3 +263,12 @@ def test_a_server_of_one_s_own_gives_verdicts(answer: Answer, status: str, rewar
         (body,) = server.bodies
     assert body["completion"] == "text"
     assert body["task"] == {"answer": "42", "dataset": None, "row_id": None, "split": None, "extra": {"tests": [1]}}
+
+
+def test_half_of_a_surrogate_pair_reaches_the_server_escaped() -> None:
+    """A completion that no UTF-8 text can hold is judged like any other, and is no error of the verifier."""
+    with serving(honest) as server:
+        assert ask(server, "\udfff").reward == 0
+        assert "\udfff" in read(server.bodies[0])[1:]
+    with serving(lambda body, headers: (200, {"reward": float(body["completion"] == "\ud800")})) as server:
+        assert http.check("\ud800", Task(answer="1"), url=server.url).reward == 1
