@@ -240,8 +240,9 @@ def _set_text(found: SetEvaluation) -> str:
     asked += ["1 greedy"] if greedy else []
     name, split = inline(found.dataset or "not named"), f" ({inline(found.split)})" if found.split else ""
     version = ", ".join(map(inline, found.versions))
+    questions = f"{len(found.questions):,} question{'' if len(found.questions) == 1 else 's'}"
     lines = [
-        f"data set     {name}{split}: {len(found.questions):,} questions, {' and '.join(asked)}",
+        f"data set     {name}{split}: {questions}, {' and '.join(asked)}",
         f"verifier     {inline(found.verifier)} {version}".rstrip(),
         *(f"sampling     {sampling_text(each)}" for each in found.sampling[:4]),
         "",

@@ -31,8 +31,10 @@ def claim(found: PolicyDifference) -> str:
     why = "the interval includes 0"
     if excludes:
         why = "the interval excludes 0, but the sign test does not exclude chance"
-    if found.detectable is None:
-        power = "no question differs"
+    if 2 ** (1 - found.main.questions) * found.comparisons > LEVEL:
+        power = f"{number} {'is' if found.main.questions == 1 else 'are'} too few for the sign test to exclude chance"
+    elif found.detectable is None:
+        power = "no question differs" if not found.better + found.worse else "all questions differ by the same"
     else:
         power = f"with {number} you cannot see less than {100 * found.detectable:.1f} points"
     return f"No difference between {a} and {b} may be claimed on {dataset}: {why} ({shown}); {power}."

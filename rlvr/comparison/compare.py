@@ -13,7 +13,7 @@ from rlvr.comparison.policy_differences import compare_answers
 from rlvr.comparison.recognizing import Kind, kind_of_comparison, read_policies
 from rlvr.comparison.verdict_pairs import KINDS, FileVerdicts, Flip, Side, pair, read_flips, read_verdicts
 from rlvr.errors import RequestError, RunError
-from rlvr.evaluation.figures import RIGHT
+from rlvr.evaluation.figures import RIGHT, check_threshold
 from rlvr.record.fields import Where
 from rlvr.record.reading import Source, source_of
 from rlvr.record.row_files import row_files
@@ -157,6 +157,7 @@ def compare(
     Raises RequestError if the request is wrong or there is nothing to compare, DataError for a row that cannot be read,
     RunError if a file changes while it is read.
     """
+    check_threshold(threshold)
     files = [path for each in (file, *others) for path in row_files([each])]
     if len(files) != 1 + len(others):
         raise RequestError(f"{len(files)} files: name one for each side, and no folder or pattern")

@@ -179,14 +179,18 @@ def _change(name: str, sums_G4: Floats, ends: tuple[float, float] | None) -> Fig
 
 
 def _detectable(sums_G4: Floats) -> float | None:
-    """Return the detectable difference in accuracy, from the variance between questions; None for one question."""
+    """Return the detectable difference in accuracy, from the variance between questions.
+
+    None for one question, and if all questions differ by the same: no variance is observed.
+    """
     questions = int((sums_G4[:, 1] > 0).sum())
     if questions < 2:
         return None
     right_a, counted_a, right_b, counted_b = sums_G4.T
     away_G = (right_b - right_b.sum() / counted_b.sum() * counted_b) / counted_b.sum()
     away_G -= (right_a - right_a.sum() / counted_a.sum() * counted_a) / counted_a.sum()
-    return detectable_effect(math.sqrt(float((away_G**2).sum()) * questions / (questions - 1)))
+    variance = float((away_G**2).sum()) * questions / (questions - 1)
+    return detectable_effect(math.sqrt(variance)) if variance > 1e-18 else None
 
 
 def _changed(pair: _Pair, count: int) -> tuple[tuple[ChangedQuestion, ...], tuple[ChangedQuestion, ...]]:

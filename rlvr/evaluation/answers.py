@@ -157,7 +157,7 @@ def answers_of(
     shown = ", ".join(map(str, files))
     if not found:
         raise RequestError(f"{shown}: there are no answers{' that meet the conditions' if where.conditions else ''}")
-    return [_judged(each, verifier, shown) for each in found.values()]
+    return [_judged(each, verifier, shown, filtered=bool(where.conditions)) for each in found.values()]
 
 
 def _add(row: Row, found: dict[str, _Collected], ids: dict[tuple[str, int], _ReadAnswer]) -> None:
@@ -279,13 +279,13 @@ def _text(score: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _judged(found: _Collected, verifier: str | None, files: str) -> SetAnswers:
-    """Return the answers with the verdicts of one verifier."""
+def _judged(found: _Collected, verifier: str | None, files: str, filtered: bool) -> SetAnswers:
+    """Return the answers with the verdicts of one verifier. Of filtered rows, none is missing."""
     name = _chosen(found, verifier, files)
     scores = [answer.scores.get(name) for answer in found.answers]
     given = [None if score is None else score.status for score in scores]
     statuses = Counter(UNSCORED if status is None else status.value for status in given)
-    if missing := _missing(found.answers):
+    if not filtered and (missing := _missing(found.answers)):
         statuses[MISSING] = missing
     rewards = [math.nan if score is None else _reward(score) for score in scores]
     answers = Answers(

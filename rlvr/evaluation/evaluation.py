@@ -11,7 +11,7 @@ import numpy as np
 
 from rlvr.evaluation.answers import Files, SetAnswers, none_of, read_answers
 from rlvr.evaluation.contamination import contaminated, recorded_questions
-from rlvr.evaluation.figures import RIGHT, Estimate, Figure, figures_of
+from rlvr.evaluation.figures import RIGHT, Estimate, Figure, check_threshold, figures_of
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,7 @@ def evaluation_of(
     Raises RequestError if there is no row or no score, or several verifiers have scores and none is named; DataError
     for a row that cannot be read.
     """
+    check_threshold(threshold)
     listed = [files] if isinstance(files, str | Path) else list(files)
     found = read_answers(listed, verifier=verifier, mapping=mapping, sidecars=sidecars, where=where)
     trained = [str(each) for each in ([train_sets] if isinstance(train_sets, str | Path) else train_sets)]

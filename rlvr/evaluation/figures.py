@@ -5,6 +5,7 @@ Shapes: N = completions; G = questions.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from rlvr.errors import RequestError
 from rlvr.evaluation.intervals import clustered_interval, mean_interval
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -21,6 +23,12 @@ Booleans: TypeAlias = NDArray[np.bool_]
 
 RIGHT = 0.5
 """Rewards at or above this count as correct."""
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise RequestError if no reward can be compared with the threshold."""
+    if not math.isfinite(threshold):
+        raise RequestError(f"the threshold is {threshold}: rewards are compared with a finite number")
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,8 @@ class Figure:
         trials = None if self.trials is None else self.trials * sum(sizes) / float(self.sizes_G.sum())
         interval = clustered_interval(sums, sizes, trials) if self.share else mean_interval(sums, sizes)
         low, high = interval or (None, None)
+        if low is not None and min(sums) >= 0:
+            low = max(low, 0.0)  # Student's interval knows no bounds, a mean of numbers that are not negative has one
         return Estimate(float(np.sum(sums) / np.sum(sizes)), low, high, len(sizes))
 
 

@@ -202,6 +202,9 @@ def gather(
         raise RequestError(f"a report has room for {MOST_SOURCES} runs and files, these are {len(sources)}")
     observer = Observer() if observer is None else observer
     observed = [observer.read(source, verifier) for source in sources]
+    for source, found in zip(sources, observed, strict=True):
+        if not source.is_run and not any(each.characters or each.tokens or each.status for each in found.found):
+            raise RequestError(f"{source.path} holds no rollouts: no row has a completion, tokens or a score")
     if verifier is not None and not any(each.status is not None for found in observed for each in found.found):
         names = {name for found in observed for name in found.others}
         raise RequestError(f"no rollout has a score by {verifier!r}{nearest(verifier, names)}")

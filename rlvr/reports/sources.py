@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from rlvr.reports.curves import Lines, named_runs
 from rlvr.run.rundir import EVALUATIONS
 from rlvr.settings import read_settings
 from rlvr.verify.scoring import DEFAULT_REWARDS
+
+STEP = re.compile(r"step-\d+\.parquet")
+"""Names of the files of a run's held-out answers."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,11 @@ def rollout_files(run: Path) -> list[Path]:
 
 
 def evaluation_files(run: Path) -> list[Path]:
-    """Return the files of a run's held-out answers, oldest first."""
+    """Return the files of a run's held-out answers, oldest first; other files in their folder are not the run's."""
     folder = run / EVALUATIONS
-    return expanded([folder]) if folder.is_dir() and any(folder.glob("*.parquet")) else []
+    if not any(folder.glob("*.parquet")):
+        return []
+    return [file for file in expanded([folder]) if STEP.fullmatch(file.name)]
 
 
 def step_of(file: Path) -> int:

@@ -55,7 +55,7 @@ class _Content:
     version: int = 0
     looked: float = float("-inf")
     took: float = 0.0
-    seen: tuple[tuple[str, int, int], ...] = ()
+    seen: tuple[tuple[str, int, int], ...] | None = None
 
     def newest(self) -> tuple[int, RunReport | None, str]:
         """Return version, report and error. The report is the last good one if the files cannot be read now."""
@@ -77,7 +77,7 @@ class _Content:
         except (RlvrError, OSError) as error:  # a file that is being replaced, or was damaged: tell, and look again
             self.error = str(error)
         self.took = monotonic() - begun
-        self.seen = () if self.error else flat
+        self.seen = None if self.error else flat
         self.version += 1
 
 
@@ -93,6 +93,21 @@ def _state(path: Path) -> list[tuple[str, int, int]]:
             continue
         found.append((str(file), about.st_mtime_ns, about.st_size))
     return found
+
+
+class _Server(ThreadingHTTPServer):
+    """A server that is silent about requests that fail: what they hold is somebody else's text."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing; the connection is closed."""
+
+
+class _ServerV6(_Server):
+    """The same on an address of IPv6."""
+
+    address_family = socket.AF_INET6
 
 
 class Watcher:
@@ -128,10 +143,10 @@ class Watcher:
         self._content.report = gather(named, verifier=verifier, observer=self._content.observer, budget=WATCHED)
         self.token = None if _is_loopback(host) else secrets.token_urlsafe(24)
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(self._content, self.token, host))
+            kind = _ServerV6 if ":" in host else _Server
+            self._server = kind((host, port), _handler(self._content, self.token, host))
         except OSError as error:
             raise RequestError(f"--host {host} --port {port}: cannot listen there: {error.strerror}") from error
-        self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         name = socket.gethostname() if host in ("", "0.0.0.0", "::") else host
         shown = f"[{name}]" if ":" in name else name
@@ -181,8 +196,12 @@ def allowed_host(header: str | None, host: str, token: str | None) -> bool:
         return False
     if token is not None:
         return True
-    name = urlsplit(f"//{header}").hostname or ""
-    return name == host or _is_loopback(name)
+    try:
+        address = urlsplit(f"//{header}")
+    except ValueError:  # an address in brackets that is none
+        return False
+    name = address.hostname or ""
+    return address.netloc == header and "@" not in header and (name == host or _is_loopback(name))
 
 
 def _handler(content: _Content, token: str | None, host: str) -> type[BaseHTTPRequestHandler]:
@@ -195,7 +214,11 @@ def _handler(content: _Content, token: str | None, host: str) -> type[BaseHTTPRe
         timeout = 30  # a client that says nothing does not hold a thread forever
 
         def do_GET(self) -> None:
-            address = urlsplit(self.path)
+            try:
+                address = urlsplit(self.path)
+            except ValueError:
+                self.answer(400, b"that is no address\n")
+                return
             query = parse_qs(address.query)
             if not allowed_host(self.headers.get("Host"), host, token):
                 self.answer(403, b"this server answers requests for its own address only\n")

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from rlvr.data.prompts import Encoded, load_source
 from rlvr.errors import ConfigError, RequestError
 from rlvr.evaluation.contamination import texts_of, training_questions
@@ -31,6 +33,7 @@ from rlvr.run.stopping import uses_chat_template
 from rlvr.run.train import no_progress_bars
 from rlvr.secret_options import secret_values
 from rlvr.settings import Settings, mapping_settings, read_settings
+from rlvr.validation_messages import validation_message
 from rlvr.verify.scoring import DEFAULT_REWARDS, Scorer
 
 if TYPE_CHECKING:
@@ -362,21 +365,28 @@ def _source(asked: EvaluationRequest, config: RunConfig, chat: bool) -> PromptSo
 def _params(
     asked: EvaluationRequest, config: RunConfig, card: EvaluationDefaults, written: frozenset[str]
 ) -> SamplingParams:
-    """Return the sampling parameters: the request's, else those written in settings, else the card's, else a run's."""
+    """Return the sampling parameters: the request's, else those written in settings, else the card's, else a run's.
+
+    Raises ConfigError for values that no sampler can have.
+    """
 
     def chosen(given: Any, key: str, of_card: Any, default: Any) -> Any:
         candidates = [given, default if key in written else None, of_card]
         return next((value for value in candidates if value is not None), default)
 
     sampling = config.sampling
-    return SamplingParams(
-        temperature=chosen(asked.temperature, "sampling.temperature", card.temperature, sampling.temperature),
-        top_p=chosen(asked.top_p, "sampling.top_p", card.top_p, sampling.top_p),
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        max_tokens=chosen(asked.max_tokens, "sampling.max_tokens", card.max_tokens, sampling.max_tokens),
-        seed=chosen(asked.seed, "seed", card.seed, config.seed),
-    )
+    try:
+        return SamplingParams(
+            temperature=chosen(asked.temperature, "sampling.temperature", card.temperature, sampling.temperature),
+            top_p=chosen(asked.top_p, "sampling.top_p", card.top_p, sampling.top_p),
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            max_tokens=chosen(asked.max_tokens, "sampling.max_tokens", card.max_tokens, sampling.max_tokens),
+            seed=chosen(asked.seed, "seed", card.seed, config.seed),
+        )
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, each['loc']))} {validation_message(each)}" for each in error.errors())
+        raise ConfigError(f"sampling of {config.dataset.title}: {'; '.join(faults)}") from error
 
 
 def _completions(asked: EvaluationRequest, card: EvaluationDefaults, params: SamplingParams, name: str) -> int:

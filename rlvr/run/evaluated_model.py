@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlvr.errors import ConfigError
+from rlvr.errors import ConfigError, RequestError
 from rlvr.registry import registry
 from rlvr.run.config import RunConfig, resolve
 from rlvr.run.export_model import checkpoint_of
@@ -43,7 +43,8 @@ class EvaluatedModel:
         if config.dataset.mix:
             raise ConfigError("dataset.mix is for training: name the data sets with --dataset")
         if config.dataset.name is None:
-            raise ConfigError(f"model {self.name!r} has no default data set: name one with --dataset")
+            missing = "" if Path(self.name).exists() else ", and there is no folder of that name"
+            raise ConfigError(f"model {self.name!r} has no default data set{missing}: name one with --dataset")
         return config
 
 
@@ -54,7 +55,8 @@ def evaluated_model(model: str | Path, checkpoint: int | str = "newest") -> Eval
         model: A local directory, a hub name, a preset, a run directory, or a checkpoint in one.
         checkpoint: For a run directory: a number of batches, `newest`, or `best`.
 
-    Raises RequestError for a run without such a checkpoint, ConfigError for a checkpoint of something else.
+    Raises RequestError for a run without such a checkpoint, and for a folder that is neither a run nor a model;
+    ConfigError for a checkpoint of something else.
     """
     path = Path(model)
     if (path / "config.yaml").is_file():
@@ -67,6 +69,8 @@ def evaluated_model(model: str | Path, checkpoint: int | str = "newest") -> Eval
     run = path.absolute().parent.parent
     if path.is_dir() and path.absolute().parent.name in ("checkpoints", WEIGHTS) and (run / "config.yaml").is_file():
         return _of_run(run, path, ())
+    if path.exists() and not (path / "config.json").is_file():
+        raise RequestError(f"{model} is neither a run (no config.yaml) nor a model (no config.json)")
     return EvaluatedModel(str(model))
 
 

@@ -158,6 +158,33 @@ def test_one_question_supports_no_claim(tmp_path: Path) -> None:
     )
 
 
+def test_power_is_told_only_where_a_difference_could_be_claimed(tmp_path: Path) -> None:
+    def claim(questions: int, name: str, better: Sequence[int]) -> str:
+        files = [
+            written(tmp_path, f"{name}-{policy}", [rewards for _ in range(questions)])
+            for policy, rewards in (("x", [0, 0]), ("y", list(better)))
+        ]
+        compared = rlvr.compare(*files, of="policies")
+        assert compared.differences[0].detectable is None  # all questions differ by the same
+        return compared.claims[0]
+
+    assert "; 5 questions are too few for the sign test to exclude chance." in claim(5, "few", [1, 1])
+    assert "is better than a on sums, by 100.0 points" in claim(6, "enough", [1, 1])
+    assert "; no question differs." in claim(6, "none", [0, 0])
+
+
+@pytest.mark.parametrize("threshold", [math.nan, math.inf])
+def test_a_threshold_is_a_number(a: Path, b: Path, threshold: float) -> None:
+    with pytest.raises(RequestError, match="rewards are compared with a finite number"):
+        rlvr.compare(a, b, threshold=threshold)
+    with pytest.raises(RequestError, match="rewards are compared with a finite number"):
+        rlvr.evaluation_of(a, threshold=threshold)
+
+
+def test_filtered_rows_are_not_missing(a: Path) -> None:
+    assert rlvr.evaluation_of(a, where="reward=1")["sums"].not_counted == {}
+
+
 # --- what must be equal ---------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,13 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "first", lines, trainer__lr=1e-3, seed=1)
 
 
+@pytest.mark.parametrize("text", ["", '{"a": 1}\n'])
+def test_a_file_without_rollouts_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(RequestError, match=r"rows\.jsonl holds no rollouts"):
+        rlvr.report(tmp_path / "rows.jsonl", out=tmp_path / "page.html")
+
+
 def test_headlines_name_the_worst_and_what_is_healthy(run: Path) -> None:
     (source,) = read_sources([run])
     found = {each.label: each for each in headlines(source)}

@@ -6,7 +6,9 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +89,8 @@ def test_a_damaged_file_is_told_and_the_last_page_stays(run: Path) -> None:
         ("/config.yaml", "GET", {}, 404),
         ("/../metrics.jsonl", "GET", {}, 404),
         ("/rollouts/", "GET", {}, 404),
+        ("/", "GET", {"Host": "[evil]"}, 403),
+        ("/", "GET", {"Host": "evil.example@127.0.0.1"}, 403),
         ("/", "POST", {}, 501),
         ("/", "PUT", {}, 501),
         ("/", "DELETE", {}, 501),
@@ -106,6 +110,31 @@ def test_another_address_needs_the_token(run: Path) -> None:
         assert get(server, f"/?token={server.token}x")[0] == 403
         assert get(server, f"/data?token={server.token}")[0] == 200
         assert get(server, f"/?token={server.token}", Host="machine.example")[0] == 200
+
+
+def test_a_request_that_fails_prints_nothing(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with rlvr.watch(run) as server:
+        for line in (b"GET http://[ HTTP/1.0\r\n\r\n", b"GET / HTTP/1.0\r\nHost: [\r\n\r\n", b"\x00\xff\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+                client.sendall(line)
+                assert client.recv(100).startswith((b"HTTP/1.0 40", b"<!DOCTYPE"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_is_gone_once_its_file_is(run: Path) -> None:
+    with Watcher(run, rest=0.0) as server:
+        before = (run / "metrics.jsonl").read_text()
+        (run / "metrics.jsonl").write_text("no JSON\n" + before)
+        assert "is not JSON" in newest(server, -1)["error"]
+        shutil.rmtree(run)
+        assert "is not JSON" not in newest(server, -1)["error"]
+
+
+def test_files_of_others_among_the_held_out_answers_are_left_out(run: Path) -> None:
+    (run / "evaluations").mkdir(exist_ok=True)
+    (run / "evaluations" / "notes.parquet").write_bytes(b"PAR1 none of ours")
+    with Watcher(run, rest=0.0) as server:
+        assert newest(server, -1)["error"] == ""
 
 
 def test_hosts() -> None:

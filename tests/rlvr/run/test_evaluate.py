@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +237,11 @@ def test_temperature_0_asks_once(tmp_path: Path) -> None:
         ({"n": 0}, "-n 0: nothing is asked; --greedy asks"),
         ({"n": -1}, "-n -1: expected"),
         ({"limit": 0}, "--limit 0: at least one"),
+        ({"temperature": -1}, "sampling of arithmetic: temperature must be at least 0, not -1"),
+        ({"temperature": math.nan}, "sampling of arithmetic: temperature must be"),
+        ({"top_p": 0}, "sampling of arithmetic: top_p must be"),
+        ({"max_tokens": 0}, "sampling of arithmetic: max_tokens must be"),
+        ({"model": Path(__file__).parent}, "is neither a run"),
         ({"split": "train", "limit": None}, "arithmetic has no end: say how many questions to ask with --limit"),
         ({"config": {"verifier.rewards": {"timeout": 0}}}, "verifier.rewards is for training"),
         ({"config": {"dataset.mix": ["arithmetic"]}}, "dataset.mix is for training"),
