@@ -297,7 +297,7 @@ def joined(tables: Sequence[Table], column: str) -> Table:
     """
     first, *others = [_by_value(table, column) for table in tables]
     for table, numbers in zip(tables[1:], others, strict=True):
-        if odd := next(iter(first.keys() ^ numbers.keys()), None):
+        if odd := next((value for value in (*first, *numbers) if (value in first) != (value in numbers)), None):
             has, lacks = (tables[0], table) if odd in first else (table, tables[0])
             raise DataError(f"{lacks.where}: there is no row whose {column!r} is {odd!r}, as there is in {has.where}")
     columns = dict.fromkeys(name for table in tables for name in table.columns)
