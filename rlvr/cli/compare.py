@@ -11,6 +11,7 @@ import typer
 from rlvr.cli.columns import column_mapping
 from rlvr.cli.compare_policies import policies_text
 from rlvr.cli.json_output import print_json
+from rlvr.cli.options import Mappings, Sidecars
 from rlvr.cli.texts import inline
 from rlvr.columns import columns
 from rlvr.terminal import printable
@@ -52,12 +53,6 @@ Resamples: TypeAlias = Annotated[
 Threshold: TypeAlias = Annotated[
     float, typer.Option("--threshold", metavar="REWARD", help="Rewards at or above this count as correct.")
 ]
-Mappings: TypeAlias = Annotated[
-    Texts, typer.Option("--map", metavar="TARGET=SOURCE", help="Column names, as for rlvr score; repeatable.")
-]
-SidecarFiles: TypeAlias = Annotated[
-    Texts, typer.Option("--scores", metavar="SIDECAR", help="Sidecar of rlvr score --scores-only; repeatable.")
-]
 Conditions: TypeAlias = Annotated[
     Texts, typer.Option("--where", "-w", metavar="EXPR", help="Condition on rows, as in rlvr show; repeatable.")
 ]
@@ -73,7 +68,7 @@ def compare(
     threshold: Threshold = 0.5,
     resamples: Resamples = None,
     mappings: Mappings = None,
-    scores: SidecarFiles = None,
+    scores: Sidecars = None,
     where: Conditions = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

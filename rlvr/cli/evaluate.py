@@ -26,7 +26,7 @@ from rlvr.cli.generate import (
     sampling_reporter,
 )
 from rlvr.cli.json_output import print_json
-from rlvr.cli.options import Quiet, SamplerName, Servers
+from rlvr.cli.options import Quiet, SamplerName, Servers, Sidecars
 from rlvr.cli.texts import inline
 from rlvr.columns import columns
 from rlvr.errors import RequestError
@@ -98,9 +98,6 @@ TrainSets: TypeAlias = Annotated[
 ]
 Mappings: TypeAlias = Annotated[
     Texts, typer.Option("--map", metavar="TARGET=SOURCE", help="Column names of FILE, as for rlvr score; repeatable.")
-]
-Sidecars: TypeAlias = Annotated[
-    Texts, typer.Option("--scores", metavar="SIDECAR", help="Sidecar of rlvr score --scores-only; repeatable.")
 ]
 Conditions: TypeAlias = Annotated[
     Texts, typer.Option("--where", "-w", metavar="EXPR", help="Condition on rows of FILE, as in rlvr show; repeatable.")

@@ -9,6 +9,7 @@ import typer
 
 from rlvr.cli.columns import column_mapping
 from rlvr.cli.json_output import print_json
+from rlvr.cli.options import Mappings, Sidecars
 
 if TYPE_CHECKING:
     from rlvr.rescore.export import ExportResult
@@ -41,14 +42,6 @@ Pairs: TypeAlias = Annotated[int, typer.Option("--pairs", min=1, help="Largest n
 AsMessages: TypeAlias = Annotated[
     bool, typer.Option("--messages", help="Write chats: messages for sft, lists of messages for the others.")
 ]
-Mappings: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--map", metavar="TARGET=SOURCE", help="Column names, as for rlvr score; repeatable."),
-]
-Scores: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--scores", metavar="SIDECAR", help="Sidecar of rlvr score --scores-only; repeatable."),
-]
 
 
 def export(
@@ -61,7 +54,7 @@ def export(
     pairs: Pairs = 1,
     messages: AsMessages = False,
     mappings: Mappings = None,
-    scores: Scores = None,
+    scores: Sidecars = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -24,6 +24,14 @@ Servers: TypeAlias = Annotated[
 Quiet: TypeAlias = Annotated[
     bool, typer.Option("--quiet", "-q", callback=be_quiet, is_eager=True, help="Print the results, but no progress.")
 ]
+Mappings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="TARGET=SOURCE", help="Column names, as for rlvr score; repeatable."),
+]
+Sidecars: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--scores", metavar="SIDECAR", help="Sidecar of rlvr score --scores-only; repeatable."),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 MaxReward: TypeAlias = Annotated[
     float, typer.Option("--max-reward", metavar="NUMBER", help="Rewards beyond plus or minus this are errors.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from mkdocs.exceptions import PluginError
 
 import rlvr
 from rlvr import metrics
+from rlvr.verify.verifying import module_from_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,12 +65,8 @@ def pages(site: Path) -> dict[Path, Links]:
 
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs/site.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    path = ROOT / "docs/site.py"
+    return module_from_file(path, path.read_bytes())
 
 
 def test_every_document_is_a_page_and_in_the_navigation(site: Path, pages: dict[Path, Links]) -> None:

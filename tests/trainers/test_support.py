@@ -185,6 +185,16 @@ def relative(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     return math.sqrt(difference / sum(float(e.square().sum()) for e in expected.values()))
 
 
+def move(trainer: Any, reference: Any, scale: float) -> None:
+    """Move the policy's weights at random, and those of the oracle with them: the batch is stale."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in trainer.policy.parameters:
+            parameter += scale * torch.randn(parameter.shape, generator=draw)
+        for own, given in zip(reference.model.parameters(), trainer.policy.model.parameters(), strict=True):
+            own.copy_(given)
+
+
 @pytest.mark.parametrize("options", [{}, {"micro_batch_tokens": 40}, {"share_prefixes": True}], ids=str)
 @pytest.mark.parametrize("filters", FILTERS[1:3], ids=str)
 def test_the_gradient_is_that_of_the_renormalized_policy(
@@ -194,12 +204,7 @@ def test_the_gradient_is_that_of_the_renormalized_policy(
     groups = groups_of(records(sampler, **filters), oracle)
     trainer, reference = make(tiny_model, beta=0.1, epsilon=0.05, **options), oracle.Oracle(tiny_model)
     reference.reset_reference()
-    draw = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in trainer.policy.parameters:
-            parameter += 0.02 * torch.randn(parameter.shape, generator=draw)
-        for own, given in zip(reference.model.parameters(), trainer.policy.model.parameters(), strict=True):
-            own.copy_(given)
+    move(trainer, reference, 0.02)
     metrics, found = gradients_of(trainer, groups)
     assert 0 < metrics["clip/fraction"] < 1
     reference.sampled_logprobs = lambda rollout: on_the_support(reference.model, rollout)
@@ -264,12 +269,7 @@ def test_a_centered_gradient_is_that_over_the_whole_vocabulary(
     groups = groups_of(records(sampler, **filters), oracle)
     trainer = make(tiny_model, aggregation="token_mean", centering="score", micro_batch_tokens=60, **options)
     reference, f = oracle.Oracle(tiny_model), weights(options)
-    draw = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in trainer.policy.parameters:
-            parameter += 0.05 * torch.randn(parameter.shape, generator=draw)
-        for own, given in zip(reference.model.parameters(), trainer.policy.model.parameters(), strict=True):
-            own.copy_(given)
+    move(trainer, reference, 0.05)
     _, found = gradients_of(trainer, groups)
     total: Any = 0.0
     tokens = fs = 0

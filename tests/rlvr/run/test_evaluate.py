@@ -12,24 +12,12 @@ from typing import Any
 import pytest
 
 import rlvr
+from interrupted import StopAfter
 from rlvr.errors import ConfigError, RequestError
 from rlvr.record.store import read_rollouts
 
 SMALL = {"sampling.prompts_per_step": 4, "verifier.workers": 0, "model.device": "cpu"}
 QUESTIONS = 12
-
-
-class StopAfter(rlvr.GenerateReporter):
-    """Stops after some batches, like Ctrl-C."""
-
-    def __init__(self, batches: int) -> None:
-        self.left = batches
-
-    def advance(self, progress: Any) -> None:
-        """Count a batch of questions."""
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
 
 
 class Notes(rlvr.GenerateReporter):

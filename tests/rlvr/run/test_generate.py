@@ -9,24 +9,12 @@ from typing import Any
 import pytest
 
 import rlvr
+from interrupted import StopAfter
 from rlvr.cli import main
 from rlvr.errors import ConfigError, RequestError
 from rlvr.record.store import read_rollouts
 
 SMALL = {"sampling.max_tokens": 6, "sampling.prompts_per_step": 2, "verifier.workers": 1, "model.device": "cpu"}
-
-
-class StopAfter(rlvr.GenerateReporter):
-    """Stops after some batches, like Ctrl-C."""
-
-    def __init__(self, batches: int) -> None:
-        self.left = batches
-
-    def advance(self, progress: Any) -> None:
-        """Count a batch of questions."""
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
 
 
 def sampled(out: Path, limit: int = 5, **more: Any) -> rlvr.GenerateResult:
