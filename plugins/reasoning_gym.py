@@ -104,6 +104,7 @@ class ReasoningGym(PromptSource):
             "task": self._task,
             "options": self._options,
             "seed": self._seed + place // SIZE,
+            "size": SIZE,
             "index": place % SIZE,
         }
         task = Task(

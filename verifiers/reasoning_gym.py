@@ -17,9 +17,6 @@ from rlvr import Task, Verdict, verifier
 from .countdown import judged
 from .stated import Place, graded, invalid, stated_answer, unparsed
 
-SIZE = 1000
-"""Size that the prompt source creates data sets with; some tasks draw from it."""
-
 
 class GeneratedQuestion(NamedTuple):
     """A generated question, and the task's data set that can score an answer."""
@@ -67,11 +64,11 @@ def check(
 
 def question_of(row: Any) -> GeneratedQuestion | str:
     """Return the question that a row names; the reason if the row is at fault."""
-    if not isinstance(row, dict) or not {"task", "options", "seed", "index", "question"} <= row.keys():
-        return "the column 'reasoning_gym' needs task, options, seed, index and question"
+    if not isinstance(row, dict) or not {"task", "options", "seed", "size", "index", "question"} <= row.keys():
+        return "the column 'reasoning_gym' needs task, options, seed, size, index and question"
     try:
         options = json.dumps(row["options"], sort_keys=True)
-        found = _question(str(row["task"]), options, int(row["seed"]), int(row["index"]))
+        found = _question(str(row["task"]), options, int(row["seed"]), int(row["size"]), int(row["index"]))
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         return f"the question cannot be generated: {error}"
     if found.entry["question"] != row["question"]:
@@ -80,17 +77,17 @@ def question_of(row: Any) -> GeneratedQuestion | str:
 
 
 @lru_cache(maxsize=256)
-def _question(name: str, options: str, seed: int, index: int) -> GeneratedQuestion:
+def _question(name: str, options: str, seed: int, size: int, index: int) -> GeneratedQuestion:
     """Return a question; the members of a group share it."""
-    data = _data(name, options, seed)
+    data = _data(name, options, seed, size)
     return GeneratedQuestion(data, data[index])
 
 
 @lru_cache(maxsize=16)
-def _data(name: str, options: str, seed: int) -> Any:
+def _data(name: str, options: str, seed: int, size: int) -> Any:
     import reasoning_gym
 
-    return reasoning_gym.create_dataset(name, seed=seed, size=SIZE, **json.loads(options))
+    return reasoning_gym.create_dataset(name, seed=seed, size=size, **json.loads(options))
 
 
 # --- tasks whose scorers are replaced ---------------------------------------------------------------------------------

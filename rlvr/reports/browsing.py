@@ -13,12 +13,13 @@ from functools import cache
 from typing import Any
 
 from rlvr.draws import draw
+from rlvr.evaluation.figures import RIGHT
 from rlvr.files import as_text
 from rlvr.offpolicy.staleness import BUCKETS, bucket_of
 from rlvr.record.reading import read_rows, source_of
 from rlvr.record.rows import Row
 from rlvr.record.schema import GroupStats
-from rlvr.reports.observations import RIGHT, Observation, Observations, version_runs
+from rlvr.reports.observations import Observation, Observations, version_runs
 from rlvr.reports.ratios import Reweighting, log_weights
 from rlvr.reports.sources import ReportSource
 from rlvr.reports.token_text import TokenTexts, token_texts

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlvr.evaluation.figures import RIGHT
 from rlvr.record.reading import read_rows, source_of
 from rlvr.record.rows import Row
 from rlvr.reports.browsing import prompt_text
-from rlvr.reports.observations import RIGHT, verdicts
+from rlvr.reports.observations import verdicts
 from rlvr.reports.sources import ReportSource, evaluation_files, step_of
 
 MOST_CHANGED = 200

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlvr.comparison.paired import kappa
-from rlvr.reports.observations import RIGHT, Observations
+from rlvr.evaluation.figures import RIGHT
+from rlvr.reports.observations import Observations
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rlvr.evaluation.figures import RIGHT
 from rlvr.reports.charts import Chart, Curve, numbers
-from rlvr.reports.observations import RIGHT, Observation, Observations, bins, mean
+from rlvr.reports.observations import Observation, Observations, bins, mean
 from rlvr.run.shadow import Gap
 
 FEW_WORDS = 3

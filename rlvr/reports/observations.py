@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlvr.errors import DataError
+from rlvr.evaluation.figures import RIGHT
 from rlvr.record.reading import read_rows, source_of
 from rlvr.record.rows import Row
 from rlvr.reports.sources import ReportSource
 from rlvr.verify.reward_limit import stored_verdict
 
-RIGHT = 0.5
-"""Rewards at or above this count as correct."""
 _WANTED = (
     *("schema_version", "id", "group_id", "segment", "prompt", "messages", "completion"),
     *("policy_versions", "finish_reason", "scores"),
