@@ -94,6 +94,7 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	echo 'import site; site.addsitedir("$(abspath $(VENV))/lib/python3.11/site-packages")' \
 		> $(@D)/lib/python3.11/site-packages/base.pth
 	$(@D)/bin/python -m pip install --no-deps -r tests/$*/requirements.txt
+	test ! -f tests/$*/lighteval.txt || $(@D)/bin/python -m pip install --no-deps -t $(@D)/lighteval -r tests/$*/lighteval.txt
 	touch $@
 
 # Pins what is installed, after `make test` has passed with it. A wheel's local version (2.13.0+cpu) is the machine's

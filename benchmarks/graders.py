@@ -63,6 +63,7 @@ GRADERS: dict[str, tuple[str, str]] = {
     "verl `math_dapo`": ("verl_dapo", "verl"),
     "verl `prime_math`": ("verl_prime", "verl"),
     "lm-eval `minerva_math`": ("lm_eval_minerva", "lm-eval"),
+    "lighteval extractive match": ("lighteval", "lighteval"),
 }
 """Graders by the name in the table: a verifier, and the distribution that it comes from."""
 

@@ -10,6 +10,7 @@ import importlib
 import importlib.machinery
 import sys
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -80,6 +81,28 @@ def lm_eval_minerva(completion: str, task: rlvr.Task) -> bool:
         return False
     answer = utils.normalize_final_answer(utils.remove_boxed(found))
     return bool(utils.is_equiv(answer, utils.normalize_final_answer(bare(task.answer or ""))))
+
+
+@rlvr.verifier(name="lighteval", version="1")
+def lighteval(completion: str, task: rlvr.Task) -> bool:
+    """lighteval's extractive match, with the extraction and the precision of its task MATH.
+
+    It needs a version of latex2sympy2 that math-verify cannot use, from a folder of its own; see the Makefile.
+    """
+    own = str(Path(sys.prefix) / "lighteval")
+    if own not in sys.path:
+        sys.path.insert(0, own)  # each grader has worker processes of its own
+    match = module_of("lighteval.metrics.utils.extractive_match_utils")
+    compare = module_of("lighteval.metrics.utils.math_comparison").compare_gold_target
+    language = module_of("lighteval.utils.language").Language.ENGLISH
+    latex, expression = match.LatexExtractionConfig(boxed_match_priority=0), match.ExprExtractionConfig()
+
+    def read(text: str, *targets: object) -> list[object]:
+        patterns = match.get_extraction_regexes(None, targets, language)
+        return list(match.extract_target_from_pred(text, patterns, "first_match", "any_match", 5))
+
+    gold = read(marked(task.answer or ""), latex) or [task.answer]
+    return bool(compare(gold, read(completion, expression, latex), 6, timeout_seconds=5))
 
 
 @rlvr.verifier(name="verifiers", version="1")
